@@ -1,0 +1,89 @@
+# Set-up: a virtual environment in .venv with the versions of requirements.lock, made when a target first needs it.
+# Variables: PYTHON (interpreter of a new .venv), SPACE and ARGS (make tune SPACE=my.yaml ARGS="--trials 8"), and
+# whatever pip reads from the environment, for instance PIP_EXTRA_INDEX_URL.
+
+PYTHON ?= python3
+SPACE ?= configs/space.yaml
+ARGS ?=
+UV ?= $(or $(wildcard .venv/bin/uv),uv)
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+STAMP := .venv/.installed
+INCOMPLETE := .venv/.incomplete
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+
+# A search over a private log does not call home, unless its owner wants it to.
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: help tune test slow-test data-test lint format lock ui clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+tune: $(STAMP)  ## run the search of SPACE (configs/space.yaml) with ARGS
+	@$(BIN)/python -m search.tune --space $(SPACE) $(ARGS)
+
+test: $(STAMP)  ## run the tests that need nothing but the project
+	@$(BIN)/python -m pytest $(ARGS)
+
+slow-test: $(STAMP)  ## run the tests of more than a few seconds
+	@$(BIN)/python -m pytest -m "slow and not data and not gpu" $(ARGS) || [ $$? -eq 5 ]
+
+data-test: $(STAMP)  ## run the tests on the real logs in ../shared/data
+	@$(BIN)/python -m pytest -m "data and not gpu" $(ARGS) || [ $$? -eq 5 ]
+
+lint: $(STAMP)  ## check lint, format, types and the import contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)  ## put imports and layout right
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+ui: $(STAMP)  ## show the searches of this folder in MLflow, on 127.0.0.1:5000
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db $(ARGS)
+
+# The marker outlives a set-up only when that was killed or interrupted: half an environment is thrown away. What pip
+# refused (no network, say) leaves the environment as it was, to be updated. The stamp comes last, so make repeats
+# whatever did not reach the end.
+$(STAMP): requirements.lock pyproject.toml
+	@if [ -e $(INCOMPLETE) ] || ! $(BIN)/python -c "import pip; $(SUPPORTED)" 2>/dev/null; then \
+		$(PYTHON) -c "$(SUPPORTED)" 2>/dev/null || { \
+			echo "make: $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there);" \
+				"Python 3.11, 3.12 or 3.13 is needed, for instance: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }; \
+		echo "Creating .venv with $$($(PYTHON) --version)"; \
+		rm -rf .venv && mkdir .venv && touch $(INCOMPLETE) && $(PYTHON) -m venv .venv; \
+	fi
+	@touch $(INCOMPLETE)
+	@echo "Installing the packages of requirements.lock into .venv (minutes, about 2 GB, the first time)"
+	@$(PIP_INSTALL) -r requirements.lock && \
+		$(PIP_INSTALL) --no-deps --no-build-isolation -e .; \
+		status=$$?; rm -f $(INCOMPLETE); exit $$status
+	@touch $@
+
+define LOCK_HEAD
+# What `make` installs: every package, for Python 3.11 to 3.13, with the tools of the extra `dev`. Made by `make lock`
+# (needs uv: pip install uv), which keeps these versions where pyproject.toml allows them; `make lock ARGS=--upgrade`
+# moves them all, ARGS="--upgrade-package NAME" one.
+# torch stands here with the requirements of its CPU build ([[tool.uv.dependency-metadata]] in pyproject.toml). Where
+# pip finds only the CUDA build, it adds that build's own requirements by itself; to get the CPU build there, set
+# PIP_EXTRA_INDEX_URL to PyTorch's CPU index.
+endef
+export LOCK_HEAD
+
+# uv takes the present pins from the file it writes to; the lock changes only when the whole resolution succeeded.
+lock:  ## resolve pyproject.toml into requirements.lock
+	@command -v $(UV) >/dev/null || { echo "make: lock needs uv: pip install uv, or UV=path/to/uv" >&2; exit 1; }
+	@new=$$(mktemp) && trap 'rm -f "$$new" "$$new.all"' EXIT && { cp requirements.lock "$$new" 2>/dev/null || true; } \
+		&& $(UV) pip compile --quiet --universal --python-version 3.11 --extra dev --no-header \
+			--annotation-style line --output-file "$$new" $(ARGS) pyproject.toml >/dev/null \
+		&& { printf '%s\n' "$$LOCK_HEAD"; cat "$$new"; } > "$$new.all" && cat "$$new.all" > requirements.lock
+
+clean:  ## remove .venv and every cache; keeps runs/ and mlflow.db
+	rm -rf .venv build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find etarec search tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,148 @@
+"""The gate in front of a backward pass (EATA: Niu et al., ICML 2022; ETA-Rec: the report).
+
+Symbols: B samples of a batch, K of Top-K, V items without the padding id, D width, H a Top-K entropy in nats,
+E0 the entropy threshold, m the moving average of softmaxes: [V].
+
+The functions are pure; `Gate` holds what lives from batch to batch, E0 and m. A whole batch is judged against the m
+that stood before it, so that decisions do not depend on the order inside a batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etarec import scoring
+from etarec.config import AdaptConfig
+
+AVERAGE_KEEPS = 0.9  # m <- 0.9 m + 0.1 mean(p), EATA section 3.1
+
+
+def topk_entropy(top_scores: Tensor) -> Tensor:
+    """Entropy of the softmax over the K largest scores, in nats, between 0 and ln K. [B, K] -> [B]."""
+    log_p = top_scores.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def restricted(average: Tensor, top_k: int) -> Tensor:
+    """m with all but its own K largest entries set to 0, scaled to length one: [V] -> [V]."""
+    top = average.topk(top_k)
+    kept = torch.zeros_like(average)
+    kept[top.indices] = top.values / top.values.norm()
+    return kept
+
+
+def topk_cosine(top_scores: Tensor, top_items: Tensor, direction: Tensor) -> Tensor:
+    """Cosine between p restricted to its Top-K and `direction`, m restricted to its own: [B].
+
+    The cosine does not change with p's scale, so that the softmax over the Top-K serves: nothing over V is needed.
+    """
+    p = top_scores.softmax(-1)
+    return (p * direction[top_items]).sum(-1) / p.norm(dim=-1)
+
+
+def entropy_threshold(entropies: Tensor, quantile: float) -> float:
+    """E0: the quantile (linear interpolation) of a stream's first batch of entropies."""
+    return float(np.quantile(entropies.double().cpu().numpy(), quantile))
+
+
+def reliable(entropies: Tensor, threshold: float, admit: str) -> Tensor:
+    """H < E0, the published rule; `uncertain` turns it around."""
+    return entropies < threshold if admit == "confident" else entropies >= threshold
+
+
+def sample_weight(entropies: Tensor, threshold: float) -> Tensor:
+    """exp(E0 - H), EATA section 3.1; a constant with respect to the gradient."""
+    return (threshold - entropies).exp()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate made of a batch. The masks are bool[B]; each filtered sample is in exactly one of them."""
+
+    admitted: Tensor
+    by_seen: Tensor
+    by_entropy: Tensor
+    by_redundancy: Tensor
+    by_chance: Tensor
+    weights: Tensor | None  # [B], None where every weight is 1
+
+
+class Gate:
+    """Judges batch after batch of a stream. One instance per measurement."""
+
+    def __init__(self, config: AdaptConfig, seed: int):
+        self.config = config
+        self.threshold = config.entropy_threshold  # E0
+        self.average: Tensor | None = None  # m
+        self._direction: Tensor | None = None
+        self._chance = np.random.default_rng(seed)
+
+    def scores_needed(self, n_items: int) -> int:
+        """K as the scan of a batch's scores has to deliver it; 0 if the gate looks at no Top-K."""
+        if self.config.gate != "eta" or self._all_items(n_items):
+            return 0
+        return min(self.config.top_k or 0, n_items)
+
+    def judge(self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor) -> Decision:
+        """hidden: [B, D]; vectors: [V, D]; scan with Top-K as `scores_needed` says; seen: bool[B], never admitted."""
+        if self.config.gate == "eta":
+            return self._judge(hidden, vectors, scan, seen)
+        none = torch.zeros_like(seen)
+        unlucky = none
+        if self.config.gate == "random":
+            drawn = torch.from_numpy(self._chance.random(seen.shape[0])).to(seen.device)
+            unlucky = ~seen & (drawn < self.config.random_rate)
+        return Decision(~seen & ~unlucky, seen, none, none, unlucky, None)
+
+    def _judge(self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor) -> Decision:
+        entropies, cosines = self._look(hidden, vectors, scan)
+        if self.threshold is None:
+            self.threshold = entropy_threshold(entropies, self.config.entropy_quantile)
+        passed = reliable(entropies, self.threshold, self.config.admit)
+        new = torch.ones_like(passed) if cosines is None else cosines < self.config.cosine_threshold
+        admitted = self._at_least(passed & new & ~seen, entropies, seen)
+        self._update_average(hidden, vectors, admitted)
+        return Decision(
+            admitted=admitted,
+            by_seen=seen,
+            by_entropy=~admitted & ~seen & ~passed,
+            by_redundancy=~admitted & ~seen & passed,
+            by_chance=torch.zeros_like(seen),
+            weights=sample_weight(entropies, self.threshold) if self.config.weighting == "entropy" else None,
+        )
+
+    def _all_items(self, n_items: int) -> bool:
+        return self.config.top_k is None or self.config.top_k >= n_items
+
+    def _look(self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan) -> tuple[Tensor, Tensor | None]:
+        """Entropies and, once there is an m, cosines of a batch."""
+        if self._all_items(vectors.shape[0]):
+            spread = scoring.spread(hidden, vectors, self._direction)
+            return spread.entropy, None if self._direction is None else spread.along / spread.norm
+        assert scan.top_scores is not None and scan.top_items is not None
+        entropies = topk_entropy(scan.top_scores)
+        if self._direction is None:
+            return entropies, None
+        return entropies, topk_cosine(scan.top_scores, scan.top_items, self._direction)
+
+    def _at_least(self, admitted: Tensor, entropies: Tensor, seen: Tensor) -> Tensor:
+        """Admits the most reliable of the others where fewer than `min_admitted` of the batch passed."""
+        least = int(np.ceil(self.config.min_admitted * admitted.shape[0]))
+        missing = least - int(admitted.sum()) if least else 0
+        if missing <= 0:
+            return admitted
+        order = entropies if self.config.admit == "confident" else -entropies
+        others = torch.where(admitted | seen, torch.inf, order)
+        chosen = others.argsort(stable=True)[: min(missing, int((~admitted & ~seen).sum()))]
+        return admitted.index_fill(0, chosen, True)
+
+    def _update_average(self, hidden: Tensor, vectors: Tensor, admitted: Tensor) -> None:
+        members = hidden if self.config.average_over == "all" else hidden[admitted]
+        if not members.shape[0]:
+            return
+        mean = scoring.mean_softmax(members, vectors)
+        self.average = mean if self.average is None else AVERAGE_KEEPS * self.average + (1 - AVERAGE_KEEPS) * mean
+        top_k = vectors.shape[0] if self._all_items(vectors.shape[0]) else self.config.top_k
+        self._direction = restricted(self.average, top_k or vectors.shape[0])

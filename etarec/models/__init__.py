@@ -1,0 +1,15 @@
+"""Sequential recommenders, all with the shape of `SequenceModel`."""
+
+from etarec.config import ModelConfig
+from etarec.models.base import SequenceModel
+from etarec.models.ttt4rec import TTT4Rec
+
+ARCHITECTURES: dict[str, type[SequenceModel]] = {"ttt4rec": TTT4Rec}
+
+
+def build(config: ModelConfig, n_items: int, dropout: float = 0.0) -> SequenceModel:
+    """A freshly initialised model over `n_items` items, padding included."""
+    return ARCHITECTURES[config.name](config, n_items, dropout)
+
+
+__all__ = ["SequenceModel", "build"]

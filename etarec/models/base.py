@@ -1,0 +1,47 @@
+"""What every recommender offers: hidden states of item sequences, and groups of weights that may adapt.
+
+Symbols: N sequences, L positions, D width, V items including the padding id 0.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from etarec.config import ModelConfig
+
+
+class SequenceModel(nn.Module):
+    """A model whose scores are hidden . item embedding (tied).
+
+    Causal: the hidden state at a position depends on the items up to it only, so that one pass over a sequence, padded
+    on the right, serves all its prefixes.
+    """
+
+    projection_names: ClassVar[tuple[str, ...]]  # name parts of the weights that `parameters: projections` adapts
+
+    def __init__(self, config: ModelConfig, n_items: int, dropout: float):
+        super().__init__()
+        self.config = config
+        self.items = nn.Embedding(n_items, config.width, padding_idx=0)
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """[V-1, D]: the embeddings of the real items; row i belongs to item code i + 1."""
+        return self.items.weight[1:]
+
+    def forward(self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
+        """items: int[N, L], padded with 0 on the right -> hidden states [N, L, D].
+
+        rate_scale and inner_loop steer the inner loop of models that have one, see `TTTLayer.forward`.
+        """
+        raise NotImplementedError
+
+    def adaptable(self, group: str) -> list[nn.Parameter]:
+        """The weights of `adapt.parameters`: projections, body (all but the item embeddings) or all."""
+        named = dict(self.named_parameters())
+        if group == "projections":
+            named = {name: p for name, p in named.items() if any(part in name.split(".") for part in self.projection_names)}
+        elif group == "body":
+            named.pop("items.weight")
+        return list(named.values())

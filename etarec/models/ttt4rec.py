@@ -1,0 +1,56 @@
+"""TTT4Rec (Yang, Wang & Ge 2024, arXiv 2409.19142)."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from etarec.config import ModelConfig
+from etarec.models.base import SequenceModel
+from etarec.ttt import NORM_EPS, TTTLayer
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """x + TTT(RMSNorm(x)), then x + SwiGLU(RMSNorm(x))."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.ttt_norm, self.mlp_norm = (nn.RMSNorm(config.width, eps=NORM_EPS) for _ in range(2))
+        self.ttt = TTTLayer(
+            config.width, config.heads, config.inner, config.mini_batch, config.inner_rate, config.rope_base
+        )
+        self.mlp = SwiGLU(config.width, config.mlp_width)
+
+    def forward(self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
+        x = x + self.ttt(self.ttt_norm(x), rate_scale, inner_loop)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class TTT4Rec(SequenceModel):
+    projection_names: ClassVar[tuple[str, ...]] = ("q", "k", "v", "o")
+
+    def __init__(self, config: ModelConfig, n_items: int, dropout: float):
+        super().__init__(config, n_items, dropout)
+        self.input_norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.output_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(self.items.weight[0].detach())
+
+    def forward(self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
+        x = self.input_norm(self.dropout(self.items(items)))
+        for block in self.blocks:
+            x = block(x, rate_scale, inner_loop)
+        return self.output_norm(x)

@@ -1,0 +1,208 @@
+"""Read an interaction log into codes: RecBole .inter, CSV, TSV (each also gzipped) and Parquet.
+
+Nothing here loops over rows: ten million of them are dictionary-encoded while they are parsed.
+"""
+
+import csv
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from etarec.config import ColumnsConfig, UserError
+
+Int32s = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+
+_DELIMITERS = {".inter": "\t", ".tsv": "\t", ".csv": ","}
+_EXPECTED = "expected an interaction log: .inter, .csv, .tsv (each also .gz) or .parquet"
+_NO_ROWS = f"holds no interactions; {_EXPECTED} with at least one row"
+_TEXT_ID = pa.dictionary(pa.int32(), pa.string())
+_TIMESTAMP_FORMS = (pa.float64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
+_LONGEST_HEADER = 1 << 20
+_READ_ERRORS = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error)
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """N interactions in the file's order."""
+
+    users: Int32s  # [N], codes from 0 in the order of the users' tokens
+    items: Int32s  # [N], codes from 0: indices into `tokens`
+    tokens: npt.NDArray[np.str_]  # [items], sorted
+    times: Floats | None  # [N], finite; dates in seconds since 1970, numbers as they are
+
+
+def read(path: Path, columns: ColumnsConfig) -> Log:
+    """The log at `path`.
+
+    Raises UserError, with the file, its line and what was expected, for every log that cannot be read.
+    """
+    return _from_table(_read(path, columns), str(path))
+
+
+def from_frame(frame: pd.DataFrame, source: str) -> Log:
+    """A data frame's first three columns as user, item and timestamp; `source` names it in messages."""
+    return _from_table(pa.Table.from_pandas(frame).rename_columns(["user", "item", "timestamp"]), source)
+
+
+def _from_table(table: pa.Table, source: str) -> Log:
+    if not table.num_rows:
+        raise UserError(f"{source}: {_NO_ROWS}")
+    users, _ = _encode(table["user"], "user", source)
+    items, tokens = _encode(table["item"], "item", source)
+    times = _timestamps(table["timestamp"], source) if "timestamp" in table.column_names else None
+    return Log(users, items, tokens, times)
+
+
+def _read(path: Path, columns: ColumnsConfig) -> pa.Table:
+    """The log's columns under the names user, item and, where one is named, timestamp."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file; {_EXPECTED}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; {_EXPECTED}")
+    if not path.stat().st_size:
+        raise UserError(f"{path}: the file is empty; {_EXPECTED}")
+    name = path.name.lower()
+    delimiter = _DELIMITERS.get(Path(name.removesuffix(".gz")).suffix)
+    if delimiter is None and not name.endswith(".parquet"):
+        raise UserError(f"{path}: unknown kind of file; {_EXPECTED}")
+    try:
+        return _read_parquet(path, columns) if delimiter is None else _read_text(path, delimiter, columns)
+    except _READ_ERRORS as error:
+        raise UserError(f"{path}: cannot be read as {_kind(name)}: {str(error).splitlines()[0]}") from error
+
+
+def _kind(name: str) -> str:
+    if name.endswith(".parquet"):
+        return "Parquet"
+    return "gzip of UTF-8 text" if name.endswith(".gz") else "UTF-8 text with one interaction per line"
+
+
+def _read_parquet(path: Path, columns: ColumnsConfig) -> pa.Table:
+    names = _choose(path, pyarrow.parquet.read_schema(path).names, columns)
+    table = pyarrow.parquet.ParquetFile(path).read(columns=list(names.values()))
+    return table.select(list(names.values())).rename_columns(list(names))
+
+
+def _read_text(path: Path, delimiter: str, columns: ColumnsConfig) -> pa.Table:
+    names = _choose(path, _header(path, delimiter), columns)
+
+    def read(threads: bool) -> pa.Table:
+        return pyarrow.csv.read_csv(
+            path,
+            pyarrow.csv.ReadOptions(use_threads=threads),
+            pyarrow.csv.ParseOptions(
+                delimiter=delimiter, quote_char='"' if delimiter == "," else False, newlines_in_values=delimiter == ","
+            ),
+            pyarrow.csv.ConvertOptions(
+                include_columns=list(names.values()),
+                column_types={column: pa.string() if key == "timestamp" else _TEXT_ID for key, column in names.items()},
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+
+    try:
+        table = read(threads=True)
+    except pa.ArrowInvalid:
+        table = read(threads=False)  # the same error again, now with its row
+    return table.rename_columns(list(names))
+
+
+def _header(path: Path, delimiter: str) -> list[str]:
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        whole_line = file.readline(_LONGEST_HEADER)
+    line = whole_line.decode("utf-8-sig").rstrip("\r\n")
+    if "\0" in line:
+        raise csv.Error("its first line is binary")
+    if not line.strip():
+        raise csv.Error("its first line is empty, expected the columns' names")
+    if not whole_line.endswith(b"\n"):
+        raise UserError(f"{path}: {_NO_ROWS}")
+    return next(csv.reader([line])) if delimiter == "," else line.split(delimiter)
+
+
+def _choose(path: Path, found: list[str], columns: ColumnsConfig) -> dict[str, str]:
+    """The file's full name of each column; RecBole writes `name:type`."""
+    wanted = {"user": columns.user, "item": columns.item, "timestamp": columns.timestamp}
+    chosen: dict[str, str] = {}
+    for key, name in wanted.items():
+        if name is None:
+            continue
+        matches = [full for full in found if full == name] or [full for full in found if full.split(":")[0] == name]
+        if len(matches) != 1:
+            fault = "appears more than once" if matches else "is missing"
+            listed = ", ".join(repr(full[:40]) for full in found[:30])
+            raise UserError(f"{path}: column {name!r} (data.columns.{key}) {fault}; the columns are {listed}")
+        if matches[0] in chosen.values():
+            raise UserError(f"{path}: data.columns.{key} names {name!r} again; expected a column of its own")
+        chosen[key] = matches[0]
+    return chosen
+
+
+def _encode(column: pa.ChunkedArray, what: str, source: str) -> tuple[Int32s, npt.NDArray[np.str_]]:
+    """Codes of a column of ids, which are never read as numbers, and their tokens in order."""
+    missing = pc.index(pc.is_null(column, nan_is_null=True), pa.scalar(True)).as_py()
+    if missing >= 0:
+        _fail(source, missing, f"has no {what}")
+    try:
+        array = (column if pa.types.is_dictionary(column.type) else column.dictionary_encode()).unify_dictionaries()
+        array = array.combine_chunks()
+        words = array.dictionary.cast(pa.string())
+    except pa.ArrowException as error:
+        raise UserError(f"{source}: a {what} column of type {column.type}; expected text or integer ids") from error
+    tokens, codes = np.unique(words.to_numpy(zero_copy_only=False).astype(np.str_), return_inverse=True)
+    indices = codes.astype(np.int32)[array.indices.to_numpy()]
+    if tokens[0] == "":
+        _fail(source, int(np.argmax(indices == 0)), f"has no {what}")
+    return indices, tokens
+
+
+def _timestamps(column: pa.ChunkedArray, source: str) -> Floats:
+    """As float64: numbers as they are, dates in seconds."""
+    if column.null_count:
+        _fail(source, pc.index(pc.is_null(column), pa.scalar(True)).as_py(), "has no timestamp")
+    numbers = next((cast for form in _TIMESTAMP_FORMS if (cast := _cast(column, form)) is not None), None)
+    if numbers is None:
+        row = max(_first_bad(column, form) for form in _TIMESTAMP_FORMS)
+        _fail(source, row, f"has the timestamp {column[row].as_py()!r}; expected a number or an ISO 8601 date and time")
+    if pa.types.is_timestamp(numbers.type):
+        seconds: Floats = numbers.cast(pa.int64()).to_numpy() / 1e9
+    else:
+        seconds = numbers.to_numpy()
+    if not np.isfinite(seconds).all():
+        row = int(np.argmin(np.isfinite(seconds)))
+        _fail(source, row, f"has the timestamp {seconds[row]}; expected a finite number")
+    return seconds
+
+
+def _cast(column: pa.ChunkedArray, form: pa.DataType) -> pa.ChunkedArray | None:
+    try:
+        return column.cast(form, safe=not pa.types.is_integer(column.type))
+    except pa.ArrowException:
+        return None
+
+
+def _first_bad(column: pa.ChunkedArray, form: pa.DataType) -> int:
+    """Index of the first value that is not of this form, by halving; there is one."""
+    low, high = 0, len(column)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _cast(column[low:middle], form) is None else (middle, high)
+    return low
+
+
+def _fail(source: str, row: int, fault: str) -> NoReturn:
+    """Name a row: of text by its line, with the header as line 1; of Parquet by its number."""
+    place = f"row {row + 1}" if source.lower().endswith(".parquet") else f"line {row + 2}"
+    raise UserError(f"{source}: {place} {fault}")

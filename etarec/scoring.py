@@ -1,0 +1,207 @@
+"""Everything that touches all items: ranks, Top-K, the mean of softmaxes and the loss, in blocks that stay in cache.
+
+Symbols: B rows (samples), D width, V items without the padding id, K of Top-K, C items of a chunk.
+hidden: [B, D]; vectors: [V, D], row i being item code i + 1; targets: int[B], rows of `vectors`.
+
+Scores are hidden @ vectors.T. Never more than a block of them exists at a time, so peak memory beyond the arguments and
+results is BLOCK * 4 bytes for the scores, as much again for what is computed from them, and for the loss V * D * 4.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
+WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all rows of a chunk of items
+
+
+class Scan(NamedTuple):
+    """ranks: int[B], number of other items scored at least as high as the target, None without targets;
+    top_scores: [B, K] descending and top_items: int[B, K], None when K is 0."""
+
+    ranks: Tensor | None
+    top_scores: Tensor | None
+    top_items: Tensor | None
+
+
+def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) -> Scan:
+    """Ranks of the targets and the K largest scores of each row, in one pass over the scores."""
+    if vectors.shape[0] > WHOLE_ROWS:
+        return _scan_by_items(hidden, vectors, targets, top_k)
+    ranks, tops = [], []
+    for rows, scores in _row_blocks(hidden, vectors):
+        if targets is not None:
+            ranks.append(_count_at_least(scores, scores.gather(1, targets[rows, None])) - 1)
+        if top_k:
+            tops.append(scores.topk(top_k))
+    return Scan(
+        torch.cat(ranks) if ranks else None,
+        torch.cat([top.values for top in tops]) if tops else None,
+        torch.cat([top.indices for top in tops]) if tops else None,
+    )
+
+
+def _scan_by_items(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) -> Scan:
+    own = None if targets is None else (hidden @ vectors[targets].T).diagonal()[:, None]
+    for _ in range(3):
+        ranks, found, top_scores, top_items = _sweep_items(hidden, vectors, targets, own, top_k)
+        # A target's score may differ in its last bit between two products of different shape, which would break ties
+        # wrongly; then the count is made again with the score that the target's own chunk held.
+        if own is None or torch.equal(found, own):
+            break
+        own = found
+    return Scan(ranks, top_scores, top_items)
+
+
+def _sweep_items(
+    hidden: Tensor, vectors: Tensor, targets: Tensor | None, own: Tensor | None, top_k: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    ranks = None if targets is None else torch.full_like(targets, -1)
+    found = None if own is None else own.clone()
+    top_scores = top_items = None
+    for chunk, scores in _item_chunks(hidden, vectors):
+        if targets is not None:
+            ranks += _count_at_least(scores, own)
+            inside = ((targets >= chunk.start) & (targets < chunk.stop)).nonzero()[:, 0]
+            found[inside, 0] = scores[inside, targets[inside] - chunk.start]
+        if top_k:
+            items = torch.arange(chunk.start, chunk.stop, device=scores.device).expand_as(scores)
+            if top_scores is not None:
+                scores, items = torch.cat((top_scores, scores), 1), torch.cat((top_items, items), 1)
+            top_scores, place = scores.topk(min(top_k, scores.shape[1]))
+            top_items = items.gather(1, place)
+    return ranks, found, top_scores, top_items
+
+
+def _count_at_least(scores: Tensor, bound: Tensor) -> Tensor:
+    return (scores >= bound).sum(1)
+
+
+class Spread(NamedTuple):
+    """Of p = softmax over all items: entropy [B] in nats, norm [B] = |p|, along [B] = p . direction (0 without one)."""
+
+    entropy: Tensor
+    norm: Tensor
+    along: Tensor
+
+
+def spread(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> Spread:
+    """What the gate needs of a softmax over all items (K = V), where a Top-K would be a sort. direction: [V]."""
+    parts = [_spread_rows(h, vectors, direction) for h in hidden.split(_rows_of(hidden, vectors))]
+    return Spread(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _spread_rows(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> Spread:
+    entropy = torch.zeros(hidden.shape[0], device=hidden.device)
+    square, along = torch.zeros_like(entropy), torch.zeros_like(entropy)
+    for items, scores, log_total in _normalised_chunks(hidden, vectors):
+        log_p = scores - log_total
+        p = log_p.exp()
+        entropy -= (p * log_p).sum(1)
+        square += p.square().sum(1)
+        if direction is not None:
+            along += p @ direction[items]
+    return Spread(entropy, square.sqrt(), along)
+
+
+def mean_softmax(hidden: Tensor, vectors: Tensor) -> Tensor:
+    """The mean over rows of softmax(scores): [V]."""
+    total = torch.zeros(vectors.shape[0], device=hidden.device)
+    for h in hidden.split(_rows_of(hidden, vectors)):
+        for items, scores, log_total in _normalised_chunks(h, vectors):
+            total[items] += scores.sub_(log_total).exp_().sum(0)
+    return total / hidden.shape[0]
+
+
+def cross_entropy(hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weighted mean over rows of -log softmax(scores)[target]; its gradients are made along with it, block by block.
+
+    weights: [B], constants; None gives the plain mean. The weighted mean divides by B, as EATA's does.
+    """
+    weights = torch.ones(hidden.shape[0], device=hidden.device) if weights is None else weights
+    return _CrossEntropy.apply(hidden, vectors, targets, weights / hidden.shape[0])
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The gradient of a row's loss is softmax - onehot(target), so that one visit of a block gives loss and gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        needs_hidden, needs_vectors = ctx.needs_input_grad[:2]
+        losses = torch.empty(hidden.shape[0], device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_vectors = torch.zeros_like(vectors) if needs_vectors else None
+        for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
+            h, target, weight = hidden[rows], targets[rows], weights[rows, None]
+            if grad_hidden is not None:
+                grad_hidden[rows] = -weight * vectors[target]
+            if grad_vectors is not None:
+                grad_vectors.index_add_(0, target, -weight * h)
+            for items, scores, log_total in _normalised_chunks(h, vectors):
+                losses[rows] = log_total[:, 0] - (h * vectors[target]).sum(1)
+                if grad_hidden is None and grad_vectors is None:
+                    break
+                pull = scores.sub_(log_total).exp_().mul_(weight)
+                if grad_hidden is not None:
+                    grad_hidden[rows].addmm_(pull, vectors[items])
+                if grad_vectors is not None:
+                    grad_vectors[items].addmm_(pull.T, h)
+        ctx.save_for_backward(grad_hidden, grad_vectors)
+        return (losses * weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_vectors = ctx.saved_tensors
+        return (
+            None if grad_hidden is None else grad_hidden * grads[0],
+            None if grad_vectors is None else grad_vectors * grads[0],
+            None,
+            None,
+        )
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def _rows_of(hidden: Tensor, vectors: Tensor) -> int:
+    """Rows of a block: few whole rows of a small catalogue, up to 256 rows of chunks of a large one."""
+    if vectors.shape[0] > WHOLE_ROWS:
+        return 256
+    return max(8, BLOCK[hidden.device.type] // vectors.shape[0])
+
+
+def _row_blocks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of whole rows of scores; a block is overwritten by the next."""
+    size = _rows_of(hidden, vectors)
+    buffer = hidden.new_empty(min(size, hidden.shape[0]), vectors.shape[0])
+    for rows in _slices(hidden.shape[0], size):
+        out = buffer[: rows.stop - rows.start]
+        yield rows, torch.mm(hidden[rows].detach(), vectors.detach().T, out=out)
+
+
+def _item_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """All rows' scores of a chunk of items after another; overwritten by the next."""
+    size = vectors.shape[0]
+    if size > WHOLE_ROWS:
+        size = max(1024, BLOCK[hidden.device.type] // hidden.shape[0])
+    buffer = hidden.new_empty(hidden.shape[0] * min(size, vectors.shape[0]))
+    for items in _slices(vectors.shape[0], size):
+        width = items.stop - items.start
+        out = buffer[: hidden.shape[0] * width].view(hidden.shape[0], width)
+        yield items, torch.mm(hidden.detach(), vectors[items].detach().T, out=out)
+
+
+def _normalised_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Chunks of scores with each row's log sum exp over all items: [B, 1]; one product where rows are whole."""
+    if vectors.shape[0] <= WHOLE_ROWS:
+        for items, scores in _item_chunks(hidden, vectors):
+            yield items, scores, scores.logsumexp(1, keepdim=True)
+        return
+    total = hidden.new_full((hidden.shape[0], 1), -torch.inf)
+    for _, scores in _item_chunks(hidden, vectors):
+        total = torch.logaddexp(total, scores.logsumexp(1, keepdim=True))
+    for items, scores in _item_chunks(hidden, vectors):
+        yield items, scores, total

@@ -1,0 +1,144 @@
+"""Training of the checkpoint from which every trial starts.
+
+    python -m etarec.train --space FILE --out CHECKPOINT [--set key.path=value ...]
+
+A loss at every position of a window is the loss over all its prefixes at a fraction of the cost (the model is causal).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from etarec import checkpoint, scoring
+from etarec.checkpoint import Checkpoint
+from etarec.config import AdaptConfig, ModelConfig, TrainConfig
+from etarec.data import Interactions, stream, training_windows
+from etarec.encode import Encoder
+from etarec.evaluate import measure
+from etarec.metrics import quality
+from etarec.models import SequenceModel, build
+
+RECIPE = 1  # part of a cached checkpoint's key: raise it when the same settings train to other weights
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training samples: mean loss in nats, quality on validation, whether NDCG@10 improved."""
+
+    number: int
+    loss: float
+    valid: dict[str, float]
+    improved: bool
+    seconds: float
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterator[Epoch]:
+    """Trains the model in place and yields after every epoch, until validation NDCG@10 stops improving.
+
+    When an epoch that improved is yielded, the model holds the best weights so far; later epochs overwrite them.
+    """
+    encoder = Encoder(data, next(model.parameters()).device)
+    validation = stream(data, "valid", "user", 0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    rng = np.random.default_rng(config.seed)
+    best, waited = -1.0, 0
+    for number in range(1, config.epochs + 1):
+        begin = time.perf_counter()
+        loss = _epoch(model, encoder, config, optimizer, rng)
+        valid = quality(measure(model, encoder, validation, AdaptConfig(target="none"), seed=0).ranks)
+        improved = valid["ndcg_at_10"] > best
+        best, waited = (valid["ndcg_at_10"], 0) if improved else (best, waited + 1)
+        yield Epoch(number, loss, valid, improved, time.perf_counter() - begin)
+        if waited >= config.patience:
+            return
+
+
+def _epoch(
+    model: SequenceModel, encoder: Encoder, config: TrainConfig, optimizer: torch.optim.Optimizer, rng: np.random.Generator
+) -> float:
+    model.train()
+    starts, lengths, first_loss = training_windows(encoder.data, config.window_stride)
+    losses = []
+    for chosen in _steps(lengths - first_loss, config.batch_size, rng):
+        skipped = torch.from_numpy((rng.random(len(chosen)) >= config.skip_rate).astype(np.float32))
+        scale = skipped.to(encoder.device) if config.skip_rate else None
+        hidden, targets = _windows(model, encoder, starts[chosen], lengths[chosen], first_loss[chosen], scale)
+        loss = scoring.cross_entropy(hidden, model.item_vectors, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach() * len(targets))
+    return float(torch.stack(losses).sum()) / int((lengths - first_loss).sum())
+
+
+def _steps(samples: npt.NDArray[np.int32], size: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+    """All windows in random order, cut into steps of about `size` samples."""
+    order = rng.permutation(len(samples))
+    served = np.cumsum(samples[order])
+    cuts = np.searchsorted(served, np.arange(size, served[-1], size))
+    return [part for part in np.split(order, np.unique(cuts)) if len(part)]
+
+
+def _windows(
+    model: SequenceModel,
+    encoder: Encoder,
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int32],
+    first_loss: npt.NDArray[np.int32],
+    scale: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states [T, D] and targets int[T] (rows of the item vectors) of every position with a loss."""
+    hidden, targets = [], []
+    for rows in encoder.passes(lengths):
+        out = model(encoder.padded(starts[rows], lengths[rows]), None if scale is None else scale[torch.from_numpy(rows)])
+        following = encoder.padded(starts[rows] + 1, lengths[rows])
+        place = torch.arange(following.shape[1], device=encoder.device)
+        counted = (following > 0) & (place >= torch.from_numpy(first_loss[rows]).to(encoder.device)[:, None])
+        hidden.append(out[counted])
+        targets.append(following[counted] - 1)
+    return torch.cat(hidden), torch.cat(targets)
+
+
+def train(
+    data: Interactions, model: ModelConfig, config: TrainConfig, watch: Callable[[Epoch], None] = lambda epoch: None
+) -> Checkpoint:
+    """Trains from scratch and returns the best epoch as a checkpoint; `watch` is called after every epoch."""
+    torch.manual_seed(config.seed)
+    learner = build(model, data.n_items, config.dropout).to(default_device())
+    best, weights = None, {}
+    for epoch in fit(learner, data, config):
+        if epoch.improved:
+            best, weights = epoch, {k: v.cpu().numpy().copy() for k, v in learner.state_dict().items()}
+        watch(epoch)
+    assert best is not None
+    return Checkpoint(model, config, weights, data.vocabulary, data.sha256, best.number, best.valid)
+
+
+def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
+    """Where the checkpoint of these data, split, model and training settings is kept ($ETAREC_CACHE or .cache/etarec)."""
+    settings = [RECIPE, data.sha256, dataclasses.asdict(model), dataclasses.asdict(config)]
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.name}-{key}.safetensors"
+
+
+def load_or_train(
+    data: Interactions, model: ModelConfig, config: TrainConfig, watch: Callable[[Epoch], None]
+) -> tuple[Checkpoint, Path]:
+    """The cached checkpoint of these settings, trained first where there is none."""
+    path = cache_path(data, model, config)
+    if not path.exists():
+        checkpoint.write(train(data, model, config, watch), path)
+    return checkpoint.read(path), path

@@ -1,0 +1,1 @@
+"""The search harness around `etarec`."""

@@ -1,0 +1,146 @@
+"""What a search tells the person who started it. Progress bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from etarec.checkpoint import Checkpoint
+from etarec.config import TrainConfig
+from etarec.data import Interactions
+from etarec.train import Epoch
+from search.records import Records, State, Trial
+from search.runner import Plan
+from search.selection import Point, Selection
+from search.spec import Spec
+
+T = TypeVar("T")
+
+
+class Console:
+    """All output goes through here; nothing else prints."""
+
+    def __init__(self) -> None:
+        self.out = Terminal(highlight=False, soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        self.out.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        self.out.print(f"warning: {text}", style="yellow", markup=False)
+
+    def data(self, spec: Spec, data: Interactions) -> None:
+        samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
+        source = spec.data.path or f"embedded data '{spec.data.dataset}'"
+        self.line(f"data        {source}: {data.n_users:,} users, {data.n_items - 1:,} items; samples: {samples}")
+
+    def checkpoint(self, checkpoint: Checkpoint, path: Path) -> None:
+        quality = f"HR@10 {checkpoint.valid['hr_at_10']:.4f}, NDCG@10 {checkpoint.valid['ndcg_at_10']:.4f}"
+        self.line(f"checkpoint  {shown(path)}: epoch {checkpoint.epochs}, validation {quality}")
+
+    def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
+        gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
+        self.line(
+            f"search      {spec.search.trials} trials, {plan.concurrency} at once, each with {plan.threads_per_trial} "
+            f"thread{'s' * (plan.threads_per_trial > 1)}{gpus}; sampler {spec.search.sampler}; files in {shown(directory)}"
+        )
+
+    @contextmanager
+    def training(self, config: TrainConfig) -> Iterator[Callable[[Epoch], None]]:
+        """Shows epoch after epoch; nothing appears when no epoch is trained."""
+        with self._progress() as progress:
+            task = progress.add_task("training", total=config.epochs, visible=False)
+
+            def watch(epoch: Epoch) -> None:
+                quality = f"validation HR@10 {epoch.valid['hr_at_10']:.4f}  NDCG@10 {epoch.valid['ndcg_at_10']:.4f}"
+                mark = "  best so far" if epoch.improved else ""
+                progress.print(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {quality}  {epoch.seconds:.1f} s{mark}")
+                progress.update(task, completed=epoch.number, visible=True)
+
+            yield watch
+
+    @contextmanager
+    def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
+        """Shows trial after trial as they end."""
+        ended = len(records.in_state(State.FINISHED, State.FAILED))
+        with self._progress() as progress:
+            task = progress.add_task("trials", total=spec.search.trials, completed=ended)
+
+            def show(trial: Trial) -> None:
+                if trial.state is State.RUNNING:
+                    return
+                progress.print(f"  {_trial_line(spec, trial)}", markup=False)
+                progress.update(task, completed=len(records.in_state(State.FINISHED, State.FAILED)))
+
+            yield show
+
+    def counted(self, what: str, items: Iterable[T], total: int) -> Iterator[T]:
+        """Passes the items on and shows how many have come."""
+        begin = time.perf_counter()
+        with self._progress() as progress:
+            yield from progress.track(items, total=total, description=what)
+        self.line(f"  {total} configurations measured on {what} in {time.perf_counter() - begin:.0f} s")
+
+    def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, complete: bool) -> None:
+        counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
+        self.line("trials      " + ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
+        if selected.front:
+            self.out.print(self._front(spec, selected))
+        if selected.choice and selected.chosen:
+            self.line(f"chosen      {selected.chosen.name}: {selected.choice.reason}")
+        if not complete:
+            self.warn("the search was cut off, so nothing was measured on test; --resume finishes it")
+        self.line(f"report      {shown(directory / 'report.html')}")
+
+    def _front(self, spec: Spec, selected: Selection) -> Table:
+        table = Table(title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False)
+        table.add_column("configuration")
+        for name in (*spec.space, "filter rate", "valid HR@10", "test filter rate", "test HR@10"):
+            table.add_column(name, justify="right")
+        for point in [*selected.front, *selected.baselines]:
+            chosen = selected.chosen is not None and point.name == selected.chosen.name
+            table.add_row(*_cells(spec, point), style="bold" if chosen else None)
+            if selected.front and point is selected.front[-1]:
+                table.add_section()
+        return table
+
+    def _progress(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        progress = Progress(*columns, console=self.out, transient=True, disable=False)
+        progress.print = progress.console.print
+        return progress
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _trial_line(spec: Spec, trial: Trial) -> str:
+    values = "  ".join(f"{name} {_value(value)}" for name, value in trial.parameters.items())
+    if trial.state is not State.FINISHED:
+        return f"{trial.trial_id}  {trial.state}  {values}  {trial.error}"
+    quality, metrics = spec.search.quality, trial.metrics
+    return (
+        f"{trial.trial_id}  {quality} {metrics[quality]:.4f}  filter_rate {metrics['filter_rate']:6.1%}  "
+        f"{metrics['seconds']:5.1f} s  {values}"
+    )
+
+
+def _cells(spec: Spec, point: Point) -> list[str]:
+    # A baseline's own configuration is its name; the searched parameters say nothing about most of them.
+    searched = [_value(getattr(point.config, name)) if point.name.startswith("trial-") else "" for name in spec.space]
+    tested = point.test.metrics() if point.test else {}
+    measured = [
+        f"{values['filter_rate']:.1%}|{values['hr_at_10']:.4f}" if values else "|" for values in (point.valid, tested)
+    ]
+    return [point.name, *searched, *(cell for pair in measured for cell in pair.split("|"))]
+
+
+def _value(value: object) -> str:
+    return "all" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,130 @@
+"""One searched hyperparameter: its range or choices as plain data, checked against its field of AdaptConfig."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+
+from etarec.config import AdaptConfig
+from search.document import Location, Schema, shown
+
+Kind = Literal["int", "float", "choices"]
+Value = str | bool | int | float | None
+Number = int | Annotated[float, Field(allow_inf_nan=False)]
+
+_FIELDS = Schema(TypeAdapter(AdaptConfig).json_schema())
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class Dimension:
+    """A range with both ends included, or a list of choices."""
+
+    kind: Kind = Field(description="follows from the field of AdaptConfig, never written in a file")
+    low: Number | None = Field(default=None, description="smallest value")
+    high: Number | None = Field(default=None, description="largest value")
+    log: bool = Field(default=False, description="search on a logarithmic scale")
+    step: Number | None = Field(default=None, description="distance of the values from `low` on; null: all values")
+    choices: tuple[Value, ...] | None = Field(default=None, description="the values, instead of a range")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problem = self._choices_problem() if self.kind == "choices" else self._range_problem()
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    def _choices_problem(self) -> str | None:
+        if self.log or not self.low is self.high is self.step is None:
+            also = ", with choices it has no low, high, log or step" if self.choices else ""
+            return f"expected {{choices: [...]}}{also or ': this key has no numeric range'}"
+        if not self.choices:
+            return "expected {choices: [...]} with at least one value"
+        repeated = [value for i, value in enumerate(self.choices) if value in self.choices[:i]]
+        return f"choices names {shown(repeated[0])} more than once" if repeated else None
+
+    def _range_problem(self) -> str | None:
+        if self.low is None or self.high is None or self.choices is not None:
+            return "expected {low: ..., high: ...} or {choices: [...]}"
+        if not self.low < self.high:
+            return f"low ({shown(self.low)}) must be below high ({shown(self.high)})"
+        if self.log and self.low <= 0:
+            return f"a log scale needs low above 0, given {shown(self.low)}"
+        if self.log and self.step is not None:
+            return "log and step exclude each other"
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            return f"given step {shown(self.step)}, expected a step above 0 and at most high - low"
+        if self.kind == "int" and not all(isinstance(number, int) for number in (self.low, self.high, self.step or 1)):
+            return "low, high and step must be integers for this key"
+        return None
+
+    def contains(self, value: Value) -> bool:
+        """Whether a search of this dimension can propose `value`."""
+        if self.choices is not None:
+            return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in self.choices)
+        if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else int | float):
+            return False
+        assert self.low is not None and self.high is not None
+        if not self.low <= value <= self.high:
+            return False
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        return math.isclose(steps, round(steps), rel_tol=0, abs_tol=1e-6)
+
+    def middle(self) -> Value:
+        """The value halfway (geometrically on a log scale), or the middle one of the choices."""
+        if self.choices is not None:
+            return self.choices[len(self.choices) // 2]
+        assert self.low is not None and self.high is not None
+        half = math.sqrt(self.low) * math.sqrt(self.high) if self.log else self.low + (self.high - self.low) / 2
+        if self.step is not None:
+            half = self.low + self.step * int((half - self.low) / self.step)
+        return min(max(round(half) if self.kind == "int" else half, self.low), self.high)
+
+
+def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, str]]:
+    """What AdaptConfig's field `key` says against the values of `form`, by their places inside it."""
+    ends = ("low", "high") if _kind(key) != "choices" else ()
+    places: list[tuple[Location, Any]] = [((end,), form[end]) for end in ends if end in form]
+    if isinstance(choices := form.get("choices"), list):
+        places += [(("choices", index), choice) for index, choice in enumerate(choices)]
+    for place, value in places:
+        try:
+            _legal(key, value)
+        except ValueError:
+            expected = _FIELDS.expected((key,))
+            yield (
+                place,
+                f"given {shown(value)}, expected {expected.removesuffix(' or null') if place[0] in ends else expected}",
+            )
+
+
+def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
+    """`form` with its kind, and with the types that AdaptConfig's field `key` has (1 is 1.0 where a float belongs)."""
+    completed = {**form, "kind": "choices" if "choices" in form else _kind(key)}
+    for end in {"low", "high"} & form.keys():
+        completed[end] = _kept(key, form[end])
+    if isinstance(choices := form.get("choices"), list):
+        completed["choices"] = [_kept(key, choice) for choice in choices]
+    if completed["kind"] == "float" and type(form.get("step")) is int:
+        completed["step"] = float(form["step"])
+    return completed
+
+
+def _kind(key: str) -> Kind:
+    words = _FIELDS.expected((key,)).split()
+    return "int" if "integer" in words else "float" if "number" in words else "choices"
+
+
+def _legal(key: str, value: Any) -> Value:
+    """`value` as AdaptConfig keeps it; pydantic's ValidationError, which is a ValueError, if it does not."""
+    kept: Value = getattr(replace(AdaptConfig(), **{key: value}), key)
+    return kept
+
+
+def _kept(key: str, value: Any) -> Any:
+    try:
+        return _legal(key, value)
+    except ValueError:
+        return value

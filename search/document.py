@@ -1,0 +1,224 @@
+"""YAML documents of people: read strictly, changed by `--set`, and explained in plain words against a JSON schema."""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from etarec.config import UserError
+
+_LARGEST_FILE = 2**20
+_RANGES = {
+    ("minimum", "maximum"): "from {} to {}",
+    ("minimum", "exclusiveMaximum"): "from {} to below {}",
+    ("minimum",): "at least {}",
+    ("exclusiveMinimum",): "above {}",
+}
+_TYPES = {"integer": "an integer", "number": "a number", "string": "text", "boolean": "true or false", "null": "null"}
+
+Location = tuple[str | int, ...]
+Node = dict[str, Any]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises UserError, with line and column where they are known."""
+    try:
+        content = path.read_bytes() if path.stat().st_size <= _LARGEST_FILE else None
+        text = None if content is None else content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected a YAML file in UTF-8, given other bytes at offset {error.start}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if text is None:
+        raise UserError(f"{path}: expected a YAML file, given more than {_LARGEST_FILE >> 20} MiB")
+    document = parse_yaml(text, str(path))
+    if not isinstance(document, dict):
+        given = "nothing" if document is None else shown(document)
+        raise UserError(f"{path}: given {given}, expected a mapping of keys, at least `space`")
+    return document
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain data in one YAML text; `source` begins the message of the UserError that bad YAML raises."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = error.problem or error.context or "not valid"
+        hint = " (YAML is indented with blanks, not tabs)" if "'\\t'" in problem else ""
+        raise UserError(f"{source}: {where}not valid YAML: {problem}{hint}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if not isinstance(error, RecursionError) else "nested too deeply"
+        raise UserError(f"{source}: not valid YAML: {reason}") from None
+
+
+def to_text(document: dict[str, Any]) -> str:
+    """YAML text that `parse_yaml` reads back as the same data."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120)
+
+
+def shown(value: Any) -> str:
+    """A short picture of a value for a message."""
+    if isinstance(value, dict):
+        return "a mapping"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def dotted(location: Location) -> str:
+    """`("search", "objectives", 0)` as `search.objectives[0]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+class Schema:
+    """Answers about the places of a document, from the JSON schema that it has to fulfil."""
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+
+    def node(self, location: Location) -> Node | None:
+        """The schema of one place, or None if there is no such place."""
+        node: Node | None = self.root
+        for part in location:
+            node = next(self._steps(node, part), None) if node is not None else None
+        return node
+
+    def known_part(self, location: Location) -> Location:
+        """The longest beginning of `location` that exists; pydantic appends the members of unions to its locations."""
+        return next(location[:end] for end in range(len(location), -1, -1) if self.node(location[:end]) is not None)
+
+    def keys(self, location: Location) -> list[str]:
+        """The keys that a mapping at `location` may have; none for a single value."""
+        node = self.node(location)
+        return [key for member in self._members(node) for key in member.get("properties", ())] if node else []
+
+    def expected(self, location: Location) -> str:
+        """What a value at `location` has to be, in words, range included."""
+        node = self.node(location)
+        words = [self._words(member) for member in self._members(node)] if node else []
+        if "a number" in words and "an integer" in words:
+            words.remove("an integer")
+        return " or ".join(words)
+
+    def unknown(self, location: Location) -> str:
+        """The message for a key that does not exist, with the nearest one that does."""
+        key, keys = str(location[-1]), self.keys(location[:-1])
+        near = difflib.get_close_matches(key, keys, n=1) or [known for known in keys if key in known.split("_")]
+        elsewhere = [f"{section}.{key}" for section in self.root["properties"] if key in self.keys((section,))]
+        guesses = near or (elsewhere if len(location) == 1 else [])
+        hint = f"; did you mean {' or '.join(guesses)}?" if guesses else ""
+        return f"unknown key{hint} (known here: {', '.join(keys)})"
+
+    def _steps(self, node: Node, part: str | int) -> Iterator[Node]:
+        for member in self._members(node):
+            found = member.get("items") if isinstance(part, int) else member.get("properties", {}).get(part)
+            if found is not None:
+                yield found
+
+    def _members(self, node: Node) -> Iterator[Node]:
+        if "$ref" in node:
+            node = self.root["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        for member in node.get("anyOf", ()):
+            yield from self._members(member)
+        if "anyOf" not in node:
+            yield node
+
+    def _words(self, node: Node) -> str:
+        if "const" in node or "enum" in node:
+            values = node.get("enum", [node.get("const")])
+            return ("one of " if len(values) > 1 else "") + ", ".join(values)
+        if node["type"] == "array":
+            return "a list" + (f", each {self._words(node['items'])}" if "enum" in node["items"] else "")
+        if node["type"] == "object":
+            return f"a mapping with keys of: {', '.join(node.get('properties', ()))}"
+        bounds = next((bounds for bounds in _RANGES if all(bound in node for bound in bounds)), ())
+        extent = " " + _RANGES[bounds].format(*(node[bound] for bound in bounds)) if bounds else ""
+        return _TYPES[node["type"]] + extent
+
+
+def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
+    """The keys and the value of `key.path=value`. Raises UserError naming the text and what exists at that level."""
+    path, equals, value = text.partition("=")
+    keys = tuple(part.strip() for part in path.split("."))
+    source = f"--set {text}"
+    if not equals or not value.strip():
+        raise UserError(f"{source}: expected key.path=value" + (" (null for no value)" if equals else ""))
+    if not all(keys):
+        raise UserError(f"{source}: empty key, expected key.path=value with keys of: {', '.join(schema.keys(()))}")
+    for end, key in enumerate(keys):
+        if not (known := schema.keys(keys[:end])):
+            raise UserError(f"{source}: {dotted(keys[:end])} is a single value ({schema.expected(keys[:end])})")
+        if key not in known:
+            raise UserError(f"{source}: {dotted(keys[: end + 1])}: {schema.unknown(keys[: end + 1])}")
+    return keys, parse_yaml(value, source)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values of YAML 1.2 (1e-3 is a number; on, off, yes, no and dates are text); no duplicates, no anchors."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - declared so by PyYAML's type stubs
+    yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "anchor", None):
+            raise yaml.MarkedYAMLError(problem="anchors and aliases are not supported", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def mapping(self, node: Any) -> dict[str, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="expected a plain key", problem_mark=key.start_mark)
+            if key.value in lines:
+                problem = f"duplicate key {key.value}, first given in line {lines[key.value]}"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
+        return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
+
+    def number(self, node: Any) -> int | float:
+        text = node.value.lower()
+        return int(text) if node.tag.endswith("int") else float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+    def text(self, node: Any) -> str:
+        node.value.encode()  # a lone surrogate from an escape is a ValueError here, not in whoever writes it out
+        return str(node.value)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes exactly the texts that `_Loader` would take for something else."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_CONSTRUCTORS: dict[str | None, Callable[[Any, Any], Any]] = {
+    "null": lambda loader, node: None,
+    "bool": lambda loader, node: node.value.lower() == "true",
+    "int": _Loader.number,
+    "float": _Loader.number,
+    "str": _Loader.text,
+    "seq": lambda loader, node: [loader.construct_object(child, deep=True) for child in node.value],
+    "map": _Loader.mapping,
+    None: _Loader.construct_undefined,
+}
+_PLAIN = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+for _name, _construct in _CONSTRUCTORS.items():
+    _Loader.add_constructor(_name and f"tag:yaml.org,2002:{_name}", _construct)
+for _name, (_pattern, _first) in _PLAIN.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)

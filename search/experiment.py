@@ -1,0 +1,176 @@
+"""One search from its spec to its report, step after step."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from etarec import checkpoint, data
+from etarec.checkpoint import Checkpoint
+from etarec.config import UserError
+from etarec.data import Interactions
+from etarec.evaluate import Measurement
+from etarec.train import load_or_train
+from search import report, runner, selection
+from search.console import Console
+from search.provenance import Provenance, about_checkpoint, about_data
+from search.records import Records, State, write_whole
+from search.runner import Plan
+from search.selection import Selection
+from search.spec import Spec, as_dict, check_against_data, to_yaml
+from search.tracking import Tracker
+from search.trial import Job, Recommender, Subject
+
+
+@dataclass
+class Experiment:
+    """What a run of the program is about."""
+
+    spec: Spec
+    directory: Path
+    address: str | None = None
+    resume: bool = False
+    console: Console = field(default_factory=Console)
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.provenance.seconds[step] = time.perf_counter() - begin
+
+
+def check_directory(directory: Path, resume: bool) -> None:
+    """A search is neither overwritten nor mixed with another."""
+    used = (directory / "trials.jsonl").exists()
+    if used and not resume:
+        raise UserError(f"{directory}: holds a search already; add --resume to finish it, or give another --out")
+    if resume and not used:
+        raise UserError(f"{directory}: holds no search to resume; expected a folder with a trials.jsonl")
+
+
+def prepare(experiment: Experiment) -> Recommender:
+    """The data and the checkpoint; what can be wrong with them is found here, before Ray starts."""
+    spec, console = experiment.spec, experiment.console
+    with experiment.timed("data"):
+        interactions = data.load(spec.data)
+        check_against_data(spec, interactions.n_items - 1)
+        data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
+    console.data(spec, interactions)
+    with experiment.timed("train"):
+        trained, path = _checkpoint(spec, interactions, console)
+    console.checkpoint(trained, path)
+    experiment.provenance.data = about_data(spec, interactions)
+    experiment.provenance.checkpoint = about_checkpoint(trained, path)
+    return Recommender(interactions, trained, spec.data.order, spec.data.order_seed)
+
+
+def _checkpoint(spec: Spec, interactions: Interactions, console: Console) -> tuple[Checkpoint, Path]:
+    if spec.checkpoint is None:
+        with console.training(spec.train) as watch:
+            return load_or_train(interactions, spec.model, spec.train, watch)
+    path = Path(spec.checkpoint)
+    trained = checkpoint.read(path)
+    trained.check_against(interactions.vocabulary, interactions.sha256, str(path))
+    return trained, path
+
+
+def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
+    """Searches, selects, measures on test and reports; `n_items` is the catalogue's size without padding.
+
+    Returns False if the search was cut off. Its finished trials are then reported from validation alone: a search that
+    may be resumed has not looked at the test split.
+    """
+    spec, directory, console = experiment.spec, experiment.directory, experiment.console
+    directory.mkdir(parents=True, exist_ok=True)
+    write_whole(directory / "spec.yaml", to_yaml(spec))
+    records = Records(directory)
+    tracker = Tracker(spec.name, records, _flat(as_dict(spec)), console.warn)
+    try:
+        with runner.cluster(spec.search, experiment.address) as plan:
+            console.plan(spec, plan, directory)
+            complete = _search(experiment, subject, records, plan, tracker)
+            selected = _select(experiment, subject, records, plan, n_items, complete)
+    except BaseException:
+        tracker.close(State.FAILED, {}, {}, None, patience=5)
+        raise
+    _write(experiment, records, plan, selected)
+    report.render(directory)
+    tracker.close(
+        State.FINISHED if complete else State.KILLED, {"hypervolume": selected.hypervolume}, _tested(selected), directory
+    )
+    records.write_table()
+    console.result(spec, records, selected, directory, complete)
+    return complete
+
+
+def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> bool:
+    spec = experiment.spec
+    with experiment.timed("search"), experiment.console.trials(spec, records) as show:
+        runner.run_search(spec, _searched(subject), records, plan, on_change=lambda trial: (tracker.update(), show(trial)))
+    return len(records.in_state(State.FINISHED, State.FAILED)) == spec.search.trials
+
+
+def _select(
+    experiment: Experiment, subject: Subject, records: Records, plan: Plan, n_items: int, complete: bool
+) -> Selection:
+    spec, finished = experiment.spec, records.in_state(State.FINISHED)
+
+    def on_validation(jobs: Sequence[Job]) -> Iterator[Measurement]:
+        return runner.measure_all(_searched(subject), jobs, plan, on_test=False)
+
+    def on_test(jobs: Sequence[Job]) -> Iterator[Measurement]:
+        return experiment.console.counted("test", runner.measure_all(subject, jobs, plan, on_test=True), len(jobs))
+
+    if not complete or not finished:
+        return selection.without_baselines(spec, finished)
+    with experiment.timed("test"):
+        selected = selection.select(spec, finished, n_items, on_validation)
+        return selection.remeasure(spec, selected, n_items, on_test)
+
+
+def _searched(subject: Subject) -> Subject:
+    """What the search's workers get: the subject without its test split."""
+    return subject.without_test()
+
+
+def _write(experiment: Experiment, records: Records, plan: Plan, selected: Selection) -> None:
+    """All files but the report's, each whole or not at all."""
+    spec, directory = experiment.spec, experiment.directory
+    front, baselines = selection.tables(spec, selected)
+    write_whole(directory / "pareto.csv", front.to_csv(index=False))
+    write_whole(directory / "baselines.csv", baselines.to_csv(index=False))
+    chosen = selection.chosen_document(spec, selected)
+    write_whole(directory / "chosen.yaml", yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True, width=120))
+    experiment.provenance.search = _about_search(spec, records, plan, selected)
+    write_whole(directory / "provenance.json", json.dumps(experiment.provenance.document(), indent=2))
+
+
+def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection) -> dict[str, Any]:
+    counts = {state.lower(): len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
+    return {
+        "requested": spec.search.trials,
+        **counts,
+        "concurrency": plan.concurrency,
+        "threads_per_trial": plan.threads_per_trial,
+        "sampler": spec.search.sampler,
+        "hypervolume": selected.hypervolume,
+        "interrupted": counts["finished"] + counts["failed"] < spec.search.trials,
+    }
+
+
+def _tested(selected: Selection) -> dict[str, dict[str, float]]:
+    return {point.name: point.test.metrics() for point in selected.front if point.test is not None}
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}: MLflow keeps nested parameters as one string."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,99 @@
+"""Where a search's numbers come from: provenance.json."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from etarec.checkpoint import Checkpoint
+from etarec.data import Interactions
+from search.spec import Spec
+
+PACKAGES = ("torch", "ray", "optuna", "mlflow", "pandas", "numpy")
+
+
+@dataclass
+class Provenance:
+    """Filled step by step while a search runs."""
+
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    data: dict[str, Any] = field(default_factory=dict)
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "command": command(),
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git": git(Path(__file__).parent),
+            "data": self.data,
+            "checkpoint": self.checkpoint,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "hardware": hardware(),
+            "seconds": {step: round(seconds, 2) for step, seconds in self.seconds.items()},
+            "search": self.search,
+        }
+
+
+def about_data(spec: Spec, data: Interactions) -> dict[str, Any]:
+    return {
+        "source": spec.data.path or f"embedded: {spec.data.dataset}",
+        "sha256": data.sha256,
+        "users": data.n_users,
+        "items": data.n_items - 1,
+        "interactions": data.n_interactions,
+        "samples": data.sample_counts(),
+        "order": spec.data.order,
+    }
+
+
+def about_checkpoint(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+    return {"path": str(path), "sha256": checkpoint.sha256, "epochs": checkpoint.epochs, "valid": checkpoint.valid}
+
+
+def command() -> str:
+    """The command line that started this process, as it can be typed again in the same folder."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+def git(folder: Path) -> dict[str, Any]:
+    """The commit of the code and whether it was changed since; nulls outside a checkout."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD").strip()
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def hardware() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

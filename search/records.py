@@ -1,0 +1,166 @@
+"""Trials on disk: plain files are the truth; the study and MLflow are copies that can be made again from them.
+
+`trials.jsonl` is a journal: an event a line, appended and flushed to disk before the event counts for anybody else. A
+last line without its end is an event that never happened. `trials.csv` is the journal's table for people and pandas.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from etarec.config import UserError
+from etarec.evaluate import FILTERS, SECONDS
+from etarec.metrics import QUALITY_METRICS
+
+METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
+_WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance")
+
+
+class State(StrEnum):
+    """How a trial stands; the names are MLflow's run states."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+@dataclass
+class Trial:
+    """One configuration. Its number is its place among the searcher's suggestions."""
+
+    number: int
+    parameters: dict[str, Any]
+    state: State = State.RUNNING
+    metrics: dict[str, float] = field(default_factory=dict)
+    curve: dict[str, list[float]] = field(default_factory=dict)
+    error: str = ""
+    traceback: str = ""
+    mlflow_run_id: str = ""
+
+    @property
+    def trial_id(self) -> str:
+        return trial_id(self.number)
+
+
+def trial_id(number: int) -> str:
+    return f"trial-{number:04d}"
+
+
+class Records:
+    """The trials of one search. One process writes."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.trials: dict[int, Trial] = {}
+        self.parent_run_id = ""
+        self._lock = threading.Lock()  # the tracker's thread writes run ids
+        self._journal = directory / "trials.jsonl"
+        for event in _events(self._journal):
+            self._apply(event)
+
+    def started(self, number: int, parameters: Mapping[str, Any]) -> None:
+        self._append({"event": "started", "number": number, "parameters": dict(parameters)})
+
+    def finished(self, number: int, metrics: Mapping[str, float], curve: Mapping[str, list[float]]) -> None:
+        self._append({"event": "ended", "number": number, "state": State.FINISHED, "metrics": dict(metrics), "curve": dict(curve)})
+
+    def ended(self, number: int, state: State, error: str, traceback: str = "") -> None:
+        """A trial that has no result: FAILED or KILLED, and why."""
+        self._append({"event": "ended", "number": number, "state": state, "error": error, "traceback": traceback})
+
+    def tracked(self, number: int, run_id: str) -> None:
+        self._append({"event": "tracked", "number": number, "mlflow_run_id": run_id})
+
+    def parent_tracked(self, run_id: str) -> None:
+        self._append({"event": "parent_tracked", "mlflow_run_id": run_id})
+
+    def in_state(self, *states: State) -> list[Trial]:
+        """Trials in the order of their numbers."""
+        return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
+
+    def table(self) -> pd.DataFrame:
+        """trials.csv: a row per trial, failed ones included; parts of the filter rate only where they apply."""
+        trials = [trial for _, trial in sorted(self.trials.items())]
+        parameters = list(dict.fromkeys(name for trial in trials for name in trial.parameters))
+        rows = [
+            {
+                "trial_id": trial.trial_id,
+                "state": str(trial.state),
+                **trial.parameters,
+                **{name: trial.metrics.get(name) for name in METRICS},
+                "mlflow_run_id": trial.mlflow_run_id,
+                "error": trial.error,
+            }
+            for trial in trials
+        ]
+        table = pd.DataFrame(rows, columns=["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error"])
+        return without_idle_columns(table.astype({name: "object" for name in parameters}))
+
+    def write_table(self) -> None:
+        write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
+
+    def _append(self, event: dict[str, Any]) -> None:
+        line = json.dumps(event, allow_nan=False) + "\n"
+        with self._lock:
+            with self._journal.open("ab") as file:
+                _cut_torn_line(file.fileno(), self._journal)
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            self._apply(json.loads(line))
+            self.write_table()
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        number = event.get("number", -1)
+        match event["event"]:
+            case "parent_tracked":
+                self.parent_run_id = event["mlflow_run_id"]
+            case "started":
+                run_id = self.trials[number].mlflow_run_id if number in self.trials else ""
+                self.trials[number] = Trial(number, event["parameters"], mlflow_run_id=run_id)
+            case "ended":
+                trial = self.trials[number]
+                trial.state = State(event["state"])
+                trial.metrics, trial.curve = event.get("metrics", {}), event.get("curve", {})
+                trial.error, trial.traceback = event.get("error", ""), event.get("traceback", "")
+            case "tracked":
+                self.trials[number].mlflow_run_id = event["mlflow_run_id"]
+
+
+def _events(journal: Path) -> Iterator[dict[str, Any]]:
+    if not journal.exists():
+        return
+    lines = journal.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):  # behind the last line's end there is nothing, or a torn line
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{journal}: line {number} is damaged ({error}); expected one JSON event a line") from error
+
+
+def _cut_torn_line(descriptor: int, journal: Path) -> None:
+    content = journal.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+
+
+def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Leaves out the parts of the filter rate that this search has no use for (never anything but 0)."""
+    idle = [c for c in table.columns if c.removeprefix("valid_").removeprefix("test_") in _WHERE_IT_APPLIES]
+    idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
+    return table.drop(columns=idle)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file is there whole or as it was before, whatever happens meanwhile."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

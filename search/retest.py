@@ -1,0 +1,13 @@
+"""The only reader of the test split: the front's points and the baselines, each once, after the selection."""
+
+import torch
+
+from etarec.config import AdaptConfig
+from etarec.evaluate import Measurement
+from search.trial import Subject
+
+
+def measure_on_test(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:
+    """Serves the test stream from the frozen checkpoint; it calibrates its own E0 on its own first batch."""
+    torch.set_num_threads(threads)
+    return subject.measure(config, "test", seed)

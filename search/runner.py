@@ -1,0 +1,238 @@
+"""Runs trials in parallel: the only file that knows Ray.
+
+A trial's way: `_Searcher.suggest` -> Ray Tune starts `_trial` in a worker -> it reports once -> `_Recorder` writes the
+end to the records -> the searcher may tell the study. Ray's own experiment files are scratch and never read again.
+"""
+
+import logging
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.tune
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.search import Searcher
+
+from etarec.config import AdaptConfig, UserError
+from etarec.evaluate import Measurement
+from search import retest, trial
+from search.records import Records, State, Trial
+from search.spec import SearchConfig, Spec, trial_config, trial_seed
+from search.suggest import Suggestions
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many trials run at once, and with what."""
+
+    concurrency: int
+    threads_per_trial: int
+    cpus_per_trial: float
+    gpus_per_trial: float
+
+    @property
+    def resources(self) -> dict[str, float]:
+        return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+
+
+def plan(search: SearchConfig, cpus: float, gpus: float) -> Plan:
+    """`auto` fills the machine's or cluster's cores and GPUs; a trial computes with as many threads as cores it has."""
+    if search.gpus_per_trial > gpus:
+        raise UserError(f"search.gpus_per_trial: {search.gpus_per_trial:g} asked for, but there are {gpus:g} GPUs")
+    concurrency = search.concurrency
+    if concurrency == "auto":
+        by_gpu = gpus / search.gpus_per_trial if search.gpus_per_trial else math.inf
+        concurrency = max(1, int(min(cpus / search.cpus_per_trial, by_gpu) + 1e-9))
+    concurrency = min(concurrency, search.trials)
+    return Plan(concurrency, max(1, int(search.cpus_per_trial)), search.cpus_per_trial, search.gpus_per_trial)
+
+
+@contextmanager
+def cluster(search: SearchConfig, address: str | None) -> Iterator[Plan]:
+    """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address is None:
+        options |= {"include_dashboard": False, "num_cpus": _bookkept_cpus(search)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ray.init(**options)
+        except ConnectionError as error:
+            raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
+    try:
+        total = ray.cluster_resources()
+        yield plan(search, total.get("CPU", 1), total.get("GPU", 0))
+    finally:
+        ray.shutdown()
+
+
+def _bookkept_cpus(search: SearchConfig) -> int:
+    """Cores that Ray hands out on this machine; more than it has where the user asks for more trials at once."""
+    asked = 1 if search.concurrency == "auto" else math.ceil(search.concurrency * search.cpus_per_trial)
+    return max(os.cpu_count() or 1, asked, math.ceil(search.cpus_per_trial))
+
+
+def run_search(
+    spec: Spec, subject: trial.Subject, records: Records, plan: Plan, on_change: Callable[[Trial], Any]
+) -> Suggestions:
+    """Measures `spec.search.trials` configurations; those that the records hold already are not measured again.
+
+    Returns when all have ended, when too many failed in a row or when Ctrl-C came; what was running is then KILLED.
+    """
+    searcher = _Searcher(spec, records, plan.concurrency, on_change)
+    trainable = ray.tune.with_parameters(_trial, subject=subject, threads=plan.threads_per_trial)
+    with tempfile.TemporaryDirectory(prefix="etarec-ray-") as scratch:
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(trainable, plan.resources),
+            tune_config=ray.tune.TuneConfig(search_alg=searcher, num_samples=spec.search.trials, reuse_actors=True),
+            run_config=ray.tune.RunConfig(
+                name="search", storage_path=scratch, verbose=0, callbacks=[_Recorder(records, searcher)]
+            ),
+        )
+        tuner.fit()
+    for running in records.in_state(State.RUNNING):
+        records.ended(running.number, State.KILLED, "the search was interrupted")
+        on_change(records.trials[running.number])
+    searcher.suggestions.tell_rest()
+    return searcher.suggestions
+
+
+def _trial(config: dict[str, Any], subject: trial.Subject, threads: int) -> None:
+    measured = trial.measure_on_validation(subject, AdaptConfig(**config["adapt"]), config["seed"], threads)
+    ray.tune.report({"metrics": measured.metrics(), "curve": measured.curve()})
+
+
+class _Searcher(Searcher):
+    """Ray's view of `Suggestions`: a suggestion, or None while it must wait for results."""
+
+    def __init__(self, spec: Spec, records: Records, concurrency: int, on_change: Callable[[Trial], Any]):
+        super().__init__()
+        self.spec, self.records, self.on_change = spec, records, on_change
+        self.suggestions = Suggestions(spec, concurrency)
+        self.numbers: dict[str, int] = {}  # by Ray's trial id
+        self._next = 0
+        self._failures_in_a_row = 0
+
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        while self._next < self.spec.search.trials and self._failures_in_a_row < self.spec.search.max_failures_in_a_row:
+            if not self.suggestions.ready():
+                return None
+            number = self._next
+            known = self.records.trials.get(number)
+            parameters = self.suggestions.ask(known.parameters if known else None)
+            if parameters is None:
+                break
+            self._next += 1
+            if known and known.state in (State.FINISHED, State.FAILED):
+                self.suggestions.tell(number, self._objectives(known.metrics))
+                continue
+            self.numbers[trial_id] = number
+            self.records.started(number, parameters)
+            self.on_change(self.records.trials[number])
+            return self._task(parameters)
+        return Searcher.FINISHED
+
+    def _task(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        config = trial_config(self.spec, parameters)
+        return {"adapt": vars_of(config), "seed": trial_seed(self.spec.search.seed, config)}
+
+    def ended(self, number: int) -> None:
+        """To be called when the records hold the end of trial `number`."""
+        ended = self.records.trials[number]
+        self._failures_in_a_row = 0 if ended.state is State.FINISHED else self._failures_in_a_row + 1
+        self.suggestions.tell(number, self._objectives(ended.metrics))
+        self.on_change(ended)
+
+    def _objectives(self, metrics: dict[str, float]) -> list[float] | None:
+        return [metrics[name] for name in self.spec.search.objectives] if metrics else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The recorder speaks up when the end is on disk."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the records rebuild the study."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: a search is resumed from the records."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # for Ray's own snapshot, which nobody reads
+
+
+class _Recorder(ray.tune.Callback):
+    """Writes every trial's end to the records first, and then lets the searcher and the tracker know."""
+
+    def __init__(self, records: Records, searcher: _Searcher):
+        self.records, self.searcher = records, searcher
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        number = self.searcher.numbers[trial.trial_id]
+        self.records.finished(number, trial.last_result["metrics"], trial.last_result["curve"])
+        self.searcher.ended(number)
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        number = self.searcher.numbers[trial.trial_id]
+        reason, traceback = _reason(trial.get_pickled_error())
+        self.records.ended(number, State.FAILED, reason, traceback)
+        self.searcher.ended(number)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above
+
+
+def _reason(error: BaseException | None) -> tuple[str, str]:
+    """One line and the traceback of what ended a trial."""
+    if isinstance(error, RayActorError):
+        return "the worker process died (killed, or out of memory)", str(error)
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return f"{type(cause).__name__}: {cause}".strip().splitlines()[0], str(error)
+
+
+def vars_of(config: AdaptConfig) -> dict[str, Any]:
+    return dict(vars(config))
+
+
+def measure_all(subject: trial.Subject, jobs: Sequence[trial.Job], plan: Plan, *, on_test: bool) -> Iterator[Measurement]:
+    """Measures the jobs in parallel and yields their measurements in the jobs' order."""
+    if not jobs:
+        return
+    shared = ray.put(subject)
+    measure = retest.measure_on_test if on_test else trial.measure_on_validation
+    task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial)(_measure)
+    waiting = [task.remote(measure, shared, job.config, job.seed, plan.threads_per_trial) for job in jobs]
+    try:
+        for reference in waiting:
+            yield ray.get(reference)
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+
+
+def _measure(
+    measure: Callable[..., Measurement], subject: trial.Subject, config: AdaptConfig, seed: int, threads: int
+) -> Measurement:
+    return measure(subject, config, seed, threads)

@@ -1,0 +1,189 @@
+"""From finished trials to the front, the baselines and the recommended configuration, and their tables.
+
+The order is what keeps the test split out of the search: front and choice are made from validation alone, then every
+point and baseline is measured once on test. The gate at random is matched to the filter rate of the chosen point, on
+each split separately; nothing is chosen by it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from etarec.config import AdaptConfig
+from etarec.evaluate import Measurement
+from etarec.metrics import per_sample
+from search import stats
+from search.pareto import Choice, choose, hypervolume, non_dominated
+from search.records import METRICS, State, Trial, without_idle_columns
+from search.spec import Spec, baseline_config, trial_config, trial_seed
+from search.trial import Job
+
+RANDOM = "random"
+REFERENCE = "all"  # the baseline to which differences on test are taken
+
+
+Measure = Callable[[Sequence[Job]], Iterable[Measurement]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row of pareto.csv or baselines.csv."""
+
+    name: str
+    config: AdaptConfig
+    valid: dict[str, float]
+    test: Measurement | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a search comes to. Without a finished trial there is no front and nothing is chosen."""
+
+    front: list[Point]
+    baselines: list[Point]
+    choice: Choice | None
+    hypervolume: float
+
+    @property
+    def chosen(self) -> Point | None:
+        return self.front[self.choice.index] if self.choice else None
+
+
+def front_of(spec: Spec, finished: list[Trial]) -> tuple[list[Point], float]:
+    """The trials that no other beats in both objectives, by filter rate, and their hypervolume."""
+    values = np.array([_objectives(spec, trial.metrics) for trial in finished]).reshape(-1, 2)
+    front = [trial for trial, kept in zip(finished, non_dominated(values), strict=True) if kept]
+    points = [Point(t.trial_id, trial_config(spec, t.parameters), t.metrics) for t in front]
+    return sorted(points, key=lambda point: point.valid["filter_rate"]), float(hypervolume(values))
+
+
+def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) -> Selection:
+    """Front, baselines and choice, from validation alone."""
+    front, volume = front_of(spec, finished)
+    stand_in = front[-1].config if front else spec.adapt
+    fixed = [name for name in spec.baselines if name != RANDOM]
+    configs = [
+        baseline_config(spec, name, n_items=n_items, random_rate=0.0, chosen=stand_in) for name in fixed
+    ]
+    measured = measure([_job(spec, config) for config in configs])
+    baselines = [Point(n, c, m.metrics()) for n, c, m in zip(fixed, configs, measured, strict=True)]
+    choice = _choose(spec, front, baselines)
+    if choice and RANDOM in spec.baselines:
+        random = _random_like(spec, n_items, front[choice.index], front[choice.index].valid)
+        (at_random,) = measure([_job(spec, random)])
+        baselines.append(Point(RANDOM, random, at_random.metrics()))
+    return Selection(front, baselines, choice, volume)
+
+
+def without_baselines(spec: Spec, finished: list[Trial]) -> Selection:
+    """What can be said of a search that was cut off without measuring anything more."""
+    front, volume = front_of(spec, finished)
+    return Selection(front, [], _choose(spec, front, []), volume)
+
+
+def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) -> Selection:
+    """The selection with its front and baselines measured once on test."""
+    fixed = [point for point in selection.baselines if point.name != RANDOM]
+    points = [*selection.front, *fixed]
+    measured = measure([_job(spec, point.config) for point in points])
+    tested = [replace(point, test=m) for point, m in zip(points, measured, strict=True)]
+    front, baselines = tested[: len(selection.front)], tested[len(selection.front) :]
+    for point in selection.baselines:
+        if point.name == RANDOM and selection.choice:
+            chosen = front[selection.choice.index]
+            assert chosen.test is not None
+            config = _random_like(spec, n_items, chosen, chosen.test.metrics())
+            (at_random,) = measure([_job(spec, config)])
+            baselines.append(replace(point, config=config, test=at_random))
+    return replace(selection, front=front, baselines=baselines)
+
+
+def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """pareto.csv and baselines.csv; the test's columns are empty while test is not measured."""
+    points = [*selection.front, *selection.baselines]
+    names = [*spec.space]
+    rows = [
+        {
+            "trial_id": point.name,
+            **{name: getattr(point.config, name) for name in names},
+            **{f"valid_{name}": point.valid.get(name) for name in METRICS},
+            **{f"test_{name}": value for name, value in _test_metrics(point).items()},
+        }
+        for point in points
+    ]
+    table = pd.DataFrame(rows, columns=["trial_id", *names, *(f"{s}_{m}" for s in ("valid", "test") for m in METRICS)])
+    table = table.astype({name: "object" for name in names}).join(_test_statistics(spec, points))
+    front = table.iloc[: len(selection.front)].copy()
+    front["on_test_front"] = _on_test_front(spec, front)
+    return without_idle_columns(front), without_idle_columns(table.iloc[len(selection.front) :].reset_index(drop=True))
+
+
+def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
+    """chosen.yaml: the recommended configuration whole, as `--set` texts, and why it was chosen."""
+    if selection.chosen is None or selection.choice is None:
+        return {"trial_id": None, "why": "No trial finished, so that nothing can be recommended."}
+    config = dict(vars(selection.chosen.config))
+    return {
+        "trial_id": selection.chosen.name,
+        "rule": f"the highest filter rate whose validation {spec.search.quality} is within "
+        f"{spec.search.choose.tolerance:.1%} of the best",
+        "why": selection.choice.reason,
+        "adapt": config,
+        "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
+    }
+
+
+def _objectives(spec: Spec, metrics: dict[str, float]) -> tuple[float, float]:
+    return metrics[spec.search.quality], metrics["filter_rate"]
+
+
+def _job(spec: Spec, config: AdaptConfig) -> Job:
+    return Job(config, trial_seed(spec.search.seed, config))
+
+
+def _choose(spec: Spec, front: list[Point], baselines: list[Point]) -> Choice | None:
+    if not front:
+        return None
+    quality, filter_rate = np.array([_objectives(spec, point.valid) for point in front]).T
+    reference = next((p.valid[spec.search.quality] for p in baselines if p.name == REFERENCE), None)
+    return choose(quality, filter_rate, spec.search.choose.tolerance, reference)
+
+
+def _random_like(spec: Spec, n_items: int, point: Point, metrics: dict[str, float]) -> AdaptConfig:
+    """A gate at random that filters as much of a stream as `point` did; what it never asks about comes on top."""
+    seen = metrics.get("filtered_by_seen", 0.0)
+    rate = (metrics["filter_rate"] - seen) / (1 - seen) if seen < 1 else 1.0
+    return baseline_config(spec, RANDOM, n_items=n_items, random_rate=min(max(rate, 0.0), 1.0), chosen=point.config)
+
+
+def _test_metrics(point: Point) -> dict[str, float]:
+    return {} if point.test is None else point.test.metrics()
+
+
+def _test_statistics(spec: Spec, points: list[Point]) -> pd.DataFrame:
+    """95% bootstrap interval of each point's HR@10 on test, and its paired difference to REFERENCE, over users."""
+    columns = ["test_hr_at_10_low", "test_hr_at_10_high"]
+    columns += [f"test_delta_hr_at_10{suffix}" for suffix in ("", "_low", "_high", "_p")]
+    tests = [point.test for point in points if point.test is not None]
+    if len(tests) < len(points) or not points:
+        return pd.DataFrame(np.nan, index=range(len(points)), columns=columns)
+    hits = np.column_stack([per_sample(test.ranks, "hr_at_10") for test in tests])
+    sums, counts = stats.per_user_sums(tests[0].users, hits)
+    replicates = stats.bootstrap_means(sums, counts, spec.search.bootstrap_replicates, spec.search.seed)
+    low, high = stats.interval(replicates)
+    names = [point.name for point in points]
+    if REFERENCE not in names:
+        return pd.DataFrame(np.column_stack([low, high]), columns=columns[:2]).reindex(columns=columns)
+    reference = names.index(REFERENCE)
+    delta = hits.mean(0) - hits[:, reference].mean()
+    delta_low, delta_high = stats.interval(replicates - replicates[:, [reference]])
+    p = [stats.sign_flip_p(sums[:, i] - sums[:, reference], spec.search.seed) for i in range(len(names))]
+    return pd.DataFrame(np.column_stack([low, high, delta, delta_low, delta_high, p]), columns=columns)
+
+
+def _on_test_front(spec: Spec, front: pd.DataFrame) -> list[Any]:
+    values = front[[f"test_{spec.search.quality}", "test_filter_rate"]].astype(float).to_numpy()
+    return list(non_dominated(values)) if len(front) and np.isfinite(values).all() else [None] * len(front)

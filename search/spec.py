@@ -1,0 +1,359 @@
+"""The YAML experiment file as a validated object, and the only translation of it to a search space.
+
+`load` reads the file, applies `--set`, checks everything and freezes it into a `Spec`; whatever is wrong ends in one
+UserError. Ranges and defaults stand in the dataclasses only; messages are made from the JSON schema derived from them.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from etarec.config import (
+    AdaptConfig,
+    Count,
+    DataConfig,
+    ModelConfig,
+    NonNegative,
+    Positive,
+    SeedInt,
+    TrainConfig,
+    UserError,
+)
+from search.dimension import Dimension, Value, complete, form_problems
+from search.document import Location, Node, Schema, dotted, parse_override, read_yaml, shown, to_text
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_SECTIONS = ("data", "model", "train", "adapt", "space", "search")
+_PUBLISHED_TOP_K = (10, 50)
+_NAIVE_SHARE_OF_LN_V = 0.4
+_GATE_FIELDS = {"gate", "top_k", "entropy_quantile", "entropy_threshold", "cosine_threshold", "admit"}
+_GATE_FIELDS |= {"average_over", "weighting", "min_admitted", "random_rate"}
+
+Objective = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50", "filter_rate"]
+BaselineName = Literal["none", "all", "random", "naive", "published"]
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"\w([\w. -]{0,98}[\w-])?", name):
+        raise ValueError(
+            f"given {shown(name)}, expected the name of a folder: at most 100 letters, digits, '_', '-', '.' and "
+            "blanks, with a letter, digit or '_' at its beginning and no '.' or blank at its end"
+        )
+    return name
+
+
+def _quality_and_filter_rate(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    if len(objectives) != 2 or objectives.count("filter_rate") != 1:
+        expected = "filter_rate and one of hr_at_10, ndcg_at_10, hr_at_50, ndcg_at_50"
+        raise ValueError(f"given {shown(objectives)}, expected two: {expected}")
+    return objectives
+
+
+def _distinct(names: tuple[BaselineName, ...]) -> tuple[BaselineName, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"given {shown(names)}, expected each baseline once")
+    return names
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ChooseConfig:
+    """How one configuration is recommended out of the front."""
+
+    tolerance: NonNegative = Field(default=0.005, description="quality that may be given up for a higher filter rate")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SearchConfig:
+    """How the search runs; nothing here changes what a configuration measures, except `seed`."""
+
+    trials: Count = Field(default=64, description="number of configurations to measure")
+    seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
+    objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(
+        default=("hr_at_10", "filter_rate"), description="the two that are maximised: a quality and the filter rate"
+    )
+    sampler: Literal["tpe", "gp", "nsga2", "sobol", "random"] = Field(default="tpe", description="Optuna's sampler")
+    concurrency: Count | Literal["auto"] = Field(
+        default="auto", description="trials at once; auto: as many as resources allow"
+    )
+    cpus_per_trial: Positive = Field(default=1.0, description="CPU cores that a trial reserves")
+    gpus_per_trial: NonNegative = Field(default=0.0, description="GPUs that a trial reserves; a fraction shares one")
+    choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
+    bootstrap_replicates: Count = Field(default=2000, description="resamples of the users behind each test interval")
+    max_failures_in_a_row: Count = Field(default=10, description="stop the search after so many failed trials in a row")
+    trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial counts as failed")
+
+    @property
+    def quality(self) -> Objective:
+        """The objective beside the filter rate."""
+        return next(name for name in self.objectives if name != "filter_rate")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Spec:
+    """A whole experiment. Paths are absolute; in `adapt` the searched fields have their defaults."""
+
+    name: Annotated[str, AfterValidator(_folder_name)] = Field(description="folder under runs/, MLflow experiment")
+    data: DataConfig = Field(default_factory=lambda: DataConfig(dataset="simulated"), description="interactions")
+    checkpoint: str | None = Field(default=None, description="trained model file, instead of `model` and `train`")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="architecture")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training of the checkpoint")
+    adapt: AdaptConfig = Field(default_factory=AdaptConfig, description="fixed fields of adaptation and gate")
+    space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(description="searched fields of AdaptConfig")
+    search: SearchConfig = Field(default_factory=SearchConfig, description="how to search")
+    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(_distinct)] = Field(
+        default=("none", "all", "random", "naive", "published"), description="fixed configurations to compare with"
+    )
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
+    """Read and validate an experiment file; `overrides` are the texts `key.path=value` of `--set`, the last one wins.
+
+    Relative paths in the file start at the file's folder, those in an override at the current one.
+    `--set space.KEY=null` takes a field out of the search.
+    Raises UserError with every problem, one per line: `FILE: key.path: what was given, what was expected`.
+    """
+    # A section whose keys are all commented out reads as null and means its defaults.
+    document = {key: value for key, value in read_yaml(path).items() if not (value is None and key in _SECTIONS)}
+    _make_paths_absolute(document, path.parent)
+    origins = [(_override(document, text), text) for text in overrides]
+    document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
+    data = document.setdefault("data", {})
+    if isinstance(data, dict) and not {"dataset", "path"} & data.keys():
+        data["dataset"] = "simulated"
+    problems = dict(_relation_problems(document))
+    try:
+        spec: Spec = _ADAPTER.validate_json(json.dumps(_with_kinds(document)))
+    except ValidationError as error:
+        for place, problem in map(_translate, error.errors()):
+            problems.setdefault(place, problem)
+    if problems:
+        ordered = sorted(problems.items(), key=lambda item: _section_number(item[0]))
+        lines = (f"{path}: {dotted(place)}: {problem}{_origin(place, origins)}" for place, problem in ordered)
+        raise UserError("\n".join(lines))
+    return spec
+
+
+def as_dict(spec: Spec) -> dict[str, Any]:
+    """The resolved experiment as plain data; loading it again (see `to_yaml`) gives an equal Spec."""
+    document: dict[str, Any] = _ADAPTER.dump_python(spec, mode="json")
+    for key in ("model", "train") if spec.checkpoint is not None else ("checkpoint",):
+        del document[key]
+    del document["data"]["path" if spec.data.path is None else "dataset"]
+    document["adapt"] = {key: value for key, value in document["adapt"].items() if key not in spec.space}
+    for key, dimension in spec.space.items():
+        written = ("choices",) if dimension.choices is not None else ("low", "high", "log", "step")
+        document["space"][key] = {name: document["space"][key][name] for name in written}
+    return document
+
+
+def to_yaml(spec: Spec) -> str:
+    """`as_dict` as the text of an experiment file."""
+    return to_text(as_dict(spec))
+
+
+def canonical(config: AdaptConfig) -> str:
+    """One text per configuration: JSON with sorted keys; equal configurations give equal texts."""
+    return json.dumps(asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def trial_seed(seed: int, config: AdaptConfig) -> int:
+    """A measurement's seed, 0 to 2^31 - 1, from the run's seed and the configuration, so that order does not matter."""
+    digest = hashlib.sha256(f"{seed}:{canonical(config)}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def trial_config(spec: Spec, parameters: dict[str, Any]) -> AdaptConfig:
+    """The configuration of one trial; `parameters` has a value for each searched key, else ValueError."""
+    if parameters.keys() != spec.space.keys():
+        raise ValueError(f"expected values for {sorted(spec.space)}, given {sorted(parameters)}")
+    return replace(spec.adapt, **parameters)
+
+
+def published_points(spec: Spec) -> list[dict[str, Any]]:
+    """The gates of the ETA-Rec report (K = 10 and K = 50) as parameters, as far as the space contains them.
+
+    Searched fields that the report's gate does not set take AdaptConfig's default, or the middle of their dimension.
+    """
+    points: list[dict[str, Any]] = []
+    for top_k in _PUBLISHED_TOP_K:
+        gate = _published_gate(top_k)
+        point = {key: gate[key] if key in gate else _neutral(key, dim) for key, dim in spec.space.items()}
+        if point not in points and all(dim.contains(point[key]) for key, dim in spec.space.items()):
+            points.append(point)
+    return points
+
+
+def baseline_config(
+    spec: Spec, name: BaselineName, *, n_items: int, random_rate: float, chosen: AdaptConfig
+) -> AdaptConfig:
+    """The fixed configuration `name`; it adapts as `chosen` does where the adaptation itself was searched.
+
+    `n_items` is the catalogue's size without padding; `random_rate` the share that the gate at random filters.
+    """
+    base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - _GATE_FIELDS})
+    match name:
+        case "none":
+            return replace(base, target="none")
+        case "all":
+            return replace(base, gate="open")
+        case "random":
+            return replace(base, gate="random", random_rate=random_rate)
+        case "naive":
+            threshold = _NAIVE_SHARE_OF_LN_V * math.log(n_items)
+            return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)
+        case "published":
+            return replace(AdaptConfig.published(**asdict(base)), top_k=min(50, n_items))
+
+
+def check_against_data(spec: Spec, n_items: int) -> None:
+    """Raise UserError if K can exceed the catalogue of `n_items` items (padding excluded)."""
+    searched = spec.space.get("top_k")
+    values = [spec.adapt.top_k] if searched is None else [searched.high, *(searched.choices or ())]
+    largest = max((value for value in values if isinstance(value, int)), default=0)
+    if largest > n_items:
+        place = "adapt.top_k" if searched is None else f"space.top_k.{'high' if searched.high else 'choices'}"
+        raise UserError(f"{place}: given {largest}, expected at most {n_items}, the number of items in the catalogue")
+
+
+def _published_gate(top_k: int) -> dict[str, Any]:
+    """The searchable values that make the published gate."""
+    published = asdict(AdaptConfig.published(top_k))
+    return {key: published[key] for key in ("top_k", "entropy_quantile", "cosine_threshold")}
+
+
+def _neutral(key: str, dimension: Dimension) -> Value:
+    default: Value = getattr(AdaptConfig(), key)
+    return default if dimension.contains(default) else dimension.middle()
+
+
+def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
+    for section, key in ((document.get("data"), "path"), (document, "checkpoint")):
+        if isinstance(section, dict) and isinstance(path := section.get(key), str) and path.strip():
+            section[key] = os.path.abspath(folder / os.path.expanduser(path))
+
+
+def _override(document: dict[str, Any], text: str) -> Location:
+    """Put one `--set` text into `document`; gives the place that it changed."""
+    keys, value = parse_override(text, _SCHEMA)
+    if keys[0] == "space" and len(keys) == 2 and value is None:
+        (document.get("space") or {}).pop(keys[1], None)
+        return keys
+    change: Any = value
+    for key in reversed(keys):
+        change = {key: change}
+    _make_paths_absolute(change, Path.cwd())
+    _drop_replaced(document, change)
+    _put(document, keys, change, text)
+    return keys
+
+
+def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
+    """The later of two sources wins: path or dataset; a checkpoint or the sections that would train one."""
+    given, old = change.get("data"), document.get("data")
+    if isinstance(given, dict) and isinstance(old, dict):
+        for source, other in (("path", "dataset"), ("dataset", "path")):
+            if given.get(source) is not None:
+                old.pop(other, None)
+    if change.get("checkpoint") is not None:
+        document.pop("model", None)
+        document.pop("train", None)
+
+
+def _put(document: dict[str, Any], keys: Sequence[str], change: Any, text: str) -> None:
+    for end, key in enumerate(keys[:-1], start=1):
+        change = change[key]
+        if document.get(key) is None:
+            document[key] = {}
+        if not isinstance(document[key], dict):
+            raise UserError(f"--set {text}: {dotted(tuple(keys[:end]))} is {shown(document[key])}, not a mapping")
+        document = document[key]
+    document[keys[-1]] = change[keys[-1]]
+
+
+def _relation_problems(document: dict[str, Any]) -> Iterator[tuple[Location, str]]:
+    """What is wrong beyond the types of single values: relations between sections, and the searched fields."""
+    section = {key: value if isinstance(value, dict) else {} for key, value in document.items()}
+    space, fixed = section.get("space", {}), section.get("adapt", {})
+    if document.get("checkpoint") is not None and ("model" in document or "train" in document):
+        yield ("checkpoint",), "it stands for `model` and `train`; keep either the checkpoint or those sections"
+    for place, path in ((("data", "path"), section["data"].get("path")), (("checkpoint",), document.get("checkpoint"))):
+        if isinstance(path, str) and (not path.strip() or "\0" in path):
+            yield place, f"given {shown(path)}, expected a file"
+    if not document.get("space"):
+        yield ("space",), "missing or empty, expected searched fields such as {top_k: {low: 2, high: 500, log: true}}"
+    if "entropy_quantile" in space and fixed.get("entropy_threshold") is not None:
+        yield (
+            ("space", "entropy_quantile"),
+            "it has no effect: adapt.entropy_threshold fixes E0; keep one of them",
+        )
+    for key, form in space.items():
+        yield from _dimension_problems(key, form, fixed)
+
+
+def _dimension_problems(key: str, form: Any, fixed: dict[str, Any]) -> Iterator[tuple[Location, str]]:
+    if key not in _SCHEMA.keys(("space",)):
+        yield ("space", key), _SCHEMA.unknown(("space", key))
+    elif key in fixed:
+        yield ("space", key), f"it is also fixed as adapt.{key}; keep one of them"
+    elif isinstance(form, dict):
+        if "kind" in form:
+            yield ("space", key, "kind"), _SCHEMA.unknown(("space", key, "kind"))
+        for place, text in form_problems(key, form):
+            yield ("space", key, *place), text
+
+
+def _with_kinds(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as pydantic validates it: known dimensions are complete, what was reported already is left out."""
+    space = document.get("space")
+    if not isinstance(space, dict) or not space:
+        return document
+    known = {key: form for key, form in space.items() if key in _SCHEMA.keys(("space",))}
+    ready = {key: complete(key, form) if isinstance(form, dict) else form for key, form in known.items()}
+    return {**document, "space": ready}
+
+
+def _translate(error: Any) -> tuple[Location, str]:
+    """One pydantic error as a place of the file and plain words."""
+    place = _SCHEMA.known_part(error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        return error["loc"], _SCHEMA.unknown(error["loc"])
+    if error["type"] == "value_error":
+        return place, str(error["ctx"]["error"])
+    return place, f"given {shown(error['input'])}, expected {_SCHEMA.expected(place)}"
+
+
+def _section_number(place: Location) -> int:
+    sections = _SCHEMA.keys(())
+    return sections.index(str(place[0])) if place[0] in sections else len(sections)
+
+
+def _origin(place: Location, origins: Sequence[tuple[Location, str]]) -> str:
+    """Which `--set` a problem comes from, if any."""
+    for keys, text in reversed(origins):
+        shared = min(len(keys), len(place)) if place[0] == "space" else len(keys)
+        if place[:shared] == keys[:shared]:
+            return f" (from --set {text})"
+    return ""
+
+
+def _schema() -> Schema:
+    """The JSON schema of a file: in `space` the fields of AdaptConfig, in a dimension no `kind`."""
+    root: Node = _ADAPTER.json_schema()
+    del root["$defs"]["Dimension"]["properties"]["kind"]
+    fields = root["$defs"]["AdaptConfig"]["properties"]
+    dimensions = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
+    root["properties"]["space"] = {"type": "object", "properties": dimensions}
+    return Schema(root)
+
+
+_ADAPTER: TypeAdapter[Spec] = TypeAdapter(Spec)
+_SCHEMA = _schema()

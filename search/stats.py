@@ -1,0 +1,156 @@
+"""Uncertainty of a measurement: every estimate resamples users, not samples, because a user's samples belong together.
+
+U users, S samples, C configurations, R replicates. All configurations are measured on the same samples, so every
+comparison is paired.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+_CHUNK_CELLS = 2_000_000
+
+
+class PairedDifference(NamedTuple):
+    """Difference a - b of two means, its 95% bootstrap interval and its two-sided randomisation p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def per_user_sums(groups: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+    """Add up the scores of each user's samples.
+
+    Args:
+        groups: int [S], the user of each sample, any numbering.
+        scores: float [S, C] (or [S], one configuration), such as hit@10 as 0 and 1.
+
+    Returns:
+        Sums float [U, C] and numbers of samples float [U], users in ascending order.
+
+    Raises:
+        ValueError: lengths differ, there are no samples, or a score is not finite.
+    """
+    users = np.asarray(groups)
+    values = np.asarray(scores, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if len(users) == 0 or len(users) != len(values):
+        raise ValueError(f"expected as many groups as scores and at least one, got {len(users)} and {len(values)}")
+    if not np.isfinite(values).all():
+        raise ValueError("scores must be finite")
+    _, user = np.unique(users, return_inverse=True)
+    sums = np.column_stack([np.bincount(user, weights=column) for column in values.T])
+    return sums, np.bincount(user).astype(np.float64)
+
+
+def bootstrap_means(sums: ArrayLike, counts: ArrayLike, replicates: int, seed: int) -> Floats:
+    """Means per sample of bootstrap resamples of users (Efron & Tibshirani 1993, ch. 6; ratio of sums to counts).
+
+    Each replicate draws U users with replacement, the same ones for all configurations. Memory stays bounded.
+
+    Args:
+        sums: float [U, C] from `per_user_sums`.
+        counts: float [U] from `per_user_sums`.
+        replicates: R.
+        seed: the same seed and number of users give the same resamples.
+
+    Returns:
+        float [R, C].
+    """
+    totals = np.column_stack([sums, counts]).astype(np.float64)
+    users = len(totals)
+    rng = np.random.default_rng(seed)
+    resampled = [_draw_users(rng, rows, users) @ totals for rows in _chunks(replicates, users)]
+    stacked = np.concatenate(resampled)
+    return np.asarray(stacked[:, :-1] / stacked[:, -1:])
+
+
+def interval(samples: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Percentile interval over the first axis.
+
+    Args:
+        samples: float [R, ...], bootstrap replicates.
+        level: coverage, in (0, 1).
+
+    Returns:
+        Low and high, each of shape [...].
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.asarray(samples, dtype=np.float64), [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def paired_difference(
+    sums: ArrayLike, counts: ArrayLike, a: int, b: int, replicates: int, seed: int, randomisations: int = 10_000
+) -> PairedDifference:
+    """Compare the means of configurations a and b on the same samples.
+
+    The interval is the 95% percentile bootstrap over users. The p-value flips the sign of each user's difference at
+    random: p = (1 + flips at least as extreme) / (1 + randomisations), which never is 0 (Phipson & Smyth 2010).
+
+    Args:
+        sums: float [U, C] from `per_user_sums`.
+        counts: float [U] from `per_user_sums`.
+        a, b: columns of sums.
+        replicates: number of bootstrap resamples.
+        seed: of both the bootstrap and the randomisation.
+        randomisations: number of random sign flips.
+    """
+    columns = np.asarray(sums, dtype=np.float64)
+    per_user = columns[:, a] - columns[:, b]
+    # The mean of the per-user differences, not the difference of two means: equal scores then give exactly 0.
+    low, high = interval(bootstrap_means(per_user[:, None], counts, replicates, seed)[:, 0])
+    difference = per_user.sum() / np.asarray(counts, dtype=np.float64).sum()
+    p = sign_flip_p(per_user, seed, randomisations)
+    return PairedDifference(float(difference), float(low), float(high), p)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjust p-values for the size of their family, step-down (Holm 1979); controls the family-wise error.
+
+    Args:
+        p_values: float [N].
+
+    Returns:
+        float [N], in the given order, each at most 1.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _chunks(replicates: int, width: int) -> list[int]:
+    rows = max(1, min(replicates, _CHUNK_CELLS // max(width, 1)))
+    full, rest = divmod(replicates, rows)
+    return [rows] * full + [rest] * (rest > 0)
+
+
+def _draw_users(rng: np.random.Generator, rows: int, users: int) -> Floats:
+    """How often each user is drawn in each of `rows` resamples: float [rows, U], multinomial."""
+    # bincount over uniform draws is the multinomial, several times faster than Generator.multinomial for many users.
+    drawn = rng.integers(0, users, size=(rows, users), dtype=np.uint32)
+    return np.stack([np.bincount(row, minlength=users) for row in drawn]).astype(np.float64)
+
+
+def sign_flip_p(per_user: Floats, seed: int, randomisations: int = 10_000) -> float:
+    """Two-sided p-value of a zero sum of per-user differences, float [U], by flipping their signs at random."""
+    # A zero stays zero under a flip, and most users' differences are zero: leave them out.
+    moved = per_user[per_user != 0]
+    # Its own stream, so that the signs have nothing to do with the bootstrap's draws.
+    rng = np.random.default_rng([seed, 1])
+    # Rounding must not make a tie look less extreme than the observation (scipy's permutation_test does the same).
+    threshold = abs(moved.sum()) - 1e-12 * np.abs(moved).sum()
+    extreme = 0
+    for rows in _chunks(randomisations, len(moved)):
+        bits = np.unpackbits(rng.integers(0, 256, size=(rows, -(-len(moved) // 8)), dtype=np.uint8), axis=1)
+        flipped = 2 * (bits[:, : len(moved)].astype(np.float64) @ moved) - moved.sum()
+        extreme += int((np.abs(flipped) >= threshold).sum())
+    return (1 + extreme) / (1 + randomisations)

@@ -1,0 +1,119 @@
+"""Which configuration comes next: the only file that knows Optuna.
+
+Suggestion n is made from the results of suggestions 0..n-C and from nothing else, C being the concurrency, and by a
+sampler that is seeded anew for each n. So the sequence depends on the seed and on C, not on which trial happened to end
+first; and asking again for what a journal already holds rebuilds the study of a search that was cut off.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from search.spec import Dimension, Spec, published_points
+
+ATTEMPTS = 20  # at a configuration that was not suggested before
+Parameters = dict[str, Any]
+
+
+class Suggestions:
+    """The study of one search. `ask` and `tell` go by the suggestions' numbers."""
+
+    def __init__(self, spec: Spec, concurrency: int):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.search, self.concurrency = spec.search, concurrency
+        self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
+        self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
+        for point in published_points(spec):
+            self.study.enqueue_trial(point)
+        self._asked: list[tuple[optuna.Trial, Parameters]] = []
+        self._results: dict[int, Sequence[float] | None] = {}
+        self._told = 0
+
+    def ready(self) -> bool:
+        """Whether every result that the next suggestion rests on has been told."""
+        return all(number in self._results for number in range(self._told, self._due()))
+
+    def ask(self, recorded: Mapping[str, Any] | None = None) -> Parameters | None:
+        """The next suggestion, or None where the space holds nothing that was not suggested before.
+
+        recorded: what this number stood for before the search was cut off; the study follows it.
+        """
+        for number in range(self._told, self._due()):
+            self._tell_study(number)
+        trial, parameters = self._suggest()
+        if recorded is not None and parameters != dict(recorded):
+            # Another version of the sampler suggests something else: the records are the truth.
+            if trial is not None:
+                self.study.tell(trial, state=TrialState.FAIL)
+            self.study.enqueue_trial(dict(recorded))
+            trial, parameters = self._draw(attempt=0)
+        if trial is None:
+            return None
+        self._asked.append((trial, parameters))
+        return parameters
+
+    def tell(self, number: int, values: Sequence[float] | None) -> None:
+        """The objectives of suggestion `number`, None for a failed trial. The study hears of it in the numbers' order."""
+        self._results[number] = values
+
+    def tell_rest(self) -> None:
+        """Tells the study every result that is still held back."""
+        for number in range(self._told, len(self._asked)):
+            if number in self._results:
+                self._tell_study(number)
+
+    def _due(self) -> int:
+        return max(0, len(self._asked) - self.concurrency + 1)
+
+    def _tell_study(self, number: int) -> None:
+        values = self._results[number]
+        self.study.tell(self._asked[number][0], values, state=TrialState.FAIL if values is None else None)
+        self._told = number + 1
+
+    def _suggest(self) -> tuple[optuna.Trial | None, Parameters]:
+        known = [parameters for _, parameters in self._asked]
+        for attempt in range(ATTEMPTS):
+            trial, parameters = self._draw(attempt)
+            if parameters not in known:
+                return trial, parameters
+            self.study.tell(trial, state=TrialState.FAIL)
+        return None, {}
+
+    def _draw(self, attempt: int) -> tuple[optuna.Trial, Parameters]:
+        sampler = self.search.sampler if attempt < ATTEMPTS // 2 else "random"  # a sampler may insist on its optimum
+        text = f"{self.search.seed}:{len(self._asked)}:{attempt}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        self.study.sampler = _sampler(sampler, self.search.seed if sampler == "sobol" else seed)
+        trial = self.study.ask(self.distributions)
+        return trial, dict(trial.params)
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's form of a dimension; both ends belong to it."""
+    if dimension.choices is not None:
+        return CategoricalDistribution(dimension.choices)
+    if dimension.kind == "int":
+        return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step or 1)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def _sampler(name: str, seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
+                return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+            case "gp":
+                return GPSampler(seed=seed)
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=16)
+            case "sobol":
+                return QMCSampler(seed=seed, scramble=True)
+            case _:
+                return RandomSampler(seed=seed)

@@ -1,0 +1,53 @@
+"""The search from the command line: `python -m search.tune --space FILE`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from etarec.config import UserError
+from search import experiment
+from search.experiment import Experiment
+from search.spec import Spec, load
+
+
+def main() -> int:
+    """Exit status: 0 when the search is complete, 2 for what the user can fix, 130 when it was interrupted."""
+    arguments = parse()
+    try:
+        spec = resolve(arguments)
+        search = Experiment(spec, arguments.out or Path("runs", spec.name).absolute(), arguments.address, arguments.resume)
+        experiment.check_directory(search.directory, search.resume)
+        subject = experiment.prepare(search)
+        complete = experiment.run(search, subject, subject.data.n_items - 1)
+        return 0 if complete else 130
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def resolve(arguments: argparse.Namespace) -> Spec:
+    """The spec of the file with the command line's changes in it."""
+    flags = {"trials": arguments.trials, "concurrency": arguments.concurrency, "gpus_per_trial": arguments.gpus_per_trial}
+    changes = [f"search.{name}={value}" for name, value in flags.items() if value is not None]
+    return load(arguments.space, [*arguments.set, *changes])
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m search.tune", description="Search the gate of a test-time adapting recommender.")
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="the experiment, a YAML file")
+    parser.add_argument("--out", type=lambda text: Path(text).absolute(), metavar="DIR", help="output folder (runs/NAME)")
+    parser.add_argument("--trials", metavar="N", help="number of configurations to measure")
+    parser.add_argument("--concurrency", metavar="N", help="trials at once, or auto")
+    parser.add_argument("--gpus-per-trial", metavar="F", help="GPUs that a trial reserves; a fraction shares one")
+    parser.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster to join, such as auto or ray://host:10001")
+    parser.add_argument("--resume", action="store_true", help="finish the search in --out")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, time one trial, print the plan")
+    parser.add_argument("--set", action="append", default=[], metavar="key.path=value", help="change a value of the file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real logs: $ETAREC_DATA, or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("ETAREC_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.fail(f"{folder} is missing: tests marked `data` need the real logs; set ETAREC_DATA to their folder")
+    return folder

@@ -1,0 +1,311 @@
+"""Splits, streams and training windows against slow literal references."""
+
+import gzip
+import pickle
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil, floor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etarec import data
+from etarec.config import ColumnsConfig, DataConfig, SimulationConfig, UserError
+from etarec.data import Interactions
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
+
+
+def interactions(lengths: list[int], max_length: int = 5, timestamps: list[float] | None = None) -> Interactions:
+    """Users of these lengths under the ratio split; every interaction has an item of its own."""
+    sizes = [data.ratio_sizes(length - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
+    return Interactions(
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=np.arange(1, sum(lengths) + 1, dtype=np.int32),
+        train_end=np.array([size[0] for size in sizes], np.int32),
+        valid_end=np.array([size[0] + size[1] for size in sizes], np.int32),
+        timestamps=None if timestamps is None else np.array(timestamps),
+        max_length=max_length,
+        vocabulary=np.arange(sum(lengths)).astype(str),
+        sha256="",
+    )
+
+
+def log_of(path: Path, rows: list[tuple[str, str, object]]) -> DataConfig:
+    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv(path, index=False)
+    return DataConfig(path=str(path), k_core=0)
+
+
+def histories(loaded: Interactions) -> list[list[str]]:
+    tokens = [loaded.vocabulary[code - 1] for code in loaded.items]
+    return [tokens[loaded.offsets[u] : loaded.offsets[u + 1]] for u in range(loaded.n_users)]
+
+
+@given(samples=st.integers(0, 400), valid=st.integers(0, 99), test=st.integers(0, 99))
+def test_ratio_split_follows_its_definition(samples: int, valid: int, test: int) -> None:
+    if valid + test >= 100:
+        return
+    sizes = data.ratio_sizes(samples, Fraction(valid, 100), Fraction(test, 100))
+    expected = [samples - valid * samples // 100 - test * samples // 100, valid * samples // 100, test * samples // 100]
+    for part, percent in ((2, test), (1, valid)):
+        if 0 < percent * samples < 100 and expected[0] > 1:
+            expected[0] -= 1
+            expected[part] += 1
+    assert list(sizes) == expected
+    assert sum(sizes) == samples
+    assert samples == 0 or sizes[0] >= 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (1, 1, 2)), (5, (2, 1, 2)), (10, (3, 2, 5))],
+)
+def test_ratio_split_of_short_histories(samples: int, expected: tuple[int, int, int]) -> None:
+    assert data.ratio_sizes(samples, Fraction(1, 5), Fraction(1, 2)) == expected
+
+
+def test_shares_mean_the_decimals_that_were_written(tmp_path: Path) -> None:
+    config = log_of(tmp_path / "log.csv", [("u", f"i{n:03}", n * 10) for n in range(101)])
+    loaded = data.load(replace(config, valid_share=0.29, test_share=0.57))  # 0.29 * 100 is 28.999... as floats
+    assert loaded.sample_counts() == {"train": 14, "valid": 29, "test": 57}
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (9, (7, 1, 1))]
+)
+def test_leave_one_out(samples: int, expected: tuple[int, int, int]) -> None:
+    assert data.leave_one_out_sizes(samples) == expected
+
+
+def test_leave_one_out_of_a_log(tmp_path: Path) -> None:
+    rows = [(user, f"i{n}", n) for user, length in (("a", 5), ("b", 2), ("c", 4)) for n in range(length)]
+    loaded = data.load(replace(log_of(tmp_path / "log.csv", rows), split="leave_one_out"))
+    assert loaded.train_end.tolist() == [2, 1, 1]
+    assert loaded.valid_end.tolist() == [3, 1, 2]
+
+
+def test_load_sorts_by_time_and_keeps_the_order_of_ties(tmp_path: Path) -> None:
+    rows = [("b", "x", 5), ("a", "y", 9), ("b", "w", 2), ("a", "z", 9), ("a", "10", 1.5), ("b", "y", 5), ("a", "9", 20)]
+    loaded = data.load(log_of(tmp_path / "log.csv", rows))
+    assert histories(loaded) == [["10", "y", "z", "9"], ["w", "x", "y"]]
+    assert loaded.vocabulary.tolist() == ["10", "9", "w", "x", "y", "z"]
+    assert loaded.timestamps is not None
+    assert loaded.timestamps.tolist() == [1.5, 9, 9, 20, 2, 5, 5]
+
+
+def test_without_a_timestamp_column_the_file_orders(tmp_path: Path) -> None:
+    rows = [("a", "q", 3), ("a", "p", 2), ("a", "r", 1), ("a", "q", 0)]
+    config = log_of(tmp_path / "log.csv", rows)
+    loaded = data.load(replace(config, columns=ColumnsConfig(timestamp=None), valid_share=0.3))
+    assert histories(loaded) == [["q", "p", "r", "q"]]
+    assert loaded.timestamps is None
+
+
+def literal_k_core(rows: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
+    while True:
+        users, items = [u for u, _ in rows], [i for _, i in rows]
+        kept = [(u, i) for u, i in rows if users.count(u) >= k and items.count(i) >= k]
+        if kept == rows:
+            return rows
+        rows = kept
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40),
+    k=st.integers(0, 4),
+)
+def test_k_core_is_the_fixed_point_of_removing(rows: list[tuple[int, int]], k: int) -> None:
+    users, items = (np.array(column, np.int32) for column in zip(*rows, strict=True))
+    log = data.readers.Log(users, items, np.array([str(n) for n in range(items.max() + 1)]), None)
+    core = data._k_core(log, k)
+    expected = literal_k_core(rows, k)
+    assert [int(token) for token in core.tokens[core.items]] == [item for _, item in expected]
+    order = sorted({user for user, _ in expected})
+    assert [order[code] for code in core.users] == [user for user, _ in expected]
+    assert len(core.tokens) == len({item for _, item in expected})
+
+
+def test_hash_names_data_and_split_but_not_the_file(tmp_path: Path) -> None:
+    rows = [(f"u{n % 7}", f"i{n % 5}", 100 + n) for n in range(70)]
+    config = log_of(tmp_path / "log.csv", rows)
+    first = data.load(config)
+    log_of(tmp_path / "turned.csv", rows[::-1])
+    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_parquet(tmp_path / "log.parquet")
+    for other in ("turned.csv", "log.parquet"):
+        assert data.load(replace(config, path=str(tmp_path / other))).sha256 == first.sha256
+    changed = [replace(config, max_length=49), replace(config, valid_share=0.3), replace(config, split="leave_one_out")]
+    log_of(tmp_path / "renamed.csv", [(user, item.replace("i", "j"), time) for user, item, time in rows])
+    changed.append(replace(config, path=str(tmp_path / "renamed.csv")))
+    assert len({first.sha256, *(data.load(other).sha256 for other in changed)}) == 5
+
+
+def test_arrays_are_read_only_and_have_the_promised_types() -> None:
+    loaded = data.load(DataConfig(dataset="simulated", simulation=SimulationConfig(users=200, items=60)))
+    types = {"offsets": "int64", "items": "int32", "train_end": "int32", "valid_end": "int32", "timestamps": "float64"}
+    for source in (loaded, loaded.without_test()):
+        for name, kind in types.items():
+            array = getattr(source, name)
+            assert array.dtype == kind
+            assert not array.flags.writeable
+    assert loaded.items.min() == 1
+    assert loaded.items.max() == len(loaded.vocabulary) == loaded.n_items - 1
+    buffers: list[pickle.PickleBuffer] = []
+    pickle.dumps(loaded, protocol=5, buffer_callback=buffers.append)
+    assert len(buffers) == len(types) + 1
+
+
+@given(lengths=LENGTHS)
+def test_without_test_holds_everything_but_the_test_items(lengths: list[int]) -> None:
+    whole = interactions(lengths, timestamps=list(range(sum(lengths))))
+    cut = whole.without_test()
+    for user in range(whole.n_users):
+        kept = whole.items[whole.offsets[user] :][: whole.valid_end[user] + 1]
+        assert cut.items[cut.offsets[user] : cut.offsets[user + 1]].tolist() == kept.tolist()
+    assert cut.timestamps is not None
+    assert cut.timestamps.tolist() == (cut.items - 1).tolist()
+    assert cut.sample_counts() == {**whole.sample_counts(), "test": 0}
+    assert len(data.stream(cut, "test", "position", 0)) == 0
+    for name in ("sha256", "vocabulary", "max_length"):
+        assert getattr(cut, name) is getattr(whole, name)
+
+
+def literal_samples(source: Interactions, split: str) -> list[tuple[int, int]]:
+    parts = {"train": (0, 1), "valid": (1, 2), "test": (2, 3)}[split]
+    ends = [np.zeros_like(source.train_end), source.train_end, source.valid_end, np.diff(source.offsets) - 1]
+    return [
+        (user, t)
+        for user in range(source.n_users)
+        for t in range(ends[parts[0]][user] + 1, ends[parts[1]][user] + 1)
+    ]
+
+
+@given(lengths=LENGTHS, split=st.sampled_from(["train", "valid", "test"]), seed=st.integers(0, 99))
+def test_streams_follow_their_orders(lengths: list[int], split: str, seed: int) -> None:
+    times = np.random.default_rng(seed).integers(0, 9, sum(lengths)).astype(float)
+    for begin, end in zip(np.cumsum([0, *lengths[:-1]]), np.cumsum(lengths), strict=True):
+        times[begin:end].sort()
+    source = interactions(lengths, timestamps=list(times))
+    samples = literal_samples(source, split)
+    first = {user: min(t for u, t in samples if u == user) for user, _ in samples}
+
+    def served(order: str, seed: int = 0) -> list[tuple[int, int]]:
+        result = data.stream(source, split, order, seed)
+        assert result.users.dtype == result.positions.dtype == np.int32
+        return list(zip(result.users.tolist(), result.positions.tolist(), strict=True))
+
+    assert served("user") == samples
+    assert served("position") == sorted(samples, key=lambda sample: (sample[1] - first[sample[0]], sample[0]))
+    assert served("time") == sorted(samples, key=lambda sample: times[source.offsets[sample[0]] + sample[1]])
+    assert sorted(served("shuffled", seed)) == samples
+    assert served("shuffled", seed) == served("shuffled", seed)
+
+
+def test_shuffled_depends_on_the_seed() -> None:
+    source = interactions([40] * 5)
+    orders = [data.stream(source, "test", "shuffled", seed).positions.tolist() for seed in (1, 2)]
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_order_time_refuses_timestamps_that_only_count(tmp_path: Path, first: int) -> None:
+    rows = [(user, f"i{n}", n + first) for user in "ab" for n in range(6)]
+    loaded = data.load(log_of(tmp_path / "log.csv", rows))
+    assert loaded.timestamps is None
+    with pytest.raises(UserError, match=r"order 'time' needs timestamps .* use order 'position'"):
+        data.stream(loaded, "valid", "time", 0)
+
+
+def test_order_time_takes_timestamps_of_which_one_is_no_position(tmp_path: Path) -> None:
+    rows = [(user, f"i{n}", n + (user == "b") * 0.5) for user in "ab" for n in range(6)]
+    assert data.load(log_of(tmp_path / "log.csv", rows)).timestamps is not None
+
+
+@given(lengths=LENGTHS, max_length=st.integers(1, 9), stride=st.integers(1, 9))
+def test_windows_hold_every_train_sample_once_with_its_input(lengths: list[int], max_length: int, stride: int) -> None:
+    source = interactions(lengths, max_length)
+    stride = min(stride, max_length)
+    starts, sizes, first_losses = data.training_windows(source, stride)
+    assert (starts.dtype, sizes.dtype, first_losses.dtype) == (np.int64, np.int32, np.int32)
+    found = {}
+    for start, size, first_loss in zip(starts.tolist(), sizes.tolist(), first_losses.tolist(), strict=True):
+        assert 0 <= first_loss < size <= max_length
+        for index in range(first_loss, size):
+            target = int(source.items[start + index + 1])
+            assert target not in found
+            found[target] = source.items[start : start + index + 1].tolist()
+
+    expected = {}
+    for user, t in literal_samples(source, "train"):
+        begin = 0 if t <= max_length else ceil((t - max_length) / stride) * stride
+        history = source.items[source.offsets[user] : source.offsets[user + 1]].tolist()
+        expected[history[t]] = history[begin:t]
+        assert t <= max_length or max_length - stride < t - begin <= max_length
+    assert found == expected
+
+
+def test_windows_refuse_a_stride_beyond_the_length() -> None:
+    with pytest.raises(UserError, match=r"train.window_stride 6 must lie between 1 and data.max_length \(5\)"):
+        data.training_windows(interactions([9]), 6)
+
+
+def test_new_transitions_start_behind_the_training_targets() -> None:
+    source = interactions([11, 2])  # ten samples: 1-3 train, 4-5 validation, 6-10 test; one sample: train
+    users = np.array([0] * 10 + [1], np.int32)
+    positions = np.array([*range(1, 11), 1], np.int32)
+    # Sample t's last observed transition has the target t-1, so t = 5 is the first whose transition was not trained on.
+    expected = [False] * 4 + [True] * 6 + [False]
+    assert data.new_transition(source, users, positions).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "change", "message"),
+    [
+        ([("a", "x", 1), ("b", "y", 2)], {"k_core": 5}, "none of its 2 interactions is left by the 5-core.*k_core: 0"),
+        ([("a", "x", 1), ("a", "y", 2), ("b", "y", 2)], {}, "no user has 3 interactions or more"),
+        ([("a", "x", 1), ("a", "y", 2), ("a", "z", 7)], {}, "leaves no valid sample.*train 1, valid 0, test 1"),
+        ([("a", str(n), n * 3) for n in range(9)], {"test_share": 0.0}, "leaves no test sample.*test_share 0.0"),
+        ([("a", str(n), n * 3) for n in range(3)], {"split": "leave_one_out"}, "no valid sample.*4 interactions"),
+    ],
+)
+def test_logs_that_cannot_be_split(
+    tmp_path: Path, rows: list[tuple[str, str, object]], change: dict[str, object], message: str
+) -> None:
+    config = log_of(tmp_path / "log.csv", rows)
+    with pytest.raises(UserError, match=message) as error:
+        data.load(replace(config, **change))
+    assert str(tmp_path / "log.csv") in str(error.value)
+
+
+def literal_history_lengths(path: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    with gzip.open(path, "rt") as file:
+        next(file)
+        for line in file:
+            user = line.split("\t")[0]
+            counts[user] = counts.get(user, 0) + 1
+    return counts
+
+
+@pytest.mark.data
+def test_video_games_has_the_published_split(shared_data: Path) -> None:
+    path = shared_data / "amazon-video-games.inter.gz"
+    loaded = data.load(DataConfig(path=str(path), valid_share=0.2, test_share=0.5))
+    assert loaded.sample_counts() == {"train": 70_497, "valid": 38_221, "test": 98_759}
+    assert (loaded.n_users, loaded.n_items, loaded.n_interactions) == (24_303, 10_673, 231_780)
+    assert loaded.timestamps is None
+    lengths = literal_history_lengths(path)
+    assert np.diff(loaded.offsets).tolist() == [lengths[user] for user in sorted(lengths)]
+    assert len(data.training_windows(loaded, 1)[0]) == loaded.n_users + np.maximum(loaded.train_end - 50, 0).sum()
+
+
+@pytest.mark.data
+def test_beauty_loads(shared_data: Path) -> None:
+    loaded = data.load(DataConfig(path=str(shared_data / "amazon-beauty.inter.gz")))
+    assert (loaded.n_users, loaded.n_items, loaded.n_interactions) == (22_363, 12_102, 198_502)
+    lengths = np.diff(loaded.offsets)
+    valid = sum(max(floor(0.2 * (n - 1)), 1) for n in lengths.tolist() if n >= 4)
+    assert loaded.sample_counts()["valid"] == valid

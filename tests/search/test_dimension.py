@@ -1,0 +1,85 @@
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from etarec.config import AdaptConfig
+from search.dimension import Dimension, complete
+
+numbers = st.integers(1, 10**6) | st.floats(1e-9, 1e6)
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> Dimension:
+    kind = draw(st.sampled_from(["int", "float"]))
+    one = st.integers(1, 10**6) if kind == "int" else st.floats(1e-9, 1e6)
+    low, high = sorted(draw(st.tuples(one, one)))
+    assume(low < high)
+    scale = draw(st.sampled_from(["linear", "log", "step"]))
+    step = None
+    if scale == "step":
+        step = draw(st.integers(1, high - low)) if kind == "int" else (high - low) / draw(st.integers(1, 1000))
+    return Dimension(kind=kind, low=low, high=high, log=scale == "log", step=step)
+
+
+@given(ranges())
+def test_a_range_contains_its_low_end_and_its_middle_and_nothing_outside(dimension):
+    assert dimension.contains(dimension.low)
+    assert dimension.contains(dimension.high) or dimension.step is not None
+    assert dimension.contains(dimension.middle())
+    assert not dimension.contains(dimension.low - 1)
+    assert not dimension.contains(dimension.high + 1)
+    assert not dimension.contains(float("nan"))
+    assert not any(dimension.contains(value) for value in (None, "1", True))
+
+
+@given(ranges(), numbers)
+def test_containing_is_lying_between_on_the_grid(dimension, value):
+    legal_type = dimension.kind == "float" or isinstance(value, int)
+    between = dimension.low <= value <= dimension.high
+    if dimension.step is None:
+        assert dimension.contains(value) == (legal_type and between)
+    elif dimension.kind == "int":
+        assert dimension.contains(value) == (legal_type and between and (value - dimension.low) % dimension.step == 0)
+
+
+@given(st.floats(1e-6, 1.0), st.floats(1.01, 100))
+def test_middle_of_a_log_range_halves_it_in_ratio(low, ratio):
+    middle = Dimension(kind="float", low=low, high=low * ratio, log=True).middle()
+    assert middle / low == pytest.approx(low * ratio / middle)
+
+
+def test_choices_tell_booleans_from_numbers():
+    assert Dimension(kind="choices", choices=(0.0, 0.5)).contains(0)
+    assert not Dimension(kind="choices", choices=(0.0, 1.0)).contains(True)
+    assert Dimension(kind="choices", choices=(None, 5)).contains(None)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"kind": "int", "low": 5, "high": 5},
+        {"kind": "float", "low": 0.0, "high": 1.0, "log": True},
+        {"kind": "int", "low": 1, "high": 9, "log": True, "step": 1},
+        {"kind": "int", "low": 1.5, "high": 9},
+        {"kind": "int", "low": 1, "high": 9, "step": -1},
+        {"kind": "float", "low": float("nan"), "high": 1.0},
+        {"kind": "choices", "choices": ()},
+        {"kind": "choices", "choices": (1, 1)},
+        {"kind": "choices", "choices": (1,), "low": 1},
+        {"kind": "choices", "low": 1, "high": 2},
+    ],
+)
+def test_an_impossible_dimension_cannot_be_made(form):
+    with pytest.raises(ValueError, match="Dimension"):
+        Dimension(**form)
+
+
+def test_kind_and_number_type_follow_from_the_field():
+    kinds = {key: complete(key, {})["kind"] for key in AdaptConfig.__dataclass_fields__}
+    assert {key for key, kind in kinds.items() if kind == "int"} == {"top_k", "batch_size"}
+    assert {key for key, kind in kinds.items() if kind == "choices"} == {
+        "target", "objective", "parameters", "optimizer", "serve", "new_transitions_only", "gate", "admit",
+        "average_over", "weighting",
+    }  # fmt: skip
+    completed = complete("cosine_threshold", {"low": 0, "high": 1, "step": 1})
+    assert [type(completed[name]) for name in ("low", "high", "step")] == [float] * 3

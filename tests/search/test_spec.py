@@ -1,0 +1,464 @@
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etarec.config import AdaptConfig, DataConfig, TrainConfig, UserError
+from search.dimension import Dimension
+from search.spec import (
+    SearchConfig,
+    Spec,
+    as_dict,
+    baseline_config,
+    canonical,
+    check_against_data,
+    load,
+    published_points,
+    to_yaml,
+    trial_config,
+    trial_seed,
+)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SPACE = "space: {top_k: {low: 2, high: 500, log: true}, cosine_threshold: {low: 0.02, high: 1, log: true}}\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def _write(text: str, name: str = "demo.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return _write
+
+
+def failure(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(path, overrides)
+    return str(caught.value)
+
+
+def make(**space: Dimension) -> Spec:
+    return Spec(name="x", space=space)
+
+
+def integers(low: int, high: int, **more: Any) -> Dimension:
+    return Dimension(kind="int", low=low, high=high, **more)
+
+
+def floats(low: float, high: float, **more: Any) -> Dimension:
+    return Dimension(kind="float", low=low, high=high, **more)
+
+
+def test_everything_but_space_has_a_default(write):
+    spec = load(write(SPACE))
+    assert spec == Spec(
+        name="demo",
+        data=DataConfig(dataset="simulated"),
+        space={"top_k": integers(2, 500, log=True), "cosine_threshold": floats(0.02, 1.0, log=True)},
+    )
+    assert isinstance(spec.space["cosine_threshold"].high, float)
+    assert spec.search.quality == "hr_at_10"
+    assert spec.baselines == ("none", "all", "random", "naive", "published")
+
+
+def test_a_section_without_keys_means_its_defaults(write):
+    assert load(write(SPACE + "train:\n  # epochs: 3\ndata:\nsearch:\n")) == load(write(SPACE))
+
+
+def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
+    assert load(write(SPACE + "data: {max_length: 20}")).data == DataConfig(dataset="simulated", max_length=20)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("spce: {}", "spce: unknown key; did you mean space?"),
+        ("name: x", "space: missing or empty"),
+        ("space: {}", "space: missing or empty"),
+        ("space:", "space: missing or empty"),
+        ("space: 5", "space: given 5, expected a mapping"),
+        ("space: {topk: {low: 1, high: 2}}", "space.topk: unknown key; did you mean top_k?"),
+        ("space: {top_k: 5}", "space.top_k: given 5, expected a mapping with keys of: low, high, log, step, choices"),
+        ("space: {top_k: {}}", "space.top_k: expected {low: ..., high: ...} or {choices: [...]}"),
+        ("space: {top_k: {low: 3}}", "space.top_k: expected {low: ..., high: ...}"),
+        ("space: {top_k: {low: 3, high: null}}", "space.top_k: expected {low: ..., high: ...}"),
+        ("space: {top_k: {low: 9, high: 3}}", "space.top_k: low (9) must be below high (3)"),
+        ("space: {top_k: {low: 3, high: 3}}", "space.top_k: low (3) must be below high (3)"),
+        ("space: {top_k: {low: 0, high: 3}}", "space.top_k.low: given 0, expected an integer at least 1"),
+        ("space: {top_k: {low: 1.5, high: 3}}", "space.top_k.low: given 1.5, expected an integer"),
+        ("space: {top_k: {low: 1, high: 9, step: 0.5}}", "space.top_k: low, high and step must be integers"),
+        ("space: {top_k: {low: 1, high: 9, step: 0}}", "space.top_k: given step 0, expected a step above 0"),
+        ("space: {top_k: {low: 1, high: 9, step: 10}}", "space.top_k: given step 10, expected a step above 0 and at m"),
+        ("space: {top_k: {low: 1, high: 9, step: 2, log: true}}", "space.top_k: log and step exclude each other"),
+        (
+            "space: {top_k: {low: 1, high: 9, scale: log}}",
+            "space.top_k.scale: unknown key (known here: low, high, log, step, choices)",
+        ),
+        ("space: {top_k: {low: 1, high: 9, kind: int}}", "space.top_k.kind: unknown key"),
+        ("space: {top_k: {low: 1, high: 9, log: yes}}", 'space.top_k.log: given "yes", expected true or false'),
+        ("space: {top_k: {low: true, high: 9}}", "space.top_k.low: given true, expected an integer"),
+        ("space: {top_k: {choices: 5}}", "space.top_k.choices: given 5, expected a list"),
+        ("space: {top_k: {choices: []}}", "space.top_k: expected {choices: [...]} with at least one value"),
+        ("space: {top_k: {choices: [1, 2, 1]}}", "space.top_k: choices names 1 more than once"),
+        (
+            "space: {top_k: {choices: [1, 0]}}",
+            "space.top_k.choices[1]: given 0, expected an integer at least 1 or null",
+        ),
+        ("space: {top_k: {choices: [{a: 1}]}}", "space.top_k.choices[0]: given a mapping, expected an integer"),
+        ("space: {top_k: {choices: [1], low: 1}}", "with choices it has no low, high, log or step"),
+        ("space: {cosine_threshold: {choices: [1, 1.0]}}", "space.cosine_threshold: choices names 1.0 more than once"),
+        (
+            "space: {cosine_threshold: {low: 0, high: 1, log: true}}",
+            "space.cosine_threshold: a log scale needs low abo",
+        ),
+        (
+            "space: {entropy_quantile: {low: 0, high: 1.1}}",
+            "space.entropy_quantile.high: given 1.1, expected a number fr",
+        ),
+        (
+            "space: {learning_rate: {low: .nan, high: 1}}",
+            "space.learning_rate.low: given NaN, expected a number above 0",
+        ),
+        ("space: {learning_rate: {low: 1, high: .inf}}", "space.learning_rate.high: given Infinity, expected a number"),
+        ("space: {gate: {low: 1, high: 2}}", "space.gate: expected {choices: [...]}: this key has no numeric range"),
+        (
+            "space: {gate: {choices: [eta, opne]}}",
+            'space.gate.choices[1]: given "opne", expected one of eta, open, ran',
+        ),
+        ("space: {gate: {choices: [null]}}", "space.gate.choices[0]: given null, expected one of"),
+        (
+            "space: {new_transitions_only: {choices: [1]}}",
+            "space.new_transitions_only.choices[0]: given 1, expected true",
+        ),
+        (SPACE + "adapt: {top_k: 50}", "space.top_k: it is also fixed as adapt.top_k"),
+        (SPACE + "adapt: {top_k: all}", 'adapt.top_k: given "all", expected an integer at least 1 or null'),
+        (SPACE + "adapt: {cosine: 1}", "adapt.cosine: unknown key; did you mean cosine_threshold?"),
+        (
+            "space: {entropy_quantile: {low: 0, high: 1}}\nadapt: {entropy_threshold: 3}",
+            "it has no effect: adapt.entro",
+        ),
+        (SPACE + "adapt: 5", "adapt: given 5, expected a mapping with keys of: target, objective"),
+        (SPACE + "search: {trials: 0}", "search.trials: given 0, expected an integer at least 1"),
+        (SPACE + "search: {trials: many}", 'search.trials: given "many", expected an integer at least 1'),
+        (SPACE + "search: {trials: 1e3}", "search.trials: given 1000.0, expected an integer"),
+        (SPACE + "search: {trials: 1e999}", "search.trials: given Infinity, expected an integer"),
+        (SPACE + "search: {trials: null}", "search.trials: given null, expected an integer"),
+        (SPACE + "search: {seed: -1}", "search.seed: given -1, expected an integer from 0 to below 2147483648"),
+        (SPACE + "search: {cpus_per_trial: .nan}", "search.cpus_per_trial: given NaN, expected a number above 0"),
+        (SPACE + "search: {gpus_per_trial: -1}", "search.gpus_per_trial: given -1, expected a number at least 0"),
+        (
+            SPACE + "search: {concurrency: none}",
+            'search.concurrency: given "none", expected an integer at least 1 or au',
+        ),
+        (
+            SPACE + "search: {sampler: grid}",
+            'search.sampler: given "grid", expected one of tpe, gp, nsga2, sobol, rand',
+        ),
+        (
+            SPACE + "search: {objectives: [hr_at_10]}",
+            'search.objectives: given ["hr_at_10"], expected two: filter_rate',
+        ),
+        (SPACE + "search: {objectives: [hr_at_10, ndcg_at_10]}", "search.objectives: given"),
+        (SPACE + "search: {objectives: [filter_rate, filter_rate]}", "search.objectives: given"),
+        (SPACE + "search: {objectives: [hr@10, filter_rate]}", 'search.objectives[0]: given "hr@10", expected one of'),
+        (SPACE + "search: {choose: {tolerence: 0}}", "search.choose.tolerence: unknown key; did you mean tolerance?"),
+        (SPACE + "search: {choose: {tolerance: -0.1}}", "search.choose.tolerance: given -0.1, expected a number at le"),
+        (SPACE + "trials: 5", "trials: unknown key; did you mean search.trials?"),
+        (SPACE + "baselines: all", 'baselines: given "all", expected a list, each one of none, all'),
+        (SPACE + "baselines: [all, al]", 'baselines[1]: given "al", expected one of none, all'),
+        (SPACE + "baselines: [all, all]", "baselines: given"),
+        (SPACE + "name: 2024", "name: given 2024, expected text"),
+        (SPACE + "name: a/b", 'name: given "a/b", expected the name of a folder'),
+        (SPACE + "name: ..", 'name: given "..", expected the name of a folder'),
+        (SPACE + "data: {path: a.csv, dataset: simulated}", "data: give exactly one of"),
+        (SPACE + "data: {path: null}", "data: give exactly one of"),
+        (SPACE + "data: {path: ''}", 'data.path: given "", expected a file'),
+        (SPACE + "data: {dataset: simulate}", 'data.dataset: given "simulate", expected simulated or null'),
+        (SPACE + "data: {columns: {user: 1}}", "data.columns.user: given 1, expected text"),
+        (SPACE + "data: {valid_share: .nan}", "data.valid_share: given NaN, expected a number from 0 to 1"),
+        (SPACE + "model: {width: 30}", "model: width 30 is not a multiple"),
+        (SPACE + "checkpoint: a\ntrain: {epochs: 3}", "checkpoint: it stands for `model` and `train`"),
+        (SPACE + "checkpoint: a\nmodel: {}", "checkpoint: it stands for `model` and `train`"),
+        (SPACE + "1: 2", "1: unknown key"),
+    ],
+)
+def test_a_bad_file_is_one_message_with_the_key_and_what_was_expected(write, text, expected):
+    path = write(text)
+    lines = failure(path).splitlines()
+    assert any(f"{path}: " in line and expected in line for line in lines), lines
+    assert all(line.startswith(f"{path}: ") for line in lines)
+
+
+def test_every_problem_is_listed_once_in_the_order_of_sections(write):
+    message = failure(write("search: {trials: 0, seed: x}\nspace: {top_k: {low: 0, high: abc}}\ntrain: {lr: 1}\n"))
+    places = [line.split(": ")[1] for line in message.splitlines()]
+    assert places == ["train.lr", "space.top_k.low", "space.top_k.high", "search.trials", "search.seed"]
+
+
+def test_huge_numbers_are_a_message(write):
+    huge = "1" + "0" * 400
+    text = f"space: {{learning_rate: {{low: {huge}, high: 2}}}}\nsearch: {{trial_timeout: {huge}}}"
+    message = failure(write(text))
+    assert "space.learning_rate.low: given 1000" in message
+    assert "search.trial_timeout: given 1000" in message
+    assert max(map(len, message.splitlines())) < 300
+
+
+def test_paths_start_at_the_file_and_in_overrides_at_the_current_folder(write, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = write(SPACE + "data: {path: ../logs/a.csv}\ncheckpoint: b.safetensors")
+    assert load(path).data.path == str(tmp_path.parent / "logs" / "a.csv")
+    assert load(path).checkpoint == str(tmp_path / "b.safetensors")
+    assert load(path, ["data.path=c.csv"]).data.path == str(tmp_path / "elsewhere" / "c.csv")
+    assert load(path, ["data={path: c.csv}"]).data.path == str(tmp_path / "elsewhere" / "c.csv")
+    assert load(path, ["checkpoint=~/c"]).checkpoint == str(tmp_path / "home" / "c")
+
+
+def test_later_source_replaces_the_earlier_one(write):
+    simulated, logged = (
+        write(SPACE + "data: {dataset: simulated, k_core: 3}"),
+        write(SPACE + "data: {path: a}", "b.yaml"),
+    )
+    data = load(simulated, ["data.path=/x.csv"]).data
+    assert (data.dataset, data.path, data.k_core) == (None, "/x.csv", 3)
+    assert load(logged, ["data.dataset=simulated"]).data == DataConfig(dataset="simulated")
+    both = ["data.dataset=simulated", "data.path=/x.csv"]
+    assert load(logged, both).data.path == "/x.csv"
+    assert load(logged, both[::-1]).data.path is None
+
+
+def test_a_checkpoint_override_stands_for_the_training_of_the_file(write):
+    path = write(SPACE + "train: {epochs: 3}\nmodel: {width: 32}")
+    spec = load(path, ["checkpoint=/c"])
+    assert (spec.checkpoint, spec.train) == ("/c", TrainConfig())
+    assert "checkpoint: it stands for" in failure(path, "checkpoint=/c", "train.epochs=4")
+
+
+def test_overrides_create_valid_keys_and_the_last_one_wins(write):
+    overrides = ["search.trials=9", "search.trials=7", "space.momentum.low=0", "space.momentum.high=5e-1"]
+    spec = load(
+        write(SPACE), [*overrides, "search.objectives=[filter_rate, ndcg_at_50]", "name=other", "adapt.gate=eta"]
+    )
+    assert spec.search.trials == 7
+    assert spec.space["momentum"] == floats(0.0, 0.5)
+    assert spec.search.quality == "ndcg_at_50"
+    assert spec.name == "other"
+
+
+def test_null_takes_a_field_out_of_the_search(write):
+    spec = load(write(SPACE), ["space.top_k=null", "adapt.top_k=20"])
+    assert (spec.space.keys(), spec.adapt.top_k) == ({"cosine_threshold"}, 20)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("search.trials", "expected key.path=value"),
+        ("search.trials=", "expected key.path=value (null for no value)"),
+        ("=3", "empty key"),
+        ("search..trials=3", "empty key"),
+        ("serch.trials=3", "serch: unknown key; did you mean search? (known here: name, data, checkpoint"),
+        ("search.trails=3", "search.trails: unknown key; did you mean trials? (known here: trials, seed"),
+        ("space.topk.low=3", "space.topk: unknown key; did you mean top_k?"),
+        ("space.top_k.kind=int", "space.top_k.kind: unknown key"),
+        ("search.trials.x=3", "search.trials is a single value (an integer at least 1)"),
+        ("search.objectives.0=hr_at_10", "search.objectives is a single value (a list"),
+        ("search.trials=[", "not valid YAML"),
+        ("search.trials=0", "search.trials: given 0, expected an integer at least 1 (from --set search.trials=0)"),
+        ("space.top_k.low=600", "space.top_k: low (600) must be below high (500) (from --set space.top_k.low=600)"),
+        ("search={trial: 5}", "search.trial: unknown key; did you mean trials?"),
+        ("data.path=5", "data.path: given 5, expected text or null (from --set data.path=5)"),
+    ],
+)
+def test_a_bad_override_is_a_message_with_its_text(write, override, expected):
+    message = failure(write(SPACE), override)
+    assert f"--set {override}" in message
+    assert expected in message
+
+
+def test_an_override_into_a_section_that_is_a_value(write):
+    message = failure(write(SPACE + "train: 5"), "train.epochs=3")
+    assert message == "--set train.epochs=3: train is 5, not a mapping"
+
+
+@pytest.mark.parametrize("stem", ["demo", "my space (1)", "...", "ünï", "x" * 120])
+def test_default_name_is_a_usable_form_of_the_files_stem(write, stem):
+    name = load(write(SPACE, f"{stem}.yaml")).name
+    assert name == {"my space (1)": "my-space-1", "...": "search", "x" * 120: "x" * 100}.get(stem, stem)
+
+
+names = st.from_regex(r"[\w]([\w. -]{0,20}[\w-])?", fullmatch=True)
+plain_floats = st.floats(1e-12, 1e12).filter(lambda x: x == x)
+
+
+@st.composite
+def dimensions(draw: st.DrawFn) -> tuple[str, Dimension]:
+    kind = draw(st.sampled_from(["int", "float", "choices"]))
+    if kind == "choices":
+        return "gate", Dimension(kind="choices", choices=tuple(draw(st.permutations(["eta", "open", "random"]))))
+    numbers = st.integers(1, 10**6) if kind == "int" else plain_floats
+    low, high = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
+    scale = draw(st.sampled_from(["linear", "log", "step"]))
+    step = draw(numbers.filter(lambda x: x <= high - low)) if scale == "step" and high - low >= 1 else None
+    return {"int": "top_k", "float": "learning_rate"}[kind], Dimension(
+        kind=kind, low=low, high=high, log=scale == "log", step=step
+    )
+
+
+@given(names, dimensions(), st.sampled_from([None, "/a/1e3", "/b: c", "/~"]), st.integers(1, 10**6), plain_floats)
+def test_written_spec_loads_as_the_same_spec(tmp_path_factory, name, dimension, checkpoint, trials, tolerance):
+    spec = Spec(
+        name=name,
+        data=DataConfig(path="/logs/on: off #1.csv"),
+        checkpoint=checkpoint,
+        train=TrainConfig() if checkpoint else TrainConfig(learning_rate=tolerance),
+        space=dict([dimension]),
+        search=SearchConfig(trials=trials, trial_timeout=tolerance),
+        baselines=("naive",),
+    )
+    path = tmp_path_factory.getbasetemp() / "round-trip.yaml"
+    path.write_text(to_yaml(spec), encoding="utf-8")
+    assert load(path) == spec
+
+
+def test_written_form_is_plain_and_leaves_searched_fields_out_of_adapt():
+    document = as_dict(make(top_k=integers(2, 9)))
+    assert document["space"] == {"top_k": {"low": 2, "high": 9, "log": False, "step": None}}
+    assert "top_k" not in document["adapt"]
+    assert document["data"]["dataset"] == "simulated"
+    assert not {"checkpoint", "kind"} & document.keys()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_files_are_valid_and_begin_at_the_published_gates(path):
+    spec = load(path)
+    assert {point["top_k"] for point in published_points(spec)} == {10, 50}
+    assert not any(line.strip().startswith("path: /") for line in path.read_text().splitlines())
+
+
+def test_paper_settings():
+    spec = load(CONFIGS / "paper.yaml")
+    published = baseline_config(spec, "published", n_items=10_672, random_rate=0.5, chosen=AdaptConfig())
+    gate = {
+        "top_k": 50,
+        "entropy_threshold": 3.901,
+        "cosine_threshold": 0.3,
+        "average_over": "all",
+        "min_admitted": 0.1,
+    }
+    learner = {"objective": "entropy", "serve": "after", "parameters": "projections", "optimizer": "sgd"}
+    assert published == AdaptConfig(**gate, **learner, learning_rate=1e-3, momentum=0.9)
+
+
+def test_published_points_are_left_out_where_the_space_does_not_contain_them():
+    quantile = floats(0.1, 0.9)
+    assert published_points(make(top_k=integers(20, 80), entropy_quantile=quantile)) == [
+        {"top_k": 50, "entropy_quantile": 0.5}
+    ]
+    assert published_points(make(top_k=integers(2, 80, step=8))) == [{"top_k": 10}, {"top_k": 50}]
+    assert published_points(make(top_k=integers(3, 80, step=8))) == []
+    assert published_points(make(cosine_threshold=floats(0.01, 0.2))) == []
+
+
+def test_other_dimensions_of_a_published_point_are_neutral():
+    spec = make(
+        entropy_quantile=floats(0.0, 1.0),
+        learning_rate=floats(1e-6, 1e-4, log=True),
+        momentum=floats(0.5, 0.99),
+        batch_size=integers(16, 64),
+        entropy_threshold=Dimension(kind="choices", choices=(1.0, None)),
+        parameters=Dimension(kind="choices", choices=("projections", "body")),
+    )
+    (point,) = published_points(spec)  # K is not searched, so both published gates are the same point
+    assert point.pop("learning_rate") == pytest.approx(1e-5)
+    assert point == {
+        "entropy_quantile": 0.5,
+        "momentum": 0.9,
+        "batch_size": 40,
+        "entropy_threshold": None,
+        "parameters": "body",
+    }
+
+
+def test_baselines_are_one_class_that_differs_by_the_gate():
+    spec = replace(make(top_k=integers(2, 9), learning_rate=floats(1e-4, 1e-2)), adapt=AdaptConfig(momentum=0.5))
+    chosen = trial_config(spec, {"top_k": 7, "learning_rate": 3e-3})
+    learner = AdaptConfig(momentum=0.5, learning_rate=3e-3)
+    made = {name: baseline_config(spec, name, n_items=1000, random_rate=0.25, chosen=chosen) for name in spec.baselines}
+    assert made == {
+        "none": replace(learner, target="none"),
+        "all": replace(learner, gate="open"),
+        "random": replace(learner, gate="random", random_rate=0.25),
+        "naive": replace(learner, top_k=None, entropy_threshold=0.4 * math.log(1000)),
+        "published": learner,
+    }
+    assert baseline_config(spec, "published", n_items=30, random_rate=0.2, chosen=chosen).top_k == 30
+
+
+def test_naive_and_published_gates_ignore_the_gate_of_the_file():
+    spec = replace(make(top_k=integers(2, 9)), adapt=AdaptConfig(gate="random", cosine_threshold=0.9))
+    for name in ("naive", "published"):
+        config = baseline_config(spec, name, n_items=1000, random_rate=0.25, chosen=AdaptConfig())
+        assert (config.gate, config.cosine_threshold) == ("eta", 0.3)
+
+
+def test_trial_config_needs_exactly_the_searched_keys():
+    spec = make(top_k=integers(2, 9))
+    assert trial_config(spec, {"top_k": 3}) == AdaptConfig(top_k=3)
+    for parameters in ({}, {"top_k": 3, "momentum": 0.1}):
+        with pytest.raises(ValueError, match="top_k"):
+            trial_config(spec, parameters)
+
+
+def test_seeds_depend_on_run_and_configuration_and_on_nothing_else():
+    configs = [AdaptConfig(top_k=k) for k in range(1, 200)]
+    seeds = {trial_seed(seed, config) for seed in (0, 1) for config in configs}
+    assert len(seeds) == 2 * len(configs)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert trial_seed(3, AdaptConfig(cosine_threshold=1)) == trial_seed(3, AdaptConfig(cosine_threshold=1.0))
+    code = (
+        "from etarec.config import AdaptConfig; from search.spec import trial_seed; print(trial_seed(7, AdaptConfig()))"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "1"}
+    )
+    assert int(other.stdout) == trial_seed(7, AdaptConfig())
+
+
+def test_canonical_text_tells_configurations_apart():
+    assert canonical(AdaptConfig()) == canonical(AdaptConfig())
+    assert canonical(AdaptConfig(top_k=None)) != canonical(AdaptConfig())
+
+
+@pytest.mark.parametrize(
+    ("spec", "place"),
+    [
+        (make(top_k=integers(2, 501)), "space.top_k.high: given 501"),
+        (make(top_k=Dimension(kind="choices", choices=(None, 600, 5))), "space.top_k.choices: given 600"),
+        (replace(make(momentum=floats(0, 0.5)), adapt=AdaptConfig(top_k=700)), "adapt.top_k: given 700"),
+    ],
+)
+def test_k_beyond_the_catalogue_names_its_size(spec, place):
+    with pytest.raises(UserError, match=rf"{place}, expected at most 500, the number of items"):
+        check_against_data(spec, 500)
+    check_against_data(spec, 700)
+
+
+def test_full_entropy_fits_every_catalogue():
+    check_against_data(replace(make(momentum=floats(0, 0.5)), adapt=AdaptConfig(top_k=None)), 5)
+
+
+def test_loading_does_not_need_the_harness():
+    code = "import sys, search.spec; print(*sorted({'ray', 'optuna', 'mlflow', 'torch'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
