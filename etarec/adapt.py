@@ -145,9 +145,11 @@ class _Weights(_Frozen):
         """Samples that offer `next_item` no transition, or under `new_transitions_only` one of the training split."""
         if self.config.objective == "entropy":
             return np.zeros(len(batch.users), np.bool_)
+        starts, ends = self.encoder.ranges(batch.users, batch.positions)
+        without = ends - starts < 2
         if self.config.new_transitions_only:
-            return ~new_transition(self.encoder.data, batch.users, batch.positions)
-        return batch.positions < 2
+            without |= ~new_transition(self.encoder.data, batch.users, batch.positions)
+        return without
 
     def _step(self, part: Batch, weights: Tensor | None) -> None:
         loss = self._next_item(part, weights) if self.config.objective == "next_item" else self._entropy(part, weights)

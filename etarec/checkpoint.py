@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the file whole or not at all. Raises UserError where there is no place for it."""
     tokens = json.dumps([str(token) for token in checkpoint.vocabulary], ensure_ascii=False).encode()
     tensors = {name: torch.tensor(array) for name, array in checkpoint.weights.items()}
     tensors[_VOCABULARY] = torch.frombuffer(bytearray(tokens), dtype=torch.uint8)
@@ -76,10 +77,16 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "epochs": checkpoint.epochs,
         "valid": checkpoint.valid,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(save(tensors, {"etarec": json.dumps(about)}))
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(save(tensors, {"etarec": json.dumps(about)}))
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: the checkpoint cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Checkpoint:
@@ -91,9 +98,11 @@ def read(path: Path) -> Checkpoint:
             about = json.loads((file.metadata() or {})["etarec"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         return dataclasses.replace(_checked(about, weights), sha256=file_sha256(path))
-    except (SafetensorError, KeyError, ValueError, TypeError, ValidationError, OSError) as error:
-        raise UserError(f"{path}: not a checkpoint of this program ({error}); expected a safetensors file "
-                        f"written by `python -m etarec.train`") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, ValidationError, OSError) as error:
+        raise UserError(
+            f"{path}: not a checkpoint of this program ({error}); expected a safetensors file "
+            f"written by `python -m etarec.train`"
+        ) from error
 
 
 def _checked(about: dict[str, Any], weights: dict[str, np.ndarray[Any, Any]]) -> Checkpoint:
@@ -101,7 +110,8 @@ def _checked(about: dict[str, Any], weights: dict[str, np.ndarray[Any, Any]]) ->
         raise ValueError(f"format {about['format']}, expected {FORMAT}")
     vocabulary = np.array(json.loads(weights.pop(_VOCABULARY).tobytes()), dtype=np.str_)
     model = ModelConfig(**about["model"])
-    expected = {name: tuple(t.shape) for name, t in build(model, len(vocabulary) + 1).state_dict().items()}
+    with torch.device("meta"):  # shapes only: a foreign file may ask for more than fits
+        expected = {name: tuple(t.shape) for name, t in build(model, len(vocabulary) + 1).state_dict().items()}
     found = {name: array.shape for name, array in weights.items()}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

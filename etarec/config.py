@@ -51,7 +51,9 @@ class DataConfig:
     path: str | None = Field(default=None, description="interaction log: .inter, .csv, .tsv (also .gz) or .parquet")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="column names of the log")
     simulation: SimulationConfig = Field(default_factory=SimulationConfig, description="size and seed of `simulated`")
-    k_core: Annotated[int, Field(ge=0)] = Field(default=5, description="fewest interactions per user and item; 0: no filter")
+    k_core: Annotated[int, Field(ge=0)] = Field(
+        default=5, description="fewest interactions per user and item; 0: no filter"
+    )
     split: Literal["ratio", "leave_one_out"] = Field(default="ratio", description="how a user's samples are parted")
     valid_share: Share = Field(default=0.2, description="ratio split: share of a user's samples for validation")
     test_share: Share = Field(default=0.5, description="ratio split: share of a user's samples for test")
@@ -97,7 +99,7 @@ class TrainConfig:
     patience: Count = Field(default=5, description="stop after so many epochs without a better validation NDCG@10")
     learning_rate: Positive = Field(default=1e-3, description="Adam's learning rate")
     batch_size: Count = Field(default=512, description="samples (prefixes) per optimizer step, about")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.2, description="dropout of the embeddings and blocks")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.2, description="dropout of the item embeddings")
     skip_rate: Share = Field(default=0.0, description="share of sequences trained with the inner loop switched off")
     window_stride: Count = Field(default=8, description="beyond max_length, so many samples share one input window")
     seed: SeedInt = Field(default=0, description="seed of initial values, order and dropout")
@@ -115,19 +117,31 @@ class AdaptConfig:
     parameters: Literal["projections", "body", "all"] = Field(default="all", description="which weights move")
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of target `weights`")
     learning_rate: Positive = Field(default=1e-3, description="its learning rate")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="momentum of `sgd`, first beta of `adam`")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="momentum of `sgd`, first beta of `adam`"
+    )
     batch_size: Count = Field(default=256, description="samples served, gated and adapted together")
     serve: Literal["before", "after"] = Field(default="before", description="rank from scores before or after adapting")
     new_transitions_only: bool = Field(default=True, description="`next_item` skips transitions of the training split")
 
     gate: Literal["eta", "open", "random"] = Field(default="eta", description="ETA's two tests, none, or chance")
-    top_k: Count | None = Field(default=50, description="K: scores that entropy and redundancy look at; null: all items")
+    top_k: Count | None = Field(
+        default=50, description="K: scores that entropy and redundancy look at; null: all items"
+    )
     entropy_quantile: Share = Field(default=0.5, description="quantile of the first batch's entropies that sets E0")
-    entropy_threshold: NonNegative | None = Field(default=None, description="a fixed E0 in nats, instead of the quantile")
-    cosine_threshold: Share = Field(default=0.3, description="epsilon: largest cosine to the moving average that is new")
-    admit: Literal["confident", "uncertain"] = Field(default="confident", description="entropies below, or at least, E0")
+    entropy_threshold: NonNegative | None = Field(
+        default=None, description="a fixed E0 in nats, instead of the quantile"
+    )
+    cosine_threshold: Share = Field(
+        default=0.3, description="epsilon: largest cosine to the moving average that is new"
+    )
+    admit: Literal["confident", "uncertain"] = Field(
+        default="confident", description="entropies below, or at least, E0"
+    )
     average_over: Literal["admitted", "all"] = Field(default="admitted", description="samples in the moving average")
-    weighting: Literal["entropy", "none"] = Field(default="entropy", description="weigh an admitted sample by exp(E0 - H)")
+    weighting: Literal["entropy", "none"] = Field(
+        default="entropy", description="weigh an admitted sample by exp(E0 - H)"
+    )
     min_admitted: Share = Field(default=0.0, description="least share of a batch to admit, lowest entropies first")
     random_rate: Share = Field(default=0.5, description="gate `random`: share of samples to filter")
 

@@ -5,6 +5,7 @@ output at its last item.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,6 @@ class Encoder:
         order = np.argsort(lengths, kind="stable")
         steps = (lengths[order] - 1) // LENGTH_STEP
         bounds = np.concatenate(([0], np.flatnonzero(np.diff(steps)) + 1, [len(steps)]))
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        for first, last in pairwise(bounds):
             size = max(1, limit // int(lengths[order[last - 1]]))
             yield from (order[start : min(start + size, last)] for start in range(first, last, size))

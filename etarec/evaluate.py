@@ -1,5 +1,6 @@
 """Model + stream + adapter -> measurement."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from etarec.clock import Clock
 from etarec.config import AdaptConfig
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.metrics import quality
+from etarec.metrics import QUALITY_METRICS, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
@@ -34,11 +35,15 @@ class Measurement:
     admitted: npt.NDArray[np.bool_]  # [S], whose backward pass was computed
     filtered: dict[str, int]  # samples by the reason for which their backward pass was skipped, see FILTERS
     seconds: dict[str, float]  # see SECONDS
+    finite: bool = True  # False where adapting made a weight NaN or infinite
 
     def metrics(self) -> dict[str, float]:
-        """Quality, filter rate and its parts as shares of the stream, and seconds, by column name."""
+        """Quality, filter rate and its parts as shares of the stream, and seconds, by column name.
+
+        Quality is NaN where the model diverged.
+        """
         return {
-            **quality(self.ranks),
+            **(quality(self.ranks) if self.finite else dict.fromkeys(QUALITY_METRICS, math.nan)),
             "filter_rate": 1 - float(self.admitted.mean()),
             **{name: count / len(self.ranks) for name, count in self.filtered.items()},
             **self.seconds,
@@ -71,6 +76,7 @@ def measure(model: SequenceModel, encoder: Encoder, stream: Stream, config: Adap
         admitted=reasons[back] == ADMITTED,
         filtered={name: int((reasons == code).sum()) for code, name in enumerate(FILTERS)},
         seconds={"seconds": time.perf_counter() - begin, **seconds},
+        finite=all(bool(weight.isfinite().all()) for weight in model.parameters()),
     )
 
 

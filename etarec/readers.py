@@ -156,11 +156,12 @@ def _encode(column: pa.ChunkedArray, what: str, source: str) -> tuple[Int32s, np
     if missing >= 0:
         _fail(source, missing, f"has no {what}")
     try:
-        array = (column if pa.types.is_dictionary(column.type) else column.dictionary_encode()).unify_dictionaries()
-        array = array.combine_chunks()
+        array = (column if pa.types.is_dictionary(column.type) else column.dictionary_encode()).combine_chunks()
         words = array.dictionary.cast(pa.string())
     except pa.ArrowException as error:
-        raise UserError(f"{source}: a {what} column of type {column.type}; expected text or integer ids") from error
+        raise UserError(
+            f"{source}: the {what} column is of type {column.type}; expected text or integer ids"
+        ) from error
     tokens, codes = np.unique(words.to_numpy(zero_copy_only=False).astype(np.str_), return_inverse=True)
     indices = codes.astype(np.int32)[array.indices.to_numpy()]
     if tokens[0] == "":

@@ -18,8 +18,8 @@ WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all 
 
 
 class Scan(NamedTuple):
-    """ranks: int[B], number of other items scored at least as high as the target, None without targets;
-    top_scores: [B, K] descending and top_items: int[B, K], None when K is 0."""
+    """ranks: int[B], number of other items not scored below the target, None without targets; top_scores: [B, K]
+    descending and top_items: int[B, K], None when K is 0. A score that is not a number counts against the target."""
 
     ranks: Tensor | None
     top_scores: Tensor | None
@@ -28,12 +28,13 @@ class Scan(NamedTuple):
 
 def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) -> Scan:
     """Ranks of the targets and the K largest scores of each row, in one pass over the scores."""
+    bound = None if targets is None else _tie_bound(hidden, vectors[targets])
     if vectors.shape[0] > WHOLE_ROWS:
-        return _scan_by_items(hidden, vectors, targets, top_k)
+        return _scan_by_items(hidden, vectors, bound, top_k)
     ranks, tops = [], []
     for rows, scores in _row_blocks(hidden, vectors):
-        if targets is not None:
-            ranks.append(_count_at_least(scores, scores.gather(1, targets[rows, None])) - 1)
+        if bound is not None:
+            ranks.append(_count_not_below(scores, bound[rows]) - 1)
         if top_k:
             tops.append(scores.topk(top_k))
     return Scan(
@@ -43,40 +44,36 @@ def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) ->
     )
 
 
-def _scan_by_items(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) -> Scan:
-    own = None if targets is None else (hidden @ vectors[targets].T).diagonal()[:, None]
-    for _ in range(3):
-        ranks, found, top_scores, top_items = _sweep_items(hidden, vectors, targets, own, top_k)
-        # A target's score may differ in its last bit between two products of different shape, which would break ties
-        # wrongly; then the count is made again with the score that the target's own chunk held.
-        if own is None or torch.equal(found, own):
-            break
-        own = found
-    return Scan(ranks, top_scores, top_items)
-
-
-def _sweep_items(
-    hidden: Tensor, vectors: Tensor, targets: Tensor | None, own: Tensor | None, top_k: int
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    ranks = None if targets is None else torch.full_like(targets, -1)
-    found = None if own is None else own.clone()
-    top_scores = top_items = None
+def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int) -> Scan:
+    counts: list[Tensor] = []
+    top_scores: Tensor | None = None
+    top_items: Tensor | None = None
     for chunk, scores in _item_chunks(hidden, vectors):
-        if targets is not None:
-            ranks += _count_at_least(scores, own)
-            inside = ((targets >= chunk.start) & (targets < chunk.stop)).nonzero()[:, 0]
-            found[inside, 0] = scores[inside, targets[inside] - chunk.start]
+        if bound is not None:
+            counts.append(_count_not_below(scores, bound))
         if top_k:
             items = torch.arange(chunk.start, chunk.stop, device=scores.device).expand_as(scores)
-            if top_scores is not None:
+            if top_scores is not None and top_items is not None:
                 scores, items = torch.cat((top_scores, scores), 1), torch.cat((top_items, items), 1)
             top_scores, place = scores.topk(min(top_k, scores.shape[1]))
             top_items = items.gather(1, place)
-    return ranks, found, top_scores, top_items
+    return Scan(torch.stack(counts).sum(0) - 1 if counts else None, top_scores, top_items)
 
 
-def _count_at_least(scores: Tensor, bound: Tensor) -> Tensor:
-    return (scores >= bound).sum(1)
+def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:
+    """The least score that ties with the target's: [B, 1]. own_vectors: [B, D], the targets'.
+
+    Matrix products sum in an order that differs from column to column, so equal vectors may score differently in the
+    last bits: by about sqrt(D) eps sum |x_i y_i| at most (Higham & Mary 2019, doi 10.1137/18M1226312).
+    """
+    products = hidden * own_vectors
+    slack = hidden.shape[1] ** 0.5 * torch.finfo(hidden.dtype).eps * products.abs().sum(1)
+    return (products.sum(1) - slack)[:, None]
+
+
+def _count_not_below(scores: Tensor, bound: Tensor) -> Tensor:
+    """Not `>=`, which is false for a score that is not a number: a diverged model would have its targets on top."""
+    return scores.shape[1] - (scores < bound).sum(1)
 
 
 class Spread(NamedTuple):
@@ -94,7 +91,7 @@ def spread(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> Spread:
 
 
 def _spread_rows(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> Spread:
-    entropy = torch.zeros(hidden.shape[0], device=hidden.device)
+    entropy = hidden.new_zeros(hidden.shape[0])
     square, along = torch.zeros_like(entropy), torch.zeros_like(entropy)
     for items, scores, log_total in _normalised_chunks(hidden, vectors):
         log_p = scores - log_total
@@ -108,7 +105,7 @@ def _spread_rows(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> S
 
 def mean_softmax(hidden: Tensor, vectors: Tensor) -> Tensor:
     """The mean over rows of softmax(scores): [V]."""
-    total = torch.zeros(vectors.shape[0], device=hidden.device)
+    total = hidden.new_zeros(vectors.shape[0])
     for h in hidden.split(_rows_of(hidden, vectors)):
         for items, scores, log_total in _normalised_chunks(h, vectors):
             total[items] += scores.sub_(log_total).exp_().sum(0)
@@ -120,17 +117,18 @@ def cross_entropy(hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Ten
 
     weights: [B], constants; None gives the plain mean. The weighted mean divides by B, as EATA's does.
     """
-    weights = torch.ones(hidden.shape[0], device=hidden.device) if weights is None else weights
-    return _CrossEntropy.apply(hidden, vectors, targets, weights / hidden.shape[0])
+    weights = hidden.new_ones(hidden.shape[0]) if weights is None else weights
+    apply = _CrossEntropy.apply
+    return apply(hidden, vectors, targets, weights / hidden.shape[0])  # type: ignore[no-untyped-call]  # torch's own
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The gradient of a row's loss is softmax - onehot(target), so that one visit of a block gives loss and gradients."""
+    """The gradient of a row's loss is softmax - onehot(target): one visit of a block gives loss and gradients."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         needs_hidden, needs_vectors = ctx.needs_input_grad[:2]
-        losses = torch.empty(hidden.shape[0], device=hidden.device)
+        losses = hidden.new_empty(hidden.shape[0])
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_vectors = torch.zeros_like(vectors) if needs_vectors else None
         for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):

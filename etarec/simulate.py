@@ -92,8 +92,8 @@ def _world(editions: int, generator: np.random.Generator) -> _World:
     weight = (rank + 1.0) ** -POPULARITY_EXPONENT
     following = np.stack([_cycle(genres, generator) for _ in range(2)])
     change = np.linspace(0, 1, genres + 1) ** HABIT_CHANGE_EXPONENT * np.ptp(HABIT_CHANGE) + HABIT_CHANGE[0]
-    cycles = generator.permutation(placed)[: ROUTINES * ROUTINE_LENGTH]
-    cycles = cycles[: len(cycles) // ROUTINE_LENGTH * ROUTINE_LENGTH]
+    routines = min(ROUTINES, placed // 2 // ROUTINE_LENGTH)  # of a small catalogue, at most half
+    cycles = generator.permutation(placed)[: routines * ROUTINE_LENGTH]
     edition = np.arange(items)
     replaceable = np.setdiff1d(edition, cycles)
     edition[generator.choice(replaceable, replaced, replace=False)] = np.arange(items, editions)

@@ -5,27 +5,34 @@
 A loss at every position of a window is the loss over all its prefixes at a fraction of the cost (the model is causal).
 """
 
+import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from etarec import checkpoint, scoring
 from etarec.checkpoint import Checkpoint
-from etarec.config import AdaptConfig, ModelConfig, TrainConfig
-from etarec.data import Interactions, stream, training_windows
+from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
+from etarec.data import Interactions, load, stream, training_windows
 from etarec.encode import Encoder
 from etarec.evaluate import measure
 from etarec.metrics import quality
 from etarec.models import SequenceModel, build
+from etarec.settings import check_folder, load_training
 
 RECIPE = 1  # part of a cached checkpoint's key: raise it when the same settings train to other weights
 
@@ -49,6 +56,7 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
     """Trains the model in place and yields after every epoch, until validation NDCG@10 stops improving.
 
     When an epoch that improved is yielded, the model holds the best weights so far; later epochs overwrite them.
+    Raises UserError where the loss is no longer a finite number.
     """
     encoder = Encoder(data, next(model.parameters()).device)
     validation = stream(data, "valid", "user", 0)
@@ -58,6 +66,11 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
     for number in range(1, config.epochs + 1):
         begin = time.perf_counter()
         loss = _epoch(model, encoder, config, optimizer, rng)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"training diverged in epoch {number}: its loss is {loss}; expected a train.learning_rate "
+                f"below {config.learning_rate}"
+            )
         valid = quality(measure(model, encoder, validation, AdaptConfig(target="none"), seed=0).ranks)
         improved = valid["ndcg_at_10"] > best
         best, waited = (valid["ndcg_at_10"], 0) if improved else (best, waited + 1)
@@ -67,14 +80,18 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
 
 
 def _epoch(
-    model: SequenceModel, encoder: Encoder, config: TrainConfig, optimizer: torch.optim.Optimizer, rng: np.random.Generator
+    model: SequenceModel,
+    encoder: Encoder,
+    config: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    rng: np.random.Generator,
 ) -> float:
     model.train()
-    starts, lengths, first_loss = training_windows(encoder.data, config.window_stride)
+    starts, lengths, first_loss = training_windows(encoder.data, min(config.window_stride, encoder.data.max_length))
     losses = []
     for chosen in _steps(lengths - first_loss, config.batch_size, rng):
-        skipped = torch.from_numpy((rng.random(len(chosen)) >= config.skip_rate).astype(np.float32))
-        scale = skipped.to(encoder.device) if config.skip_rate else None
+        kept = torch.from_numpy((rng.random(len(chosen)) >= config.skip_rate).astype(np.float32))
+        scale = kept.to(encoder.device) if config.skip_rate else None
         hidden, targets = _windows(model, encoder, starts[chosen], lengths[chosen], first_loss[chosen], scale)
         loss = scoring.cross_entropy(hidden, model.item_vectors, targets)
         optimizer.zero_grad()
@@ -103,7 +120,8 @@ def _windows(
     """Hidden states [T, D] and targets int[T] (rows of the item vectors) of every position with a loss."""
     hidden, targets = [], []
     for rows in encoder.passes(lengths):
-        out = model(encoder.padded(starts[rows], lengths[rows]), None if scale is None else scale[torch.from_numpy(rows)])
+        part = None if scale is None else scale[torch.from_numpy(rows)]
+        out = model(encoder.padded(starts[rows], lengths[rows]), part)
         following = encoder.padded(starts[rows] + 1, lengths[rows])
         place = torch.arange(following.shape[1], device=encoder.device)
         counted = (following > 0) & (place >= torch.from_numpy(first_loss[rows]).to(encoder.device)[:, None])
@@ -128,7 +146,7 @@ def train(
 
 
 def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
-    """Where the checkpoint of these data, split, model and training settings is kept ($ETAREC_CACHE or .cache/etarec)."""
+    """Where the checkpoint of these data, split, model and settings is kept: in $ETAREC_CACHE or .cache/etarec."""
     settings = [RECIPE, data.sha256, dataclasses.asdict(model), dataclasses.asdict(config)]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.name}-{key}.safetensors"
@@ -142,3 +160,65 @@ def load_or_train(
     if not path.exists():
         checkpoint.write(train(data, model, config, watch), path)
     return checkpoint.read(path), path
+
+
+@contextmanager
+def shown(config: TrainConfig, terminal: Console) -> Iterator[Callable[[Epoch], None]]:
+    """A `watch` that prints a line per epoch, above a progress bar on a terminal."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bar = Progress(TextColumn("training"), *columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+    with bar:
+        task = bar.add_task("training", total=config.epochs)
+
+        def watch(epoch: Epoch) -> None:
+            mark = "  best so far" if epoch.improved else ""
+            valid = f"validation HR@10 {epoch.valid['hr_at_10']:.4f}  NDCG@10 {epoch.valid['ndcg_at_10']:.4f}"
+            terminal.print(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {valid}  {epoch.seconds:.1f} s{mark}")
+            bar.update(task, completed=epoch.number)
+
+        yield watch
+
+
+def main() -> int:
+    """Exit status: 0 when the checkpoint is written, 2 for what the user can fix, 130 when it was interrupted."""
+    arguments = _parse()
+    out, terminal = arguments.out, Console(highlight=False, markup=False, soft_wrap=True)
+    try:
+        spec = load_training(arguments.space, arguments.set)
+        _check_out(out, arguments.space, spec.data.path)
+        data = load(spec.data)
+        with shown(spec.train, terminal) as watch:
+            trained = train(data, spec.model, spec.train, watch)
+        checkpoint.write(trained, out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; no checkpoint was written", file=sys.stderr)
+        return 130
+    quality = f"HR@10 {trained.valid['hr_at_10']:.4f}, NDCG@10 {trained.valid['ndcg_at_10']:.4f}"
+    terminal.print(f"checkpoint  {out}: epoch {trained.epochs}, validation {quality}")
+    return 0
+
+
+def _check_out(out: Path, *inputs: Path | str | None) -> None:
+    """What would fail, or destroy an input, after hours of training fails before it."""
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder, expected the name of a checkpoint file")
+    if out.exists() and any(given and os.path.exists(given) and out.samefile(given) for given in inputs):
+        raise UserError(f"--out {out}: is an input of the training, expected the name of a checkpoint file")
+    check_folder(out.absolute().parent, "--out")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m etarec.train", description="Train a sequential recommender.")
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="the experiment, a YAML file")
+    parser.add_argument("--out", type=Path, required=True, metavar="CHECKPOINT", help="safetensors file to write")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="key.path=value", help="change values of the file"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

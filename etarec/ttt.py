@@ -1,6 +1,6 @@
 """The test-time-training layer (Sun et al. 2024, arXiv 2407.04620), in a literal and a fast form.
 
-Symbols: N sequences, L positions, D width, H heads, F head width, G hidden width of the fast weights (4F), M mini-batch.
+Symbols: N sequences, L positions, D width, H heads, F head width, M mini-batch.
 q, k, v: [N, H, L, F]; token_rate: [N, H, L], base_lr * sigmoid(theta_h . x_j + c_h) / F of token j;
 decay: [M], max(0, 1/(i+1) + offset_i) of place i in its mini-batch; so eta_ij = decay_i * token_rate_j.
 
@@ -9,6 +9,7 @@ layers: one layer is TTT-Linear, two are TTT-MLP.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -59,7 +60,9 @@ def frozen(q: Tensor, fast: FastWeights, norm: InnerNorm) -> Tensor:
     return q + norm(fast_model(q, fast))
 
 
-def primal(q: Tensor, k: Tensor, v: Tensor, token_rate: Tensor, decay: Tensor, fast: FastWeights, norm: InnerNorm) -> Tensor:
+def primal(
+    q: Tensor, k: Tensor, v: Tensor, token_rate: Tensor, decay: Tensor, fast: FastWeights, norm: InnerNorm
+) -> Tensor:
     """The inner loop as the paper writes it, one token after another, its gradients taken by autograd. [N, H, L, F].
 
     The reference that `dual` is tested against; materialises every W_i.
@@ -75,7 +78,10 @@ def primal(q: Tensor, k: Tensor, v: Tensor, token_rate: Tensor, decay: Tensor, f
             stepped = fast
             for grad, j in zip(grads[: place + 1], tokens, strict=False):
                 eta = (decay[place] * token_rate[:, :, j])[..., None, None]
-                stepped = [FastLayer(*(p - eta * g for p, g in zip(s, d, strict=True))) for s, d in zip(stepped, grad, strict=True)]
+                stepped = [
+                    FastLayer(s.weight - eta * g.weight, s.bias - eta * g.bias)
+                    for s, g in zip(stepped, grad, strict=True)
+                ]
             outputs.append(frozen(q[:, :, i : i + 1], stepped, norm))
         fast = stepped
     return torch.cat(outputs, dim=2)
@@ -85,14 +91,16 @@ def _inner_gradient(k: Tensor, v: Tensor, fast: FastWeights, norm: InnerNorm) ->
     """Gradient of 1/2 || LN(f(k_j)) - (v_j - k_j) ||^2 with respect to every sequence's and head's fast weights."""
     keep_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        flat = [p if p.requires_grad else p.detach().requires_grad_() for layer in fast for p in layer]
+        flat = [p if keep_graph and p.requires_grad else p.detach().requires_grad_() for layer in fast for p in layer]
         layers = [FastLayer(w, b) for w, b in zip(flat[::2], flat[1::2], strict=True)]
         residual = norm(fast_model(k[:, :, None], layers)) - (v - k)[:, :, None]
         grads = torch.autograd.grad(0.5 * residual.square().sum(), flat, create_graph=keep_graph)
     return [FastLayer(w, b) for w, b in zip(grads[::2], grads[1::2], strict=True)]
 
 
-def dual(q: Tensor, k: Tensor, v: Tensor, token_rate: Tensor, decay: Tensor, fast: FastWeights, norm: InnerNorm) -> Tensor:
+def dual(
+    q: Tensor, k: Tensor, v: Tensor, token_rate: Tensor, decay: Tensor, fast: FastWeights, norm: InnerNorm
+) -> Tensor:
     """The same numbers as `primal` by matrix products per mini-batch, without materialising W_i. [N, H, L, F].
 
     With X the layer's inputs at the mini-batch's start and g the gradients at its outputs, token i's output is
@@ -123,7 +131,8 @@ def _step(layer: FastLayer, seen: Tensor, grad: Tensor, rate: Tensor) -> FastLay
 
 def _forward_backward(k: Tensor, v: Tensor, fast: FastWeights, norm: InnerNorm) -> tuple[list[Tensor], list[Tensor]]:
     """Each layer's input and the inner loss's gradient at its output, at the mini-batch's starting weights."""
-    inputs, before = [k], []
+    inputs: list[Tensor] = [k]
+    before: list[Tensor] = []
     for n, layer in enumerate(fast):
         if n:
             inputs.append(gelu(before[-1]))
@@ -159,7 +168,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class TTTLayer(nn.Module):
-    """[N, L, D] -> [N, L, D], causal; section 2.1 of the TTT4Rec paper (arXiv 2409.19142) without gate and convolution."""
+    """[N, L, D] -> [N, L, D], causal; the layer of TTT4Rec (arXiv 2409.19142) without gate and convolution."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, width: int, heads: int, inner: str, mini_batch: int, inner_rate: float, rope_base: float):
         super().__init__()
@@ -167,8 +179,8 @@ class TTTLayer(nn.Module):
         head_width = width // heads
         self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
         sizes = [head_width, 4 * head_width, head_width] if inner == "mlp" else [head_width, head_width]
-        self.fast_weights = nn.ParameterList(nn.Parameter(torch.empty(heads, a, b)) for a, b in zip(sizes, sizes[1:], strict=False))
-        self.fast_biases = nn.ParameterList(nn.Parameter(torch.zeros(heads, 1, b)) for b in sizes[1:])
+        self.fast_weights = nn.ParameterList(torch.empty(heads, a, b) for a, b in pairwise(sizes))
+        self.fast_biases = nn.ParameterList(torch.zeros(heads, 1, b) for b in sizes[1:])
         self.inner_norm_weight = nn.Parameter(torch.ones(heads, 1, head_width))
         self.inner_norm_bias = nn.Parameter(torch.zeros(heads, 1, head_width))
         self.rate = nn.Linear(width, heads)
@@ -181,12 +193,13 @@ class TTTLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        for weight in (self.q.weight, self.k.weight, self.v.weight, self.o.weight, self.rate.weight, *self.fast_weights):
+        projections = (self.q, self.k, self.v, self.o, self.rate)
+        for weight in (*(layer.weight for layer in projections), *self.fast_weights):
             nn.init.normal_(weight, std=0.02)
         nn.init.zeros_(self.rate.bias)
 
     def forward(self, x: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
-        """rate_scale: [N] multiplies each sequence's inner learning rate; inner_loop=False computes no inner gradient."""
+        """rate_scale: [N] multiplies each sequence's inner learning rate; inner_loop=False takes no inner step."""
         N, L, D = x.shape
         fast = [FastLayer(w, b) for w, b in zip(self.fast_weights, self.fast_biases, strict=True)]
         norm = InnerNorm(self.inner_norm_weight, self.inner_norm_bias)

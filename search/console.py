@@ -1,5 +1,7 @@
 """What a search tells the person who started it. Progress bars on a terminal, plain lines elsewhere."""
 
+import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from rich.table import Table
 from etarec.checkpoint import Checkpoint
 from etarec.config import TrainConfig
 from etarec.data import Interactions
+from etarec.evaluate import Measurement
 from etarec.train import Epoch
 from search.records import Records, State, Trial
 from search.runner import Plan
@@ -21,12 +24,17 @@ from search.spec import Spec
 
 T = TypeVar("T")
 
+RAY_START = 15  # seconds, about
+EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
+
 
 class Console:
     """All output goes through here; nothing else prints."""
 
     def __init__(self) -> None:
         self.out = Terminal(highlight=False, soft_wrap=True)
+        if not self.out.is_terminal:
+            self.out.width = max(self.out.width, 140)  # a log file has no edge to break a table at
 
     def line(self, text: str) -> None:
         self.out.print(text, markup=False)
@@ -50,6 +58,30 @@ class Console:
             f"thread{'s' * (plan.threads_per_trial > 1)}{gpus}; sampler {spec.search.sampler}; files in {shown(directory)}"
         )
 
+    def pilot(
+        self, spec: Spec, plan: Plan, pilot: Measurement, epoch_seconds: float | None, data: Interactions
+    ) -> None:
+        """The expected course of a search, from one measured trial and, without a checkpoint, one training epoch."""
+        seconds = pilot.seconds["seconds"]
+        samples = data.sample_counts()
+        test_seconds = seconds * samples["test"] / samples["valid"]
+        front = min(EXPECTED_FRONT, spec.search.trials) + len(spec.baselines)
+        search = math.ceil(spec.search.trials / plan.concurrency) * seconds
+        test = math.ceil(front / plan.concurrency) * test_seconds
+        if epoch_seconds is not None:
+            self.line(
+                f"training    {epoch_seconds:.0f} s an epoch, at most {spec.train.epochs}, until validation stops improving"
+            )
+        self.line(f"pilot       one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
+        self.line(
+            f"expected    {(RAY_START + search) / 60:.0f} min of search and {test / 60:.0f} min of test for about {front} "
+            f"configurations{'' if epoch_seconds is None else ', after training'}"
+        )
+        self.line(
+            f"MLflow      experiment '{spec.name}' in {os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}"
+        )
+        self.line("nothing was started or written (--dry-run)")
+
     @contextmanager
     def training(self, config: TrainConfig) -> Iterator[Callable[[Epoch], None]]:
         """Shows epoch after epoch; nothing appears when no epoch is trained."""
@@ -59,7 +91,7 @@ class Console:
             def watch(epoch: Epoch) -> None:
                 quality = f"validation HR@10 {epoch.valid['hr_at_10']:.4f}  NDCG@10 {epoch.valid['ndcg_at_10']:.4f}"
                 mark = "  best so far" if epoch.improved else ""
-                progress.print(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {quality}  {epoch.seconds:.1f} s{mark}")
+                self.line(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {quality}  {epoch.seconds:.1f} s{mark}")
                 progress.update(task, completed=epoch.number, visible=True)
 
             yield watch
@@ -74,7 +106,7 @@ class Console:
             def show(trial: Trial) -> None:
                 if trial.state is State.RUNNING:
                     return
-                progress.print(f"  {_trial_line(spec, trial)}", markup=False)
+                self.line(f"  {_trial_line(spec, trial)}")
                 progress.update(task, completed=len(records.in_state(State.FINISHED, State.FAILED)))
 
             yield show
@@ -100,7 +132,7 @@ class Console:
     def _front(self, spec: Spec, selected: Selection) -> Table:
         table = Table(title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False)
         table.add_column("configuration")
-        for name in (*spec.space, "filter rate", "valid HR@10", "test filter rate", "test HR@10"):
+        for name in (*spec.space, "filter rate, validation", "HR@10", "filter rate, test", "HR@10"):
             table.add_column(name, justify="right")
         for point in [*selected.front, *selected.baselines]:
             chosen = selected.chosen is not None and point.name == selected.chosen.name
@@ -110,10 +142,14 @@ class Console:
         return table
 
     def _progress(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        progress = Progress(*columns, console=self.out, transient=True, disable=False)
-        progress.print = progress.console.print
-        return progress
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        return Progress(*columns, console=self.out, transient=True, disable=not self.out.is_terminal)
 
 
 def shown(path: Path) -> str:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from etarec.config import AdaptConfig
-from search.document import Location, Schema, shown
+from etarec.document import Location, Schema, shown
 
 Kind = Literal["int", "float", "choices"]
 Value = str | bool | int | float | None

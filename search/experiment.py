@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,27 @@ from etarec.checkpoint import Checkpoint
 from etarec.config import UserError
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
-from etarec.train import load_or_train
+from etarec.train import cache_path, load_or_train, train
 from search import report, runner, selection
 from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
-from search.records import Records, State, write_whole
+from search.records import Records, State, Trial, write_whole
 from search.runner import Plan
 from search.selection import Selection
-from search.spec import Spec, as_dict, check_against_data, to_yaml
+from search.spec import Spec, as_dict, baseline_config, check_against_data, to_yaml
 from search.tracking import Tracker
-from search.trial import Job, Recommender, Subject
+from search.trial import Job, Recommender, Subject, measure_on_validation
 
 
 @dataclass
 class Experiment:
-    """What a run of the program is about."""
+    """What a run of the program is about. `file` is where the spec comes from, for messages."""
 
     spec: Spec
     directory: Path
     address: str | None = None
     resume: bool = False
+    file: Path | None = None
     console: Console = field(default_factory=Console)
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -44,40 +45,76 @@ class Experiment:
         yield
         self.provenance.seconds[step] = time.perf_counter() - begin
 
-
-def check_directory(directory: Path, resume: bool) -> None:
-    """A search is neither overwritten nor mixed with another."""
-    used = (directory / "trials.jsonl").exists()
-    if used and not resume:
-        raise UserError(f"{directory}: holds a search already; add --resume to finish it, or give another --out")
-    if resume and not used:
-        raise UserError(f"{directory}: holds no search to resume; expected a folder with a trials.jsonl")
+    @contextmanager
+    def naming_file(self) -> Iterator[None]:
+        """A problem with a key that shows only beside the data or the machine names the key's file, like all others."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{self.file}: {error}" if self.file else str(error)) from error
 
 
 def prepare(experiment: Experiment) -> Recommender:
-    """The data and the checkpoint; what can be wrong with them is found here, before Ray starts."""
-    spec, console = experiment.spec, experiment.console
-    with experiment.timed("data"):
-        interactions = data.load(spec.data)
-        check_against_data(spec, interactions.n_items - 1)
-        data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
-    console.data(spec, interactions)
+    """The data and the checkpoint; what can be wrong with them or the machine is found here, before anything starts."""
+    spec = experiment.spec
+    _plan(experiment)
+    interactions = _load_data(experiment)
     with experiment.timed("train"):
-        trained, path = _checkpoint(spec, interactions, console)
-    console.checkpoint(trained, path)
+        trained, path = _checkpoint(spec, interactions, experiment.console)
+    experiment.console.checkpoint(trained, path)
     experiment.provenance.data = about_data(spec, interactions)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     return Recommender(interactions, trained, spec.data.order, spec.data.order_seed)
 
 
+def dry_run(experiment: Experiment) -> None:
+    """Checks everything, times one trial and shows the plan; trains nothing, starts nothing and writes nothing."""
+    spec, console = experiment.spec, experiment.console
+    planned = _plan(experiment)
+    interactions = _load_data(experiment)
+    path = Path(spec.checkpoint) if spec.checkpoint else cache_path(interactions, spec.model, spec.train)
+    trained, epoch_seconds = None, None
+    if spec.checkpoint or path.exists():
+        trained = _given_checkpoint(path, interactions)
+        console.checkpoint(trained, path)
+    else:
+        begin = time.perf_counter()
+        trained = train(interactions, spec.model, replace(spec.train, epochs=1))
+        epoch_seconds = time.perf_counter() - begin
+    subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed).without_test()
+    console.plan(spec, planned, experiment.directory)
+    config = baseline_config(spec, "published", n_items=interactions.n_items - 1, random_rate=0, chosen=spec.adapt)
+    pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
+    console.pilot(spec, planned, pilot, epoch_seconds, interactions)
+
+
+def _plan(experiment: Experiment) -> Plan:
+    with experiment.naming_file():
+        return runner.plan_ahead(experiment.spec.search, experiment.address)
+
+
+def _load_data(experiment: Experiment) -> Interactions:
+    spec = experiment.spec
+    with experiment.timed("data"):
+        interactions = data.load(spec.data)
+        with experiment.naming_file():
+            check_against_data(spec, interactions.n_items - 1)
+            data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
+    experiment.console.data(spec, interactions)
+    return interactions
+
+
 def _checkpoint(spec: Spec, interactions: Interactions, console: Console) -> tuple[Checkpoint, Path]:
-    if spec.checkpoint is None:
-        with console.training(spec.train) as watch:
-            return load_or_train(interactions, spec.model, spec.train, watch)
-    path = Path(spec.checkpoint)
+    if spec.checkpoint is not None:
+        return _given_checkpoint(Path(spec.checkpoint), interactions), Path(spec.checkpoint)
+    with console.training(spec.train) as watch:
+        return load_or_train(interactions, spec.model, spec.train, watch)
+
+
+def _given_checkpoint(path: Path, interactions: Interactions) -> Checkpoint:
     trained = checkpoint.read(path)
     trained.check_against(interactions.vocabulary, interactions.sha256, str(path))
-    return trained, path
+    return trained
 
 
 def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
@@ -102,7 +139,10 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
     _write(experiment, records, plan, selected)
     report.render(directory)
     tracker.close(
-        State.FINISHED if complete else State.KILLED, {"hypervolume": selected.hypervolume}, _tested(selected), directory
+        State.FINISHED if complete else State.KILLED,
+        {"hypervolume": selected.hypervolume},
+        _tested(selected),
+        directory,
     )
     records.write_table()
     console.result(spec, records, selected, directory, complete)
@@ -112,7 +152,12 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
 def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> bool:
     spec = experiment.spec
     with experiment.timed("search"), experiment.console.trials(spec, records) as show:
-        runner.run_search(spec, _searched(subject), records, plan, on_change=lambda trial: (tracker.update(), show(trial)))
+
+        def on_change(trial: Trial) -> None:
+            tracker.update()
+            show(trial)
+
+        runner.run_search(spec, subject.without_test(), records, plan, on_change)
     return len(records.in_state(State.FINISHED, State.FAILED)) == spec.search.trials
 
 
@@ -122,7 +167,7 @@ def _select(
     spec, finished = experiment.spec, records.in_state(State.FINISHED)
 
     def on_validation(jobs: Sequence[Job]) -> Iterator[Measurement]:
-        return runner.measure_all(_searched(subject), jobs, plan, on_test=False)
+        return runner.measure_all(subject.without_test(), jobs, plan, on_test=False)
 
     def on_test(jobs: Sequence[Job]) -> Iterator[Measurement]:
         return experiment.console.counted("test", runner.measure_all(subject, jobs, plan, on_test=True), len(jobs))
@@ -132,11 +177,6 @@ def _select(
     with experiment.timed("test"):
         selected = selection.select(spec, finished, n_items, on_validation)
         return selection.remeasure(spec, selected, n_items, on_test)
-
-
-def _searched(subject: Subject) -> Subject:
-    """What the search's workers get: the subject without its test split."""
-    return subject.without_test()
 
 
 def _write(experiment: Experiment, records: Records, plan: Plan, selected: Selection) -> None:

@@ -34,8 +34,11 @@ def percent(value: float | None, decimals: int = 1) -> str:
 
 
 def signed(value: float | None) -> str:
-    """+0.0012 or -0.0012 with a true minus sign; a dash if not measured."""
-    return _DASH if value is None else _minus(f"{value:+.4f}")
+    """+0.0012 or -0.0012 with a true minus sign, one digit more where that would hide the sign of a bound."""
+    if value is None:
+        return _DASH
+    digits = 4 if abs(value) >= 0.00005 else 5
+    return _minus(f"{value:+.{digits}f}") if abs(value) >= 0.000005 else "0.0000"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -77,16 +80,20 @@ def headline(chosen: Row, parameters: str, everything: Row | None, split: Split)
             f" (95% interval {hit_rate(chosen['test_hr_at_10_low'])} to {hit_rate(chosen['test_hr_at_10_high'])})"
         )
     first = (
-        f"Trial {chosen['trial_id']} ({parameters}) skips {percent(chosen[f'{split}_filter_rate'])} of the backward "
-        f"passes on {word}, where its HR@10 is {hit_rate(chosen[f'{split}_hr_at_10'])}{interval}."
+        f"Configuration {chosen['trial_id']} ({parameters}) skips {percent(chosen[f'{split}_filter_rate'])} of the "
+        f"backward passes on {word}, where its HR@10 is {hit_rate(chosen[f'{split}_hr_at_10'])}{interval}."
     )
     return [first, _cost(chosen, everything, split)]
 
 
 def findings(chosen: Row, baselines: dict[str, Row], front: list[Row], split: Split) -> list[Finding]:
     """Does adapting pay, does the gate beat chance and the published gate, does the front hold on test."""
-    found = [_adapting(chosen, baselines, split), _chance(chosen, baselines.get("random"), split)]
-    found += [_published(chosen, baselines.get("published"), split), _front(chosen, front, split)]
+    found = [
+        _adapting(chosen, baselines, split),
+        _chance(chosen, baselines.get("random"), split),
+        _published(chosen, baselines.get("published"), split),
+        _front(chosen, front, split),
+    ]
     return [finding for finding in found if finding is not None]
 
 
@@ -111,7 +118,7 @@ def _place(row: Row, split: Split) -> str:
 
 def _cost(chosen: Row, everything: Row | None, split: Split) -> str:
     if everything is None:
-        return "What that costs is unknown: adapting on every sample (baseline `all`) was not measured."
+        return "What that costs is unknown: adapting on every sample (baseline 'all') was not measured."
     measured = difference(chosen) if split == "test" else None
     delta = measured or signed(_gap(chosen, everything, split))
     text = f"Adapting on every sample gives {hit_rate(everything[f'{split}_hr_at_10'])} (difference {delta})"
@@ -126,7 +133,7 @@ def _cost(chosen: Row, everything: Row | None, split: Split) -> str:
 def _adapting(chosen: Row, baselines: dict[str, Row], split: Split) -> Finding:
     frozen, everything = baselines.get("none"), baselines.get("all")
     if frozen is None or everything is None:
-        missing = " and ".join(f"`{name}`" for name in ("none", "all") if name not in baselines)
+        missing = " and ".join(f'"{name}"' for name in ("none", "all") if name not in baselines)
         return Finding("note", "Is adapting worth it?", f"Unknown: the baseline {missing} was not measured.")
     gain = -_gap(frozen, everything, split)
     numbers = (
@@ -134,7 +141,11 @@ def _adapting(chosen: Row, baselines: dict[str, Row], split: Split) -> Finding:
         f"{hit_rate(everything[f'{split}_hr_at_10'])} when every sample is adapted on"
     )
     delta = difference(frozen) if split == "test" else None
-    numbers += f" (`none` minus `all`: {delta})." if delta else f" (`none` minus `all`: {signed(-gain)})."
+    numbers += (
+        f" (no adaptation minus everything: {delta})."
+        if delta
+        else f" (no adaptation minus everything: {signed(-gain)})."
+    )
     if gain <= 0:
         text = f"{numbers} The cheapest good answer is to skip every backward pass."
         return Finding("bad", "Adapting gains nothing", text)
@@ -160,7 +171,7 @@ def _touches_zero(row: Row) -> bool:
 
 def _chance(chosen: Row, random: Row | None, split: Split) -> Finding:
     if random is None:
-        return Finding("note", "Does the gate beat chance?", "Unknown: the baseline `random` was not measured.")
+        return Finding("note", "Does the gate beat chance?", "Unknown: the baseline 'random' was not measured.")
     gap = _gap(chosen, random, split)
     numbers = (
         f"A gate that skips at random gets {_place(random, split)} on {SPLIT_WORDS[split]}, "
@@ -173,8 +184,10 @@ def _chance(chosen: Row, random: Row | None, split: Split) -> Finding:
     if _apart(chosen, random):
         text = f"{numbers} Their 95% intervals of the difference to adapting on everything do not overlap."
         return Finding("good", "The gate beats chance", text)
-    text = f"{numbers} Their 95% intervals of the difference to adapting on everything overlap."
-    return Finding("note", "The gate is ahead of chance, but within the uncertainty", text)
+    text = (
+        f"{numbers} Their 95% intervals of the difference to adapting on everything overlap, which does not settle it."
+    )
+    return Finding("note", "The gate is ahead of chance, but not clearly", text)
 
 
 def _apart(better: Row, worse: Row) -> bool:

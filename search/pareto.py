@@ -1,6 +1,6 @@
 """Dominance, hypervolume and the choice of one point from a front; two objectives, both maximised."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class Choice:
     """The chosen point's index and the reason for it, one sentence with numbers."""
 
     index: int

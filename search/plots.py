@@ -4,9 +4,10 @@ The frames are those of search/results.py: `trials` with the metric and filter_r
 `baselines` with valid_* and test_* columns, the latter NaN where nothing was measured. trial_id is text.
 """
 
+import math
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -49,8 +50,9 @@ def pareto_html(trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFra
     _scatter(figure, points, "baseline, validation", color=_INK, symbol="square-open", size=8)
     _scatter(figure, _positions(baselines, "test_", metric), "baseline, test", color=_INK, symbol="square", size=8)
     _ring(figure, front[front["trial_id"] == chosen], metric)
-    for x, y, name in _labels(baselines, metric):
-        figure.add_annotation(x=x, y=y, text=escape(name), showarrow=False, yshift=-15, font={"size": 12})
+    for x, y, text, align in _labels(baselines, metric):
+        style = {"showarrow": False, "xanchor": align, "yshift": -13, "font": {"size": 12}}
+        figure.add_annotation(x=x, y=y, text=escape(text), **style)
     figure.update_xaxes(title=_RATE_TITLE, range=[-5, 105])
     figure.update_yaxes(title=METRIC_WORDS[metric], tickformat=".3f")
     return _fragment(figure, "pareto-plot")
@@ -69,7 +71,7 @@ def parameter_html(
         front_ids: trial_ids of the front, drawn in colour.
         metric: the searched quality, a key of METRIC_WORDS.
     """
-    figure = go.Figure(layout=_layout(height=330))
+    figure = go.Figure(layout=_layout(height=380))
     marker = {"color": [_VALID if trial in front_ids else _GREY for trial in trials["trial_id"]], "size": 7}
     for axis, values in (("y", trials[metric]), ("y2", 100 * trials["filter_rate"])):
         figure.add_scatter(
@@ -78,10 +80,11 @@ def parameter_html(
         )  # fmt: skip
     numeric = pd.api.types.is_numeric_dtype(x)
     kind = "category" if not numeric else "log" if log else "linear"
-    figure.update_xaxes(title=parameter, type=kind, anchor="y2", **({"dtick": 1} if kind == "log" else {}))
+    ticks = {"tickvals": _log_ticks(x), "ticktext": [f"{tick:g}" for tick in _log_ticks(x)]} if kind == "log" else {}
+    figure.update_xaxes(title=parameter, type=kind, anchor="y2", nticks=6, **ticks)
     figure.update_layout(
-        yaxis={"title": METRIC_WORDS[metric], "domain": [0.54, 1], "tickformat": ".3f", "nticks": 5},
-        yaxis2={**_AXIS, "title": "filter rate (%)", "domain": [0, 0.46], "range": [-5, 105], "dtick": 25},
+        yaxis={"title": METRIC_WORDS[metric], "domain": [0.55, 1], "tickformat": ".3f", "nticks": 5},
+        yaxis2={**_AXIS, "title": "filter rate (%)", "domain": [0, 0.45], "range": [-5, 105], "dtick": 25},
     )
     return _fragment(figure, f"plot-{parameter}")
 
@@ -105,8 +108,8 @@ def pareto_png(
     point = front[front["trial_id"] == chosen]
     _draw(axes, point, "valid_", metric, "chosen", s=260, linewidth=1.6, **hollow)
     _draw(axes, point, "test_", metric, None, s=260, linewidth=1.6, **hollow)
-    for x, y, name in _labels(baselines, metric):
-        axes.annotate(name, (x, y), (0, -15), textcoords="offset points", ha="center", color=_INK, fontsize=9)
+    for x, y, text, align in _labels(baselines, metric):
+        axes.annotate(text, (x, y), (0, -14), textcoords="offset points", ha=align, color=_INK, fontsize=9)
     _finish(figure, axes, metric)
     figure.savefig(path)
 
@@ -116,22 +119,56 @@ def _positions(frame: pd.DataFrame, prefix: str, metric: str) -> pd.DataFrame:
     y = frame[f"{prefix}{metric}"]
     low, high = (frame.get(f"{prefix}{metric}_{end}", pd.Series(float("nan"), frame.index)) for end in ("low", "high"))
     columns = {"trial_id": frame["trial_id"], "x": 100 * frame[f"{prefix}filter_rate"], "y": y}
-    return pd.DataFrame({**columns, "down": y - low, "up": high - y}).dropna(subset=["x", "y"])
+    # An interval of no width can lie beside its point by a rounding error.
+    reach = {"down": (y - low).clip(lower=0), "up": (high - y).clip(lower=0)}
+    return pd.DataFrame({**columns, **reach}).dropna(subset=["x", "y"])
 
 
 def _joins(frame: pd.DataFrame, metric: str) -> tuple[list[float], list[float]]:
     """Lines from each row's validation to its test measurement, NaN between them."""
-    both = _positions(frame, "valid_", metric).join(_positions(frame, "test_", metric), rsuffix="_test", how="inner")
+    tested = _positions(frame, "test_", metric).add_suffix("_test")
+    both = _positions(frame, "valid_", metric).join(tested, how="inner")
     nan = float("nan")
     x = [value for pair in zip(both["x"], both["x_test"], strict=True) for value in (*pair, nan)]
     y = [value for pair in zip(both["y"], both["y_test"], strict=True) for value in (*pair, nan)]
     return x, y
 
 
-def _labels(baselines: pd.DataFrame, metric: str) -> list[tuple[float, float, str]]:
-    """Each baseline's name, at its test measurement where there is one."""
+def _labels(baselines: pd.DataFrame, metric: str) -> list[tuple[float, float, str, Literal["left", "center", "right"]]]:
+    """Place, text and alignment of the baselines' names, below their test measurements and intervals if there are any.
+
+    Names that would lie on top of each other become one text.
+    """
     places = _positions(baselines, "test_", metric).combine_first(_positions(baselines, "valid_", metric))
-    return list(zip(places["x"], places["y"], places["trial_id"], strict=True))
+    places["bottom"] = places["y"] - places["down"].fillna(0)
+    height = 0.05 * max(float(places["y"].max() - places["bottom"].min()), 1e-9)
+    groups: list[list[Any]] = []
+    for place in places.sort_values(["x", "bottom"]).itertuples():
+        near = next((g for g in groups if abs(g[0].x - place.x) < 5 and abs(g[0].bottom - place.bottom) < height), None)
+        if near is None:
+            groups.append([place])
+        else:
+            near.append(place)
+    return [
+        (group[0].x, min(p.bottom for p in group), ", ".join(p.trial_id for p in group), _align(group[0].x, len(group)))
+        for group in groups
+    ]
+
+
+def _align(x: float, names: int) -> Literal["left", "center", "right"]:
+    """A long text must not run out of the plot."""
+    if names == 1 or 25 < x < 75:
+        return "center"
+    return "left" if x <= 25 else "right"
+
+
+def _log_ticks(x: pd.Series) -> list[float]:
+    """Powers of ten, and three times them where those alone would be few."""
+    low, high = float(x.min()), float(x.max())
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    multiples = (1, 3) if high / low < 1000 else (1,)
+    ticks = [multiple * 10.0**decade for decade in decades for multiple in multiples]
+    return [tick for tick in ticks if 0.7 * low <= tick <= 1.4 * high]
 
 
 def _names(frame: pd.DataFrame) -> list[str]:

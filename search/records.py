@@ -70,7 +70,15 @@ class Records:
         self._append({"event": "started", "number": number, "parameters": dict(parameters)})
 
     def finished(self, number: int, metrics: Mapping[str, float], curve: Mapping[str, list[float]]) -> None:
-        self._append({"event": "ended", "number": number, "state": State.FINISHED, "metrics": dict(metrics), "curve": dict(curve)})
+        self._append(
+            {
+                "event": "ended",
+                "number": number,
+                "state": State.FINISHED,
+                "metrics": dict(metrics),
+                "curve": dict(curve),
+            }
+        )
 
     def ended(self, number: int, state: State, error: str, traceback: str = "") -> None:
         """A trial that has no result: FAILED or KILLED, and why."""

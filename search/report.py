@@ -7,6 +7,7 @@ them. p-values in the files are unadjusted; the correction for several compariso
 import argparse
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,15 @@ from search import findings, plots
 from search.findings import Row, Split
 from search.pareto import hypervolume
 from search.plots import METRIC_WORDS
-from search.results import OPTIONAL, SECONDS, Run, load
+from search.results import SECONDS, Run, load
 from search.stats import holm
 
 BASELINES = {
     "none": "the frozen model, no backward pass",
-    "all": "adapts on every sample, no gate",
-    "random": "skips at random, at the chosen point's validation filter rate",
-    "naive": "the gate with entropy over all items instead of the Top-K",
-    "published": "the published gate: K = 50, quantile 0.5, epsilon 0.3",
+    "all": "adapts on every sample that its objective can use, no gate",
+    "random": "skips at random as much as the chosen configuration skips",
+    "naive": "the gate on the entropy over all items with E0 = 0.4 ln V",
+    "published": "the published gate: K = 50, quantile 0.5, cosine threshold 0.3",
 }
 
 
@@ -88,7 +89,7 @@ def describe(run: Run) -> dict[str, Any]:
         "hypervolume": hypervolume(objectives),
         "baselines": list(baselines.values()),
         "baseline_words": BASELINES,
-        "extra": [name for name in OPTIONAL if f"valid_{name}" in run.front],
+        "filters": run.filters,
         "choice": run.chosen,
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
         "effects": _effects(run),
@@ -204,13 +205,14 @@ def _is_log(run: Run, name: str) -> bool:
 
 def _counts(run: Run) -> dict[str, int]:
     requested = (run.provenance.get("search") or {}).get("requested")
-    states = {state.lower(): int((run.trials["state"] == state).sum()) for state in ("FINISHED", "FAILED", "KILLED")}
-    return {**({} if requested is None else {"requested": int(requested)}), **states}
+    states = dict.fromkeys(("FINISHED", "FAILED", "KILLED"), 0) | run.trials["state"].value_counts().to_dict()
+    counts = {str(state).lower(): int(count) for state, count in states.items()}
+    return counts if requested is None else {"requested": int(requested), **counts}
 
 
 def _failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
-    """The trials that did not finish, grouped by state and reason."""
-    ended = trials[trials["state"] != "FINISHED"]
+    """The trials that ended without a result, grouped by state and reason."""
+    ended = trials[trials["state"].isin(["FAILED", "KILLED"])]
     reasons = ended["error"].map(_reason) if "error" in ended else pd.Series("no reason recorded", index=ended.index)
     groups = ended.groupby([ended["state"], reasons], sort=False)["trial_id"]
     return [{"state": state, "reason": reason, "trials": list(ids)} for (state, reason), ids in groups]
@@ -239,42 +241,45 @@ def _timings(split: Split, rows: list[Row]) -> list[dict[str, Any]]:
 
 def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and value of everything recorded; what is not recorded is left out."""
-    part = {name: record.get(name) or {} for name in ("git", "data", "checkpoint", "hardware", "search", "versions")}
-    data, hardware, search, checkpoint = (part[name] for name in ("data", "hardware", "search", "checkpoint"))
-    valid = (f"{name} {value:.4f}" for name, value in (checkpoint.get("valid") or {}).items())
-    samples = (f"{name} {count:,}" for name, count in (data.get("samples") or {}).items())
-    sizes = (f"{data[name]:,} {name}" for name in ("users", "items", "interactions") if data.get(name) is not None)
-    dirty = {True: " with uncommitted changes", False: ""}.get(part["git"].get("dirty"), "")
-    gpus = hardware.get("gpus")
-    machine = (
-        hardware.get("cpu"), _unit(hardware.get("cores"), "cores"), _unit(hardware.get("memory_gib"), "GiB memory"),
-        None if gpus is None else ", ".join(gpus) or "no GPU",
-    )  # fmt: skip
-    how = (
-        search.get("sampler"), _unit(search.get("concurrency"), "trials at a time"),
-        _unit(search.get("threads_per_trial"), "threads each"),
-    )  # fmt: skip
+    git, data, trained = (record.get(name) or {} for name in ("git", "data", "checkpoint"))
+    changed = " with uncommitted changes" if git.get("dirty") else ""
+    valid = (trained.get("valid") or {}).items()
     rows = [
-        ("started", record.get("started")),
-        ("finished", record.get("finished")),
-        ("code", f"commit {part['git']['commit']}{dirty}" if part["git"].get("commit") else None),
+        *((label, str(record.get(label) or "").replace("T", " ")) for label in ("started", "finished")),
+        ("code", f"commit {git['commit']}{changed}" if git.get("commit") else None),
         ("data", data.get("source")),
-        ("data size", ", ".join(sizes)),
-        ("samples", ", ".join(samples)),
+        ("data size", _joined(f"{data[name]:,} {name}" for name in ("users", "items", "interactions") if name in data)),
+        ("samples", _joined(f"{name} {count:,}" for name, count in (data.get("samples") or {}).items())),
         ("data sha256", data.get("sha256")),
-        ("checkpoint", checkpoint.get("path")),
-        ("checkpoint sha256", checkpoint.get("sha256")),
-        ("trained epochs", checkpoint.get("epochs")),
-        ("checkpoint on validation", ", ".join(valid)),
-        ("search", ", ".join(str(word) for word in how if word)),
-        ("hardware", ", ".join(str(word) for word in machine if word)),
-        ("versions", ", ".join(f"{name} {version}" for name, version in part["versions"].items())),
+        ("checkpoint", trained.get("path")),
+        ("checkpoint sha256", trained.get("sha256")),
+        ("trained epochs", trained.get("epochs")),
+        ("checkpoint on validation", _joined(f"{METRIC_WORDS.get(name, name)} {value:.4f}" for name, value in valid)),
+        ("search", _how(record.get("search") or {})),
+        ("hardware", _machine(record.get("hardware") or {})),
+        ("versions", _joined(f"{name} {version}" for name, version in (record.get("versions") or {}).items())),
     ]
     return [(label, str(value)) for label, value in rows if value not in (None, "")]
 
 
-def _unit(value: Any, unit: str) -> str | None:
-    return None if value is None else f"{value:g} {unit}"
+def _how(search: dict[str, Any]) -> str:
+    parallel = _counted(search.get("concurrency"), "trial at a time", "trials at a time")
+    threads = _counted(search.get("threads_per_trial"), "thread each", "threads each")
+    return _joined([search.get("sampler"), parallel, threads])
+
+
+def _machine(hardware: dict[str, Any]) -> str:
+    memory = hardware.get("memory_gib") and f"{hardware['memory_gib']:g} GiB memory"
+    gpus = ", ".join(hardware["gpus"]) or "no GPU" if "gpus" in hardware else None
+    return _joined([hardware.get("cpu"), _counted(hardware.get("cores"), "core", "cores"), memory, gpus])
+
+
+def _counted(number: int | None, one: str, many: str) -> str | None:
+    return None if number is None else f"{number} {one if number == 1 else many}"
+
+
+def _joined(words: Iterable[str | None]) -> str:
+    return ", ".join(word for word in words if word)
 
 
 def _write(path: Path, template: str, context: dict[str, Any]) -> None:
@@ -283,7 +288,11 @@ def _write(path: Path, template: str, context: dict[str, Any]) -> None:
         autoescape=template.endswith(".html.j2"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        hr=findings.hit_rate, pct=findings.percent, signed=findings.signed, sig=findings.significant, rho=findings.correlation,
+        hr=findings.hit_rate,
+        pct=findings.percent,
+        signed=findings.signed,
+        sig=findings.significant,
+        rho=findings.correlation,
         cell=_cell,
     )
     path.write_text(environment.get_template(template).render(context), encoding="utf-8")

@@ -1,5 +1,6 @@
 """The plain files of a finished search, read and checked: what every report is computed from."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +11,15 @@ import pandas as pd
 import yaml
 
 from etarec.config import UserError
+from etarec.metrics import QUALITY_METRICS
 from search.findings import Split
 
-METRICS = ("hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50")
 SECONDS = ("forward_seconds", "gate_seconds", "adapt_seconds")
-_MEASURED = (*METRICS, "filter_rate", "seconds", *SECONDS)
-OPTIONAL = ("filtered_by_seen", "filtered_by_entropy", "filtered_by_redundancy")
+_MEASURED = (*QUALITY_METRICS, "filter_rate", "seconds", *SECONDS)
 _DELTA = ("test_delta_hr_at_10", "test_delta_hr_at_10_low", "test_delta_hr_at_10_high", "test_delta_hr_at_10_p")
-_TEST = (*(f"test_{name}" for name in (*_MEASURED, *OPTIONAL)), "test_hr_at_10_low", "test_hr_at_10_high", *_DELTA)
+_TEST = (*(f"test_{name}" for name in _MEASURED), "test_hr_at_10_low", "test_hr_at_10_high", *_DELTA)
+
+_SECTIONS = {"git", "data", "checkpoint", "versions", "hardware", "seconds", "search"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,12 @@ class Run:
     def quality(self) -> str:
         """The metric that was searched for beside the filter rate."""
         objectives = (self.spec.get("search") or {}).get("objectives") or []
-        return next((str(name) for name in objectives if name in METRICS), "hr_at_10")
+        return next((str(name) for name in objectives if name in QUALITY_METRICS), "hr_at_10")
+
+    @property
+    def filters(self) -> list[str]:
+        """The parts of the filter rate that play a role in this search."""
+        return list(dict.fromkeys(name.partition("_")[2] for name in map(str, self.front) if "_filtered_by_" in name))
 
     @property
     def items(self) -> int | None:
@@ -65,15 +72,13 @@ def load(directory: Path) -> Run:
     spec = _mapping(directory / "spec.yaml", yaml.safe_load)
     if not isinstance(spec.get("space"), dict):
         raise UserError(f"{directory / 'spec.yaml'}: `space` must be a mapping of the searched parameters")
-    valid = tuple(f"valid_{name}" for name in _MEASURED)
-    front = _table(directory / "pareto.csv", ("trial_id", *spec["space"], *valid), spec["space"])
     run = Run(
         spec=spec,
         provenance=_mapping(directory / "provenance.json", json.loads),
-        chosen=_mapping(directory / "chosen.yaml", yaml.safe_load) if len(front) else {},
         trials=_table(directory / "trials.csv", ("trial_id", "state", *spec["space"], *_MEASURED), spec["space"]),
-        front=front.reindex(columns=list(dict.fromkeys([*front, *_TEST, "on_test_front"]))),
-        baselines=_baselines(directory / "baselines.csv", valid, spec["space"]),
+        front=(front := _points(directory / "pareto.csv", spec["space"])),
+        baselines=_points(directory / "baselines.csv", spec["space"]),
+        chosen=_mapping(directory / "chosen.yaml", yaml.safe_load) if len(front) else {},
     )
     if len(front) and str(run.chosen.get("trial_id")) not in set(front["trial_id"]):
         raise UserError(f"{directory / 'chosen.yaml'}: trial_id {run.chosen.get('trial_id')!r} is no row of pareto.csv")
@@ -87,6 +92,9 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of keys to values")
+    for key in _SECTIONS & content.keys():
+        if content[key] is not None and not isinstance(content[key], dict):
+            raise UserError(f"{path}: {key}: expected a mapping of keys to values, not {content[key]!r}")
     return content
 
 
@@ -99,14 +107,31 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def _points(path: Path, parameters: dict[str, Any]) -> pd.DataFrame:
+    """pareto.csv or baselines.csv with every test column; validation must be there, test may be empty."""
+    frame = _table(path, ("trial_id", *parameters, *(f"valid_{name}" for name in _MEASURED)), parameters)
+    unmeasured = frame["valid_hr_at_10"].isna() | frame["valid_filter_rate"].isna()
+    if unmeasured.any():
+        name = frame["trial_id"][unmeasured].iloc[0]
+        raise UserError(f"{path}: {name} lacks its valid_hr_at_10 or valid_filter_rate")
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *_TEST, "on_test_front"])))
+    for part in (name.partition("_")[2] for name in list(map(str, frame)) if "_filtered_by_" in name):
+        for split in ("valid", "test"):
+            # A part of the filter rate that never was anything but 0 has no column.
+            if f"{split}_{part}" not in frame:
+                frame[f"{split}_{part}"] = frame[f"{split}_filter_rate"] * 0.0
+    return frame
+
+
 def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) -> pd.DataFrame:
-    """A CSV with its measured columns as floats; a file without any line is a table without rows."""
-    if not _text(path).strip():
-        return _numbers(path, pd.DataFrame(columns=list(required), dtype=str), parameters)
+    """A CSV with its measured columns as floats. Without a row it need not have any column either."""
+    text = _text(path)
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) if text.strip() else pd.DataFrame()
+    except pd.errors.ParserError as error:
         raise UserError(f"{path}: not a CSV file: {' '.join(str(error).split())}") from error
+    if frame.empty:
+        return _numbers(path, frame.reindex(columns=list(required)).astype(str), parameters)
     missing = [name for name in required if name not in frame]
     if missing:
         raise UserError(f"{path}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
@@ -114,7 +139,7 @@ def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) ->
 
 
 def _numbers(path: Path, frame: pd.DataFrame, parameters: dict[str, Any]) -> pd.DataFrame:
-    words = ("trial_id", "state", "mlflow_run_id", "error", "on_test_front")
+    words = ["trial_id", "state", "mlflow_run_id", "error", "on_test_front"]
     for name in frame.columns.difference(words):
         parsed = pd.to_numeric(frame[name].where(frame[name] != ""), errors="coerce").astype(float)
         wrong = parsed.isna() & (frame[name] != "")
@@ -124,8 +149,3 @@ def _numbers(path: Path, frame: pd.DataFrame, parameters: dict[str, Any]) -> pd.
             line = int(wrong.to_numpy().argmax())
             raise UserError(f"{path}: row {line + 1}, column {name}: {frame[name].iloc[line]!r} is not a number")
     return frame
-
-
-def _baselines(path: Path, valid: tuple[str, ...], parameters: dict[str, Any]) -> pd.DataFrame:
-    frame = _table(path, ("trial_id", *valid), parameters)
-    return frame.reindex(columns=list(dict.fromkeys([*frame, *_TEST])))

@@ -7,16 +7,20 @@ end to the records -> the searcher may tell the study. Ray's own experiment file
 import logging
 import math
 import os
+import re
+import sys
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray.tune
-from ray.exceptions import RayActorError, RayTaskError
+import torch
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
@@ -57,12 +61,23 @@ def plan(search: SearchConfig, cpus: float, gpus: float) -> Plan:
     """`auto` fills the machine's or cluster's cores and GPUs; a trial computes with as many threads as cores it has."""
     if search.gpus_per_trial > gpus:
         raise UserError(f"search.gpus_per_trial: {search.gpus_per_trial:g} asked for, but there are {gpus:g} GPUs")
-    concurrency = search.concurrency
-    if concurrency == "auto":
-        by_gpu = gpus / search.gpus_per_trial if search.gpus_per_trial else math.inf
-        concurrency = max(1, int(min(cpus / search.cpus_per_trial, by_gpu) + 1e-9))
-    concurrency = min(concurrency, search.trials)
-    return Plan(concurrency, max(1, int(search.cpus_per_trial)), search.cpus_per_trial, search.gpus_per_trial)
+    by_gpu = gpus / search.gpus_per_trial if search.gpus_per_trial else math.inf
+    fitting = max(1, int(min(cpus / search.cpus_per_trial, by_gpu) + 1e-9))
+    concurrency = fitting if search.concurrency == "auto" else search.concurrency
+    return Plan(
+        min(concurrency, search.trials),
+        max(1, int(search.cpus_per_trial)),
+        search.cpus_per_trial,
+        search.gpus_per_trial,
+    )
+
+
+def plan_ahead(search: SearchConfig, address: str | None) -> Plan:
+    """The plan without a search: of this machine from its own counts, of a cluster by asking it."""
+    if address is None:
+        return plan(search, _bookkept_cpus(search), torch.cuda.device_count())
+    with cluster(search, address) as planned:
+        return planned
 
 
 @contextmanager
@@ -74,6 +89,8 @@ def cluster(search: SearchConfig, address: str | None) -> Iterator[Plan]:
     options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         options |= {"include_dashboard": False, "num_cpus": _bookkept_cpus(search)}
+        # Workers of this machine import what this process imports, installed or not.
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.getcwd()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -81,7 +98,7 @@ def cluster(search: SearchConfig, address: str | None) -> Iterator[Plan]:
         except ConnectionError as error:
             raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
     try:
-        total = ray.cluster_resources()
+        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield plan(search, total.get("CPU", 1), total.get("GPU", 0))
     finally:
         ray.shutdown()
@@ -137,7 +154,7 @@ class _Searcher(Searcher):
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         while self._next < self.spec.search.trials and self._failures_in_a_row < self.spec.search.max_failures_in_a_row:
             if not self.suggestions.ready():
                 return None
@@ -196,7 +213,7 @@ class _Recorder(ray.tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         number = self.searcher.numbers[trial.trial_id]
-        reason, traceback = _reason(trial.get_pickled_error())
+        reason, traceback = _reason(trial)
         self.records.ended(number, State.FAILED, reason, traceback)
         self.searcher.ended(number)
 
@@ -204,31 +221,35 @@ class _Recorder(ray.tune.Callback):
         return {}  # as above
 
 
-def _reason(error: BaseException | None) -> tuple[str, str]:
-    """One line and the traceback of what ended a trial."""
-    if isinstance(error, RayActorError):
-        return "the worker process died (killed, or out of memory)", str(error)
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    return f"{type(cause).__name__}: {cause}".strip().splitlines()[0], str(error)
+def _reason(trial: RayTrial) -> tuple[str, str]:
+    """One line and the whole text of what ended a trial. Ray's error file holds the worker's traceback."""
+    file = Path(trial.error_file) if trial.error_file else None
+    text = file.read_text().strip() if file and file.exists() else "Ray gave no reason"
+    if "actor died" in text.lower():
+        return "the worker process died (killed, or out of memory)", text
+    return re.sub(r"^(\w+\.)+(?=\w+(:|$))", "", text.splitlines()[-1]), text  # without the exception's modules
 
 
 def vars_of(config: AdaptConfig) -> dict[str, Any]:
     return dict(vars(config))
 
 
-def measure_all(subject: trial.Subject, jobs: Sequence[trial.Job], plan: Plan, *, on_test: bool) -> Iterator[Measurement]:
+def measure_all(
+    subject: trial.Subject, jobs: Sequence[trial.Job], plan: Plan, *, on_test: bool
+) -> Iterator[Measurement]:
     """Measures the jobs in parallel and yields their measurements in the jobs' order."""
     if not jobs:
         return
     shared = ray.put(subject)
     measure = retest.measure_on_test if on_test else trial.measure_on_validation
     task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial)(_measure)
-    waiting = [task.remote(measure, shared, job.config, job.seed, plan.threads_per_trial) for job in jobs]
+    waiting = deque(task.remote(measure, shared, job.config, job.seed, plan.threads_per_trial) for job in jobs)
     try:
-        for reference in waiting:
-            yield ray.get(reference)
+        while waiting:
+            yield ray.get(waiting[0])
+            waiting.popleft()
     finally:
-        for reference in waiting:
+        for reference in waiting:  # only what is left of them: cancelling an ended task can abort Ray
             ray.cancel(reference, force=True)
 
 

@@ -7,7 +7,7 @@ each split separately; nothing is chosen by it.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from search.records import METRICS, State, Trial, without_idle_columns
 from search.spec import Spec, baseline_config, trial_config, trial_seed
 from search.trial import Job
 
-RANDOM = "random"
+RANDOM: Final = "random"
 REFERENCE = "all"  # the baseline to which differences on test are taken
 
 
@@ -65,9 +65,7 @@ def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) ->
     front, volume = front_of(spec, finished)
     stand_in = front[-1].config if front else spec.adapt
     fixed = [name for name in spec.baselines if name != RANDOM]
-    configs = [
-        baseline_config(spec, name, n_items=n_items, random_rate=0.0, chosen=stand_in) for name in fixed
-    ]
+    configs = [baseline_config(spec, name, n_items=n_items, random_rate=0.0, chosen=stand_in) for name in fixed]
     measured = measure([_job(spec, config) for config in configs])
     baselines = [Point(n, c, m.metrics()) for n, c, m in zip(fixed, configs, measured, strict=True)]
     choice = _choose(spec, front, baselines)

@@ -7,14 +7,13 @@ UserError. Ranges and defaults stand in the dataclasses only; messages are made 
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from etarec.config import (
@@ -28,11 +27,11 @@ from etarec.config import (
     TrainConfig,
     UserError,
 )
+from etarec.document import Node, Schema, shown, to_text
+from etarec.settings import ExperimentFile, Problem
 from search.dimension import Dimension, Value, complete, form_problems
-from search.document import Location, Node, Schema, dotted, parse_override, read_yaml, shown, to_text
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_SECTIONS = ("data", "model", "train", "adapt", "space", "search")
 _PUBLISHED_TOP_K = (10, 50)
 _NAIVE_SHARE_OF_LN_V = 0.4
 _GATE_FIELDS = {"gate", "top_k", "entropy_quantile", "entropy_threshold", "cosine_threshold", "admit"}
@@ -121,25 +120,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
     `--set space.KEY=null` takes a field out of the search.
     Raises UserError with every problem, one per line: `FILE: key.path: what was given, what was expected`.
     """
-    # A section whose keys are all commented out reads as null and means its defaults.
-    document = {key: value for key, value in read_yaml(path).items() if not (value is None and key in _SECTIONS)}
-    _make_paths_absolute(document, path.parent)
-    origins = [(_override(document, text), text) for text in overrides]
+    file = ExperimentFile(path, overrides, _SCHEMA)
+    document = file.document
+    _take_out_of_search(file)
     document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
-    data = document.setdefault("data", {})
-    if isinstance(data, dict) and not {"dataset", "path"} & data.keys():
-        data["dataset"] = "simulated"
-    problems = dict(_relation_problems(document))
-    try:
-        spec: Spec = _ADAPTER.validate_json(json.dumps(_with_kinds(document)))
-    except ValidationError as error:
-        for place, problem in map(_translate, error.errors()):
-            problems.setdefault(place, problem)
-    if problems:
-        ordered = sorted(problems.items(), key=lambda item: _section_number(item[0]))
-        lines = (f"{path}: {dotted(place)}: {problem}{_origin(place, origins)}" for place, problem in ordered)
-        raise UserError("\n".join(lines))
-    return spec
+    return file.validated(_ADAPTER, _with_kinds(document), dict(_relation_problems(document)))
 
 
 def as_dict(spec: Spec) -> dict[str, Any]:
@@ -235,59 +220,20 @@ def _neutral(key: str, dimension: Dimension) -> Value:
     return default if dimension.contains(default) else dimension.middle()
 
 
-def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
-    for section, key in ((document.get("data"), "path"), (document, "checkpoint")):
-        if isinstance(section, dict) and isinstance(path := section.get(key), str) and path.strip():
-            section[key] = os.path.abspath(folder / os.path.expanduser(path))
+def _take_out_of_search(file: ExperimentFile) -> None:
+    """What `--set space.KEY=null` asks for; in a file a field without its range is a mistake."""
+    space = file.document.get("space")
+    for keys, _ in file.origins:
+        if keys[:-1] == ("space",) and isinstance(space, dict) and space.get(keys[1], 0) is None:
+            del space[keys[1]]
 
 
-def _override(document: dict[str, Any], text: str) -> Location:
-    """Put one `--set` text into `document`; gives the place that it changed."""
-    keys, value = parse_override(text, _SCHEMA)
-    if keys[0] == "space" and len(keys) == 2 and value is None:
-        (document.get("space") or {}).pop(keys[1], None)
-        return keys
-    change: Any = value
-    for key in reversed(keys):
-        change = {key: change}
-    _make_paths_absolute(change, Path.cwd())
-    _drop_replaced(document, change)
-    _put(document, keys, change, text)
-    return keys
-
-
-def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
-    """The later of two sources wins: path or dataset; a checkpoint or the sections that would train one."""
-    given, old = change.get("data"), document.get("data")
-    if isinstance(given, dict) and isinstance(old, dict):
-        for source, other in (("path", "dataset"), ("dataset", "path")):
-            if given.get(source) is not None:
-                old.pop(other, None)
-    if change.get("checkpoint") is not None:
-        document.pop("model", None)
-        document.pop("train", None)
-
-
-def _put(document: dict[str, Any], keys: Sequence[str], change: Any, text: str) -> None:
-    for end, key in enumerate(keys[:-1], start=1):
-        change = change[key]
-        if document.get(key) is None:
-            document[key] = {}
-        if not isinstance(document[key], dict):
-            raise UserError(f"--set {text}: {dotted(tuple(keys[:end]))} is {shown(document[key])}, not a mapping")
-        document = document[key]
-    document[keys[-1]] = change[keys[-1]]
-
-
-def _relation_problems(document: dict[str, Any]) -> Iterator[tuple[Location, str]]:
+def _relation_problems(document: dict[str, Any]) -> Iterator[Problem]:
     """What is wrong beyond the types of single values: relations between sections, and the searched fields."""
     section = {key: value if isinstance(value, dict) else {} for key, value in document.items()}
     space, fixed = section.get("space", {}), section.get("adapt", {})
     if document.get("checkpoint") is not None and ("model" in document or "train" in document):
         yield ("checkpoint",), "it stands for `model` and `train`; keep either the checkpoint or those sections"
-    for place, path in ((("data", "path"), section["data"].get("path")), (("checkpoint",), document.get("checkpoint"))):
-        if isinstance(path, str) and (not path.strip() or "\0" in path):
-            yield place, f"given {shown(path)}, expected a file"
     if not document.get("space"):
         yield ("space",), "missing or empty, expected searched fields such as {top_k: {low: 2, high: 500, log: true}}"
     if "entropy_quantile" in space and fixed.get("entropy_threshold") is not None:
@@ -299,7 +245,7 @@ def _relation_problems(document: dict[str, Any]) -> Iterator[tuple[Location, str
         yield from _dimension_problems(key, form, fixed)
 
 
-def _dimension_problems(key: str, form: Any, fixed: dict[str, Any]) -> Iterator[tuple[Location, str]]:
+def _dimension_problems(key: str, form: Any, fixed: dict[str, Any]) -> Iterator[Problem]:
     if key not in _SCHEMA.keys(("space",)):
         yield ("space", key), _SCHEMA.unknown(("space", key))
     elif key in fixed:
@@ -319,30 +265,6 @@ def _with_kinds(document: dict[str, Any]) -> dict[str, Any]:
     known = {key: form for key, form in space.items() if key in _SCHEMA.keys(("space",))}
     ready = {key: complete(key, form) if isinstance(form, dict) else form for key, form in known.items()}
     return {**document, "space": ready}
-
-
-def _translate(error: Any) -> tuple[Location, str]:
-    """One pydantic error as a place of the file and plain words."""
-    place = _SCHEMA.known_part(error["loc"])
-    if error["type"] == "unexpected_keyword_argument":
-        return error["loc"], _SCHEMA.unknown(error["loc"])
-    if error["type"] == "value_error":
-        return place, str(error["ctx"]["error"])
-    return place, f"given {shown(error['input'])}, expected {_SCHEMA.expected(place)}"
-
-
-def _section_number(place: Location) -> int:
-    sections = _SCHEMA.keys(())
-    return sections.index(str(place[0])) if place[0] in sections else len(sections)
-
-
-def _origin(place: Location, origins: Sequence[tuple[Location, str]]) -> str:
-    """Which `--set` a problem comes from, if any."""
-    for keys, text in reversed(origins):
-        shared = min(len(keys), len(place)) if place[0] == "space" else len(keys)
-        if place[:shared] == keys[:shared]:
-            return f" (from --set {text})"
-    return ""
 
 
 def _schema() -> Schema:

@@ -44,7 +44,7 @@ def per_user_sums(groups: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]
     if not np.isfinite(values).all():
         raise ValueError("scores must be finite")
     _, user = np.unique(users, return_inverse=True)
-    sums = np.column_stack([np.bincount(user, weights=column) for column in values.T])
+    sums = np.column_stack([np.bincount(user, weights=column) for column in values.T]).astype(np.float64)
     return sums, np.bincount(user).astype(np.float64)
 
 

@@ -15,7 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from search.spec import Dimension, Spec, published_points
+from search.dimension import Dimension
+from search.spec import Spec, published_points
 
 ATTEMPTS = 20  # at a configuration that was not suggested before
 Parameters = dict[str, Any]
@@ -98,9 +99,11 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     """Optuna's form of a dimension; both ends belong to it."""
     if dimension.choices is not None:
         return CategoricalDistribution(dimension.choices)
+    low, high, step = dimension.low, dimension.high, dimension.step
+    assert low is not None and high is not None
     if dimension.kind == "int":
-        return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step or 1)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+        return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
+    return FloatDistribution(low, high, log=dimension.log, step=step)
 
 
 def _sampler(name: str, seed: int) -> BaseSampler:

@@ -4,6 +4,7 @@ The store is a copy of the records. `Tracker` brings it up to them in a thread o
 tracking server never holds up a trial; what could not be written is written when the server is back.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search.records import Records, State, Trial
+
+logging.getLogger("mlflow").setLevel(logging.ERROR)  # what matters to the user is said by `warn`
 
 RETRY_SECONDS = 5.0
 _ENDED = (State.FINISHED, State.FAILED, State.KILLED)
@@ -62,7 +65,9 @@ class Tracker:
                 return True
             except Exception as error:
                 if time.monotonic() > deadline:
-                    self.warn(f"MLflow cannot be reached ({_first_line(error)}); the files in the output folder are complete")
+                    self.warn(
+                        f"MLflow cannot be reached ({_first_line(error)}); the files in the output folder are complete"
+                    )
                     return False
                 time.sleep(min(RETRY_SECONDS, patience))
 
@@ -105,7 +110,11 @@ class Tracker:
     def _write_trial(self, client: mlflow.MlflowClient, trial: Trial, state: State) -> None:
         run_id = trial.mlflow_run_id
         if not run_id:
-            tags = {MLFLOW_PARENT_RUN_ID: self.records.parent_run_id, "trial_id": trial.trial_id, "etarec.kind": "trial"}
+            tags = {
+                MLFLOW_PARENT_RUN_ID: self.records.parent_run_id,
+                "trial_id": trial.trial_id,
+                "etarec.kind": "trial",
+            }
             run = client.create_run(self._experiment_id, run_name=trial.trial_id, tags=tags)
             run_id = run.info.run_id
             client.log_batch(run_id, params=_params(trial.parameters))

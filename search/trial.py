@@ -55,7 +55,7 @@ class Recommender:
         return Recommender(self.data.without_test(), self.checkpoint, self.order, self.order_seed)
 
 
-_RESIDENT: dict[tuple[str, int, int], tuple[SequenceModel, Encoder]] = {}
+_RESIDENT: dict[tuple[str, str, int], tuple[SequenceModel, Encoder]] = {}
 
 
 def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder]:

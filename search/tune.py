@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 from etarec.config import UserError
-from search import experiment
-from search.experiment import Experiment
+from etarec.settings import check_folder
 from search.spec import Spec, load
 
 
@@ -15,8 +14,15 @@ def main() -> int:
     arguments = parse()
     try:
         spec = resolve(arguments)
-        search = Experiment(spec, arguments.out or Path("runs", spec.name).absolute(), arguments.address, arguments.resume)
-        experiment.check_directory(search.directory, search.resume)
+        directory = arguments.out or Path("runs", spec.name).absolute()
+        check_directory(directory, arguments.resume)
+        # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
+        from search import experiment
+
+        search = experiment.Experiment(spec, directory, arguments.address, arguments.resume, arguments.space)
+        if arguments.dry_run:
+            experiment.dry_run(search)
+            return 0
         subject = experiment.prepare(search)
         complete = experiment.run(search, subject, subject.data.n_items - 1)
         return 0 if complete else 130
@@ -30,22 +36,44 @@ def main() -> int:
 
 def resolve(arguments: argparse.Namespace) -> Spec:
     """The spec of the file with the command line's changes in it."""
-    flags = {"trials": arguments.trials, "concurrency": arguments.concurrency, "gpus_per_trial": arguments.gpus_per_trial}
+    flags = {
+        "trials": arguments.trials,
+        "concurrency": arguments.concurrency,
+        "gpus_per_trial": arguments.gpus_per_trial,
+    }
     changes = [f"search.{name}={value}" for name, value in flags.items() if value is not None]
     return load(arguments.space, [*arguments.set, *changes])
 
 
+def check_directory(directory: Path, resume: bool) -> None:
+    """A search is neither overwritten nor mixed with another, and its folder can be made."""
+    used = (directory / "trials.jsonl").exists()
+    if used and not resume:
+        raise UserError(f"{directory}: holds a search already; add --resume to finish it, or give another --out")
+    if resume and not used:
+        raise UserError(f"{directory}: holds no search to resume; expected a folder with a trials.jsonl")
+    check_folder(directory, "--out")
+
+
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m search.tune", description="Search the gate of a test-time adapting recommender.")
+    parser = argparse.ArgumentParser(
+        prog="python -m search.tune", description="Search the gate of a test-time adapting recommender."
+    )
     parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="the experiment, a YAML file")
-    parser.add_argument("--out", type=lambda text: Path(text).absolute(), metavar="DIR", help="output folder (runs/NAME)")
+    parser.add_argument(
+        "--out", type=lambda text: Path(text).absolute(), metavar="DIR", help="output folder (runs/NAME)"
+    )
     parser.add_argument("--trials", metavar="N", help="number of configurations to measure")
     parser.add_argument("--concurrency", metavar="N", help="trials at once, or auto")
     parser.add_argument("--gpus-per-trial", metavar="F", help="GPUs that a trial reserves; a fraction shares one")
-    parser.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster to join, such as auto or ray://host:10001")
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="a running Ray cluster to join, such as auto or ray://host:10001"
+    )
     parser.add_argument("--resume", action="store_true", help="finish the search in --out")
     parser.add_argument("--dry-run", action="store_true", help="check everything, time one trial, print the plan")
-    parser.add_argument("--set", action="append", default=[], metavar="key.path=value", help="change a value of the file")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="key.path=value", help="change values of the file"
+    )
     return parser.parse_args()
 
 

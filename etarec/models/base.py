@@ -41,7 +41,7 @@ class SequenceModel(nn.Module):
         """The weights of `adapt.parameters`: projections, body (all but the item embeddings) or all."""
         named = dict(self.named_parameters())
         if group == "projections":
-            named = {name: p for name, p in named.items() if any(part in name.split(".") for part in self.projection_names)}
-        elif group == "body":
+            return [p for name, p in named.items() if not set(self.projection_names).isdisjoint(name.split("."))]
+        if group == "body":
             named.pop("items.weight")
         return list(named.values())

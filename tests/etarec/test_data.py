@@ -89,9 +89,9 @@ def test_leave_one_out_of_a_log(tmp_path: Path) -> None:
 
 
 def test_load_sorts_by_time_and_keeps_the_order_of_ties(tmp_path: Path) -> None:
-    rows = [("b", "x", 5), ("a", "y", 9), ("b", "w", 2), ("a", "z", 9), ("a", "10", 1.5), ("b", "y", 5), ("a", "9", 20)]
+    rows = [("b", "x", 5), ("a", "z", 9), ("b", "w", 2), ("a", "y", 9), ("a", "10", 1.5), ("b", "y", 5), ("a", "9", 20)]
     loaded = data.load(log_of(tmp_path / "log.csv", rows))
-    assert histories(loaded) == [["10", "y", "z", "9"], ["w", "x", "y"]]
+    assert histories(loaded) == [["10", "z", "y", "9"], ["w", "x", "y"]]
     assert loaded.vocabulary.tolist() == ["10", "9", "w", "x", "y", "z"]
     assert loaded.timestamps is not None
     assert loaded.timestamps.tolist() == [1.5, 9, 9, 20, 2, 5, 5]
@@ -177,9 +177,7 @@ def literal_samples(source: Interactions, split: str) -> list[tuple[int, int]]:
     parts = {"train": (0, 1), "valid": (1, 2), "test": (2, 3)}[split]
     ends = [np.zeros_like(source.train_end), source.train_end, source.valid_end, np.diff(source.offsets) - 1]
     return [
-        (user, t)
-        for user in range(source.n_users)
-        for t in range(ends[parts[0]][user] + 1, ends[parts[1]][user] + 1)
+        (user, t) for user in range(source.n_users) for t in range(ends[parts[0]][user] + 1, ends[parts[1]][user] + 1)
     ]
 
 

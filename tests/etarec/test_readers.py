@@ -85,6 +85,14 @@ def test_many_blocks_are_one_log(tmp_path: Path) -> None:
     assert log.times.tolist() == frame["timestamp"].tolist()
 
 
+def test_line_breaks_in_quotes_where_blocks_meet(tmp_path: Path) -> None:
+    review = '"' + "line\n" * 50 + '"'
+    text = "user_id,review,item_id\n" + "".join(f"u,{review},i{n:05}\n" for n in range(9000))  # 2 MB: three blocks
+    (tmp_path / "log.csv").write_text(text, encoding="utf-8")
+    log = readers.read(tmp_path / "log.csv", ColumnsConfig(timestamp=None))
+    assert log.items.tolist() == list(range(9000))
+
+
 @pytest.mark.parametrize(
     "times",
     [
@@ -125,7 +133,11 @@ HEAD = b"user_id,item_id,timestamp\n"
         ("log.csv", b"\n" + HEAD, "first line is empty, expected the columns' names"),
         ("log.json", HEAD, "unknown kind of file; expected .*parquet"),
         ("log.gz", HEAD, "unknown kind of file; expected .*parquet"),
-        ("log.csv", b"user,item_id,timestamp\n", r"column 'user_id' \(data.columns.user\) is missing; .* 'user', 'item"),
+        (
+            "log.csv",
+            b"user,item_id,timestamp\n",
+            r"column 'user_id' \(data.columns.user\) is missing; .* 'user', 'item",
+        ),
         ("log.csv", b"user_id,item_id,user_id,timestamp\n", "column 'user_id' .* appears more than once"),
         ("log.csv", HEAD + b"a,x,1\n,y,2\n", "line 3 has no user"),
         ("log.csv", HEAD + b'a,x,1\na,"",2\n', "line 3 has no item"),
@@ -172,9 +184,10 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("user_id", [1.0, None, 2.0], "row 2 has no user"),
+        ("user_id", [1, None, 2], "row 2 has no user"),
+        ("user_id", [1.0, 2.0, float("nan")], "row 3 has no user"),
         ("item_id", ["a", "b", ""], "row 3 has no item"),
-        ("item_id", [[1], [2], [3]], "a item column of type list<.*expected text or integer ids"),
+        ("item_id", [[1], [2], [3]], "the item column is of type list<.*expected text or integer ids"),
         ("timestamp", [1.0, None, 3.0], "row 2 has no timestamp"),
     ],
 )

@@ -49,7 +49,7 @@ def test_first_of_equal_points_stays():
 
 @pytest.mark.parametrize("bad", [[[np.nan, 1.0]], [[np.inf, 1.0]], [[1.0, 2.0, 3.0]], [1.0, 2.0]])
 def test_front_refuses_what_is_no_finite_pair(bad):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"finite|shape \[N, 2\]"):
         non_dominated(bad)
 
 
@@ -73,6 +73,10 @@ FILTER_RATE = [0.00, 0.30, 0.60, 0.99]
 
 def test_choice_is_the_most_filtering_point_within_tolerance():
     assert [choose(QUALITY, FILTER_RATE, t).index for t in (0.0, 0.005, 0.02, 0.5)] == [0, 1, 2, 3]
+
+
+def test_choice_includes_the_bound():
+    assert choose(QUALITY, FILTER_RATE, 0.0).reason.startswith("Its filter rate")
 
 
 def test_choice_measures_against_the_better_of_front_and_reference():
@@ -103,5 +107,5 @@ def test_reason_states_the_numbers():
     ("quality", "rate", "tolerance"), [([], [], 0.1), ([1.0], [0.5], 1.0), ([1.0], [0.5], -0.1), ([np.nan], [0.5], 0.1)]
 )
 def test_choice_refuses_nonsense(quality, rate, tolerance):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"tolerance in|finite"):
         choose(quality, rate, tolerance)

@@ -1,153 +1,333 @@
-import json
 import re
+import struct
 import subprocess
 import sys
+from html import unescape
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from made_up_search import made_up_files, write
+from scipy.stats import spearmanr
 
 from etarec.config import UserError
-from search import report
-from search.pareto import choose, hypervolume, non_dominated
+from search import findings, report
+from search.pareto import hypervolume
 
-METRICS = ("hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50")
 FILES = ("spec.yaml", "provenance.json", "trials.csv", "pareto.csv", "baselines.csv", "chosen.yaml")
 OUTPUTS = ("report.html", "report.md", "pareto.png")
-TRAINED = {"hr_at_10": 0.0949, "ndcg_at_10": 0.0456, "hr_at_50": 0.2301, "ndcg_at_50": 0.0748}
-INNER_BUG = 'Traceback (most recent call last):\n  File "adapt.py", line 3\nRuntimeError: loss is | not <finite>\n'
 
 
-def measurement(hr, rate, samples, seconds_of_all):
-    """A consistent made-up measurement: the other metrics follow HR@10, the seconds follow the filter rate."""
-    seconds = {"forward_seconds": 0.4 * seconds_of_all, "gate_seconds": 0.006 * seconds_of_all}
-    seconds["adapt_seconds"] = 1.0 * seconds_of_all * (1 - rate)
-    return {
-        "hr_at_10": hr, "ndcg_at_10": 0.48 * hr, "hr_at_50": 2.42 * hr, "ndcg_at_50": 0.79 * hr, "filter_rate": rate,
-        "filtered_by_entropy": 0.8 * rate, "filtered_by_redundancy": 0.2 * rate,
-        "seconds": sum(seconds.values()) + 0.5 * seconds_of_all, **seconds,
-    }  # fmt: skip
+@pytest.fixture
+def files():
+    return made_up_files()
 
 
-def both(name, valid_hr, valid_rate, test_hr, test_rate, everything, p, **parameters):
-    row = {"trial_id": name, **parameters}
-    row |= {f"valid_{key}": value for key, value in measurement(valid_hr, valid_rate, 38221, 14.2).items()}
-    row |= {f"test_{key}": value for key, value in measurement(test_hr, test_rate, 98759, 61.3).items()}
-    delta = test_hr - everything
-    reach = 0.0002 + 0.15 * abs(delta)
-    return row | {
-        "test_hr_at_10_low": test_hr - 0.0019, "test_hr_at_10_high": test_hr + 0.0018, "test_delta_hr_at_10": delta,
-        "test_delta_hr_at_10_low": delta - reach, "test_delta_hr_at_10_high": delta + reach, "test_delta_hr_at_10_p": p,
-    }  # fmt: skip
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "run"
 
 
-def made_up_trials(count=32):
-    """HR@10 falls with the filter rate, slower for large K, and one term more or less of noise."""
-    rng = np.random.default_rng(3)
-    rows = []
-    for number in range(count):
-        top_k = None if number == 5 else int(np.exp(rng.uniform(np.log(2), np.log(500))))
-        quantile, cosine = rng.uniform(0.05, 1), float(np.exp(rng.uniform(np.log(0.01), 0)))
-        rate = np.clip(1 - quantile * (0.45 + 0.55 * cosine**0.25) + rng.normal(0, 0.02), 0.01, 0.99)
-        worth = 0.3 + 0.7 * np.log(top_k or 10672) / np.log(10672)
-        hr = 0.0952 - 0.011 * rate ** (1 + 2 * worth) - 0.001 * (1 - worth) + rng.normal(0, 0.0002)
-        row = {"trial_id": f"t{number:04d}", "state": "FINISHED", "top_k": top_k, "entropy_quantile": quantile}
-        row |= {"cosine_threshold": cosine, **measurement(hr, rate, 38221, 14.2)}
-        rows.append(row | {"mlflow_run_id": f"{number:032x}", "error": ""})
-    for number, (state, error) in {
-        9: ("FAILED", INNER_BUG), 17: ("FAILED", INNER_BUG), 30: ("KILLED", "stopped by the user"),
-    }.items():  # fmt: skip
-        keep = ("trial_id", "top_k", "entropy_quantile", "cosine_threshold", "mlflow_run_id")
-        rows[number] = {key: rows[number][key] for key in keep} | {"state": state, "error": error}
-    return pd.DataFrame(rows).astype({"top_k": "Int64"})
+def rendered(directory, files):
+    """(the page without plotly's script, with entities as text; the Markdown)"""
+    report.render(write(directory, files))
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    script, rest = page.split("<script>", 1)
+    assert "https://cdn" not in page.split("</script>", 1)[1]
+    return unescape(script + rest.split("</script>", 1)[1]), (directory / "report.md").read_text(encoding="utf-8")
 
 
-def made_up_baselines(chosen):
-    everything, rate = 0.0894, chosen["valid_filter_rate"]
-    values = {
-        "none": (0.0838, 1.0, 0.0795, 1.0, 0.0001),
-        "all": (0.0951, 0.0, everything, 0.0, 1.0),
-        "random": (0.0925, rate, 0.0866, rate + 0.001, 0.0001),
-        "naive": (0.0893, 0.61, 0.0840, 0.66, 0.0001),
-        "published": (0.0931, 0.31, 0.0881, 0.36, 0.0007),
-    }
-    return pd.DataFrame([both(name, *numbers[:4], everything, numbers[4]) for name, numbers in values.items()])
+def untested(files):
+    """The same search, cut off before the test split was read."""
+    for name in ("pareto.csv", "baselines.csv"):
+        tested = [column for column in files[name] if "test" in column]
+        files[name] = files[name].assign(**dict.fromkeys(tested, np.nan))
+    files["provenance.json"]["search"]["interrupted"] = True
+    return files
 
 
-def made_up_front(trials):
+def baseline(files, name, **values):
+    """Overwrite some values of one baseline."""
+    frame = files["baselines.csv"]
+    frame.loc[frame["trial_id"] == name, list(values)] = list(values.values())
+    return files
+
+
+def chosen_row(files):
+    front = files["pareto.csv"]
+    return front[front["trial_id"] == files["chosen.yaml"]["trial_id"]].iloc[0]
+
+
+def test_all_three_outputs_are_made(directory, files):
+    rendered(directory, files)
+    assert (directory / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert struct.unpack(">II", (directory / "pareto.png").read_bytes()[16:24]) == (1600, 1000)
+
+
+def test_answer_states_what_the_files_say(directory, files):
+    row = chosen_row(files)
+    expected = [
+        f"Configuration {row.trial_id} (top_k {row.top_k:.0f}, entropy_quantile {row.entropy_quantile:.3g}",
+        f"skips {100 * row.test_filter_rate:.1f}% of the backward passes on test",
+        f"its HR@10 is {row.test_hr_at_10:.4f} (95% interval {row.test_hr_at_10_low:.4f} to",
+        f"p = {row.test_delta_hr_at_10_p:.3g}",
+        f"took {row.test_adapt_seconds:.3g} s instead of 61.3 s, {100 * row.test_filter_rate:.1f}% less",
+        "keeps 95% of that gain",
+    ]
+    for text in rendered(directory, files):
+        assert [part for part in expected if part not in text] == []
+
+
+def test_every_front_point_and_baseline_is_shown(directory, files):
+    for text in rendered(directory, files):
+        for row in files["pareto.csv"].itertuples():
+            for number in (row.valid_hr_at_10, row.test_hr_at_10, row.test_hr_at_10_low, row.test_ndcg_at_10):
+                assert f"{number:.4f}" in text
+        for row in files["baselines.csv"].itertuples():
+            assert row.trial_id in text
+            assert f"{row.test_hr_at_10:.4f}" in text
+
+
+def test_derived_numbers_are_computed_from_the_files(directory, files):
+    front, trials = files["pareto.csv"], files["trials.csv"]
     finished = trials[trials["state"] == "FINISHED"]
-    points = finished[non_dominated(finished[["hr_at_10", "filter_rate"]])].sort_values("filter_rate")
-    rng, rows = np.random.default_rng(1), []
-    for trial in points.to_dict("records"):
-        test_rate = min(trial["filter_rate"] + rng.uniform(0.02, 0.05), 0.99)
-        test_hr = trial["hr_at_10"] - 0.0056 + rng.normal(0, 0.0003)
-        p = max(0.0001, float(np.exp(-9 * test_rate)))
-        parameters = {name: trial[name] for name in ("top_k", "entropy_quantile", "cosine_threshold")}
-        rows.append(
-            both(trial["trial_id"], trial["hr_at_10"], trial["filter_rate"], test_hr, test_rate, 0.0894, p, **parameters)
-        )
-    front = pd.DataFrame(rows)
-    return front.assign(on_test_front=non_dominated(front[["test_hr_at_10", "test_filter_rate"]]))
+    area = hypervolume(front[["valid_hr_at_10", "valid_filter_rate"]])
+    rank_correlation = spearmanr(finished["entropy_quantile"], finished["filter_rate"]).statistic
+    for text in rendered(directory, files):
+        assert f"hypervolume {area:.4g}" in text
+        assert f"{rank_correlation:+.2f}".replace("-", "\N{MINUS SIGN}") in text
+        assert f"adaptation {finished['adapt_seconds'].sum():.3g} s" in text
 
 
-def made_up_files():
-    trials = made_up_trials()
-    front = made_up_front(trials)
-    choice = choose(front["valid_hr_at_10"], front["valid_filter_rate"], 0.005, 0.0951)
-    chosen = front.iloc[choice.index]
-    spec = {
-        "name": "video games", "data": {"path": "amazon-video-games.inter.gz", "order": "position"},
-        "model": {"name": "ttt4rec"}, "train": {"epochs": 300}, "adapt": {"target": "weights"},
-        "space": {
-            "top_k": {"low": 2, "high": 500, "log": True}, "entropy_quantile": {"low": 0.05, "high": 1.0},
-            "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
-        },
-        "search": {"trials": 32, "seed": 0, "objectives": ["hr_at_10", "filter_rate"], "choose": {"tolerance": 0.005}},
-        "baselines": ["none", "all", "random", "naive", "published"],
-    }  # fmt: skip
-    provenance = {
-        "command": "python -m search.tune --space configs/amazon_video_games.yaml --trials 32 --out runs/video-games",
-        "started": "2026-11-20T09:12:44+00:00", "finished": "2026-11-20T09:47:03+00:00",
-        "git": {"commit": "3f0c9e1b7a", "dirty": True},
-        "data": {
-            "source": "amazon-video-games.inter.gz", "sha256": "9b1d" * 16, "users": 24303, "items": 10672,
-            "interactions": 231780, "samples": {"train": 70497, "valid": 38221, "test": 98759},
-        },
-        "checkpoint": {"path": ".cache/checkpoints/ttt4rec.safetensors", "sha256": "0a4e" * 16, "epochs": 41,
-                       "valid": TRAINED},
-        "versions": {"torch": "2.13.0+cpu", "ray": "2.60.0", "optuna": "5.0.0", "mlflow": "3.17.2", "numpy": "2.4.6"},
-        "hardware": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory_gib": 15.6, "gpus": []},
-        "seconds": {"data": 3.1, "train": 1180.4, "search": 492.7, "test": 381.5},
-        "search": {
-            "requested": 32, "finished": 29, "failed": 2, "killed": 1, "concurrency": 2, "threads_per_trial": 1,
-            "sampler": "tpe", "hypervolume": 0.07, "interrupted": False,
-        },
-    }  # fmt: skip
-    recommendation = {
-        "trial_id": chosen["trial_id"], "why": choice.reason,
-        "rule": "highest filter rate whose validation HR@10 is within 0.5% of the reference",
-        "adapt": {"target": "weights", "top_k": 120, "entropy_quantile": 0.7},
-        "set": ["adapt.top_k=120", "adapt.entropy_quantile=0.7"],
-    }  # fmt: skip
-    return {
-        "spec.yaml": spec, "provenance.json": provenance, "trials.csv": trials, "pareto.csv": front,
-        "baselines.csv": made_up_baselines(chosen), "chosen.yaml": recommendation,
-    }  # fmt: skip
+def test_holm_is_made_over_the_front(directory, files):
+    p_values = np.linspace(0.011, 0.02, len(files["pareto.csv"]))
+    files["pareto.csv"]["test_delta_hr_at_10_p"] = p_values
+    adjusted = len(p_values) * p_values[0]
+    assert f"| {p_values[0]:.3g} | {adjusted:.3g} |" in rendered(directory, files)[1]
 
 
-def write(directory, files):
-    directory.mkdir(exist_ok=True)
-    for name, content in files.items():
-        if name.endswith(".csv"):
-            content.to_csv(directory / name, index=False)
-        else:
-            text = json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content)
-            (directory / name).write_text(text, encoding="utf-8")
-    return directory
+def test_counts_and_reasons(directory, files):
+    page, markdown = rendered(directory, files)
+    assert "32 requested, 29 finished, 2 failed, 1 killed." in markdown
+    assert "| FAILED | RuntimeError: loss is \\| not &lt;finite> | t0009, t0017 |" in markdown
+    assert "RuntimeError: loss is | not <finite>" in page
+    assert "The files disagree" not in page
 
 
-if __name__ == "__main__":
-    from pathlib import Path
+def test_provenance_and_command(directory, files):
+    for text in rendered(directory, files):
+        for part in (
+            "python -m search.tune --space configs/amazon_video_games.yaml --trials 32 --out runs/video-games",
+            "commit 3f0c9e1b7a with uncommitted changes", "9b1d" * 16, "train 70,497, valid 38,221, test 98,759",
+            "2 trials at a time, 1 thread each", "AMD EPYC 7B13, 2 cores, 15.6 GiB memory, no GPU", "ray 2.60.0",
+        ):  # fmt: skip
+            assert part in text
 
-    report.render(write(Path(sys.argv[1]), made_up_files()))
+
+def test_markdown_tables_are_rectangular(directory, files):
+    for tested in (True, False):
+        markdown = rendered(directory, files if tested else untested(files))[1]
+        blocks = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
+        assert len(blocks) == 7
+        for block in blocks:
+            assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1, block
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ({}, "Adapting pays"),
+        ({"test_hr_at_10": 0.0894}, "Adapting gains nothing"),
+        ({"test_hr_at_10": 0.0901, "test_delta_hr_at_10": 0.0007}, "Adapting gains nothing"),
+        ({"test_hr_at_10": 0.0893, "test_delta_hr_at_10_high": 0.0002}, "Whether adapting helps is not settled"),
+    ],
+)
+def test_gain_of_adapting_is_told_honestly(directory, files, values, title):
+    titles = {"Adapting pays", "Adapting gains nothing", "Whether adapting helps is not settled"}
+    for text in rendered(directory, baseline(files, "none", **values)):
+        assert {name for name in titles if name in text} == {title}
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ({}, "The gate beats chance"),
+        ({"test_hr_at_10": 0.0894}, "The gate does not beat chance"),
+        ({"test_delta_hr_at_10_high": 0.001}, "The gate is ahead of chance, but not clearly"),
+    ],
+)
+def test_gate_is_compared_with_chance(directory, files, values, title):
+    for text in rendered(directory, baseline(files, "random", **values)):
+        assert title in text
+
+
+def test_unmeasured_baselines_are_said_to_be_unknown(directory, files):
+    files["baselines.csv"] = files["baselines.csv"].iloc[:0]
+    for text in rendered(directory, files):
+        assert 'Unknown: the baseline "none" and "all" was not measured.' in text
+        assert "the baseline 'random' was not measured" in text
+
+
+def test_interrupted_search_shows_validation_and_says_so(directory, files):
+    row = chosen_row(files)
+    page, markdown = rendered(directory, untested(files))
+    for text in (page, markdown):
+        assert "The search was interrupted" in text
+        assert "Not measured on test." in text
+        assert f"passes on validation, where its HR@10 is {row.valid_hr_at_10:.4f}." in text
+        assert "Holm" not in text
+        assert not re.search(r"\bnan\b", text, flags=re.IGNORECASE)
+    assert page.index("Not measured on test.") < page.index('class="tiles"')
+
+
+@pytest.mark.parametrize("empty", ["header", "nothing"])
+def test_search_without_a_finished_trial(directory, files, empty):
+    lost = files["trials.csv"].loc[[9, 30]]
+    for name in ("pareto.csv", "baselines.csv"):
+        files[name] = files[name].iloc[:0] if empty == "header" else pd.DataFrame()
+    del files["chosen.yaml"]
+    page, markdown = rendered(directory, files | {"trials.csv": lost})
+    for text in (page, markdown):
+        assert "No trial finished, so there is no front and nothing to recommend." in text
+        assert "stopped by the user" in text
+        assert "The files disagree: provenance.json counts 29 finished trials, trials.csv 0." in text
+    assert (directory / "pareto.png").exists()
+    rendered(directory, files | {"trials.csv": pd.DataFrame()})
+
+
+def test_other_objectives_and_categories(directory, files):
+    files["spec.yaml"]["search"]["objectives"] = ["ndcg_at_10", "filter_rate"]
+    files["spec.yaml"]["space"]["admit"] = {"choices": ["confident", "uncertain"]}
+    for name in ("trials.csv", "pareto.csv", "baselines.csv"):
+        files[name]["admit"] = "confident"
+        files[name].loc[1::2, "admit"] = "uncertain"
+    page, markdown = rendered(directory, files)
+    assert "(NDCG@10 x filter rate" in markdown
+    assert "| admit | one of confident, uncertain | – | – |" in markdown
+    assert "plot-admit" in page
+
+
+def test_part_of_the_filter_rate_without_a_column_is_zero(directory, files):
+    for name in ("pareto.csv", "baselines.csv"):
+        files[name]["valid_filtered_by_seen"] = 0.04
+    assert (
+        "4.0% of the validation samples and 0.0% of the test samples never reach the gate"
+        in rendered(directory, files)[1]
+    )
+
+
+def test_hostile_names_stay_text(directory, files):
+    evil = "</script><img src=x onerror=alert(1)>"
+    first = files["chosen.yaml"]["trial_id"]
+    for name in ("trials.csv", "pareto.csv"):
+        files[name]["trial_id"] = files[name]["trial_id"].replace(first, evil)
+    files["chosen.yaml"]["trial_id"] = files["spec.yaml"]["name"] = evil
+    report.render(write(directory, files))
+    assert "<img src=x" not in (directory / "report.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in (directory / "report.md").read_text(encoding="utf-8")
+
+
+def test_page_loads_nothing_from_elsewhere(directory, files):
+    report.render(write(directory, files))
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"<(script|img|iframe)[^>]*\ssrc=|<link\b", page)
+    assert "default-src 'none'" in page
+
+
+def test_interval_of_no_width_may_be_rounded(directory, files):
+    front = files["pareto.csv"]
+    front["test_hr_at_10_low"] = front["test_hr_at_10"] + 1e-16
+    front["test_hr_at_10_high"] = front["test_hr_at_10"] - 1e-16
+    rendered(directory, files)
+
+
+def test_names_of_baselines_that_coincide_become_one_text(directory, files):
+    near_none = {"test_hr_at_10": 0.0796, "test_hr_at_10_low": 0.0777, "test_filter_rate": 0.99}
+    page = rendered(directory, baseline(files, "naive", **near_none))[0]
+    assert '"text":"naive, none"' in page
+    assert '"text":"random"' in page
+
+
+def test_command_line_renders_again(directory, files):
+    report.render(write(directory, files))
+    before = (directory / "report.md").read_bytes()
+    for name in OUTPUTS:
+        (directory / name).unlink()
+    result = subprocess.run(
+        [sys.executable, "-m", "search.report", str(directory)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(str(directory / name) in result.stdout for name in OUTPUTS)
+    assert (directory / "report.md").read_bytes() == before
+
+
+def spoil(name, content):
+    def change(directory):
+        (directory / name).write_bytes(content)
+
+    return change
+
+
+def replace_in(name, old, new):
+    def change(directory):
+        text = (directory / name).read_text()
+        assert old in text
+        (directory / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_file_is_one_message(directory, files, name, capsys):
+    write(directory, files)
+    (directory / name).unlink()
+    assert report.main([str(directory)]) == 2
+    message = capsys.readouterr().err
+    assert message == f"error: {directory / name}: cannot be read: No such file or directory\n"
+    assert not (directory / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (spoil("spec.yaml", b"\xff\xfe\x00"), ["spec.yaml", "not a text file"]),
+        (spoil("spec.yaml", b"a: [1, 2"), ["spec.yaml", "cannot be parsed"]),
+        (spoil("spec.yaml", b"name: x"), ["spec.yaml", "`space` must be a mapping"]),
+        (spoil("provenance.json", b'{"a": 1'), ["provenance.json", "cannot be parsed"]),
+        (spoil("provenance.json", b"[]"), ["provenance.json", "expected a mapping"]),
+        (spoil("provenance.json", b'{"data": "x"}'), ["provenance.json", "data: expected a mapping", "'x'"]),
+        (spoil("trials.csv", b"a,b\n1,2,3,4\n5\n"), ["trials.csv"]),
+        (replace_in("trials.csv", "hr_at_10", "hr"), ["trials.csv", "lacks the column hr_at_10"]),
+        (replace_in("pareto.csv", ",0.0", ",zero."), ["pareto.csv", "row 1", "is not a number"]),
+        (spoil("chosen.yaml", b"trial_id: other"), ["chosen.yaml", "'other' is no row of pareto.csv"]),
+    ],
+)
+def test_unreadable_file_is_one_message(directory, files, change, parts, capsys):
+    change(write(directory, files))
+    assert report.main([str(directory)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert [part for part in parts if part not in message] == []
+
+
+def test_missing_folder_is_one_message(directory):
+    with pytest.raises(UserError, match="no such folder"):
+        report.render(directory)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00123, "+0.0012"), (-0.00123, "\N{MINUS SIGN}0.0012"), (-0.00004, "\N{MINUS SIGN}0.00004"), (0.0, "0.0000"),
+        (None, "\N{EN DASH}"),
+    ],
+)  # fmt: skip
+def test_signed(value, text):
+    assert findings.signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.04567, "0.0457"), (9.999e-05, "0.0001"), (1180.4, "1,180"), (52.66, "52.7"), (0.0, "0")]
+)
+def test_significant(value, text):
+    assert findings.significant(value) == text

@@ -258,6 +258,8 @@ def test_overrides_create_valid_keys_and_the_last_one_wins(write):
 def test_null_takes_a_field_out_of_the_search(write):
     spec = load(write(SPACE), ["space.top_k=null", "adapt.top_k=20"])
     assert (spec.space.keys(), spec.adapt.top_k) == ({"cosine_threshold"}, 20)
+    assert "space is 5, not a mapping" in failure(write("space: 5"), "space.top_k=null")
+    assert "space.top_k: given null" in failure(write("space: {top_k: }"), "search.trials=3")
 
 
 @pytest.mark.parametrize(
@@ -284,6 +286,11 @@ def test_a_bad_override_is_a_message_with_its_text(write, override, expected):
     message = failure(write(SPACE), override)
     assert f"--set {override}" in message
     assert expected in message
+
+
+def test_the_override_that_counted_is_named(write):
+    message = failure(write(SPACE), "search.trials=-1", "search={trials: 0}")
+    assert message.endswith("search.trials: given 0, expected an integer at least 1 (from --set search={trials: 0})")
 
 
 def test_an_override_into_a_section_that_is_a_value(write):

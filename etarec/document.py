@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds. Raises UserError, with line and column where they are known."""
     try:
         content = path.read_bytes() if path.stat().st_size <= _LARGEST_FILE else None
-        text = None if content is None else content.decode("utf-8-sig")
+        text = None if content is None else content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected a YAML file in UTF-8, given other bytes at offset {error.start}") from None
     except OSError as error:

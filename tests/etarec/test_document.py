@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etarec.config import UserError
-from search.document import parse_yaml, read_yaml, to_text
+from etarec.document import parse_yaml, read_yaml, to_text
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,11 @@ documents = st.recursive(
 @given(st.dictionaries(st.text(), documents, max_size=5))
 def test_written_text_reads_back_as_the_same_data(document):
     assert parse_yaml(to_text(document), "x") == document
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E5", "010", "on", "true", "~", "", ".inf", "a: b", "a #b", " a ", "é"])
+def test_texts_that_look_like_something_else_stay_texts(text):
+    assert parse_yaml(to_text({text: [text]}), "x") == {text: [text]}
 
 
 @given(st.text())

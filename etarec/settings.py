@@ -1,0 +1,174 @@
+"""The experiment file as training and search both read it: `--set` applied, paths absolute, problems in plain words.
+
+Ranges and defaults stand in the dataclasses only; messages are made from the JSON schema derived from them.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from etarec.config import DataConfig, ModelConfig, TrainConfig, UserError
+from etarec.document import Location, Node, Schema, dotted, parse_override, read_yaml, shown
+
+T = TypeVar("T")
+Problem = tuple[Location, str]
+
+# All keys of the file, in the order in which messages list them; search/spec.py says what the others hold.
+KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines")
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class TrainingSpec:
+    """What training reads of an experiment file. The path in `data` is absolute."""
+
+    data: DataConfig = Field(description="interactions")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="architecture")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training of the checkpoint")
+
+
+class ExperimentFile:
+    """One file as plain data with the changes of `--set` in it, and the way from a problem back to where it stands.
+
+    Relative paths in the file start at the file's folder, those in an override at the current one.
+    Raises UserError where the file cannot be read or an override names no place of `schema`.
+    """
+
+    def __init__(self, path: Path, overrides: Sequence[str], schema: Schema) -> None:
+        self.path, self.schema = path, schema
+        # A section whose keys are all commented out reads as null and means its defaults.
+        given = read_yaml(path).items()
+        self.document = {key: value for key, value in given if not (value is None and schema.keys((key,)))}
+        _make_paths_absolute(self.document, path.parent)
+        self.origins = [(self._override(text), text) for text in overrides]
+        data = self.document.setdefault("data", {})
+        if isinstance(data, dict) and not {"dataset", "path"} & data.keys():
+            data["dataset"] = "simulated"
+
+    def validated(self, adapter: TypeAdapter[T], document: dict[str, Any], problems: dict[Location, str]) -> T:
+        """`document` as the adapter's object.
+
+        Raises UserError with every problem, the known ones and those of the types, one per line:
+        `FILE: key.path: what was given, what was expected`.
+        """
+        problems = {**dict(_path_problems(self.document)), **problems}
+        try:
+            value = adapter.validate_json(json.dumps(document))
+        except ValidationError as error:
+            for place, problem in map(self._translate, error.errors()):
+                problems.setdefault(place, problem)
+        if problems:
+            ordered = sorted(problems.items(), key=lambda item: self._section_number(item[0]))
+            lines = (f"{self.path}: {dotted(place)}: {problem}{self._origin(place)}" for place, problem in ordered)
+            raise UserError("\n".join(lines))
+        return value
+
+    def _override(self, text: str) -> Location:
+        """Put one `--set` text into the document; gives the place that it changed."""
+        keys, value = parse_override(text, self.schema)
+        change: Any = value
+        for key in reversed(keys):
+            change = {key: change}
+        _make_paths_absolute(change, Path.cwd())
+        _drop_replaced(self.document, change)
+        _put(self.document, keys, change, text)
+        return keys
+
+    def _translate(self, error: Any) -> Problem:
+        """One pydantic error as a place of the file and plain words."""
+        place = self.schema.known_part(error["loc"])
+        if error["type"] == "unexpected_keyword_argument":
+            return error["loc"], self.schema.unknown(error["loc"])
+        if error["type"] == "value_error":
+            return place, str(error["ctx"]["error"])
+        return place, f"given {shown(error['input'])}, expected {self.schema.expected(place)}"
+
+    def _section_number(self, place: Location) -> int:
+        sections = self.schema.keys(())
+        return sections.index(str(place[0])) if place[0] in sections else len(sections)
+
+    def _origin(self, place: Location) -> str:
+        """Which `--set` a problem comes from, if any."""
+        for keys, text in reversed(self.origins):
+            shared = min(len(keys), len(place)) if place[0] == "space" else len(keys)
+            if place[:shared] == keys[:shared]:
+                return f" (from --set {text})"
+        return ""
+
+
+def load_training(path: Path, overrides: Sequence[str] = ()) -> TrainingSpec:
+    """Read and validate what training needs of an experiment file; what only a search needs is not looked at.
+
+    Raises UserError with every problem, in the words of `search.spec.load`.
+    """
+    for text in overrides:
+        if (key := text.partition("=")[0].partition(".")[0].strip()) in _SEARCH_ONLY:
+            raise UserError(f"--set {text}: training does not read {key}; expected a key of data, model or train")
+    file = ExperimentFile(path, overrides, _SCHEMA)
+    given = file.document.pop("checkpoint", None)
+    trained = f"given {shown(given)}, so there is nothing to train; leave it out, or null, to train a new one"
+    problems: dict[Location, str] = {("checkpoint",): trained} if given is not None else {}
+    read = {key: value for key, value in file.document.items() if key not in _SEARCH_ONLY}
+    return file.validated(_ADAPTER, read, problems)
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Raises UserError, beginning with the `flag` that names it, unless `folder` can be written to or can be made."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{flag}: {nearest} is a file, expected a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{flag}: {nearest} cannot be written to, expected a folder that can")
+
+
+def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
+    for section, key in ((document.get("data"), "path"), (document, "checkpoint")):
+        if isinstance(section, dict) and isinstance(path := section.get(key), str) and path.strip():
+            section[key] = os.path.abspath(folder / os.path.expanduser(path))
+
+
+def _path_problems(document: dict[str, Any]) -> Iterator[Problem]:
+    data = document.get("data")
+    path = data.get("path") if isinstance(data, dict) else None
+    for place, given in ((("data", "path"), path), (("checkpoint",), document.get("checkpoint"))):
+        if isinstance(given, str) and (not given.strip() or "\0" in given):
+            yield place, f"given {shown(given)}, expected a file"
+
+
+def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
+    """The later of two sources wins: path or dataset; a checkpoint or the sections that would train one."""
+    given, old = change.get("data"), document.get("data")
+    if isinstance(given, dict) and isinstance(old, dict):
+        for source, other in (("path", "dataset"), ("dataset", "path")):
+            if given.get(source) is not None:
+                old.pop(other, None)
+    if change.get("checkpoint") is not None:
+        document.pop("model", None)
+        document.pop("train", None)
+
+
+def _put(document: dict[str, Any], keys: Sequence[str], change: Any, text: str) -> None:
+    for end, key in enumerate(keys[:-1], start=1):
+        change = change[key]
+        if document.get(key) is None:
+            document[key] = {}
+        if not isinstance(document[key], dict):
+            raise UserError(f"--set {text}: {dotted(tuple(keys[:end]))} is {shown(document[key])}, not a mapping")
+        document = document[key]
+    document[keys[-1]] = change[keys[-1]]
+
+
+def _schema() -> Schema:
+    """The JSON schema of training's sections; the others are only known to exist."""
+    root: Node = _ADAPTER.json_schema()
+    root["properties"] = {key: root["properties"].get(key, {"type": "string"}) for key in KEYS}
+    return Schema(root)
+
+
+_SEARCH_ONLY = frozenset(KEYS) - {"data", "model", "train", "checkpoint"}
+_ADAPTER: TypeAdapter[TrainingSpec] = TypeAdapter(TrainingSpec)
+_SCHEMA = _schema()

@@ -1,0 +1,141 @@
+"""Small data, a small frozen checkpoint and a literal gate for the tests of the numerical core."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from etarec import data
+from etarec.checkpoint import Checkpoint
+from etarec.config import AdaptConfig, ModelConfig, TrainConfig
+from etarec.data import Interactions
+from etarec.models import build
+
+N_ITEMS = 71  # padding included; above 50, so that the HR of a constant model is 0 at every cutoff
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def model_config() -> ModelConfig:
+    return ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=24)
+
+
+@pytest.fixture(scope="session")
+def log() -> Interactions:
+    """28 users of 2 to 30 items that mostly walk around a ring; inputs of at most 9 items."""
+    rng = np.random.default_rng(5)
+    lengths = np.concatenate([[2, 3, 30], rng.integers(4, 22, 25)])
+    sizes = [data.ratio_sizes(int(length) - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
+    walks = [rng.integers(N_ITEMS - 1) + np.cumsum(rng.choice([1, 1, 2, 17], length)) for length in lengths]
+    return Interactions(
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=(np.concatenate(walks) % (N_ITEMS - 1) + 1).astype(np.int32),
+        train_end=np.array([size[0] for size in sizes], np.int32),
+        valid_end=np.array([size[0] + size[1] for size in sizes], np.int32),
+        timestamps=None,
+        max_length=9,
+        vocabulary=np.array([f"item {n}" for n in range(1, N_ITEMS)]),
+        sha256="of the log",
+    )
+
+
+@pytest.fixture(scope="session")
+def frozen(log: Interactions, model_config: ModelConfig) -> Checkpoint:
+    """A model whose every weight matters: none is near its initial value."""
+    generator = torch.Generator().manual_seed(1)
+    model = build(model_config, log.n_items)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1 if "norm" in name else 0.35)
+        model.items.weight[0] = 0
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    return Checkpoint(
+        model_config, TrainConfig(), weights, log.vocabulary, log.sha256, epochs=3, valid={"hr_at_10": 0.5}
+    )
+
+
+@dataclass
+class LiteralGate:
+    """Section 2.2 of the design word by word: one sample after another, dense softmaxes, double precision."""
+
+    config: AdaptConfig
+    threshold: float | None = None
+    average: np.ndarray | None = None
+    weights: list[float] = field(default_factory=list)
+
+    def judge(self, scores: np.ndarray, seen: np.ndarray) -> list[str]:
+        """scores: [B, V] -> for each sample `admitted` or the reason why not."""
+        n_items = scores.shape[1]
+        top_k = min(self.config.top_k or n_items, n_items)
+        probabilities = [self._softmax(z) for z in scores]
+        entropies = [self._entropy(np.sort(z)[-top_k:]) for z in scores]
+        if self.config.entropy_threshold is not None:
+            self.threshold = self.config.entropy_threshold
+        elif self.threshold is None:
+            self.threshold = float(np.quantile(entropies, self.config.entropy_quantile))
+        verdicts = []
+        for entropy, p, was_seen in zip(entropies, probabilities, seen, strict=True):
+            low = entropy < self.threshold
+            if was_seen:
+                verdicts.append("seen")
+            elif low != (self.config.admit == "confident"):
+                verdicts.append("entropy")
+            elif self.average is not None and self._cosine(p, self.average, top_k) >= self.config.cosine_threshold:
+                verdicts.append("redundancy")
+            else:
+                verdicts.append("admitted")
+        self._fill_up(verdicts, entropies)
+        members = [p for p, v in zip(probabilities, verdicts, strict=True) if self._counts(v)]
+        if members:
+            mean = np.mean(members, axis=0)
+            self.average = mean if self.average is None else 0.9 * self.average + 0.1 * mean
+        weighted = self.config.weighting == "entropy"
+        self.weights = [float(np.exp(self.threshold - entropy)) if weighted else 1.0 for entropy in entropies]
+        return verdicts
+
+    def _fill_up(self, verdicts: list[str], entropies: list[float]) -> None:
+        """The most reliable of the others, one by one, until the least share of the batch is admitted."""
+        sign = 1 if self.config.admit == "confident" else -1
+        while verdicts.count("admitted") < self.config.min_admitted * len(verdicts):
+            others = [n for n, verdict in enumerate(verdicts) if verdict in ("entropy", "redundancy")]
+            if not others:
+                return
+            verdicts[min(others, key=lambda n: sign * entropies[n])] = "admitted"
+
+    def _counts(self, verdict: str) -> bool:
+        return verdict == "admitted" or self.config.average_over == "all"
+
+    @staticmethod
+    def _softmax(z: np.ndarray) -> np.ndarray:
+        e = np.exp(z - z.max())
+        return e / e.sum()
+
+    @classmethod
+    def _entropy(cls, z: np.ndarray) -> float:
+        p = cls._softmax(z)
+        return float(-sum(x * np.log(x) for x in p))
+
+    @staticmethod
+    def _cosine(p: np.ndarray, m: np.ndarray, top_k: int) -> float:
+        restricted = []
+        for x in (p, m):
+            kept = np.zeros_like(x)
+            top = np.argsort(x)[-top_k:]
+            kept[top] = x[top]
+            restricted.append(kept / np.sqrt((kept**2).sum()))
+        return float(restricted[0] @ restricted[1])
+
+
+@pytest.fixture(scope="session")
+def literal_gate() -> type[LiteralGate]:
+    return LiteralGate

@@ -1,0 +1,365 @@
+"""The adapters against literal loops: one sample per forward, torch's own losses, one optimizer step per batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from etarec import adapt, evaluate, scoring
+from etarec.checkpoint import Checkpoint
+from etarec.clock import Clock
+from etarec.config import AdaptConfig
+from etarec.data import Interactions, Stream, stream
+from etarec.encode import Encoder
+from etarec.evaluate import Measurement
+from etarec.models import SequenceModel
+
+CPU = torch.device("cpu")
+ALWAYS = {"gate": "open", "weighting": "none"}
+NEVER = {"gate": "eta", "entropy_threshold": 0.0}
+GATED = {"top_k": 5, "entropy_quantile": 0.8, "cosine_threshold": 0.8}
+# A rate that moves the ranks of a stream of some hundred samples.
+WEIGHTS = {"target": "weights", "batch_size": 32, "learning_rate": 0.03}
+
+
+@dataclass
+class World:
+    """A stream on a frozen checkpoint. In double precision, so that a fast and a literal form agree over many steps."""
+
+    log: Interactions
+    frozen: Checkpoint
+
+    def model(self) -> SequenceModel:
+        return self.frozen.restore(CPU).double().eval()
+
+    def samples(self) -> Stream:
+        return stream(self.log, "test", "position", 0)
+
+    def measure(self, config: AdaptConfig, model: SequenceModel | None = None, seed: int = 0) -> Measurement:
+        return evaluate.measure(model or self.model(), Encoder(self.log, CPU), self.samples(), config, seed)
+
+    def inputs(self, user: int, position: int) -> torch.Tensor:
+        history = self.log.items[self.log.offsets[user] : self.log.offsets[user + 1]]
+        return torch.tensor(history[max(0, position - self.log.max_length) : position], dtype=torch.long)
+
+    def target(self, user: int, position: int) -> int:
+        return int(self.log.items[self.log.offsets[user] + position]) - 1
+
+
+@pytest.fixture
+def world(log: Interactions, frozen: Checkpoint) -> World:
+    return World(log, frozen)
+
+
+def scores_of(model: SequenceModel, inputs: torch.Tensor, **kwargs: object) -> torch.Tensor:
+    """[V], of one sequence alone."""
+    return model(inputs[None], **kwargs)[0, -1] @ model.items.weight[1:].T
+
+
+def rank_of(scores: torch.Tensor, target: int) -> int:
+    return int((scores >= scores[target]).sum()) - 1
+
+
+class LiteralWeights:
+    """Target `weights` of section 2.3, sample by sample."""
+
+    def __init__(self, world: World, config: AdaptConfig, gate, seed: int):
+        self.world, self.config, self.gate, self.model = world, config, gate, world.model()
+        self.chance = np.random.default_rng(seed)
+        moving = {name: p for name, p in self.model.named_parameters() if self._moves(name)}
+        kinds: dict[str, Callable] = {
+            "adam": lambda p: torch.optim.Adam(p, lr=config.learning_rate, betas=(config.momentum, 0.999)),
+            "sgd": lambda p: torch.optim.SGD(p, lr=config.learning_rate, momentum=config.momentum),
+        }
+        self.optimizer = kinds[config.optimizer](list(moving.values()))
+
+    def _moves(self, name: str) -> bool:
+        groups = {"projections": name.split(".")[-2] in "qkvo", "body": name != "items.weight", "all": True}
+        return groups[self.config.parameters]
+
+    def serve(self, users: np.ndarray, positions: np.ndarray) -> tuple[list[int], list[str]]:
+        samples = [(int(u), int(t)) for u, t in zip(users, positions, strict=True)]
+        inputs = [self.world.inputs(*sample) for sample in samples]
+        ranks, scores = self._ranks(samples, inputs)
+        seen = np.array([self._has_no_loss(*sample) for sample in samples])
+        verdicts = self._verdicts(np.stack([z.numpy() for z in scores]), seen)
+        admitted = [n for n, verdict in enumerate(verdicts) if verdict == "admitted"]
+        if admitted:
+            self.optimizer.zero_grad()
+            losses = [self._loss(inputs[n]) * self._weight(n) for n in admitted]
+            (sum(losses) / len(losses)).backward()
+            self.optimizer.step()
+        return (self._ranks(samples, inputs)[0] if self.config.serve == "after" else ranks), verdicts
+
+    @torch.no_grad()
+    def _ranks(self, samples, inputs):
+        scores = [scores_of(self.model, sequence) for sequence in inputs]
+        return [rank_of(z, self.world.target(*sample)) for z, sample in zip(scores, samples, strict=True)], scores
+
+    def _has_no_loss(self, user: int, position: int) -> bool:
+        """The sample before, whose target is this input's last item, belongs to the training split."""
+        if self.config.objective == "entropy":
+            return False
+        trained = self.config.new_transitions_only and position - 1 <= self.world.log.train_end[user]
+        return bool(trained) or len(self.world.inputs(user, position)) < 2
+
+    def _verdicts(self, scores: np.ndarray, seen: np.ndarray) -> list[str]:
+        if self.config.gate == "eta":
+            return self.gate.judge(scores, seen)
+        drawn = self.chance.random(len(seen)) if self.config.gate == "random" else np.ones(len(seen))
+        unlucky = drawn < self.config.random_rate
+        return ["seen" if s else "chance" if u else "admitted" for s, u in zip(seen, unlucky, strict=True)]
+
+    def _weight(self, n: int) -> float:
+        return self.gate.weights[n] if self.config.gate == "eta" else 1.0
+
+    def _loss(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.config.objective == "next_item":
+            return F.cross_entropy(scores_of(self.model, inputs[:-1]), inputs[-1] - 1)
+        scores = scores_of(self.model, inputs)
+        top = scores.topk(self.config.top_k or len(scores)).values
+        return torch.distributions.Categorical(logits=top).entropy()
+
+
+VARIANTS = [
+    {**ALWAYS},
+    {**GATED},
+    {**GATED, "new_transitions_only": False, "parameters": "projections"},
+    {**GATED, "serve": "after", "parameters": "body", "optimizer": "sgd"},
+    {**GATED, "admit": "uncertain", "average_over": "all", "momentum": 0.0, "top_k": None},
+    {**GATED, "weighting": "none", "min_admitted": 0.5, "batch_size": 7},
+    {"gate": "random", "random_rate": 0.4},
+    {"objective": "entropy", **ALWAYS, "optimizer": "sgd", "top_k": 5},
+    {"objective": "entropy", **GATED, "serve": "after", "parameters": "projections"},
+    {"objective": "entropy", **GATED, "top_k": None},
+]
+
+
+@pytest.mark.parametrize("fields", VARIANTS, ids=str)
+def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_gate) -> None:
+    config = AdaptConfig(**{**WEIGHTS, **fields})
+    literal = LiteralWeights(world, config, literal_gate(config), seed=11)
+    samples, ranks, verdicts = world.samples(), [], []
+    for start in range(0, len(samples), config.batch_size):
+        batch = slice(start, start + config.batch_size)
+        served = literal.serve(samples.users[batch], samples.positions[batch])
+        ranks += served[0]
+        verdicts += served[1]
+    measured = world.measure(config, seed=11)
+    assert measured.ranks.tolist() == ranks
+    assert measured.admitted.tolist() == [verdict == "admitted" for verdict in verdicts]
+    for reason in ("seen", "entropy", "redundancy", "chance"):
+        assert measured.filtered[f"filtered_by_{reason}"] == verdicts.count(reason)
+    assert 20 < measured.admitted.sum()
+    assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**GATED},
+        {**GATED, "weighting": "none", "admit": "uncertain"},
+        {**GATED, "top_k": None, "average_over": "all"},
+        {**GATED, "min_admitted": 0.4},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_target_state_is_the_literal_loop(world: World, fields: dict, literal_gate) -> None:
+    config = AdaptConfig(target="state", batch_size=32, **fields)
+    model, gate, samples, ranks, admitted = world.model(), literal_gate(config), world.samples(), [], []
+    for start in range(0, len(samples), config.batch_size):
+        batch = list(zip(samples.users, samples.positions, strict=True))[start : start + config.batch_size]
+        plain = [scores_of(model, world.inputs(*sample), inner_loop=False) for sample in batch]
+        verdicts = gate.judge(np.stack([z.numpy() for z in plain]), np.zeros(len(batch), bool))
+        for n, (sample, verdict, scores) in enumerate(zip(batch, verdicts, plain, strict=True)):
+            if verdict == "admitted":
+                scale = torch.tensor([gate.weights[n]], dtype=torch.float64)
+                scores = scores_of(model, world.inputs(*sample), rate_scale=scale)
+            ranks.append(rank_of(scores, world.target(*sample)))
+        admitted += [verdict == "admitted" for verdict in verdicts]
+    measured = world.measure(config)
+    assert measured.ranks.tolist() == ranks
+    assert measured.admitted.tolist() == admitted
+    assert 0 < sum(admitted) < len(admitted)
+
+
+@torch.no_grad()
+def test_target_none_and_the_two_ends_of_state(world: World) -> None:
+    model, samples = world.model(), world.samples()
+    pairs = list(zip(samples.users, samples.positions, strict=True))
+    full = [rank_of(scores_of(model, world.inputs(*pair)), world.target(*pair)) for pair in pairs]
+    plain = [rank_of(scores_of(model, world.inputs(*pair), inner_loop=False), world.target(*pair)) for pair in pairs]
+    assert full != plain
+    assert world.measure(AdaptConfig(target="none")).ranks.tolist() == full
+    assert world.measure(AdaptConfig(target="state", **ALWAYS)).ranks.tolist() == full
+    assert world.measure(AdaptConfig(target="state", **NEVER)).ranks.tolist() == plain
+    assert world.measure(AdaptConfig(**WEIGHTS, **NEVER)).ranks.tolist() == full
+
+
+class Work:
+    """What was encoded, with and without a graph, and how many backward passes ran."""
+
+    def __init__(self, patch: pytest.MonkeyPatch):
+        self.encoded: list[tuple[bool, bool, np.ndarray]] = []
+        self.backward, self.losses = 0, 0
+        hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, scoring.cross_entropy
+
+        def counting(encoder, model, starts, ends, rate_scale=None, inner_loop=True):
+            self.encoded.append((torch.is_grad_enabled(), inner_loop, ends))
+            return hidden(encoder, model, starts, ends, rate_scale, inner_loop)
+
+        def counted_backward(*args, **kwargs):
+            self.backward += 1
+            return backward(*args, **kwargs)
+
+        def counted_loss(*args, **kwargs):
+            self.losses += 1
+            return entropy(*args, **kwargs)
+
+        patch.setattr(Encoder, "hidden", counting)
+        patch.setattr(torch.Tensor, "backward", counted_backward)
+        patch.setattr(scoring, "cross_entropy", counted_loss)
+
+    def ends(self, *, graph: bool | None = None, inner_loop: bool | None = None) -> list[int]:
+        chosen = [e for g, i, e in self.encoded if graph in (None, g) and inner_loop in (None, i)]
+        return sorted(np.concatenate(chosen).tolist()) if chosen else []
+
+
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+@pytest.mark.parametrize("serve", ["before", "after"])
+def test_nothing_admitted_computes_nothing(world: World, objective: str, serve: str, monkeypatch) -> None:
+    work, model = Work(monkeypatch), world.model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measured = world.measure(AdaptConfig(**WEIGHTS, **NEVER, objective=objective, serve=serve), model)
+    assert measured.metrics()["filter_rate"] == 1 and measured.metrics()["adapt_seconds"] == 0
+    assert work.backward == work.losses == 0 and work.ends(graph=True) == []
+    assert len(work.ends()) == len(measured.ranks)  # served once, not again after a step that was not taken
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+def test_a_backward_pass_sees_the_admitted_samples_only(world: World, objective: str, monkeypatch) -> None:
+    work = Work(monkeypatch)
+    measured = world.measure(AdaptConfig(**WEIGHTS, **GATED, objective=objective))
+    samples, shift = world.samples(), 1 if objective == "next_item" else 0
+    ends = world.log.offsets[samples.users] + samples.positions - shift
+    assert 0 < measured.admitted.sum() < len(samples)
+    assert work.ends(graph=True) == sorted(ends[measured.admitted].tolist())
+    batches = [part.any() for part in np.split(measured.admitted, range(32, len(samples), 32))]
+    assert work.backward == sum(batches)
+
+
+def test_the_inner_loop_runs_for_the_admitted_samples_only(world: World, monkeypatch) -> None:
+    work = Work(monkeypatch)
+    measured = world.measure(AdaptConfig(target="state", batch_size=32, **GATED))
+    samples = world.samples()
+    ends = world.log.offsets[samples.users] + samples.positions
+    assert 0 < measured.admitted.sum() < len(samples)
+    assert work.ends(inner_loop=True) == sorted(ends[measured.admitted].tolist())
+    assert work.backward == 0 and work.ends(graph=True) == []
+    work.encoded.clear()
+    world.measure(AdaptConfig(target="state", **NEVER))
+    assert work.ends(inner_loop=True) == []
+
+
+@pytest.mark.parametrize(("group", "moved"), [("projections", "qkvo"), ("body", None), ("all", None)])
+def test_only_the_chosen_weights_move(world: World, group: str, moved: str | None) -> None:
+    model = world.model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, parameters=group), model)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    expected = {name for name in before if moved is None or name.split(".")[-2] in moved}
+    assert changed == expected - ({"items.weight"} if group == "body" else set())
+    assert (model.items.weight[0] == 0).all()
+
+
+def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> None:
+    samples, log = stream(world.log, "valid", "position", 0), world.log
+    config = AdaptConfig(**WEIGHTS, **ALWAYS)
+    new = evaluate.measure(world.model(), Encoder(log, CPU), samples, config, 0)
+    assert new.admitted.tolist() == [
+        t - 1 > log.train_end[u] for u, t in zip(samples.users, samples.positions, strict=True)
+    ]
+    assert new.filtered["filtered_by_seen"] == int((~new.admitted).sum()) > 0
+    every = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, new_transitions_only=False), 0)
+    assert every.admitted.all() and every.filtered["filtered_by_seen"] == 0
+    tent = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, objective="entropy"), 0)
+    assert tent.admitted.all()
+
+
+@pytest.mark.parametrize("new_only", [True, False])
+def test_an_input_of_one_item_has_no_transition(world: World, new_only: bool, monkeypatch) -> None:
+    short = World(replace(world.log, max_length=1), world.frozen)
+    work = Work(monkeypatch)
+    measured = short.measure(AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=new_only))
+    assert measured.filtered["filtered_by_seen"] == len(measured.ranks) and work.backward == 0
+    train = stream(world.log, "train", "position", 0)
+    config = AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=False)
+    first = evaluate.measure(world.model(), Encoder(world.log, CPU), train, config, 0)
+    assert first.admitted.tolist() == (train.positions > 1).tolist()
+
+
+def test_dropout_is_off_and_the_optimizer_fresh(world: World) -> None:
+    config = AdaptConfig(**WEIGHTS, **GATED)
+    expected = world.measure(config)
+    model = world.model()
+    model.dropout.p = 0.5
+    model.train()
+    assert np.array_equal(world.measure(config, model).ranks, expected.ranks)
+    for name, tensor in world.model().state_dict().items():
+        model.state_dict()[name].copy_(tensor)
+    again = world.measure(config, model)  # a momentum that was kept would show
+    assert np.array_equal(again.ranks, expected.ranks) and np.array_equal(again.admitted, expected.admitted)
+
+
+LEAK_CONFIGS = [
+    {**WEIGHTS, **GATED},
+    {**WEIGHTS, **GATED, "serve": "after", "new_transitions_only": False},
+    {**WEIGHTS, **GATED, "objective": "entropy"},
+    {"target": "state", **GATED},
+]
+
+
+@pytest.mark.parametrize("fields", LEAK_CONFIGS, ids=str)
+def test_nothing_is_known_before_it_is_served(world: World, fields: dict) -> None:
+    """Other targets from some batch on, and everything later: what was decided and learned before is the same.
+
+    So are the gate's decisions on that very batch.
+    """
+    config = AdaptConfig(**{**fields, "batch_size": 12})
+    # A batch with two samples of one user holds the first one's target in the second one's input.
+    users = np.split(world.samples().users, range(12, len(world.samples()), 12))
+    batches = [number for number, part in enumerate(users) if len(set(part)) == len(part)]
+    assert len(batches) > 4
+    for batch in (0, 1, batches[3]):
+        changed = _with_other_targets(world, batch * 12)
+        mine, other = _trace(world, config, batch), _trace(changed, config, batch)
+        for before, after in zip(mine, other, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not np.array_equal(world.measure(config).ranks, changed.measure(config).ranks)
+
+
+def _with_other_targets(world: World, first: int) -> World:
+    """The log with every item replaced that is a target at or behind place `first` of the stream."""
+    samples, items = world.samples(), world.log.items.copy()
+    targets = world.log.offsets[samples.users[first:]] + samples.positions[first:]
+    items[targets] = items[targets] % (world.log.n_items - 1) + 1
+    return World(replace(world.log, items=items), world.frozen)
+
+
+def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Tensor]]:
+    """Decisions up to the batch, ranks before it, and the weights with which its samples are judged."""
+    model, samples, trace = world.model(), world.samples(), []
+    adapter = adapt.build(config, model, Encoder(world.log, CPU), Clock(CPU), seed=0)
+    for number in range(batch + 1):
+        part = slice(number * 12, number * 12 + 12)
+        weights = [tensor.clone() for tensor in model.state_dict().values()]
+        ranks, decision = adapter.serve(adapt.Batch(samples.users[part], samples.positions[part]))
+        assert decision.weights is not None
+        known = [decision.admitted, decision.by_seen, decision.by_entropy, decision.weights, *weights]
+        trace.append(known if number == batch else [ranks, *known])
+    return trace

@@ -1,0 +1,111 @@
+"""Hidden states of many prefixes at once against one unpadded pass per prefix."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etarec import encode
+from etarec.data import stream
+from etarec.encode import Encoder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model(frozen):
+    return frozen.restore(CPU).double().eval().requires_grad_(False)
+
+
+@pytest.fixture
+def everything(log):
+    """Every sample of the log, in an order that mixes users and lengths."""
+    parts = [stream(log, split, "shuffled", 3) for split in ("train", "valid", "test")]
+    order = np.random.default_rng(0).permutation(sum(len(part) for part in parts))
+    return tuple(np.concatenate([getattr(part, name) for part in parts])[order] for name in ("users", "positions"))
+
+
+def literal(model, log, users, positions, **kwargs):
+    states = []
+    for n, (user, position) in enumerate(zip(users, positions, strict=True)):
+        history = log.items[log.offsets[user] : log.offsets[user + 1]]
+        inputs = torch.tensor(history[max(0, position - log.max_length) : position], dtype=torch.long)
+        one = {name: value[n : n + 1] if torch.is_tensor(value) else value for name, value in kwargs.items()}
+        states.append(model(inputs[None], **one)[0, -1])
+    return torch.stack(states)
+
+
+@pytest.mark.parametrize("inner_loop", [True, False])
+@pytest.mark.parametrize("tokens_per_pass", [1, 50, 2**13])
+def test_hidden_states_are_those_of_every_prefix_alone(
+    model, log, everything, inner_loop, tokens_per_pass, monkeypatch
+):
+    monkeypatch.setitem(encode.TOKENS_PER_PASS, "cpu", tokens_per_pass)
+    encoder = Encoder(log, CPU)
+    hidden = encoder.hidden(model, *encoder.ranges(*everything), inner_loop=inner_loop)
+    expected = literal(model, log, *everything, inner_loop=inner_loop)
+    torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-10)
+
+
+def test_each_sample_has_its_own_rate_scale(model, log, everything):
+    """Also two samples of the same input."""
+    users, positions = (np.concatenate([column[:60], column[:60]]) for column in everything)
+    scale = torch.linspace(0, 2, 120, dtype=torch.float64)
+    encoder = Encoder(log, CPU)
+    hidden = encoder.hidden(model, *encoder.ranges(users, positions), rate_scale=scale)
+    torch.testing.assert_close(hidden, literal(model, log, users, positions, rate_scale=scale), rtol=0, atol=1e-10)
+
+
+def test_composition_of_a_call_changes_nothing(model, log, everything):
+    encoder = Encoder(log, CPU)
+    starts, ends = encoder.ranges(*everything)
+    together = encoder.hidden(model, starts, ends)
+    for chosen in (np.arange(5), np.arange(30, 90)[::-1], np.array([7, 7, 8])):
+        torch.testing.assert_close(
+            encoder.hidden(model, starts[chosen], ends[chosen]), together[chosen.copy()], rtol=0, atol=1e-11
+        )
+
+
+def test_prefixes_of_one_window_share_a_pass(model, log):
+    """Users whose inputs start at their first item: no more than one row of the model each."""
+    samples = stream(log, "train", "position", 0)
+    kept = samples.positions <= log.max_length
+    rows = []
+    model.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
+    encoder = Encoder(log, CPU)
+    encoder.hidden(model, *encoder.ranges(samples.users[kept], samples.positions[kept]))
+    assert sum(rows) == len(np.unique(samples.users[kept])) < kept.sum()
+
+
+def test_ranges_are_the_last_items_before_the_target(log):
+    encoder = Encoder(replace(log, max_length=3), CPU)
+    user, first = np.int32(2), int(log.offsets[2])
+    starts, ends = encoder.ranges(np.full(4, user), np.array([1, 3, 4, 20], np.int32))
+    assert (starts - first).tolist() == [0, 0, 1, 17] and (ends - first).tolist() == [1, 3, 4, 20]
+
+
+def test_padding_stands_on_the_right(log):
+    encoder = Encoder(log, CPU)
+    padded = encoder.padded(np.array([4, 0, len(log.items) - 1]), np.array([2, 4, 1]))
+    first, last = log.items[:6].tolist(), log.items[-1]
+    assert padded.tolist() == [[*first[4:6], 0, 0], first[:4], [last, 0, 0, 0]]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80))
+def test_passes_take_every_sequence_once_beside_its_likes(lengths):
+    array = np.array(lengths)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "TOKENS_PER_PASS", {"cpu": 100})
+        passes = list(Encoder.passes(_OnCpu(), array))
+    assert sorted(np.concatenate(passes).tolist()) == list(range(len(lengths)))
+    for chosen in passes:
+        assert array[chosen[-1]] == array[chosen].max()
+        assert len(chosen) * array[chosen].max() <= 100 or len(chosen) == 1
+        assert len(set((array[chosen] - 1) // encode.LENGTH_STEP)) == 1
+
+
+class _OnCpu:
+    device = CPU

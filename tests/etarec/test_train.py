@@ -1,0 +1,221 @@
+"""Training: the loss against literal prefixes, the stopping rule, the seed and the cache."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from etarec import checkpoint, train
+from etarec.checkpoint import Checkpoint
+from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
+from etarec.data import Interactions, Stream, stream
+from etarec.encode import Encoder
+from etarec.evaluate import measure
+from etarec.metrics import quality
+from etarec.models import SequenceModel, build
+from etarec.train import Epoch, fit
+
+CPU = torch.device("cpu")
+# All samples in one step: the epoch's loss is that of the initial weights.
+ONE_STEP = TrainConfig(epochs=1, batch_size=10**6, dropout=0.0, window_stride=1, learning_rate=0.01)
+QUICK = TrainConfig(epochs=3, batch_size=32, learning_rate=0.02, dropout=0.1)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "default_device", lambda: CPU)
+
+
+@pytest.fixture
+def model(frozen: Checkpoint) -> SequenceModel:
+    return frozen.restore(CPU).double()
+
+
+def literal_loss(model: SequenceModel, log: Interactions, **kwargs: object) -> torch.Tensor:
+    """The mean over all training samples of the cross-entropy of the target after its own input."""
+    samples, losses = stream(log, "train", "user", 0), []
+    for user, position in zip(samples.users, samples.positions, strict=True):
+        history = torch.tensor(log.items[log.offsets[user] : log.offsets[user + 1]], dtype=torch.long)
+        inputs = history[max(0, position - log.max_length) : position]
+        scores = model(inputs[None], **kwargs)[0, -1] @ model.items.weight[1:].T
+        losses.append(F.cross_entropy(scores, history[position] - 1))
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("max_length", [3, 9, 50])
+def test_a_loss_at_every_position_is_the_loss_over_all_prefixes(model, frozen, log, max_length):
+    """In value, and by its gradient in the step that is taken."""
+    short = replace(log, max_length=max_length)
+    literal = frozen.restore(CPU).double().train()
+    loss = literal_loss(literal, short)
+    loss.backward()
+    torch.optim.Adam(literal.parameters(), lr=0.01).step()
+    (epoch,) = fit(model, short, ONE_STEP)
+    assert epoch.loss == pytest.approx(loss.item(), rel=1e-10)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, literal.state_dict()[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_every_training_sample_counts_once_at_any_stride_and_step_size(model, log, monkeypatch):
+    counted = []
+    entropy = train.scoring.cross_entropy
+
+    def counting(hidden, vectors, targets):
+        counted.append(targets.tolist())
+        return entropy(hidden, vectors, targets)
+
+    monkeypatch.setattr(train.scoring, "cross_entropy", counting)
+    samples = stream(log, "train", "user", 0)
+    expected = sorted((log.items[log.offsets[samples.users] + samples.positions] - 1).tolist())
+    for stride, size in ((1, 10), (4, 25), (8, 1), (9, 10**6)):
+        counted.clear()
+        next(fit(model, log, replace(ONE_STEP, window_stride=stride, batch_size=size)))
+        assert sorted(sum(counted, [])) == expected
+        assert max(map(len, counted)) < size + log.max_length
+
+
+def test_skipped_sequences_are_trained_without_the_inner_loop(model, frozen, log):
+    expected = literal_loss(frozen.restore(CPU).double(), log, inner_loop=False).item()
+    (epoch,) = fit(model, log, replace(ONE_STEP, skip_rate=1.0))
+    assert epoch.loss == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("skip_rate", [0.0, 0.3])
+def test_skip_rate_is_the_share_of_sequences_that_skip(model, log, skip_rate):
+    scales = []
+    model.register_forward_pre_hook(lambda module, inputs: scales.append(inputs[1]) if module.training else None)
+    for _ in fit(model, log, TrainConfig(epochs=40, patience=40, learning_rate=1e-9, skip_rate=skip_rate)):
+        pass
+    if not skip_rate:
+        assert all(scale is None for scale in scales)
+        return
+    drawn = torch.cat(scales)
+    assert set(drawn.tolist()) == {0.0, 1.0}
+    assert float((drawn == 0).double().mean()) == pytest.approx(skip_rate, abs=0.05)
+
+
+def test_loss_falls_and_the_ranking_gets_better(log, model_config):
+    torch.manual_seed(0)
+    learner = build(model_config, log.n_items)
+    epochs = list(fit(learner, log, TrainConfig(epochs=12, batch_size=16, learning_rate=0.02)))
+    assert [epoch.number for epoch in epochs] == list(range(1, 13))
+    assert epochs[0].loss == pytest.approx(np.log(70), abs=0.2)
+    assert epochs[-1].loss < 0.6 * epochs[0].loss
+    assert max(epoch.valid["ndcg_at_10"] for epoch in epochs) > 2 * epochs[0].valid["ndcg_at_10"]
+
+
+def scripted(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes training's validation NDCG@10 follow `values`."""
+    found = iter(values)
+    monkeypatch.setattr(train, "quality", lambda ranks: {"ndcg_at_10": next(found)})
+
+
+def test_stops_after_so_many_epochs_without_a_better_one(model, log, monkeypatch):
+    scripted([0.1, 0.3, 0.2, 0.3, 0.31, 0.1, 0.1, 0.31, 0.9], monkeypatch)
+    epochs = list(fit(model, log, replace(ONE_STEP, epochs=300, patience=3)))
+    assert [epoch.improved for epoch in epochs] == [True, True, False, False, True, False, False, False]
+
+
+def test_stops_at_the_last_epoch(model, log, monkeypatch):
+    scripted([0.1, 0.2, 0.3, 0.4], monkeypatch)
+    assert len(list(fit(model, log, replace(ONE_STEP, epochs=3, patience=1)))) == 3
+
+
+def test_the_checkpoint_holds_the_best_epoch(log, model_config):
+    epochs: list[Epoch] = []
+    found = train.train(log, model_config, replace(QUICK, epochs=60, patience=2, learning_rate=0.1), epochs.append)
+    best = max(epochs, key=lambda epoch: epoch.valid["ndcg_at_10"])
+    assert len(epochs) == best.number + 2  # the weights at hand in the end are others
+    assert (found.epochs, found.valid) == (best.number, best.valid)
+    assert (found.model, found.data_sha256) == (model_config, log.sha256)
+    assert found.vocabulary.tolist() == log.vocabulary.tolist()
+    samples = stream(log, "valid", "position", 0)
+    ranks = measure(found.restore(CPU), Encoder(log, CPU), samples, AdaptConfig(target="none"), 0).ranks
+    assert quality(ranks) == pytest.approx(best.valid)
+
+
+def test_a_seed_decides_the_training(log, model_config):
+    def weights(**fields: object) -> dict[str, np.ndarray]:
+        return train.train(log, model_config, replace(QUICK, skip_rate=0.3, **fields)).weights
+
+    first, again, other = weights(), weights(), weights(seed=1)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not any(np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_validation_and_test_are_never_trained_on(log, model_config):
+    """Other items behind the training split change no weight, as long as the same epochs are run."""
+    ordinal = np.arange(log.n_interactions) - np.repeat(log.offsets[:-1], log.n_samples + 1)
+    behind = ordinal > np.repeat(log.train_end, log.n_samples + 1)
+    changed = replace(log, items=np.where(behind, log.items % 70 + 1, log.items).astype(np.int32))
+    once = replace(QUICK, epochs=1)
+    mine, other = (train.train(data, model_config, once) for data in (log, changed))
+    assert all(np.array_equal(mine.weights[name], other.weights[name]) for name in mine.weights)
+
+
+def test_dropout_is_on_in_training_and_off_in_validation(log, model_config):
+    torch.manual_seed(0)
+    learner = build(model_config, log.n_items, dropout=0.5)
+    modes = []
+    learner.dropout.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    list(fit(learner, log, replace(ONE_STEP, epochs=2)))
+    changes = [modes[0]] + [mode for before, mode in zip(modes, modes[1:], strict=False) if mode != before]
+    assert changes == [True, False, True, False]
+
+
+def test_a_training_that_diverges_says_so(log, model_config):
+    with pytest.raises(UserError, match=r"diverged in epoch \d+: its loss is nan; expected a train.learning_rate"):
+        train.train(log, model_config, replace(QUICK, learning_rate=1e30))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_cached_checkpoint_is_reused(log, model_config, cache, monkeypatch):
+    epochs: list[Epoch] = []
+    trained, path = train.load_or_train(log, model_config, QUICK, epochs.append)
+    assert path.parent == cache and path.is_file() and len(epochs) == 3
+    assert trained.sha256 == checkpoint.file_sha256(path)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(train, "train", refuse)
+    again, same = train.load_or_train(log, model_config, QUICK, epochs.append)
+    assert same == path and len(epochs) == 3
+    assert all(np.array_equal(again.weights[name], trained.weights[name]) for name in trained.weights)
+
+
+def test_other_data_model_or_settings_have_another_checkpoint(log, model_config, cache, monkeypatch):
+    variants = [
+        (log, model_config, QUICK),
+        (replace(log, sha256="another split"), model_config, QUICK),
+        (log, replace(model_config, inner="linear"), QUICK),
+        (log, model_config, replace(QUICK, skip_rate=0.3)),
+        (log, model_config, replace(QUICK, seed=1)),
+    ]
+    paths = {train.cache_path(*variant) for variant in variants}
+    assert len(paths) == len(variants)
+    assert train.cache_path(log.without_test(), model_config, QUICK) in paths
+    monkeypatch.setattr(train, "RECIPE", train.RECIPE + 1)
+    assert train.cache_path(*variants[0]) not in paths
+
+
+def test_default_cache_is_a_hidden_folder_here(log, monkeypatch, tmp_path):
+    monkeypatch.delenv("ETAREC_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert train.cache_path(log, ModelConfig(), TrainConfig()).parent == tmp_path / ".cache" / "etarec"
+
+
+def test_fit_needs_no_test_samples(model, log):
+    """A search's workers do not hold them."""
+    cut = log.without_test()
+    assert len(stream(cut, "test", "user", 0)) == 0 and isinstance(stream(cut, "valid", "user", 0), Stream)
+    (epoch,) = fit(model, cut, ONE_STEP)
+    assert np.isfinite(epoch.loss)

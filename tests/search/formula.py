@@ -1,0 +1,73 @@
+"""A formula in place of a recommender: it has a known trade-off and costs nothing, so that tests search in seconds."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from etarec.config import AdaptConfig, SplitName
+from etarec.evaluate import FILTERS, SECONDS, Measurement
+
+SAMPLES, USERS = 2000, 100
+
+
+@dataclass(frozen=True)
+class Formula:
+    """HR@10 falls with the filter rate, fastest where K is far from 50; `test` is a tenth lower than `valid`.
+
+    fails, kills, nan: a trial whose entropy_quantile lies in the range (low, high) raises, kills its process or has NaN
+    seconds. log: a file that gets a line per measurement. sleep: seconds of a measurement.
+    """
+
+    fails: tuple[float, float] = (2, 2)
+    kills: tuple[float, float] = (2, 2)
+    nan: tuple[float, float] = (2, 2)
+    sleep: float = 0.0
+    log: Path | None = None
+    holds_test: bool = True
+
+    def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
+        if split == "test" and not self.holds_test:
+            raise AssertionError("a search worker asked for the test split")
+        if self.log:
+            with self.log.open("a") as file:
+                file.write(f"{split} {config.gate} {config.target} {config.top_k} {config.entropy_quantile!r}\n")
+        time.sleep(self.sleep)
+        if inside(config.entropy_quantile, self.fails):
+            raise RuntimeError("the formula was told to fail")
+        if inside(config.entropy_quantile, self.kills):
+            os.kill(os.getpid(), signal.SIGKILL)
+        filtered, quality = trade_off(config)
+        hits = round(SAMPLES * quality * (0.9 if split == "test" else 1.0))
+        rng = np.random.default_rng(seed)
+        seconds = float("nan") if inside(config.entropy_quantile, self.nan) else 0.01
+        return Measurement(
+            users=np.repeat(np.arange(USERS, dtype=np.int32), SAMPLES // USERS),
+            ranks=rng.permutation(np.where(np.arange(SAMPLES) < hits, 0, 99).astype(np.int32)),
+            admitted=np.arange(SAMPLES) >= round(SAMPLES * filtered),
+            filtered=dict.fromkeys(FILTERS, 0) | {"filtered_by_entropy": round(SAMPLES * filtered)},
+            seconds=dict.fromkeys(SECONDS, seconds),
+        )
+
+    def without_test(self) -> "Formula":
+        return replace(self, holds_test=False)
+
+
+def trade_off(config: AdaptConfig) -> tuple[float, float]:
+    """Filter rate and quality of a configuration."""
+    if config.target == "none":
+        return 1.0, 0.2
+    if config.gate == "open":
+        return 0.0, 0.5
+    if config.gate == "random":
+        return config.random_rate, 0.5 - 0.3 * config.random_rate
+    filtered = 1 - config.entropy_quantile
+    distance = abs(np.log((config.top_k or 1000) / 50))
+    return filtered, 0.5 - 0.2 * filtered**2 - 0.02 * distance - 0.05 * (1 - config.cosine_threshold)
+
+
+def inside(value: float, bounds: tuple[float, float]) -> bool:
+    return bounds[0] < value < bounds[1]

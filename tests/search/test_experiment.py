@@ -1,0 +1,159 @@
+"""The whole harness on a formula, through real Ray, Optuna and MLflow."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from formula import Formula
+
+from search import experiment
+from search.experiment import Experiment
+from search.pareto import non_dominated
+from search.records import Records, State
+from search.spec import Spec, load
+
+pytestmark = pytest.mark.ray
+TRIALS = 12
+FILES = ("spec.yaml", "provenance.json", "trials.csv", "trials.jsonl", "pareto.csv", "baselines.csv", "chosen.yaml")
+REPORT = ("report.html", "report.md", "pareto.png")
+
+
+def spec_of(folder: Path, **search: object) -> Spec:
+    document = {
+        "name": "formula",
+        "space": {
+            "top_k": {"low": 2, "high": 500, "log": True},
+            "entropy_quantile": {"low": 0.05, "high": 1.0},
+            "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
+        },
+        "search": {"trials": TRIALS, "concurrency": 2, "bootstrap_replicates": 200, **search},
+    }
+    file = folder / "space.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return load(file)
+
+
+def run(folder: Path, subject: Formula, **search: object) -> tuple[Experiment, bool]:
+    ran = Experiment(spec_of(folder, **search), folder / "out")
+    return ran, experiment.run(ran, subject, n_items=1000)
+
+
+def client(folder: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One search of the formula in which a trial raises, one is killed, and one reports NaN."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        subject = Formula(fails=(0.06, 0.2), kills=(0.2, 0.3), nan=(0.3, 0.4), log=folder / "measured")
+        _, complete = run(folder, subject)
+    assert complete
+    return folder
+
+
+def test_every_file_of_the_contract_is_there(finished: Path) -> None:
+    assert {*FILES, *REPORT} == {file.name for file in (finished / "out").iterdir()}
+
+
+def test_files_and_mlflow_agree_on_every_trial(finished: Path) -> None:
+    table = pd.read_csv(finished / "out/trials.csv")
+    assert len(table) == TRIALS
+    store = client(finished)
+    runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id], max_results=1000)
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    children = {r.data.tags["trial_id"]: r for r in runs if "mlflow.parentRunId" in r.data.tags}
+    assert len(parents) == 1 and parents[0].info.status == "FINISHED"
+    assert len(children) == len(runs) - 1 == TRIALS
+    for row in table.itertuples():
+        child = children[row.trial_id]
+        assert child.info.status == row.state and child.info.run_id == row.mlflow_run_id
+        assert child.data.params["top_k"] == str(row.top_k)
+        if row.state == "FINISHED":
+            assert child.data.metrics["hr_at_10"] == row.hr_at_10
+
+
+def test_the_study_holds_the_same_trials(finished: Path) -> None:
+    from search.suggest import Suggestions
+
+    spec, records = spec_of(finished), Records(finished / "out")
+    suggestions = Suggestions(spec, 2)
+    for number in range(TRIALS):
+        trial = records.trials[number]
+        assert suggestions.ask() == trial.parameters  # the same without the records' help: suggestions are reproducible
+        suggestions.tell(number, [trial.metrics["hr_at_10"], trial.metrics["filter_rate"]] if trial.metrics else None)
+    suggestions.tell_rest()
+    states = [{"COMPLETE": "FINISHED", "FAIL": "FAILED"}[trial.state.name] for trial in suggestions.study.trials]
+    assert states == [str(records.trials[number].state) for number in range(TRIALS)]
+
+
+def test_failures_have_their_reasons(finished: Path) -> None:
+    failed = Records(finished / "out").in_state(State.FAILED)
+    reasons = {trial.error for trial in failed}
+    assert "RuntimeError: the formula was told to fail" in reasons
+    assert "NotFinite: seconds is nan" in reasons
+    assert any("worker process died" in reason for reason in reasons)
+    assert all("formula.py" in trial.traceback for trial in failed if "RuntimeError" in trial.error)
+
+
+def test_the_front_is_what_no_trial_beats(finished: Path) -> None:
+    table = pd.read_csv(finished / "out/trials.csv").query("state == 'FINISHED'")
+    front = pd.read_csv(finished / "out/pareto.csv")
+    expected = table[non_dominated(table[["hr_at_10", "filter_rate"]].to_numpy())]
+    assert set(front.trial_id) == set(expected.trial_id)
+    assert np.allclose(front.test_hr_at_10, front.valid_hr_at_10 * 0.9, atol=1 / 2000)
+    assert (front.test_hr_at_10_low < front.test_hr_at_10).all() and (
+        front.test_hr_at_10 < front.test_hr_at_10_high
+    ).all()
+
+
+def test_test_is_read_once_per_front_point_and_baseline_and_after_the_search(finished: Path) -> None:
+    measured = (finished / "measured").read_text().splitlines()
+    first_test = next(i for i, line in enumerate(measured) if line.startswith("test"))
+    assert all(line.startswith("test") for line in measured[first_test:])
+    front = len(pd.read_csv(finished / "out/pareto.csv"))
+    assert len(measured) - first_test == front + 5
+
+
+def test_baselines(finished: Path) -> None:
+    table = pd.read_csv(finished / "out/baselines.csv").set_index("trial_id")
+    assert set(table.index) == {"none", "all", "random", "naive", "published"}
+    assert table.test_filter_rate["none"] == 1 and table.test_filter_rate["all"] == 0
+    chosen = yaml.safe_load((finished / "out/chosen.yaml").read_text())
+    front = pd.read_csv(finished / "out/pareto.csv").set_index("trial_id")
+    assert table.test_filter_rate["random"] == pytest.approx(front.test_filter_rate[chosen["trial_id"]], abs=1e-3)
+    assert table.test_delta_hr_at_10["all"] == 0 and table.test_delta_hr_at_10_p["all"] == 1
+    assert table.test_delta_hr_at_10["none"] == pytest.approx(0.9 * (0.2 - 0.5))
+
+
+def test_front_runs_are_marked_in_mlflow_and_the_report_is_an_artifact(finished: Path) -> None:
+    store = client(finished)
+    experiment_id = store.get_experiment_by_name("formula").experiment_id
+    marked = store.search_runs([experiment_id], filter_string="tags.pareto = 'true'")
+    front = pd.read_csv(finished / "out/pareto.csv").set_index("trial_id")
+    assert {run.data.tags["trial_id"] for run in marked} == set(front.index)
+    for run in marked:
+        assert run.data.metrics["test_hr_at_10"] == front.test_hr_at_10[run.data.tags["trial_id"]]
+    (parent,) = store.search_runs([experiment_id], filter_string="tags.`etarec.kind` = 'search'")
+    assert {"report.html", "trials.csv", "pareto.png"} <= {a.path for a in store.list_artifacts(parent.info.run_id)}
+
+
+def test_provenance_counts(finished: Path) -> None:
+    search = json.loads((finished / "out/provenance.json").read_text())["search"]
+    assert search["requested"] == TRIALS == search["finished"] + search["failed"]
+    assert search["failed"] == len(Records(finished / "out").in_state(State.FAILED))
+
+
+def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran, complete = run(tmp_path, Formula(fails=(0, 1)), max_failures_in_a_row=3)
+    assert not complete
+    assert len(Records(ran.directory).in_state(State.FAILED)) in (3, 4)  # the one beside the last may still end
+    assert "No trial finished" in (ran.directory / "report.md").read_text()
