@@ -52,10 +52,11 @@ class Console:
         self.line(f"checkpoint  {shown(path)}: epoch {checkpoint.epochs}, validation {quality}")
 
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
+        threads = f"{plan.threads_per_trial} thread{'s' * (plan.threads_per_trial > 1)}"
         gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
         self.line(
-            f"search      {spec.search.trials} trials, {plan.concurrency} at once, each with {plan.threads_per_trial} "
-            f"thread{'s' * (plan.threads_per_trial > 1)}{gpus}; sampler {spec.search.sampler}; files in {shown(directory)}"
+            f"search      {spec.search.trials} trials, {plan.concurrency} at once, each with {threads}{gpus}; "
+            f"sampler {spec.search.sampler}; files in {shown(directory)}"
         )
 
     def pilot(
@@ -69,14 +70,12 @@ class Console:
         search = math.ceil(spec.search.trials / plan.concurrency) * seconds
         test = math.ceil(front / plan.concurrency) * test_seconds
         if epoch_seconds is not None:
-            self.line(
-                f"training    {epoch_seconds:.0f} s an epoch, at most {spec.train.epochs}, until validation stops improving"
-            )
+            most = f"at most {spec.train.epochs}, until validation stops improving"
+            self.line(f"training    {epoch_seconds:.0f} s an epoch, {most}")
         self.line(f"pilot       one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
-        self.line(
-            f"expected    {(RAY_START + search) / 60:.0f} min of search and {test / 60:.0f} min of test for about {front} "
-            f"configurations{'' if epoch_seconds is None else ', after training'}"
-        )
+        minutes = f"{(RAY_START + search) / 60:.1f} min of search, {test / 60:.1f} min of test"
+        after = "" if epoch_seconds is None else ", after training"
+        self.line(f"expected    {minutes} for about {front} configurations{after}")
         self.line(
             f"MLflow      experiment '{spec.name}' in {os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}"
         )
@@ -126,7 +125,7 @@ class Console:
         if selected.choice and selected.chosen:
             self.line(f"chosen      {selected.chosen.name}: {selected.choice.reason}")
         if not complete:
-            self.warn("the search was cut off, so nothing was measured on test; --resume finishes it")
+            self.warn("cut off before its end, so the test split was not looked at; --resume finishes it")
         self.line(f"report      {shown(directory / 'report.html')}")
 
     def _front(self, spec: Spec, selected: Selection) -> Table:

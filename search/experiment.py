@@ -132,7 +132,10 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
         with runner.cluster(spec.search, experiment.address) as plan:
             console.plan(spec, plan, directory)
             complete = _search(experiment, subject, records, plan, tracker)
-            selected = _select(experiment, subject, records, plan, n_items, complete)
+            try:
+                selected = _select(experiment, subject, records, plan, n_items, complete)
+            except KeyboardInterrupt:
+                complete, selected = False, selection.without_baselines(spec, records.in_state(State.FINISHED))
     except BaseException:
         tracker.close(State.FAILED, {}, {}, None, patience=5)
         raise

@@ -110,7 +110,7 @@ class Records:
             for trial in trials
         ]
         table = pd.DataFrame(rows, columns=["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error"])
-        return without_idle_columns(table.astype({name: "object" for name in parameters}))
+        return without_idle_columns(table.astype(dict.fromkeys(parameters, "object")))
 
     def write_table(self) -> None:
         write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))

@@ -17,7 +17,7 @@ from etarec.evaluate import Measurement
 from etarec.metrics import per_sample
 from search import stats
 from search.pareto import Choice, choose, hypervolume, non_dominated
-from search.records import METRICS, State, Trial, without_idle_columns
+from search.records import METRICS, Trial, without_idle_columns
 from search.spec import Spec, baseline_config, trial_config, trial_seed
 from search.trial import Job
 
@@ -113,7 +113,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
         for point in points
     ]
     table = pd.DataFrame(rows, columns=["trial_id", *names, *(f"{s}_{m}" for s in ("valid", "test") for m in METRICS)])
-    table = table.astype({name: "object" for name in names}).join(_test_statistics(spec, points))
+    table = table.astype(dict.fromkeys(names, "object")).join(_test_statistics(spec, points))
     front = table.iloc[: len(selection.front)].copy()
     front["on_test_front"] = _on_test_front(spec, front)
     return without_idle_columns(front), without_idle_columns(table.iloc[len(selection.front) :].reset_index(drop=True))

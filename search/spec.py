@@ -200,7 +200,7 @@ def baseline_config(
 
 
 def check_against_data(spec: Spec, n_items: int) -> None:
-    """Raise UserError if K can exceed the catalogue of `n_items` items (padding excluded)."""
+    """Raise UserError, which names the key, if K can exceed the catalogue of `n_items` items (padding excluded)."""
     searched = spec.space.get("top_k")
     values = [spec.adapt.top_k] if searched is None else [searched.high, *(searched.choices or ())]
     largest = max((value for value in values if isinstance(value, int)), default=0)

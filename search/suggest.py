@@ -60,7 +60,7 @@ class Suggestions:
         return parameters
 
     def tell(self, number: int, values: Sequence[float] | None) -> None:
-        """The objectives of suggestion `number`, None for a failed trial. The study hears of it in the numbers' order."""
+        """The objectives of suggestion `number`, None if it failed; the study hears of it in the numbers' order."""
         self._results[number] = values
 
     def tell_rest(self) -> None:

@@ -49,7 +49,7 @@ class Tracker:
         artifacts: Path | None,
         patience: float = 60.0,
     ) -> bool:
-        """Writes all that is left and ends the parent run; False if the store could not be reached in `patience` seconds.
+        """Writes all that is left and ends the parent run; False if the store stays out of reach for `patience` s.
 
         front: test metrics of each front trial, by trial id. artifacts: folder whose files go to the parent run.
         """

@@ -32,7 +32,7 @@ class Job:
     seed: int
 
 
-class NotFinite(Exception):
+class NotFiniteError(Exception):
     """A trial's objective is not a finite number; the message names it."""
 
 
@@ -69,10 +69,10 @@ def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder]:
 
 
 def measure_on_validation(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:
-    """One trial. Raises NotFinite where a metric is NaN or infinite."""
+    """One trial. Raises NotFiniteError where a metric is NaN or infinite."""
     torch.set_num_threads(threads)
     measurement = subject.measure(config, "valid", seed)
     for name, value in measurement.metrics().items():
         if not math.isfinite(value):
-            raise NotFinite(f"{name} is {value}")
+            raise NotFiniteError(f"{name} is {value}")
     return measurement

@@ -156,6 +156,12 @@ def test_a_foreign_safetensors_file_is_refused(path: Path, change: str):
         checkpoint.read(path)
 
 
+def test_a_models_size_is_checked_before_it_is_built(path: Path):
+    rewrite(path, update("model", {"width": 2**18}))  # 256 GB per projection
+    with pytest.raises(UserError, match="do not fit the model's configuration"):
+        checkpoint.read(path)
+
+
 def test_a_file_without_our_metadata_is_refused(path: Path):
     save_file({"w": torch.zeros(2)}, path)
     with pytest.raises(UserError, match="not a checkpoint of this program"):

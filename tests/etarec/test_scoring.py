@@ -1,7 +1,5 @@
 """Blocked scoring against plain torch on the whole matrix of scores."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -14,13 +12,13 @@ SIZES = pytest.mark.parametrize(("B", "V"), [(1, 1), (1, 7), (9, 30), (300, 2500
 
 
 @pytest.fixture(params=["one block", "blocks of rows", "chunks of items"], autouse=True)
-def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test runs on each way through the scores; chunks are 1024 items wide, so 2,500 items are three."""
     if request.param != "one block":
         monkeypatch.setitem(scoring.BLOCK, "cpu", 1000)
     if request.param == "chunks of items":
         monkeypatch.setattr(scoring, "WHOLE_ROWS", 5)
-    yield request.param
+    return request.param
 
 
 def factors(B: int, V: int, D: int = 6, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:

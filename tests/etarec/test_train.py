@@ -1,6 +1,7 @@
 """Training: the loss against literal prefixes, the stopping rule, the seed and the cache."""
 
 from dataclasses import replace
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_every_training_sample_counts_once_at_any_stride_and_step_size(model, lo
     for stride, size in ((1, 10), (4, 25), (8, 1), (9, 10**6)):
         counted.clear()
         next(fit(model, log, replace(ONE_STEP, window_stride=stride, batch_size=size)))
-        assert sorted(sum(counted, [])) == expected
+        assert sorted(chain.from_iterable(counted)) == expected
         assert max(map(len, counted)) < size + log.max_length
 
 
@@ -162,8 +163,7 @@ def test_dropout_is_on_in_training_and_off_in_validation(log, model_config):
     modes = []
     learner.dropout.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     list(fit(learner, log, replace(ONE_STEP, epochs=2)))
-    changes = [modes[0]] + [mode for before, mode in zip(modes, modes[1:], strict=False) if mode != before]
-    assert changes == [True, False, True, False]
+    assert [training for training, _ in groupby(modes)] == [True, False, True, False]
 
 
 def test_a_training_that_diverges_says_so(log, model_config):

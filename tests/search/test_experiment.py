@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        subject = Formula(fails=(0.06, 0.2), kills=(0.2, 0.3), nan=(0.3, 0.4), log=folder / "measured")
+        subject = Formula(fails=(0.05, 0.2), kills=(0.2, 0.35), nan=(0.35, 0.5), log=folder / "measured")
         _, complete = run(folder, subject)
     assert complete
     return folder
@@ -98,7 +98,7 @@ def test_failures_have_their_reasons(finished: Path) -> None:
     failed = Records(finished / "out").in_state(State.FAILED)
     reasons = {trial.error for trial in failed}
     assert "RuntimeError: the formula was told to fail" in reasons
-    assert "NotFinite: seconds is nan" in reasons
+    assert "NotFiniteError: seconds is nan" in reasons
     assert any("worker process died" in reason for reason in reasons)
     assert all("formula.py" in trial.traceback for trial in failed if "RuntimeError" in trial.error)
 

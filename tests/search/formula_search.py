@@ -1,0 +1,30 @@
+"""A search of the formula as a program of its own, to be killed: formula_search.py DIR TRIALS SLEEP [resume]."""
+
+import sys
+from pathlib import Path
+
+import yaml
+from formula import Formula
+
+from search import experiment
+from search.experiment import Experiment
+from search.spec import load
+
+
+def main() -> int:
+    folder, trials, sleep, resume = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), "resume" in sys.argv
+    space = {
+        "top_k": {"low": 2, "high": 500, "log": True},
+        "entropy_quantile": {"low": 0.05, "high": 1.0},
+        "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
+    }
+    search = {"trials": trials, "concurrency": 2, "bootstrap_replicates": 50}
+    folder.mkdir(exist_ok=True)
+    file = folder / "space.yaml"
+    file.write_text(yaml.safe_dump({"name": "formula", "space": space, "search": search}))
+    ran = Experiment(load(file), folder / "out", resume=resume)
+    return 0 if experiment.run(ran, Formula(sleep=sleep, log=folder / "measured"), n_items=1000) else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Ctrl-C and kill -9 of a real search process, and its continuation."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+
+from search.records import Records, State
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+HERE = Path(__file__).parent
+TRIALS = 10
+
+
+def start(folder: Path, *extra: str) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, str(HERE / "formula_search.py"), str(folder), str(TRIALS), "0.5", *extra]
+    with (folder / "output").open("a") as output:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def wait_for_finished(search: "subprocess.Popen[bytes]", folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and search.poll() is None:
+        if (folder / "out/trials.jsonl").exists() and len(Records(folder / "out").in_state(State.FINISHED)) >= count:
+            return
+        time.sleep(0.1)
+    raise AssertionError((folder / "output").read_text())
+
+
+def family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_complete(folder: Path) -> None:
+    """Every trial once, in files and MLflow, in the same state; the front measured on test."""
+    table = pd.read_csv(folder / "out/trials.csv")
+    assert list(table.state) == ["FINISHED"] * TRIALS
+    assert not table.duplicated(["top_k", "entropy_quantile", "cosine_threshold"]).any()
+    store = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(run.data.tags["trial_id"] for run in children) == sorted(table.trial_id)
+    assert len(runs) == TRIALS + 1 and {run.info.status for run in runs} == {"FINISHED"}
+    assert pd.read_csv(folder / "out/pareto.csv").test_hr_at_10.notna().all()
+
+
+def test_ctrl_c_ends_cleanly_and_resume_finishes(tmp_path: Path) -> None:
+    search = start(tmp_path)
+    wait_for_finished(search, tmp_path, 3)
+    relatives = family(search)
+    assert relatives
+    search.send_signal(signal.SIGINT)
+    assert search.wait(timeout=60) == 130, (tmp_path / "output").read_text()
+    assert psutil.wait_procs(relatives, timeout=15)[1] == []
+    records = Records(tmp_path / "out")
+    finished = {trial.number: trial.metrics for trial in records.in_state(State.FINISHED)}
+    assert 3 <= len(finished) < TRIALS and not records.in_state(State.RUNNING)
+    assert "interrupted" in (tmp_path / "out/report.md").read_text()
+    assert not any(line.startswith("test") for line in (tmp_path / "measured").read_text().splitlines())
+
+    assert start(tmp_path, "resume").wait(timeout=120) == 0, (tmp_path / "output").read_text()
+    assert_complete(tmp_path)
+    again = Records(tmp_path / "out").trials
+    assert {number: again[number].metrics for number in finished} == finished
+
+
+def test_resume_after_kill_9_measures_nothing_twice(tmp_path: Path) -> None:
+    search = start(tmp_path)
+    wait_for_finished(search, tmp_path, 3)
+    relatives = family(search)
+    os.killpg(search.pid, signal.SIGKILL)
+    for relative in relatives:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            relative.kill()
+    finished = Records(tmp_path / "out").in_state(State.FINISHED)
+    before = (tmp_path / "measured").read_text()
+    with (tmp_path / "out/trials.jsonl").open("ab") as journal:
+        journal.write(b'{"event": "ended", "number": 99, "sta')  # a line that was being written when the power went
+
+    assert start(tmp_path, "resume").wait(timeout=120) == 0, (tmp_path / "output").read_text()
+    assert_complete(tmp_path)
+    since = (tmp_path / "measured").read_text().removeprefix(before)
+    for trial in finished:
+        top_k, quantile = trial.parameters["top_k"], trial.parameters["entropy_quantile"]
+        if (top_k, quantile) != (50, 0.5):  # the published gate is a baseline too
+            assert f"valid eta weights {top_k} {quantile!r}\n" not in since
