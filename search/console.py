@@ -13,10 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from etarec.checkpoint import Checkpoint
-from etarec.config import TrainConfig
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
-from etarec.train import Epoch
 from search.records import Records, State, Trial
 from search.runner import Plan
 from search.selection import Point, Selection
@@ -80,20 +78,6 @@ class Console:
             f"MLflow      experiment '{spec.name}' in {os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}"
         )
         self.line("nothing was started or written (--dry-run)")
-
-    @contextmanager
-    def training(self, config: TrainConfig) -> Iterator[Callable[[Epoch], None]]:
-        """Shows epoch after epoch; nothing appears when no epoch is trained."""
-        with self._progress() as progress:
-            task = progress.add_task("training", total=config.epochs, visible=False)
-
-            def watch(epoch: Epoch) -> None:
-                quality = f"validation HR@10 {epoch.valid['hr_at_10']:.4f}  NDCG@10 {epoch.valid['ndcg_at_10']:.4f}"
-                mark = "  best so far" if epoch.improved else ""
-                self.line(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {quality}  {epoch.seconds:.1f} s{mark}")
-                progress.update(task, completed=epoch.number, visible=True)
-
-            yield watch
 
     @contextmanager
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:

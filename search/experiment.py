@@ -15,7 +15,7 @@ from etarec.checkpoint import Checkpoint
 from etarec.config import UserError
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
-from etarec.train import cache_path, load_or_train, train
+from etarec.train import cache_path, load_or_train, shown, train
 from search import report, runner, selection
 from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
@@ -107,7 +107,7 @@ def _load_data(experiment: Experiment) -> Interactions:
 def _checkpoint(spec: Spec, interactions: Interactions, console: Console) -> tuple[Checkpoint, Path]:
     if spec.checkpoint is not None:
         return _given_checkpoint(Path(spec.checkpoint), interactions), Path(spec.checkpoint)
-    with console.training(spec.train) as watch:
+    with shown(spec.train, console.out) as watch:
         return load_or_train(interactions, spec.model, spec.train, watch)
 
 
@@ -127,6 +127,7 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / "spec.yaml", to_yaml(spec))
     records = Records(directory)
+    records.begin()
     tracker = Tracker(spec.name, records, _flat(as_dict(spec)), console.warn)
     try:
         with runner.cluster(spec.search, experiment.address) as plan:

@@ -7,6 +7,7 @@ last line without its end is an event that never happened. `trials.csv` is the j
 import json
 import os
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -63,8 +64,14 @@ class Records:
         self.parent_run_id = ""
         self._lock = threading.Lock()  # the tracker's thread writes run ids
         self._journal = directory / "trials.jsonl"
+        self.identity = ""  # of the search, wherever its folder goes
         for event in _events(self._journal):
             self._apply(event)
+
+    def begin(self) -> None:
+        """Opens the journal of a new search; one that is there goes on."""
+        if not self.identity:
+            self._append({"event": "search", "identity": uuid.uuid4().hex})
 
     def started(self, number: int, parameters: Mapping[str, Any]) -> None:
         self._append({"event": "started", "number": number, "parameters": dict(parameters)})
@@ -129,6 +136,8 @@ class Records:
     def _apply(self, event: dict[str, Any]) -> None:
         number = event.get("number", -1)
         match event["event"]:
+            case "search":
+                self.identity = event["identity"]
             case "parent_tracked":
                 self.parent_run_id = event["mlflow_run_id"]
             case "started":

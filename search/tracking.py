@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search.records import Records, State, Trial
@@ -20,6 +20,7 @@ from search.records import Records, State, Trial
 logging.getLogger("mlflow").setLevel(logging.ERROR)  # what matters to the user is said by `warn`
 
 RETRY_SECONDS = 5.0
+SEARCH_TAG = "etarec.search"
 _ENDED = (State.FINISHED, State.FAILED, State.KILLED)
 
 
@@ -30,6 +31,7 @@ class Tracker:
         self.experiment, self.records, self.parameters, self.warn = experiment, records, parameters, warn
         self._client: mlflow.MlflowClient | None = None
         self._experiment_id = ""
+        self._run_ids: dict[str, str] = {}  # by trial id
         self._written: dict[int, State] = {}
         self._warned = False
         self._changed, self._stop = threading.Event(), threading.Event()
@@ -85,19 +87,41 @@ class Tracker:
                 self._stop.wait(RETRY_SECONDS)
 
     def _connected(self) -> mlflow.MlflowClient:
-        """The client, with the experiment and the parent run in place."""
+        """The client, with the experiment, the parent run and what a search that was cut off left behind."""
         if self._client is None:
             client = mlflow.MlflowClient()
             found = client.get_experiment_by_name(self.experiment)
             self._experiment_id = found.experiment_id if found else client.create_experiment(self.experiment)
-            if not self.records.parent_run_id:
-                run = client.create_run(self._experiment_id, run_name="search", tags={"etarec.kind": "search"})
-                self.records.parent_tracked(run.info.run_id)
-                client.log_batch(run.info.run_id, params=_params(self.parameters))
-            else:
-                client.update_run(self.records.parent_run_id, status="RUNNING")
+            self._connect_parent(client)
+            self._run_ids = self._children(client)
             self._client = client
         return self._client
+
+    def _connect_parent(self, client: mlflow.MlflowClient) -> None:
+        """A run may have been created and the process killed before the records knew: the tag finds it."""
+        identity = self.records.identity
+        found = client.search_runs([self._experiment_id], f"tags.`{SEARCH_TAG}` = '{identity}'", max_results=1)
+        if found:
+            run_id = found[0].info.run_id
+            client.update_run(run_id, status="RUNNING")
+        else:
+            run = client.create_run(self._experiment_id, run_name="search", tags={SEARCH_TAG: identity})
+            run_id = run.info.run_id
+            client.log_batch(run_id, params=_params(self.parameters))
+        if run_id != self.records.parent_run_id:
+            self.records.parent_tracked(run_id)
+
+    def _children(self, client: mlflow.MlflowClient) -> dict[str, str]:
+        """Run ids of the trials that the store knows, by trial id."""
+        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.records.parent_run_id}'"
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = client.search_runs([self._experiment_id], query, max_results=1000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return {run.data.tags["trial_id"]: run.info.run_id for run in runs}
 
     def _write_trials(self) -> None:
         client = self._connected()
@@ -108,19 +132,16 @@ class Tracker:
                 self._written[number] = state
 
     def _write_trial(self, client: mlflow.MlflowClient, trial: Trial, state: State) -> None:
-        run_id = trial.mlflow_run_id
-        if not run_id:
-            tags = {
-                MLFLOW_PARENT_RUN_ID: self.records.parent_run_id,
-                "trial_id": trial.trial_id,
-                "etarec.kind": "trial",
-            }
-            run = client.create_run(self._experiment_id, run_name=trial.trial_id, tags=tags)
-            run_id = run.info.run_id
+        run_id = self._run_ids.get(trial.trial_id)
+        if run_id is None:
+            tags = {MLFLOW_PARENT_RUN_ID: self.records.parent_run_id, "trial_id": trial.trial_id}
+            run_id = client.create_run(self._experiment_id, run_name=trial.trial_id, tags=tags).info.run_id
+            self._run_ids[trial.trial_id] = run_id
             client.log_batch(run_id, params=_params(trial.parameters))
-            self.records.tracked(trial.number, run_id)
         elif state is State.RUNNING:
             client.update_run(run_id, status="RUNNING")
+        if run_id != trial.mlflow_run_id:
+            self.records.tracked(trial.number, run_id)
         if state in _ENDED:
             client.log_batch(run_id, metrics=_metrics(trial), tags=_reasons(trial))
             client.set_terminated(run_id, RunStatus.to_string(RunStatus.from_string(state)))

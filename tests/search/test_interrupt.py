@@ -81,6 +81,7 @@ def test_resume_after_kill_9_measures_nothing_twice(tmp_path: Path) -> None:
     wait_for_finished(search, tmp_path, 3)
     relatives = family(search)
     os.killpg(search.pid, signal.SIGKILL)
+    search.wait()
     for relative in relatives:
         with contextlib.suppress(psutil.NoSuchProcess):
             relative.kill()
