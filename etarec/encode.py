@@ -18,7 +18,7 @@ from etarec.models import SequenceModel
 Int64s = npt.NDArray[np.int64]
 
 LENGTH_STEP = 8  # sequences whose lengths lie in the same step run together, padded to the longest
-TOKENS_PER_PASS = {"cpu": 2**13, "cuda": 2**18}  # activations of a pass stay near the cache
+TOKENS_PER_PASS = {"cpu": 2**10, "cuda": 2**18}  # activations of a pass stay near the cache
 
 
 class Encoder:

@@ -10,7 +10,7 @@ layers: one layer is TTT-Linear, two are TTT-MLP.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +41,41 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-def gelu_slope(x: Tensor) -> Tensor:
-    """Derivative of the tanh approximation of gelu."""
-    c = 0.7978845608028654  # sqrt(2 / pi)
-    t = torch.tanh(c * x * (1 + 0.044715 * x * x))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
+class _GeluBackward(torch.autograd.Function):
+    """grad * gelu'(x), differentiable; torch's own second derivative makes twice as many passes over the memory."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(grad, x)
+        return _gelu_backward(grad, x)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, Tensor]:
+        grad, x = ctx.saved_tensors
+        return _gelu_backward(above[0], x), gelu_curvature(x).mul_(grad).mul_(above[0])
+
+
+def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """grad * gelu'(x), whose own gradient is known too."""
+    product: Tensor = _GeluBackward.apply(grad, x)
+    return product
+
+
+def _gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    product: Tensor = torch.ops.aten.gelu_backward(grad, x, approximate="tanh")
+    return product
+
+
+def gelu_curvature(x: Tensor) -> Tensor:
+    """Second derivative of the tanh approximation of gelu.
+
+    With u = c (x + a x^3) and t = tanh(u): gelu'' = (1 - t^2) (c (1 + 6 a x^2) - x t u'^2), u' = c (1 + 3 a x^2).
+    """
+    c, a = 0.7978845608028654, 0.044715  # c: sqrt(2 / pi)
+    square = x * x
+    t = (square * (a * c)).add_(c).mul_(x).tanh_()
+    bent = (square * (3 * a * c)).add_(c).square_().mul_(x).mul_(t)
+    return square.mul_(6 * a * c).add_(c).sub_(bent).mul_(t.square_().neg_().add_(1))
 
 
 def fast_model(x: Tensor, fast: FastWeights) -> Tensor:
@@ -116,7 +146,7 @@ def dual(
         x = q[:, :, chunk]
         for n, (layer, seen, grad) in enumerate(zip(fast, inputs, grads, strict=True)):
             x = gelu(x) if n else x
-            x = x @ layer.weight + layer.bias - (causal * (x @ seen.transpose(-1, -2) + 1)) @ grad
+            x = _affine(x, layer) - _product(causal * (_product(x, seen.transpose(-1, -2)) + 1), grad)
         outputs.append(q[:, :, chunk] + norm(x))
         if chunk.stop < L:
             last = (decay[size - 1] * token_rate[:, :, chunk])[..., None]
@@ -126,7 +156,7 @@ def dual(
 
 def _step(layer: FastLayer, seen: Tensor, grad: Tensor, rate: Tensor) -> FastLayer:
     scaled = rate * grad
-    return FastLayer(layer.weight - seen.transpose(-1, -2) @ scaled, layer.bias - scaled.sum(-2, keepdim=True))
+    return FastLayer(layer.weight - _product(seen.transpose(-1, -2), scaled), layer.bias - scaled.sum(-2, keepdim=True))
 
 
 def _forward_backward(k: Tensor, v: Tensor, fast: FastWeights, norm: InnerNorm) -> tuple[list[Tensor], list[Tensor]]:
@@ -136,11 +166,30 @@ def _forward_backward(k: Tensor, v: Tensor, fast: FastWeights, norm: InnerNorm) 
     for n, layer in enumerate(fast):
         if n:
             inputs.append(gelu(before[-1]))
-        before.append(inputs[-1] @ layer.weight + layer.bias)
+        before.append(_affine(inputs[-1], layer))
     grads = [_norm_loss_gradient(before[-1], v - k, norm)]
     for n in range(len(fast) - 1, 0, -1):
-        grads.insert(0, (grads[0] @ fast[n].weight.transpose(-1, -2)) * gelu_slope(before[n - 1]))
+        back = _linear(grads[0], fast[n].weight.transpose(-1, -2))
+        grads.insert(0, gelu_backward(back, before[n - 1]))
     return inputs, grads
+
+
+def _affine(x: Tensor, layer: FastLayer) -> Tensor:
+    """x W + b for x: [N, H, M, F] and weights of each sequence [N, H, ...] or of all [H, ...]."""
+    return _linear(x, layer.weight) + layer.bias
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    if weight.ndim == 4:
+        return _product(x, weight)
+    # One product per head over all sequences' tokens: broadcasting would copy the weights for every sequence.
+    N, H, M, F_in = x.shape
+    return torch.bmm(x.transpose(0, 1).reshape(H, N * M, F_in), weight).view(H, N, M, -1).transpose(0, 1)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Batched matrix product over [N, H]."""
+    return torch.bmm(a.flatten(0, 1), b.flatten(0, 1)).view(*a.shape[:-1], b.shape[-1])
 
 
 def _norm_loss_gradient(z: Tensor, target: Tensor, norm: InnerNorm) -> Tensor:

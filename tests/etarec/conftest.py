@@ -17,7 +17,7 @@ from etarec.models import build
 N_ITEMS = 71  # padding included; above 50, so that the HR of a constant model is 0 at every cutoff
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

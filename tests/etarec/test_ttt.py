@@ -201,10 +201,19 @@ def test_rotary_embedding_turns_pairs_by_the_place_modulo_m():
             torch.testing.assert_close(turned[:, place, pair + width // 2], after.imag, rtol=1e-6, atol=1e-6)
 
 
-def test_gelu_slope_is_the_derivative_of_gelu():
+def test_gelu_curvature_is_the_second_derivative_of_gelu():
     x = torch.linspace(-6, 6, 201, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(ttt.gelu(x).sum(), x)
-    torch.testing.assert_close(ttt.gelu_slope(x.detach()), slope, rtol=1e-10, atol=1e-12)
+    (slope,) = torch.autograd.grad(ttt.gelu(x).sum(), x, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), x)
+    torch.testing.assert_close(ttt.gelu_curvature(x.detach()), curvature, rtol=1e-10, atol=1e-12)
+
+
+def test_gelu_backward_and_its_gradient():
+    torch.manual_seed(0)
+    grad, x = (torch.randn(3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    (expected,) = torch.autograd.grad(ttt.gelu(x), x, grad.detach())
+    torch.testing.assert_close(ttt.gelu_backward(grad, x), expected)
+    assert torch.autograd.gradcheck(ttt.gelu_backward, (grad, x))
 
 
 @pytest.mark.parametrize(("inner", "shapes"), [("mlp", [(4, 16, 64), (4, 64, 16)]), ("linear", [(4, 16, 16)])])
