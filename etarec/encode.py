@@ -45,18 +45,20 @@ class Encoder:
         """Hidden state of each prefix: [B, D]. rate_scale: [B], see `TTTLayer.forward`; with it nothing is shared."""
         if rate_scale is None:
             keys, row_of = np.unique(starts, return_inverse=True)
-            lengths = np.zeros(len(keys), np.int64)
-            np.maximum.at(lengths, row_of, ends - starts)
         else:
-            keys, row_of, lengths = starts, np.arange(len(starts)), ends - starts
+            keys, row_of = starts, np.arange(len(starts))
+        lengths, shortest = np.zeros(len(keys), np.int64), np.full(len(keys), np.iinfo(np.int64).max)
+        np.maximum.at(lengths, row_of, ends - starts)
+        np.minimum.at(shortest, row_of, ends - starts)
         states, place = [], np.empty(len(keys), np.int64)  # place: of a row's first state among all states
         total = 0
         for chosen in self.passes(lengths):
-            longest = int(lengths[chosen[-1]])
+            since = int(shortest[chosen].min()) - 1
+            width = int(lengths[chosen[-1]]) - since
             scale = None if rate_scale is None else rate_scale[torch.from_numpy(chosen).to(self.device)]
-            out = model(self.padded(keys[chosen], lengths[chosen]), scale, inner_loop)
-            place[chosen] = total + np.arange(len(chosen)) * longest
-            total += len(chosen) * longest
+            out = model(self.padded(keys[chosen], lengths[chosen]), scale, inner_loop, since)
+            place[chosen] = total + np.arange(len(chosen)) * width - since
+            total += len(chosen) * width
             states.append(out.flatten(0, 1))
         wanted = place[row_of] + (ends - starts - 1)
         return torch.cat(states)[torch.from_numpy(wanted).to(self.device)]

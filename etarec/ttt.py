@@ -1,7 +1,8 @@
 """The test-time-training layer (Sun et al. 2024, arXiv 2407.04620), in a literal and a fast form.
 
-Symbols: N sequences, L positions, D width, H heads, F head width, M mini-batch.
-q, k, v: [N, H, L, F]; token_rate: [N, H, L], base_lr * sigmoid(theta_h . x_j + c_h) / F of token j;
+Symbols: N sequences, L positions, D width, H heads, F head width, G hidden width of the fast weights (4F), M mini-batch.
+k, v: [N, H, L, F]; q the same, or its last positions only, where only their outputs are wanted;
+token_rate: [N, H, L], base_lr * sigmoid(theta_h . x_j + c_h) / F of token j;
 decay: [M], max(0, 1/(i+1) + offset_i) of place i in its mini-batch; so eta_ij = decay_i * token_rate_j.
 
 A fast-weight model is a tuple of layers (W, b) with W: [..., F_in, F_out] and b: [..., 1, F_out], and gelu between
@@ -57,7 +58,7 @@ class _GeluBackward(torch.autograd.Function):
 
 def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
     """grad * gelu'(x), whose own gradient is known too."""
-    product: Tensor = _GeluBackward.apply(grad, x)
+    product: Tensor = _GeluBackward.apply(grad, x)  # type: ignore[no-untyped-call]
     return product
 
 
@@ -93,12 +94,12 @@ def frozen(q: Tensor, fast: FastWeights, norm: InnerNorm) -> Tensor:
 def primal(
     q: Tensor, k: Tensor, v: Tensor, token_rate: Tensor, decay: Tensor, fast: FastWeights, norm: InnerNorm
 ) -> Tensor:
-    """The inner loop as the paper writes it, one token after another, its gradients taken by autograd. [N, H, L, F].
+    """The inner loop as the paper writes it, one token after another, its gradients taken by autograd. As q.
 
     The reference that `dual` is tested against; materialises every W_i.
     """
-    N, H, L, _ = q.shape
-    M = decay.shape[0]
+    N, H, L, _ = k.shape
+    M, since = decay.shape[0], L - q.shape[2]
     fast = [FastLayer(*(p.expand(N, H, *p.shape[-2:]) for p in layer)) for layer in fast]
     outputs = []
     for start in range(0, L, M):
@@ -112,7 +113,8 @@ def primal(
                     FastLayer(s.weight - eta * g.weight, s.bias - eta * g.bias)
                     for s, g in zip(stepped, grad, strict=True)
                 ]
-            outputs.append(frozen(q[:, :, i : i + 1], stepped, norm))
+            if i >= since:
+                outputs.append(frozen(q[:, :, i - since : i - since + 1], stepped, norm))
         fast = stepped
     return torch.cat(outputs, dim=2)
 
@@ -131,23 +133,25 @@ def _inner_gradient(k: Tensor, v: Tensor, fast: FastWeights, norm: InnerNorm) ->
 def dual(
     q: Tensor, k: Tensor, v: Tensor, token_rate: Tensor, decay: Tensor, fast: FastWeights, norm: InnerNorm
 ) -> Tensor:
-    """The same numbers as `primal` by matrix products per mini-batch, without materialising W_i. [N, H, L, F].
+    """The same numbers as `primal` by matrix products per mini-batch, without materialising W_i. As q.
 
     With X the layer's inputs at the mini-batch's start and g the gradients at its outputs, token i's output is
     x_i W_i + b_i = x_i W + b - sum_{j<=i} eta_ij (x_i . X_j + 1) g_j   (TTT paper, section 2.5).
     """
-    L, M = q.shape[2], decay.shape[0]
+    L, M = k.shape[2], decay.shape[0]
+    since = L - q.shape[2]
     outputs = []
     for start in range(0, L, M):
         chunk = slice(start, min(start + M, L))
         inputs, grads = _forward_backward(k[:, :, chunk], v[:, :, chunk], fast, norm)
-        size = chunk.stop - start
-        causal = torch.tril(decay[:size, None] * token_rate[:, :, None, chunk])
-        x = q[:, :, chunk]
-        for n, (layer, seen, grad) in enumerate(zip(fast, inputs, grads, strict=True)):
-            x = gelu(x) if n else x
-            x = _affine(x, layer) - _product(causal * (_product(x, seen.transpose(-1, -2)) + 1), grad)
-        outputs.append(q[:, :, chunk] + norm(x))
+        size, asked = chunk.stop - start, max(since - start, 0)
+        if asked < size:
+            causal = torch.tril(decay[:size, None] * token_rate[:, :, None, chunk])[:, :, asked:]
+            x = asking = q[:, :, start + asked - since : chunk.stop - since]
+            for n, (layer, seen, grad) in enumerate(zip(fast, inputs, grads, strict=True)):
+                x = gelu(x) if n else x
+                x = _affine(x, layer) - _product(causal * (_product(x, seen.transpose(-1, -2)) + 1), grad)
+            outputs.append(asking + norm(x))
         if chunk.stop < L:
             last = (decay[size - 1] * token_rate[:, :, chunk])[..., None]
             fast = [_step(*each, last) for each in zip(fast, inputs, grads, strict=True)]
@@ -209,15 +213,15 @@ def rotary_table(M: int, width: int, base: float) -> tuple[Tensor, Tensor]:
     return angle.cos().float(), angle.sin().float()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x: [..., L, F] with position modulo M."""
-    place = torch.arange(x.shape[-2], device=x.device) % cos.shape[0]
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, since: int = 0) -> Tensor:
+    """Rotary embedding of x: [..., L, F], the positions from `since` on, with position modulo M."""
+    place = torch.arange(since, since + x.shape[-2], device=x.device) % cos.shape[0]
     first, second = x.chunk(2, dim=-1)
     return x * cos[place] + torch.cat((-second, first), dim=-1) * sin[place]
 
 
 class TTTLayer(nn.Module):
-    """[N, L, D] -> [N, L, D], causal; the layer of TTT4Rec (arXiv 2409.19142) without gate and convolution."""
+    """[N, L, D] -> [N, L - since, D], causal; the layer of TTT4Rec (arXiv 2409.19142) without gate and convolution."""
 
     cos: Tensor
     sin: Tensor
@@ -247,18 +251,21 @@ class TTTLayer(nn.Module):
             nn.init.normal_(weight, std=0.02)
         nn.init.zeros_(self.rate.bias)
 
-    def forward(self, x: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
-        """rate_scale: [N] multiplies each sequence's inner learning rate; inner_loop=False takes no inner step."""
+    def forward(self, x: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True, since: int = 0) -> Tensor:
+        """rate_scale: [N] multiplies each sequence's inner learning rate; inner_loop=False takes no inner step.
+
+        since: the first position whose output is wanted; those before it cost no queries.
+        """
         N, L, D = x.shape
         fast = [FastLayer(w, b) for w, b in zip(self.fast_weights, self.fast_biases, strict=True)]
         norm = InnerNorm(self.inner_norm_weight, self.inner_norm_bias)
-        q = rotate(self._split(self.q(x)), self.cos, self.sin)
+        q = rotate(self._split(self.q(x[:, since:])), self.cos, self.sin, since)
         if inner_loop:
             k = rotate(self._split(self.k(x)), self.cos, self.sin)
             out = self.form(q, k, self._split(self.v(x)), self._token_rate(x, rate_scale), self._decay(), fast, norm)
         else:
             out = frozen(q, fast, norm)
-        return self.o(self.post_norm(out.transpose(1, 2).reshape(N, L, D)))
+        return self.o(self.post_norm(out.transpose(1, 2).reshape(N, L - since, D)))
 
     def _split(self, x: Tensor) -> Tensor:
         N, L, D = x.shape

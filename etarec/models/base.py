@@ -30,8 +30,10 @@ class SequenceModel(nn.Module):
         """[V-1, D]: the embeddings of the real items; row i belongs to item code i + 1."""
         return self.items.weight[1:]
 
-    def forward(self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
-        """items: int[N, L], padded with 0 on the right -> hidden states [N, L, D].
+    def forward(
+        self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True, since: int = 0
+    ) -> Tensor:
+        """items: int[N, L], padded with 0 on the right -> hidden states [N, L - since, D], those from `since` on.
 
         rate_scale and inner_loop steer the inner loop of models that have one, see `TTTLayer.forward`.
         """

@@ -31,8 +31,8 @@ class Block(nn.Module):
         )
         self.mlp = SwiGLU(config.width, config.mlp_width)
 
-    def forward(self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
-        x = x + self.ttt(self.ttt_norm(x), rate_scale, inner_loop)
+    def forward(self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int) -> Tensor:
+        x = x[:, since:] + self.ttt(self.ttt_norm(x), rate_scale, inner_loop, since)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -49,8 +49,10 @@ class TTT4Rec(SequenceModel):
                 nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.items.weight[0].detach())
 
-    def forward(self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
+    def forward(
+        self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True, since: int = 0
+    ) -> Tensor:
         x = self.input_norm(self.dropout(self.items(items)))
-        for block in self.blocks:
-            x = block(x, rate_scale, inner_loop)
+        for n, block in enumerate(self.blocks, start=1):
+            x = block(x, rate_scale, inner_loop, since if n == len(self.blocks) else 0)
         return self.output_norm(x)
