@@ -1,6 +1,6 @@
 """The test-time-training layer (Sun et al. 2024, arXiv 2407.04620), in a literal and a fast form.
 
-Symbols: N sequences, L positions, D width, H heads, F head width, G hidden width of the fast weights (4F), M mini-batch.
+Symbols: N sequences, L positions, D width, H heads, F head width, G hidden fast width (4F), M mini-batch.
 k, v: [N, H, L, F]; q the same, or its last positions only, where only their outputs are wanted;
 token_rate: [N, H, L], base_lr * sigmoid(theta_h . x_j + c_h) / F of token j;
 decay: [M], max(0, 1/(i+1) + offset_i) of place i in its mini-batch; so eta_ij = decay_i * token_rate_j.
