@@ -170,10 +170,10 @@ def _select(
 ) -> Selection:
     spec, finished = experiment.spec, records.in_state(State.FINISHED)
 
-    def on_validation(jobs: Sequence[Job]) -> Iterator[Measurement]:
+    def on_validation(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
         return runner.measure_all(subject.without_test(), jobs, plan, on_test=False)
 
-    def on_test(jobs: Sequence[Job]) -> Iterator[Measurement]:
+    def on_test(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
         return experiment.console.counted("test", runner.measure_all(subject, jobs, plan, on_test=True), len(jobs))
 
     if not complete or not finished:

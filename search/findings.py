@@ -181,18 +181,14 @@ def _chance(chosen: Row, random: Row | None, split: Split) -> Finding:
         return Finding("bad", "The gate does not beat chance", numbers)
     if split == "valid":
         return Finding("note", "The gate is ahead of chance on validation", numbers)
-    if _apart(chosen, random):
-        text = f"{numbers} Their 95% intervals of the difference to adapting on everything do not overlap."
+    low, high, p = (random.get(f"test_vs_chosen_hr_at_10_{name}") for name in ("low", "high", "p"))
+    if low is None or high is None or p is None:
+        return Finding("note", "The gate is ahead of chance, but not clearly", numbers)
+    # The file has random minus chosen; the sentence says chosen minus random.
+    text = f"{numbers} Paired over users: 95% interval {signed(-high)} to {signed(-low)}, p = {p:.3g}."
+    if high < 0:
         return Finding("good", "The gate beats chance", text)
-    text = (
-        f"{numbers} Their 95% intervals of the difference to adapting on everything overlap, which does not settle it."
-    )
     return Finding("note", "The gate is ahead of chance, but not clearly", text)
-
-
-def _apart(better: Row, worse: Row) -> bool:
-    low, high = better.get("test_delta_hr_at_10_low"), worse.get("test_delta_hr_at_10_high")
-    return low is not None and high is not None and low > high
 
 
 def _published(chosen: Row, published: Row | None, split: Split) -> Finding | None:

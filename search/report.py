@@ -28,7 +28,7 @@ from search.stats import holm
 BASELINES = {
     "none": "the frozen model, no backward pass",
     "all": "adapts on every sample that its objective can use, no gate",
-    "random": "skips at random as much as the chosen configuration skips",
+    "random": "skips at random as much of each split as the chosen configuration skips",
     "naive": "the gate on the entropy over all items with E0 = 0.4 ln V",
     "published": "the published gate: K = 50, quantile 0.5, cosine threshold 0.3",
 }

@@ -17,7 +17,8 @@ from search.findings import Split
 SECONDS = ("forward_seconds", "gate_seconds", "adapt_seconds")
 _MEASURED = (*QUALITY_METRICS, "filter_rate", "seconds", *SECONDS)
 _DELTA = ("test_delta_hr_at_10", "test_delta_hr_at_10_low", "test_delta_hr_at_10_high", "test_delta_hr_at_10_p")
-_TEST = (*(f"test_{name}" for name in _MEASURED), "test_hr_at_10_low", "test_hr_at_10_high", *_DELTA)
+_VS_CHOSEN = tuple(f"test_vs_chosen_hr_at_10{suffix}" for suffix in ("", "_low", "_high", "_p"))
+_TEST = (*(f"test_{name}" for name in _MEASURED), "test_hr_at_10_low", "test_hr_at_10_high", *_DELTA, *_VS_CHOSEN)
 
 _SECTIONS = {"git", "data", "checkpoint", "versions", "hardware", "seconds", "search"}
 

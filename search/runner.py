@@ -236,8 +236,8 @@ def vars_of(config: AdaptConfig) -> dict[str, Any]:
 
 def measure_all(
     subject: trial.Subject, jobs: Sequence[trial.Job], plan: Plan, *, on_test: bool
-) -> Iterator[Measurement]:
-    """Measures the jobs in parallel and yields their measurements in the jobs' order."""
+) -> Iterator[Measurement | None]:
+    """Measures the jobs in parallel and yields their measurements in the jobs' order, None where one is not finite."""
     if not jobs:
         return
     shared = ray.put(subject)
@@ -246,8 +246,12 @@ def measure_all(
     waiting = deque(task.remote(measure, shared, job.config, job.seed, plan.threads_per_trial) for job in jobs)
     try:
         while waiting:
-            yield ray.get(waiting[0])
+            try:
+                measurement = ray.get(waiting[0])
+            except trial.NotFiniteError:
+                measurement = None
             waiting.popleft()
+            yield measurement
     finally:
         for reference in waiting:  # only what is left of them: cancelling an ended task can abort Ray
             ray.cancel(reference, force=True)

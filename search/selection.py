@@ -25,7 +25,7 @@ RANDOM: Final = "random"
 REFERENCE = "all"  # the baseline to which differences on test are taken
 
 
-Measure = Callable[[Sequence[Job]], Iterable[Measurement]]
+Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: not finite
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,13 @@ def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) ->
     fixed = [name for name in spec.baselines if name != RANDOM]
     configs = [baseline_config(spec, name, n_items=n_items, random_rate=0.0, chosen=stand_in) for name in fixed]
     measured = measure([_job(spec, config) for config in configs])
-    baselines = [Point(n, c, m.metrics()) for n, c, m in zip(fixed, configs, measured, strict=True)]
+    baselines = [Point(n, c, m.metrics()) for n, c, m in zip(fixed, configs, measured, strict=True) if m]
     choice = _choose(spec, front, baselines)
     if choice and RANDOM in spec.baselines:
         random = _random_like(spec, n_items, front[choice.index], front[choice.index].valid)
         (at_random,) = measure([_job(spec, random)])
-        baselines.append(Point(RANDOM, random, at_random.metrics()))
+        if at_random:
+            baselines.append(Point(RANDOM, random, at_random.metrics()))
     return Selection(front, baselines, choice, volume)
 
 
@@ -92,7 +93,8 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
     for point in selection.baselines:
         if point.name == RANDOM and selection.choice:
             chosen = front[selection.choice.index]
-            assert chosen.test is not None
+            if chosen.test is None:
+                continue
             config = _random_like(spec, n_items, chosen, chosen.test.metrics())
             (at_random,) = measure([_job(spec, config)])
             baselines.append(replace(point, config=config, test=at_random))
@@ -113,7 +115,9 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
         for point in points
     ]
     table = pd.DataFrame(rows, columns=["trial_id", *names, *(f"{s}_{m}" for s in ("valid", "test") for m in METRICS)])
-    table = table.astype(dict.fromkeys(names, "object")).join(_test_statistics(spec, points))
+    table = table.astype(dict.fromkeys(names, "object")).join(
+        _test_statistics(spec, points, selection.chosen.name if selection.chosen else None)
+    )
     front = table.iloc[: len(selection.front)].copy()
     front["on_test_front"] = _on_test_front(spec, front)
     return without_idle_columns(front), without_idle_columns(table.iloc[len(selection.front) :].reset_index(drop=True))
@@ -161,25 +165,28 @@ def _test_metrics(point: Point) -> dict[str, float]:
     return {} if point.test is None else point.test.metrics()
 
 
-def _test_statistics(spec: Spec, points: list[Point]) -> pd.DataFrame:
-    """95% bootstrap interval of each point's HR@10 on test, and its paired difference to REFERENCE, over users."""
+def _test_statistics(spec: Spec, points: list[Point], chosen: str | None) -> pd.DataFrame:
+    """95% bootstrap intervals over users of HR@10 on test, and paired differences to REFERENCE and the chosen point."""
+    others = {"delta": REFERENCE, "vs_chosen": chosen}
     columns = ["test_hr_at_10_low", "test_hr_at_10_high"]
-    columns += [f"test_delta_hr_at_10{suffix}" for suffix in ("", "_low", "_high", "_p")]
-    tests = [point.test for point in points if point.test is not None]
-    if len(tests) < len(points) or not points:
-        return pd.DataFrame(np.nan, index=range(len(points)), columns=columns)
-    hits = np.column_stack([per_sample(test.ranks, "hr_at_10") for test in tests])
-    sums, counts = stats.per_user_sums(tests[0].users, hits)
+    columns += [f"test_{name}_hr_at_10{suffix}" for name in others for suffix in ("", "_low", "_high", "_p")]
+    table = pd.DataFrame(np.nan, index=range(len(points)), columns=columns)
+    tests = {index: point.test for index, point in enumerate(points) if point.test is not None}
+    if not tests:
+        return table
+    hits = np.column_stack([per_sample(test.ranks, "hr_at_10") for test in tests.values()])
+    sums, counts = stats.per_user_sums(next(iter(tests.values())).users, hits)
     replicates = stats.bootstrap_means(sums, counts, spec.search.bootstrap_replicates, spec.search.seed)
-    low, high = stats.interval(replicates)
-    names = [point.name for point in points]
-    if REFERENCE not in names:
-        return pd.DataFrame(np.column_stack([low, high]), columns=columns[:2]).reindex(columns=columns)
-    reference = names.index(REFERENCE)
-    delta = hits.mean(0) - hits[:, reference].mean()
-    delta_low, delta_high = stats.interval(replicates - replicates[:, [reference]])
-    p = [stats.sign_flip_p(sums[:, i] - sums[:, reference], spec.search.seed) for i in range(len(names))]
-    return pd.DataFrame(np.column_stack([low, high, delta, delta_low, delta_high, p]), columns=columns)
+    rows, names = list(tests), [points[index].name for index in tests]
+    table.loc[rows, columns[:2]] = np.column_stack(stats.interval(replicates))
+    for name, other in others.items():
+        if other in names:
+            to = names.index(other)
+            delta = hits.mean(0) - hits[:, to].mean()
+            low, high = stats.interval(replicates - replicates[:, [to]])
+            p = [stats.sign_flip_p(per_user, spec.search.seed) for per_user in sums.T - sums[:, to]]
+            table.loc[rows, [c for c in columns if f"_{name}_" in c]] = np.column_stack([delta, low, high, p])
+    return table
 
 
 def _on_test_front(spec: Spec, front: pd.DataFrame) -> list[Any]:

@@ -71,7 +71,11 @@ def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder]:
 def measure_on_validation(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:
     """One trial. Raises NotFiniteError where a metric is NaN or infinite."""
     torch.set_num_threads(threads)
-    measurement = subject.measure(config, "valid", seed)
+    return finite(subject.measure(config, "valid", seed))
+
+
+def finite(measurement: Measurement) -> Measurement:
+    """The measurement, or NotFiniteError with the first metric that is not a finite number."""
     for name, value in measurement.metrics().items():
         if not math.isfinite(value):
             raise NotFiniteError(f"{name} is {value}")

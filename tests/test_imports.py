@@ -42,8 +42,16 @@ def test_import_contract_holds() -> None:
         ("search/stats.py", "import search.tune", "search imports one way, and nobody imports search.tune"),
         ("etarec/config.py", "import search", "etarec knows nothing of the harness"),
         ("etarec/train.py", "import ray", "etarec knows nothing of the harness"),
-        ("search/trial.py", "def late():\n    import ray.tune", "only search.runner knows Ray, only search.suggest knows Optuna"),
-        ("search/spec.py", "from optuna import distributions", "only search.runner knows Ray, only search.suggest knows Optuna"),
+        (
+            "search/trial.py",
+            "def late():\n    import ray.tune",
+            "only search.runner knows Ray, only search.suggest knows Optuna",
+        ),
+        (
+            "search/spec.py",
+            "from optuna import distributions",
+            "only search.runner knows Ray, only search.suggest knows Optuna",
+        ),
         ("search/records.py", "import mlflow", "only search.tracking knows MLflow"),
     ],
 )
@@ -66,7 +74,11 @@ def test_import_contract_is_broken_by(
 def test_runner_and_tracking_may_import_what_they_wrap(copied_packages: Path, tmp_path: Path) -> None:
     folder = tmp_path / "packages"
     shutil.copytree(copied_packages, folder)
-    for module, statement in (("runner", "import ray.tune"), ("suggest", "import optuna"), ("tracking", "import mlflow.entities")):
+    for module, statement in (
+        ("runner", "import ray.tune"),
+        ("suggest", "import optuna"),
+        ("tracking", "import mlflow.entities"),
+    ):
         with (folder / "search" / f"{module}.py").open("a", encoding="utf-8") as file:
             file.write(f"\n{statement}\n")
     result = check_contract(folder)

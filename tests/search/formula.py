@@ -25,6 +25,7 @@ class Formula:
     fails: tuple[float, float] = (2, 2)
     kills: tuple[float, float] = (2, 2)
     nan: tuple[float, float] = (2, 2)
+    nan_without_gate: bool = False
     sleep: float = 0.0
     log: Path | None = None
     holds_test: bool = True
@@ -43,7 +44,8 @@ class Formula:
         filtered, quality = trade_off(config)
         hits = round(SAMPLES * quality * (0.9 if split == "test" else 1.0))
         rng = np.random.default_rng(seed)
-        seconds = float("nan") if inside(config.entropy_quantile, self.nan) else 0.01
+        nan = inside(config.entropy_quantile, self.nan) or (self.nan_without_gate and config.gate == "open")
+        seconds = float("nan") if nan else 0.01
         return Measurement(
             users=np.repeat(np.arange(USERS, dtype=np.int32), SAMPLES // USERS),
             ranks=rng.permutation(np.where(np.arange(SAMPLES) < hits, 0, 99).astype(np.int32)),

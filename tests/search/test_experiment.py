@@ -157,3 +157,12 @@ def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path, monkeypatch: 
     assert not complete
     assert len(Records(ran.directory).in_state(State.FAILED)) in (3, 4)  # the one beside the last may still end
     assert "No trial finished" in (ran.directory / "report.md").read_text()
+
+
+def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, complete = run(tmp_path, Formula(nan_without_gate=True), trials=3)
+    assert complete
+    table = pd.read_csv(tmp_path / "out/baselines.csv").set_index("trial_id")
+    assert set(table.index) == {"none", "random", "naive", "published"}
+    assert table.test_hr_at_10_low.notna().all() and table.test_delta_hr_at_10.isna().all()

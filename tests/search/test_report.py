@@ -153,7 +153,7 @@ def test_gain_of_adapting_is_told_honestly(directory, files, values, title):
     [
         ({}, "The gate beats chance"),
         ({"test_hr_at_10": 0.0894}, "The gate does not beat chance"),
-        ({"test_delta_hr_at_10_high": 0.001}, "The gate is ahead of chance, but not clearly"),
+        ({"test_vs_chosen_hr_at_10_high": 0.001}, "The gate is ahead of chance, but not clearly"),
     ],
 )
 def test_gate_is_compared_with_chance(directory, files, values, title):
