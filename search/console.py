@@ -15,7 +15,7 @@ from rich.table import Table
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
-from search.records import Records, State, Trial
+from search.records import Ending, Records, State, Trial
 from search.runner import Plan
 from search.selection import Point, Selection
 from search.spec import Spec
@@ -101,15 +101,17 @@ class Console:
             yield from progress.track(items, total=total, description=what)
         self.line(f"  {total} configurations measured on {what} in {time.perf_counter() - begin:.0f} s")
 
-    def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, complete: bool) -> None:
+    def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, ending: Ending) -> None:
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
         self.line("trials      " + ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
         if selected.front:
             self.out.print(self._front(spec, selected))
         if selected.choice and selected.chosen:
             self.line(f"chosen      {selected.chosen.name}: {selected.choice.reason}")
-        if not complete:
-            self.warn("cut off before its end, so the test split was not looked at; --resume finishes it")
+        if ending is not Ending.COMPLETE:
+            self.warn(f"the search ended early ({ending}), so test was not looked at; --resume goes on with it")
+        elif len(records.trials) < spec.search.trials:
+            self.warn(f"the space holds no more than {len(records.trials)} configurations; all were measured")
         self.line(f"report      {shown(directory / 'report.html')}")
 
     def _front(self, spec: Spec, selected: Selection) -> Table:

@@ -19,12 +19,14 @@ from etarec.train import cache_path, load_or_train, shown, train
 from search import report, runner, selection
 from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
-from search.records import Records, State, Trial, write_whole
+from search.records import Ending, Records, State, Trial, write_whole
 from search.runner import Plan
 from search.selection import Selection
 from search.spec import Spec, as_dict, baseline_config, check_against_data, to_yaml
 from search.tracking import Tracker
 from search.trial import Job, Recommender, Subject, measure_on_validation
+
+PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
 
 
 @dataclass
@@ -117,11 +119,11 @@ def _given_checkpoint(path: Path, interactions: Interactions) -> Checkpoint:
     return trained
 
 
-def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
+def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     """Searches, selects, measures on test and reports; `n_items` is the catalogue's size without padding.
 
-    Returns False if the search was cut off. Its finished trials are then reported from validation alone: a search that
-    may be resumed has not looked at the test split.
+    The finished trials of a search that was cut off are reported from validation alone: what may be resumed has not
+    looked at the test split.
     """
     spec, directory, console = experiment.spec, experiment.directory, experiment.console
     directory.mkdir(parents=True, exist_ok=True)
@@ -132,28 +134,31 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> bool:
     try:
         with runner.cluster(spec.search, experiment.address) as plan:
             console.plan(spec, plan, directory)
-            complete = _search(experiment, subject, records, plan, tracker)
+            ending = _search(experiment, subject, records, plan, tracker)
             try:
-                selected = _select(experiment, subject, records, plan, n_items, complete)
+                selected = _select(experiment, subject, records, plan, n_items, ending)
             except KeyboardInterrupt:
-                complete, selected = False, selection.without_baselines(spec, records.in_state(State.FINISHED))
+                ending, selected = (
+                    Ending.INTERRUPTED,
+                    selection.without_baselines(spec, records.in_state(State.FINISHED)),
+                )
     except BaseException:
         tracker.close(State.FAILED, {}, {}, None, patience=5)
         raise
-    _write(experiment, records, plan, selected)
+    _write(experiment, records, plan, selected, ending)
     report.render(directory)
     tracker.close(
-        State.FINISHED if complete else State.KILLED,
+        PARENT_STATES[ending],
         {"hypervolume": selected.hypervolume},
         _tested(selected),
         directory,
     )
     records.write_table()
-    console.result(spec, records, selected, directory, complete)
-    return complete
+    console.result(spec, records, selected, directory, ending)
+    return ending
 
 
-def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> bool:
+def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> Ending:
     spec = experiment.spec
     with experiment.timed("search"), experiment.console.trials(spec, records) as show:
 
@@ -161,12 +166,11 @@ def _search(experiment: Experiment, subject: Subject, records: Records, plan: Pl
             tracker.update()
             show(trial)
 
-        runner.run_search(spec, subject.without_test(), records, plan, on_change)
-    return len(records.in_state(State.FINISHED, State.FAILED)) == spec.search.trials
+        return runner.run_search(spec, subject.without_test(), records, plan, on_change)
 
 
 def _select(
-    experiment: Experiment, subject: Subject, records: Records, plan: Plan, n_items: int, complete: bool
+    experiment: Experiment, subject: Subject, records: Records, plan: Plan, n_items: int, ending: Ending
 ) -> Selection:
     spec, finished = experiment.spec, records.in_state(State.FINISHED)
 
@@ -176,14 +180,14 @@ def _select(
     def on_test(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
         return experiment.console.counted("test", runner.measure_all(subject, jobs, plan, on_test=True), len(jobs))
 
-    if not complete or not finished:
+    if ending is not Ending.COMPLETE or not finished:
         return selection.without_baselines(spec, finished)
     with experiment.timed("test"):
         selected = selection.select(spec, finished, n_items, on_validation)
         return selection.remeasure(spec, selected, n_items, on_test)
 
 
-def _write(experiment: Experiment, records: Records, plan: Plan, selected: Selection) -> None:
+def _write(experiment: Experiment, records: Records, plan: Plan, selected: Selection, ending: Ending) -> None:
     """All files but the report's, each whole or not at all."""
     spec, directory = experiment.spec, experiment.directory
     front, baselines = selection.tables(spec, selected)
@@ -191,11 +195,11 @@ def _write(experiment: Experiment, records: Records, plan: Plan, selected: Selec
     write_whole(directory / "baselines.csv", baselines.to_csv(index=False))
     chosen = selection.chosen_document(spec, selected)
     write_whole(directory / "chosen.yaml", yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True, width=120))
-    experiment.provenance.search = _about_search(spec, records, plan, selected)
+    experiment.provenance.search = _about_search(spec, records, plan, selected, ending)
     write_whole(directory / "provenance.json", json.dumps(experiment.provenance.document(), indent=2))
 
 
-def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection) -> dict[str, Any]:
+def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection, ending: Ending) -> dict[str, Any]:
     counts = {state.lower(): len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     return {
         "requested": spec.search.trials,
@@ -204,7 +208,8 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection)
         "threads_per_trial": plan.threads_per_trial,
         "sampler": spec.search.sampler,
         "hypervolume": selected.hypervolume,
-        "interrupted": counts["finished"] + counts["failed"] < spec.search.trials,
+        "interrupted": ending is not Ending.COMPLETE,
+        "ending": str(ending),
     }
 
 

@@ -33,6 +33,14 @@ class State(StrEnum):
     KILLED = "KILLED"
 
 
+class Ending(StrEnum):
+    """Why a search measures no more trials."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    FAILING = "too many failed trials in a row"
+
+
 @dataclass
 class Trial:
     """One configuration. Its number is its place among the searcher's suggestions."""

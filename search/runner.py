@@ -27,7 +27,7 @@ from ray.tune.search import Searcher
 from etarec.config import AdaptConfig, UserError
 from etarec.evaluate import Measurement
 from search import retest, trial
-from search.records import Records, State, Trial
+from search.records import Ending, Records, State, Trial
 from search.spec import SearchConfig, Spec, trial_config, trial_seed
 from search.suggest import Suggestions
 
@@ -112,10 +112,10 @@ def _bookkept_cpus(search: SearchConfig) -> int:
 
 def run_search(
     spec: Spec, subject: trial.Subject, records: Records, plan: Plan, on_change: Callable[[Trial], Any]
-) -> Suggestions:
+) -> Ending:
     """Measures `spec.search.trials` configurations; those that the records hold already are not measured again.
 
-    Returns when all have ended, when too many failed in a row or when Ctrl-C came; what was running is then KILLED.
+    A space with fewer configurations than that is complete with all of them. What runs when Ctrl-C comes is KILLED.
     """
     searcher = _Searcher(spec, records, plan.concurrency, on_change)
     trainable = ray.tune.with_parameters(_trial, subject=subject, threads=plan.threads_per_trial)
@@ -131,8 +131,7 @@ def run_search(
     for running in records.in_state(State.RUNNING):
         records.ended(running.number, State.KILLED, "the search was interrupted")
         on_change(records.trials[running.number])
-    searcher.suggestions.tell_rest()
-    return searcher.suggestions
+    return searcher.ending
 
 
 def _trial(config: dict[str, Any], subject: trial.Subject, threads: int) -> None:
@@ -149,19 +148,21 @@ class _Searcher(Searcher):
         self.suggestions = Suggestions(spec, concurrency)
         self.numbers: dict[str, int] = {}  # by Ray's trial id
         self._next = 0
+        self._exhausted = False
         self._failures_in_a_row = 0
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        while self._next < self.spec.search.trials and self._failures_in_a_row < self.spec.search.max_failures_in_a_row:
+        while self._next < self.spec.search.trials and not self._failing:
             if not self.suggestions.ready():
                 return None
             number = self._next
             known = self.records.trials.get(number)
             parameters = self.suggestions.ask(known.parameters if known else None)
             if parameters is None:
+                self._exhausted = True
                 break
             self._next += 1
             if known and known.state in (State.FINISHED, State.FAILED):
@@ -172,6 +173,18 @@ class _Searcher(Searcher):
             self.on_change(self.records.trials[number])
             return self._task(parameters)
         return Searcher.FINISHED
+
+    @property
+    def _failing(self) -> bool:
+        return self._failures_in_a_row >= self.spec.search.max_failures_in_a_row
+
+    @property
+    def ending(self) -> Ending:
+        """Why the search ended, once it has."""
+        if self._failing:
+            return Ending.FAILING
+        whole = self._exhausted or self._next == self.spec.search.trials
+        return Ending.INTERRUPTED if self.records.in_state(State.KILLED) or not whole else Ending.COMPLETE
 
     def _task(self, parameters: dict[str, Any]) -> dict[str, Any]:
         config = trial_config(self.spec, parameters)

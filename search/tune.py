@@ -8,13 +8,15 @@ from etarec.config import UserError
 from etarec.settings import check_folder
 from search.spec import Spec, load
 
+EXIT_STATUS = {"complete": 0, "interrupted": 130, "too many failed trials in a row": 1}
+
 
 def main() -> int:
-    """Exit status: 0 when the search is complete, 2 for what the user can fix, 130 when it was interrupted."""
+    """Exit status: see EXIT_STATUS, and 2 for what the user can fix."""
     arguments = parse()
     try:
         spec = resolve(arguments)
-        directory = arguments.out or Path("runs", spec.name).absolute()
+        directory = arguments.out or default_directory(spec.name, arguments.resume)
         check_directory(directory, arguments.resume)
         # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
         from search import experiment
@@ -24,8 +26,7 @@ def main() -> int:
             experiment.dry_run(search)
             return 0
         subject = experiment.prepare(search)
-        complete = experiment.run(search, subject, subject.data.n_items - 1)
-        return 0 if complete else 130
+        return EXIT_STATUS[experiment.run(search, subject, subject.data.n_items - 1)]
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -45,6 +46,15 @@ def resolve(arguments: argparse.Namespace) -> Spec:
     return load(arguments.space, [*arguments.set, *changes])
 
 
+def default_directory(name: str, resume: bool) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on beside searches that are there; to resume, the last of them."""
+    directory, number = Path("runs", name), 1
+    while (directory / "trials.jsonl").exists():
+        last, number = directory, number + 1
+        directory = Path("runs", f"{name}-{number}")
+    return (last if resume and number > 1 else directory).absolute()
+
+
 def check_directory(directory: Path, resume: bool) -> None:
     """A search is neither overwritten nor mixed with another, and its folder can be made."""
     used = (directory / "trials.jsonl").exists()
@@ -61,7 +71,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="the experiment, a YAML file")
     parser.add_argument(
-        "--out", type=lambda text: Path(text).absolute(), metavar="DIR", help="output folder (runs/NAME)"
+        "--out",
+        type=lambda text: Path(text).absolute(),
+        metavar="DIR",
+        help="output folder (runs/NAME, or runs/NAME-2 ...)",
     )
     parser.add_argument("--trials", metavar="N", help="number of configurations to measure")
     parser.add_argument("--concurrency", metavar="N", help="trials at once, or auto")

@@ -8,6 +8,7 @@ from formula import Formula
 
 from search import experiment
 from search.experiment import Experiment
+from search.records import Ending
 from search.spec import load
 
 
@@ -23,7 +24,8 @@ def main() -> int:
     file = folder / "space.yaml"
     file.write_text(yaml.safe_dump({"name": "formula", "space": space, "search": search}))
     ran = Experiment(load(file), folder / "out", resume=resume)
-    return 0 if experiment.run(ran, Formula(sleep=sleep, log=folder / "measured"), n_items=1000) else 130
+    ending = experiment.run(ran, Formula(sleep=sleep, log=folder / "measured"), n_items=1000)
+    return 0 if ending is Ending.COMPLETE else 130
 
 
 if __name__ == "__main__":

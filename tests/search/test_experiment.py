@@ -13,7 +13,7 @@ from formula import Formula
 from search import experiment
 from search.experiment import Experiment
 from search.pareto import non_dominated
-from search.records import Records, State
+from search.records import Ending, Records, State
 from search.spec import Spec, load
 
 pytestmark = pytest.mark.ray
@@ -37,7 +37,7 @@ def spec_of(folder: Path, **search: object) -> Spec:
     return load(file)
 
 
-def run(folder: Path, subject: Formula, **search: object) -> tuple[Experiment, bool]:
+def run(folder: Path, subject: Formula, **search: object) -> tuple[Experiment, Ending]:
     ran = Experiment(spec_of(folder, **search), folder / "out")
     return ran, experiment.run(ran, subject, n_items=1000)
 
@@ -54,8 +54,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         subject = Formula(fails=(0.05, 0.2), kills=(0.2, 0.35), nan=(0.35, 0.5), log=folder / "measured")
-        _, complete = run(folder, subject)
-    assert complete
+        _, ending = run(folder, subject)
+    assert ending is Ending.COMPLETE
     return folder
 
 
@@ -153,16 +153,16 @@ def test_provenance_counts(finished: Path) -> None:
 
 def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    ran, complete = run(tmp_path, Formula(fails=(0, 1)), max_failures_in_a_row=3)
-    assert not complete
+    ran, ending = run(tmp_path, Formula(fails=(0, 1)), max_failures_in_a_row=3)
+    assert ending is Ending.FAILING
     assert len(Records(ran.directory).in_state(State.FAILED)) in (3, 4)  # the one beside the last may still end
     assert "No trial finished" in (ran.directory / "report.md").read_text()
 
 
 def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _, complete = run(tmp_path, Formula(nan_without_gate=True), trials=3)
-    assert complete
+    _, ending = run(tmp_path, Formula(nan_without_gate=True), trials=3)
+    assert ending is Ending.COMPLETE
     table = pd.read_csv(tmp_path / "out/baselines.csv").set_index("trial_id")
     assert set(table.index) == {"none", "random", "naive", "published"}
     assert table.test_hr_at_10_low.notna().all() and table.test_delta_hr_at_10.isna().all()
