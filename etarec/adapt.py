@@ -18,10 +18,12 @@ from torch import Tensor
 from etarec import scoring
 from etarec.clock import Clock
 from etarec.config import AdaptConfig
-from etarec.data import new_transition
+from etarec.data import Stream, new_transition
 from etarec.encode import Encoder
 from etarec.gate import Decision, Gate, topk_entropy
 from etarec.models import SequenceModel
+
+GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,24 @@ class Batch:
 
 
 class Adapter(Protocol):
-    """Serves batches of a stream in order. `order_free`: no batch changes what a later one sees."""
-
-    order_free: bool
+    """Serves batches of a stream in order."""
 
     def serve(self, batch: Batch) -> tuple[Tensor, Decision]:
         """Ranks int[B] of the batch's targets, and what the gate decided."""
 
 
-def build(config: AdaptConfig, model: SequenceModel, encoder: Encoder, clock: Clock, seed: int) -> "Adapter":
-    """The adapter of a configuration; the model is used as it is and, by target `weights`, changed in place."""
+def build(
+    config: AdaptConfig, model: SequenceModel, encoder: Encoder, stream: Stream, clock: Clock, seed: int
+) -> "Adapter":
+    """The adapter of a configuration for a stream; target `weights` changes the model in place."""
     model.eval()
-    kinds: dict[str, type[_Frozen]] = {"none": _Frozen, "state": _State, "weights": _Weights}
-    return kinds[config.target](config, model, encoder, clock, seed)
+    if config.target == "weights":
+        return _Weights(config, model, encoder, stream, clock, seed)
+    return (_State if config.target == "state" else _Frozen)(config, model, encoder, clock, seed)
 
 
 class _Frozen:
     """No adaptation: the TTT4Rec row of the published table."""
-
-    order_free = True
 
     def __init__(self, config: AdaptConfig, model: SequenceModel, encoder: Encoder, clock: Clock, seed: int):
         self.config, self.model, self.encoder, self.clock = config, model, encoder, clock
@@ -116,10 +117,12 @@ class _State(_Frozen):
 class _Weights(_Frozen):
     """One optimizer step per batch over its admitted samples; the change lasts for the rest of the stream."""
 
-    order_free = False
-
-    def __init__(self, config: AdaptConfig, model: SequenceModel, encoder: Encoder, clock: Clock, seed: int):
+    def __init__(
+        self, config: AdaptConfig, model: SequenceModel, encoder: Encoder, stream: Stream, clock: Clock, seed: int
+    ):
         super().__init__(config, model, encoder, clock, seed)
+        self._unserved = np.zeros(encoder.data.n_interactions, np.bool_)  # targets that are still to be ranked
+        self._unserved[encoder.data.offsets[stream.users] + stream.positions] = True
         moving = model.adaptable(config.parameters)
         model.requires_grad_(False)
         for parameter in moving:
@@ -130,6 +133,8 @@ class _Weights(_Frozen):
         with torch.no_grad(), self.clock("forward"):
             hidden = self.hidden(batch)
             scan = self.scan(batch, hidden)
+        if self.config.serve == "before":
+            self._mark_served(batch)
         decision = self.judge(batch, hidden, scan, self._without_loss(batch))
         chosen = decision.admitted.nonzero()[:, 0]
         if len(chosen):
@@ -138,15 +143,23 @@ class _Weights(_Frozen):
             if self.config.serve == "after":
                 with torch.no_grad(), self.clock("forward"):
                     scan = self.scan(batch, self.hidden(batch), with_top=False)
+        self._mark_served(batch)
         assert scan.ranks is not None
         return scan.ranks, decision
 
+    def _mark_served(self, batch: Batch) -> None:
+        self._unserved[self.encoder.data.offsets[batch.users] + batch.positions] = False
+
     def _without_loss(self, batch: Batch) -> npt.NDArray[np.bool_]:
-        """Samples that offer `next_item` no transition, or under `new_transitions_only` one of the training split."""
+        """Samples that offer `next_item` no transition, or under `new_transitions_only` one of the training split.
+
+        Nothing may be learned from a target before its own rank is settled: `serve: after` settles it after the step,
+        and the order `shuffled` serves a user's later samples before earlier ones.
+        """
         if self.config.objective == "entropy":
             return np.zeros(len(batch.users), np.bool_)
         starts, ends = self.encoder.ranges(batch.users, batch.positions)
-        without = ends - starts < 2
+        without = (ends - starts < 2) | self._unserved[ends - 1]
         if self.config.new_transitions_only:
             without |= ~new_transition(self.encoder.data, batch.users, batch.positions)
         return without
@@ -165,13 +178,17 @@ class _Weights(_Frozen):
         return scoring.cross_entropy(hidden, self.model.item_vectors, observed, weights)
 
     def _entropy(self, part: Batch, weights: Tensor | None) -> Tensor:
-        """Weighted mean of the Top-K entropies that the gate looked at; K scores per sample carry its gradient."""
+        """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""
         vectors, hidden = self.model.item_vectors, self.hidden(part)
         top_k = min(self.config.top_k or vectors.shape[0], vectors.shape[0])
-        with torch.no_grad():
-            top_items = scoring.scan(hidden, vectors, None, top_k).top_items
-        assert top_items is not None
-        entropies = topk_entropy((vectors[top_items] @ hidden[:, :, None])[:, :, 0])
+        if top_k * GATHERING_COSTS < vectors.shape[0]:
+            with torch.no_grad():
+                top_items = scoring.scan(hidden, vectors, None, top_k).top_items
+            assert top_items is not None
+            top_scores = (vectors[top_items] @ hidden[:, :, None])[:, :, 0]
+        else:
+            top_scores = (hidden @ vectors.T).topk(top_k).values
+        entropies = topk_entropy(top_scores)
         return (entropies if weights is None else entropies * weights).mean()
 
 

@@ -148,4 +148,5 @@ class AdaptConfig:
     @classmethod
     def published(cls, top_k: int = 50, **fixed: Any) -> Self:
         """The gate of the ETA-Rec report with K = `top_k`, on the adaptation that `fixed` describes."""
-        return cls(**{**fixed, "gate": "eta", "top_k": top_k, "entropy_quantile": 0.5, "cosine_threshold": 0.3})
+        gate = {"gate": "eta", "top_k": top_k, "entropy_quantile": 0.5, "cosine_threshold": 0.3, "admit": "confident"}
+        return cls(**{**fixed, **gate})

@@ -63,8 +63,8 @@ def measure(model: SequenceModel, encoder: Encoder, stream: Stream, config: Adap
     """Serves the stream with a fresh adapter. The model is left adapted; give it fresh weights before the next one."""
     clock = Clock(encoder.device)
     begin = time.perf_counter()
-    adapter = adapt.build(config, model, encoder, clock, seed)
-    order = _frozen_order(stream) if adapter.order_free and config.target == "none" else np.arange(len(stream))
+    adapter = adapt.build(config, model, encoder, stream, clock, seed)
+    order = _frozen_order(stream) if config.target == "none" else np.arange(len(stream))
     size = FROZEN_BATCH if config.target == "none" else config.batch_size
     served = [_serve(adapter, stream, order[start : start + size]) for start in range(0, len(order), size)]
     ranks, reasons = (torch.cat(column).cpu().numpy() for column in zip(*served, strict=True))

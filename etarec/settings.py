@@ -146,6 +146,10 @@ def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
         for source, other in (("path", "dataset"), ("dataset", "path")):
             if given.get(source) is not None:
                 old.pop(other, None)
+    fixed, space = change.get("adapt"), document.get("space")
+    if isinstance(fixed, dict) and isinstance(space, dict):
+        for key in fixed:
+            space.pop(key, None)
     if change.get("checkpoint") is not None:
         document.pop("model", None)
         document.pop("train", None)

@@ -28,6 +28,17 @@ from search.trial import Job, Recommender, Subject, measure_on_validation
 
 PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
 
+FREE_TO_CHANGE = (
+    "trials",
+    "concurrency",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "choose",
+    "bootstrap_replicates",
+    "max_failures_in_a_row",
+    "trial_timeout",
+)
+
 
 @dataclass
 class Experiment:
@@ -127,9 +138,9 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     """
     spec, directory, console = experiment.spec, experiment.directory, experiment.console
     directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / "spec.yaml", to_yaml(spec))
     records = Records(directory)
-    records.begin()
+    records.begin(_identity(experiment))
+    write_whole(directory / "spec.yaml", to_yaml(spec))
     tracker = Tracker(spec.name, records, _flat(as_dict(spec)), console.warn)
     try:
         with runner.cluster(spec.search, experiment.address) as plan:
@@ -142,11 +153,12 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
                     Ending.INTERRUPTED,
                     selection.without_baselines(spec, records.in_state(State.FINISHED)),
                 )
-    except BaseException:
-        tracker.close(State.FAILED, {}, {}, None, patience=5)
+        _write(experiment, records, plan, selected, ending)
+        report.render(directory)
+    except BaseException as error:
+        state = State.KILLED if isinstance(error, KeyboardInterrupt) else State.FAILED
+        tracker.close(state, {}, {}, None, patience=5)
         raise
-    _write(experiment, records, plan, selected, ending)
-    report.render(directory)
     tracker.close(
         PARENT_STATES[ending],
         {"hypervolume": selected.hypervolume},
@@ -156,6 +168,15 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     records.write_table()
     console.result(spec, records, selected, directory, ending)
     return ending
+
+
+def _identity(experiment: Experiment) -> dict[str, Any]:
+    """What a resumed search must have in common with its beginning; how many trials run, and how, may change."""
+    settings = _flat(as_dict(experiment.spec))
+    free = ("name", "data.path", "checkpoint", "baselines", *(f"search.{key}" for key in FREE_TO_CHANGE))
+    kept = {key: value for key, value in settings.items() if not key.startswith(free)}
+    sha256 = {"data": experiment.provenance.data, "checkpoint": experiment.provenance.checkpoint}
+    return {**kept, **{f"{key} sha256": about.get("sha256") for key, about in sha256.items()}}
 
 
 def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> Ending:
@@ -175,10 +196,11 @@ def _select(
     spec, finished = experiment.spec, records.in_state(State.FINISHED)
 
     def on_validation(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
-        return runner.measure_all(subject.without_test(), jobs, plan, on_test=False)
+        return runner.measure_all(subject.without_test(), jobs, plan, experiment.console.warn, on_test=False)
 
     def on_test(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
-        return experiment.console.counted("test", runner.measure_all(subject, jobs, plan, on_test=True), len(jobs))
+        measured = runner.measure_all(subject, jobs, plan, experiment.console.warn, on_test=True)
+        return experiment.console.counted("test", measured, len(jobs))
 
     if ending is not Ending.COMPLETE or not finished:
         return selection.without_baselines(spec, finished)

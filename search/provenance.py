@@ -66,12 +66,13 @@ def command() -> str:
     """The command line that started this process, as it can be typed again in the same folder."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
-    return shlex.join([*program, *sys.argv[1:]])
+    return shlex.join([*program, *(argument for argument in sys.argv[1:] if argument != "--resume")])
 
 
 def git(folder: Path) -> dict[str, Any]:
     """The commit of the code and whether it was changed since; nulls outside a checkout."""
     try:
+        _git(folder, "ls-files", "--error-unmatch", "provenance.py")  # not a package installed inside another checkout
         commit = _git(folder, "rev-parse", "HEAD").strip()
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -73,13 +73,29 @@ class Records:
         self._lock = threading.Lock()  # the tracker's thread writes run ids
         self._journal = directory / "trials.jsonl"
         self.identity = ""  # of the search, wherever its folder goes
-        for event in _events(self._journal):
-            self._apply(event)
+        self.settings: dict[str, Any] = {}
+        for number, line in enumerate(_lines(self._journal), start=1):
+            try:
+                self._apply(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(
+                    f"{self._journal}: line {number} is damaged ({error!r}); expected one JSON event a line"
+                ) from error
 
-    def begin(self) -> None:
-        """Opens the journal of a new search; one that is there goes on."""
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Opens the journal of a new search; one that is there goes on if it has the same settings.
+
+        settings: whatever a trial's numbers or the suggestions depend on, flat. Raises UserError for another setting.
+        """
         if not self.identity:
-            self._append({"event": "search", "identity": uuid.uuid4().hex})
+            self._append({"event": "search", "identity": uuid.uuid4().hex, "settings": dict(settings)})
+        names = sorted(self.settings.keys() | settings.keys())
+        changed = [name for name in names if self.settings.get(name) != settings.get(name)]
+        if changed:
+            lines = (f"{name}: was {self.settings.get(name)}, now {settings.get(name)}" for name in changed)
+            raise UserError(
+                f"{self.directory}: --resume with other settings than the search began with; " + "; ".join(lines)
+            )
 
     def started(self, number: int, parameters: Mapping[str, Any]) -> None:
         self._append({"event": "started", "number": number, "parameters": dict(parameters)})
@@ -124,8 +140,10 @@ class Records:
             }
             for trial in trials
         ]
-        table = pd.DataFrame(rows, columns=["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error"])
-        return without_idle_columns(table.astype(dict.fromkeys(parameters, "object")))
+        columns = ["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error"]
+        # As objects first: beside a null, pandas would make an integer a float.
+        table = pd.DataFrame(rows, columns=columns, dtype=object)
+        return without_idle_columns(table.astype(dict.fromkeys(METRICS, float)))
 
     def write_table(self) -> None:
         write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
@@ -145,7 +163,7 @@ class Records:
         number = event.get("number", -1)
         match event["event"]:
             case "search":
-                self.identity = event["identity"]
+                self.identity, self.settings = event["identity"], event["settings"]
             case "parent_tracked":
                 self.parent_run_id = event["mlflow_run_id"]
             case "started":
@@ -160,15 +178,10 @@ class Records:
                 self.trials[number].mlflow_run_id = event["mlflow_run_id"]
 
 
-def _events(journal: Path) -> Iterator[dict[str, Any]]:
+def _lines(journal: Path) -> list[bytes]:
     if not journal.exists():
-        return
-    lines = journal.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # behind the last line's end there is nothing, or a torn line
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{journal}: line {number} is damaged ({error}); expected one JSON event a line") from error
+        return []
+    return journal.read_bytes().split(b"\n")[:-1]  # behind the last line's end there is nothing, or a torn line
 
 
 def _cut_torn_line(descriptor: int, journal: Path) -> None:

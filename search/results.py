@@ -44,7 +44,7 @@ class Run:
 
     @property
     def split(self) -> Split:
-        return "test" if len(self.front) and self.front["test_hr_at_10"].notna().all() else "valid"
+        return "test" if len(self.front) and self.front["test_hr_at_10"].notna().any() else "valid"
 
     @property
     def quality(self) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 import ray
 import ray.tune
 import torch
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
@@ -35,7 +37,7 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that reserves no GPU sees none
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
@@ -218,6 +220,21 @@ class _Recorder(ray.tune.Callback):
 
     def __init__(self, records: Records, searcher: _Searcher):
         self.records, self.searcher = records, searcher
+        self._begun: dict[str, float] = {}  # by Ray's trial id
+        self._overdue: set[str] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._begun[trial.trial_id] = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        """Kills the worker of a trial that is over its time limit; Ray then reports the trial's error."""
+        limit = self.searcher.spec.search.trial_timeout
+        for running in (each for each in trials if each.status == RayTrial.RUNNING):
+            worker = running.temporary_state.ray_actor
+            over = time.monotonic() - self._begun.get(running.trial_id, math.inf) > (limit or math.inf)
+            if over and worker is not None and running.trial_id not in self._overdue:
+                self._overdue.add(running.trial_id)
+                ray.kill(worker)
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         number = self.searcher.numbers[trial.trial_id]
@@ -227,6 +244,8 @@ class _Recorder(ray.tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         number = self.searcher.numbers[trial.trial_id]
         reason, traceback = _reason(trial)
+        if trial.trial_id in self._overdue:
+            reason = f"over its time limit of {self.searcher.spec.search.trial_timeout:g} s (search.trial_timeout)"
         self.records.ended(number, State.FAILED, reason, traceback)
         self.searcher.ended(number)
 
@@ -248,9 +267,9 @@ def vars_of(config: AdaptConfig) -> dict[str, Any]:
 
 
 def measure_all(
-    subject: trial.Subject, jobs: Sequence[trial.Job], plan: Plan, *, on_test: bool
+    subject: trial.Subject, jobs: Sequence[trial.Job], plan: Plan, warn: Callable[[str], None], *, on_test: bool
 ) -> Iterator[Measurement | None]:
-    """Measures the jobs in parallel and yields their measurements in the jobs' order, None where one is not finite."""
+    """Measures the jobs in parallel and yields their measurements in the jobs' order, None for one that failed."""
     if not jobs:
         return
     shared = ray.put(subject)
@@ -261,7 +280,8 @@ def measure_all(
         while waiting:
             try:
                 measurement = ray.get(waiting[0])
-            except trial.NotFiniteError:
+            except (trial.NotFiniteError, RayError) as error:
+                warn(f"a configuration could not be measured: {str(error).strip().splitlines()[-1]}")
                 measurement = None
             waiting.popleft()
             yield measurement

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
@@ -63,7 +64,8 @@ def front_of(spec: Spec, finished: list[Trial]) -> tuple[list[Point], float]:
 def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) -> Selection:
     """Front, baselines and choice, from validation alone."""
     front, volume = front_of(spec, finished)
-    stand_in = front[-1].config if front else spec.adapt
+    best = max(front, key=lambda point: point.valid[spec.search.quality], default=None)
+    stand_in = best.config if best else spec.adapt
     fixed = [name for name in spec.baselines if name != RANDOM]
     configs = [baseline_config(spec, name, n_items=n_items, random_rate=0.0, chosen=stand_in) for name in fixed]
     measured = measure([_job(spec, config) for config in configs])
@@ -114,13 +116,15 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
         }
         for point in points
     ]
-    table = pd.DataFrame(rows, columns=["trial_id", *names, *(f"{s}_{m}" for s in ("valid", "test") for m in METRICS)])
-    table = table.astype(dict.fromkeys(names, "object")).join(
+    metrics = [f"{split}_{name}" for split in ("valid", "test") for name in METRICS]
+    # As objects first: beside a null, pandas would make an integer a float.
+    table = pd.DataFrame(rows, columns=["trial_id", *names, *metrics], dtype=object)
+    table = table.astype(dict.fromkeys(metrics, float)).join(
         _test_statistics(spec, points, selection.chosen.name if selection.chosen else None)
     )
-    front = table.iloc[: len(selection.front)].copy()
-    front["on_test_front"] = _on_test_front(spec, front)
-    return without_idle_columns(front), without_idle_columns(table.iloc[len(selection.front) :].reset_index(drop=True))
+    table["on_test_front"] = _on_test_front(spec, table, len(selection.front))
+    table = without_idle_columns(table)
+    return table.iloc[: len(selection.front)], table.iloc[len(selection.front) :].reset_index(drop=True)
 
 
 def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
@@ -189,6 +193,12 @@ def _test_statistics(spec: Spec, points: list[Point], chosen: str | None) -> pd.
     return table
 
 
-def _on_test_front(spec: Spec, front: pd.DataFrame) -> list[Any]:
-    values = front[[f"test_{spec.search.quality}", "test_filter_rate"]].astype(float).to_numpy()
-    return list(non_dominated(values)) if len(front) and np.isfinite(values).all() else [None] * len(front)
+def _on_test_front(spec: Spec, table: pd.DataFrame, front: int) -> list[bool | None]:
+    """Whether no point of the front (the first rows) beats a row on test in both objectives; None: not measured."""
+    values = table[[f"test_{spec.search.quality}", "test_filter_rate"]].astype(float).to_numpy()
+    rivals = values[:front][np.isfinite(values[:front]).all(1)]
+
+    def unbeaten(row: NDArray[np.float64]) -> bool:
+        return not ((rivals >= row).all(1) & (rivals > row).any(1)).any()
+
+    return [unbeaten(row) if np.isfinite(row).all() else None for row in values]

@@ -67,7 +67,9 @@ def _distinct(names: tuple[BaselineName, ...]) -> tuple[BaselineName, ...]:
 class ChooseConfig:
     """How one configuration is recommended out of the front."""
 
-    tolerance: NonNegative = Field(default=0.005, description="quality that may be given up for a higher filter rate")
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.005, description="quality that may be given up for a higher filter rate"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -30,8 +30,7 @@ class Suggestions:
         self.search, self.concurrency = spec.search, concurrency
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
-        for point in published_points(spec):
-            self.study.enqueue_trial(point)
+        self._published = published_points(spec)  # not queued in the study at once: the records may want the next place
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
         self._told = 0
@@ -80,6 +79,8 @@ class Suggestions:
     def _suggest(self) -> tuple[optuna.Trial | None, Parameters]:
         known = [parameters for _, parameters in self._asked]
         for attempt in range(ATTEMPTS):
+            if self._published:
+                self.study.enqueue_trial(self._published.pop(0))
             trial, parameters = self._draw(attempt)
             if parameters not in known:
                 return trial, parameters

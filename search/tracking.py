@@ -5,6 +5,7 @@ tracking server never holds up a trial; what could not be written is written whe
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search.records import Records, State, Trial
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)  # what matters to the user is said by `warn`
 
+# MLflow's own retries take minutes, in which the end of a search would wait for a server that is away.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
 RETRY_SECONDS = 5.0
+PARAMS_PER_BATCH = 100  # MLflow takes no more at once
 SEARCH_TAG = "etarec.search"
 _ENDED = (State.FINISHED, State.FAILED, State.KILLED)
 
@@ -32,6 +38,7 @@ class Tracker:
         self._client: mlflow.MlflowClient | None = None
         self._experiment_id = ""
         self._run_ids: dict[str, str] = {}  # by trial id
+        self._ended: dict[str, str] = {}  # states of the runs that the store holds to their end, by trial id
         self._written: dict[int, State] = {}
         self._warned = False
         self._changed, self._stop = threading.Event(), threading.Event()
@@ -93,7 +100,9 @@ class Tracker:
             found = client.get_experiment_by_name(self.experiment)
             self._experiment_id = found.experiment_id if found else client.create_experiment(self.experiment)
             self._connect_parent(client)
-            self._run_ids = self._children(client)
+            children = self._children(client)
+            self._run_ids = {trial_id: run.info.run_id for trial_id, run in children.items()}
+            self._ended = {trial_id: run.info.status for trial_id, run in children.items() if run.info.status in _ENDED}
             self._client = client
         return self._client
 
@@ -102,17 +111,17 @@ class Tracker:
         identity = self.records.identity
         found = client.search_runs([self._experiment_id], f"tags.`{SEARCH_TAG}` = '{identity}'", max_results=1)
         if found:
-            run_id = found[0].info.run_id
-            client.update_run(run_id, status="RUNNING")
+            run = found[0]
+            client.update_run(run.info.run_id, status="RUNNING")
         else:
             run = client.create_run(self._experiment_id, run_name="search", tags={SEARCH_TAG: identity})
-            run_id = run.info.run_id
-            client.log_batch(run_id, params=_params(self.parameters))
+        run_id = run.info.run_id
+        _log_params(client, run_id, {k: v for k, v in self.parameters.items() if k not in run.data.params})
         if run_id != self.records.parent_run_id:
             self.records.parent_tracked(run_id)
 
-    def _children(self, client: mlflow.MlflowClient) -> dict[str, str]:
-        """Run ids of the trials that the store knows, by trial id."""
+    def _children(self, client: mlflow.MlflowClient) -> dict[str, Run]:
+        """Runs of the trials that the store knows, by trial id."""
         query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.records.parent_run_id}'"
         runs: list[Run] = []
         token = None
@@ -121,7 +130,7 @@ class Tracker:
             runs += page
             token = page.token
             if not token:
-                return {run.data.tags["trial_id"]: run.info.run_id for run in runs}
+                return {run.data.tags["trial_id"]: run for run in runs}
 
     def _write_trials(self) -> None:
         client = self._connected()
@@ -137,18 +146,23 @@ class Tracker:
             tags = {MLFLOW_PARENT_RUN_ID: self.records.parent_run_id, "trial_id": trial.trial_id}
             run_id = client.create_run(self._experiment_id, run_name=trial.trial_id, tags=tags).info.run_id
             self._run_ids[trial.trial_id] = run_id
-            client.log_batch(run_id, params=_params(trial.parameters))
         elif state is State.RUNNING:
             client.update_run(run_id, status="RUNNING")
         if run_id != trial.mlflow_run_id:
             self.records.tracked(trial.number, run_id)
+        if self._ended.get(trial.trial_id) == state:
+            return  # before this process; once more would double its curves and move its end
+        _log_params(client, run_id, trial.parameters)
         if state in _ENDED:
             client.log_batch(run_id, metrics=_metrics(trial), tags=_reasons(trial))
-            client.set_terminated(run_id, RunStatus.to_string(RunStatus.from_string(state)))
+            client.set_terminated(run_id, str(state))
 
     def _write_front(self, front: Mapping[str, Mapping[str, float]]) -> None:
         client = self._connected()
         runs = {trial.trial_id: trial.mlflow_run_id for trial in self.records.trials.values()}
+        for trial_id, run in self._children(client).items():
+            if trial_id not in front and "pareto" in run.data.tags:  # of this search before it was resumed
+                client.delete_tag(run.info.run_id, "pareto")
         for trial_id, metrics in front.items():
             now = int(time.time() * 1000)
             tested = [Metric(f"test_{name}", value, now, 0) for name, value in metrics.items()]
@@ -164,8 +178,11 @@ class Tracker:
         client.set_terminated(run_id, str(state))
 
 
-def _params(parameters: Mapping[str, Any]) -> list[Param]:
-    return [Param(name, "null" if value is None else str(value)) for name, value in parameters.items()]
+def _log_params(client: mlflow.MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:
+    """May be repeated with the same values."""
+    params = [Param(name, "null" if value is None else str(value)) for name, value in parameters.items()]
+    for start in range(0, len(params), PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
 
 
 def _metrics(trial: Trial) -> list[Metric]:

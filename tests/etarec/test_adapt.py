@@ -354,7 +354,7 @@ def _with_other_targets(world: World, first: int) -> World:
 def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Tensor]]:
     """Decisions up to the batch, ranks before it, and the weights with which its samples are judged."""
     model, samples, trace = world.model(), world.samples(), []
-    adapter = adapt.build(config, model, Encoder(world.log, CPU), Clock(CPU), seed=0)
+    adapter = adapt.build(config, model, Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
     for number in range(batch + 1):
         part = slice(number * 12, number * 12 + 12)
         weights = [tensor.clone() for tensor in model.state_dict().values()]
@@ -363,3 +363,24 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
         known = [decision.admitted, decision.by_seen, decision.by_entropy, decision.weights, *weights]
         trace.append(known if number == batch else [ranks, *known])
     return trace
+
+
+@pytest.mark.parametrize(("order", "serve"), [("shuffled", "before"), ("user", "after"), ("position", "after")])
+def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monkeypatch, order, serve):
+    learned, ranked = [], []
+    samples = stream(world.log, "test", order, 3)
+    config = AdaptConfig(gate="open", new_transitions_only=False, serve=serve, batch_size=12, learning_rate=1e-3)
+    adapter = adapt.build(config, world.model(), Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
+    monkeypatch.setattr(adapter, "_step", lambda part, weights: learned.append(part))
+    admitted = 0
+    for start in range(0, len(samples), 12):
+        batch = adapt.Batch(samples.users[start : start + 12], samples.positions[start : start + 12])
+        settled = set(ranked)
+        admitted += int(adapter.serve(batch)[1].admitted.sum())
+        ranked += zip(batch.users, batch.positions, strict=True)
+        settled = settled if serve == "after" else set(ranked)
+        streamed = set(zip(samples.users, samples.positions, strict=True))
+        for user, position in zip(learned[-1].users, learned[-1].positions, strict=True) if learned else ():
+            assert (user, position - 1) not in streamed - settled
+        learned.clear()
+    assert 0 < admitted < len(samples)

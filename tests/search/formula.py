@@ -25,6 +25,7 @@ class Formula:
     fails: tuple[float, float] = (2, 2)
     kills: tuple[float, float] = (2, 2)
     nan: tuple[float, float] = (2, 2)
+    slow: tuple[float, float] = (2, 2)
     nan_without_gate: bool = False
     sleep: float = 0.0
     log: Path | None = None
@@ -36,7 +37,7 @@ class Formula:
         if self.log:
             with self.log.open("a") as file:
                 file.write(f"{split} {config.gate} {config.target} {config.top_k} {config.entropy_quantile!r}\n")
-        time.sleep(self.sleep)
+        time.sleep(30 if inside(config.entropy_quantile, self.slow) and config.gate == "eta" else self.sleep)
         if inside(config.entropy_quantile, self.fails):
             raise RuntimeError("the formula was told to fail")
         if inside(config.entropy_quantile, self.kills):

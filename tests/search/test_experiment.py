@@ -10,6 +10,7 @@ import pytest
 import yaml
 from formula import Formula
 
+from etarec.config import UserError
 from search import experiment
 from search.experiment import Experiment
 from search.pareto import non_dominated
@@ -166,3 +167,19 @@ def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: 
     table = pd.read_csv(tmp_path / "out/baselines.csv").set_index("trial_id")
     assert set(table.index) == {"none", "random", "naive", "published"}
     assert table.test_hr_at_10_low.notna().all() and table.test_delta_hr_at_10.isna().all()
+
+
+def test_a_trial_over_its_time_limit_fails_and_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran, ending = run(tmp_path, Formula(slow=(0.9, 1.0)), trials=12, trial_timeout=4.0)
+    assert ending is Ending.COMPLETE
+    failed = Records(ran.directory).in_state(State.FAILED)
+    assert failed and {trial.error for trial in failed} == {"over its time limit of 4 s (search.trial_timeout)"}
+
+
+def test_resume_with_another_setting_is_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    with pytest.raises(UserError, match=r"search.seed: was 0, now 1"):
+        run(finished, Formula(), seed=1)

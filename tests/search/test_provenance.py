@@ -1,0 +1,66 @@
+"""Where numbers come from: a command that can be typed again, and the state of the code."""
+
+import json
+import shlex
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from search.provenance import Provenance, command, git
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").write_text("as committed")
+    run_git(tmp_path, "init", "-q")
+    run_git(tmp_path, "add", "file")
+    run_git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "first", "--no-verify")
+    return tmp_path
+
+
+def run_git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_command_of_a_module_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("search.tune", None), raising=False)
+    arguments = ["--space", "my space.yaml", "--set", "adapt.top_k=null", "data.path=it's;rm"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/search/tune.py", *arguments])
+    assert command().startswith("python -m search.tune --space 'my space.yaml' --set adapt.top_k=null ")
+    assert shlex.split(command())[3:] == arguments
+
+
+def test_the_command_of_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
+    monkeypatch.setattr(sys, "argv", ["a script.py", "--trials", "3"])
+    assert command() == "python 'a script.py' --trials 3"
+
+
+def test_git_names_the_commit_and_whether_the_code_was_changed(checkout: Path) -> None:
+    commit = run_git(checkout, "rev-parse", "HEAD").strip()
+    assert len(commit) == 40 and git(checkout) == {"commit": commit, "dirty": False}
+    (checkout / "file").write_text("changed")
+    assert git(checkout) == {"commit": commit, "dirty": True}
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git(tmp_path) == {"commit": None, "dirty": None}
+
+
+def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(checkout))
+    assert git(checkout) == {"commit": None, "dirty": None}
+
+
+def test_the_document_is_plain_json() -> None:
+    document = Provenance(data={"sha256": "a"}, seconds={"search": 1.23456}).document()
+    assert json.loads(json.dumps(document)) == document
+    assert document["seconds"] == {"search": 1.23} and document["started"] <= document["finished"]
+    assert {"python", "torch", "ray", "optuna", "mlflow"} <= document["versions"].keys()
+    assert document["hardware"]["cores"] >= 1 and document["hardware"]["cpu"]

@@ -1,0 +1,161 @@
+"""The journal: what counts, what a crash may leave behind, and the table made from it."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from etarec.config import UserError
+from search.records import METRICS, Records, State, Trial, trial_id, without_idle_columns, write_whole
+
+RESULT = dict.fromkeys(METRICS, 0.25) | {"filtered_by_seen": 0.0, "filtered_by_chance": 0.0}
+SETTINGS = {"search.seed": 0, "data.sha256": "a"}
+CURVE = {"samples": [1.0, 2.0], "hr_at_10": [0.0, 1.0]}
+
+
+def filled(directory: Path) -> Records:
+    """Four trials, one in each state."""
+    records = Records(directory)
+    records.begin(SETTINGS)
+    for number, top_k in enumerate((50, None, 7, 10)):
+        records.started(number, {"top_k": top_k, "cosine_threshold": 0.3})
+    records.finished(0, RESULT, CURVE)
+    records.ended(1, State.FAILED, "NotFiniteError: seconds is nan", "Traceback ...\nNotFiniteError")
+    records.ended(2, State.KILLED, "the search was interrupted")
+    records.tracked(0, "run-0")
+    records.parent_tracked("parent")
+    return records
+
+
+def test_the_journal_replays_to_the_same_records(tmp_path: Path) -> None:
+    written, read = filled(tmp_path), Records(tmp_path)
+    assert read.trials == written.trials
+    assert (read.identity, read.parent_run_id) == (written.identity, "parent")
+    assert read.trials[0] == Trial(
+        0, {"top_k": 50, "cosine_threshold": 0.3}, State.FINISHED, RESULT, CURVE, mlflow_run_id="run-0"
+    )
+    assert read.trials[1].error.startswith("NotFiniteError") and "\n" in read.trials[1].traceback
+
+
+def test_a_search_that_goes_on_keeps_its_identity(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    identity = filled(tmp_path).identity
+    again = Records(tmp_path)
+    again.begin(SETTINGS)
+    other = Records(tmp_path / "other")
+    other.begin(SETTINGS)
+    assert again.identity == identity and other.identity not in ("", identity)
+
+
+def test_a_search_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
+    filled(tmp_path)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"data\.sha256: was a, now b; search\.concurrency: was None, now 2$"):
+        Records(tmp_path).begin(SETTINGS | {"data.sha256": "b", "search.concurrency": 2})
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_states_are_listed_in_the_numbers_order(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    for number in (2, 0, 1):
+        records.started(number, {})
+    records.ended(1, State.FAILED, "why")
+    assert [trial.number for trial in records.in_state(State.RUNNING)] == [0, 2]
+    assert [trial.number for trial in records.in_state(State.RUNNING, State.FAILED)] == [0, 1, 2]
+    assert records.in_state(State.KILLED) == []
+
+
+def test_a_trial_that_starts_again_forgets_its_end_but_not_its_run(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    records.tracked(2, "run-2")
+    records.started(2, {"top_k": 7, "cosine_threshold": 0.3})
+    assert Records(tmp_path).trials[2] == Trial(2, {"top_k": 7, "cosine_threshold": 0.3}, mlflow_run_id="run-2")
+
+
+@pytest.mark.parametrize("left", [1, 20, -1])
+def test_a_torn_last_line_is_an_event_that_never_happened(tmp_path: Path, left: int) -> None:
+    filled(tmp_path)
+    journal = tmp_path / "trials.jsonl"
+    whole = journal.read_bytes()
+    torn = json.dumps({"event": "ended", "number": 3, "state": "FAILED", "error": "cut"}).encode()[:left]
+    journal.write_bytes(whole + torn)
+    records = Records(tmp_path)
+    assert records.trials[3].state is State.RUNNING
+    records.finished(3, RESULT, CURVE)
+    lines = journal.read_bytes().splitlines()
+    assert b"\n".join(lines[:-1]) + b"\n" == whole and json.loads(lines[-1])["state"] == "FINISHED"
+    assert Records(tmp_path).trials == records.trials
+
+
+def test_a_journal_that_is_only_a_torn_line_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").write_text('{"event": "sea')
+    records = Records(tmp_path)
+    records.begin(SETTINGS)
+    assert Records(tmp_path).identity == records.identity != ""
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"event": "sta', b"\xff\xfe", b"", b"5", b"{}", b'{"event": "ended", "number": 77, "state": "FAILED"}']
+)
+def test_a_damaged_line_in_the_middle_is_the_users_to_mend(tmp_path: Path, damage: bytes) -> None:
+    filled(tmp_path)
+    journal = tmp_path / "trials.jsonl"
+    lines = journal.read_bytes().split(b"\n")
+    lines[2] = damage
+    journal.write_bytes(b"\n".join(lines))
+    with pytest.raises(UserError, match=r"trials\.jsonl: line 3 is damaged .*expected one JSON event a line"):
+        Records(tmp_path)
+
+
+def test_what_is_not_finite_does_not_enter_the_journal(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        records.finished(3, RESULT | {"seconds": float("nan")}, CURVE)
+    assert (tmp_path / "trials.jsonl").read_bytes() == before and records.trials[3].state is State.RUNNING
+
+
+def test_trials_csv_equals_the_journal(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    table = pd.read_csv(tmp_path / "trials.csv", keep_default_na=False)
+    kept = [name for name in METRICS if name not in ("filtered_by_seen", "filtered_by_chance")]
+    assert list(table) == ["trial_id", "state", "top_k", "cosine_threshold", *kept, "mlflow_run_id", "error"]
+    for row, trial in zip(table.to_dict("records"), records.trials.values(), strict=True):
+        assert (row["trial_id"], row["state"]) == (trial_id(trial.number), str(trial.state))
+        assert row["top_k"] == ("" if trial.parameters["top_k"] is None else str(trial.parameters["top_k"]))
+        assert [row[name] for name in kept] == [str(trial.metrics.get(name, "")) for name in kept]
+        assert (row["mlflow_run_id"], row["error"]) == (trial.mlflow_run_id, trial.error)
+
+
+def test_the_table_of_no_trials_has_its_columns(tmp_path: Path) -> None:
+    assert list(Records(tmp_path).table())[:2] == ["trial_id", "state"]
+
+
+def test_parts_of_the_filter_rate_are_columns_only_where_they_apply() -> None:
+    table = pd.DataFrame(
+        {
+            "valid_filtered_by_seen": [0.0, 0.5],
+            "test_filtered_by_seen": [None, None],
+            "filtered_by_chance": [0.0, None],
+            "filtered_by_entropy": [0.0, 0.0],
+        }
+    )
+    assert list(without_idle_columns(table)) == ["valid_filtered_by_seen", "filtered_by_entropy"]
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "chosen.yaml"
+    write_whole(file, "first: ε\n")
+    assert file.read_text(encoding="utf-8") == "first: ε\n"
+
+    def cut_off(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(file, "second\n")
+    assert file.read_text(encoding="utf-8") == "first: ε\n"
+    monkeypatch.undo()
+    write_whole(file, "third\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["chosen.yaml"]

@@ -1,0 +1,97 @@
+"""A trial: from the frozen weights, whatever was measured before, and with finite numbers only."""
+
+import numpy as np
+import pytest
+import torch
+from formula import Formula
+
+from etarec import data
+from etarec.checkpoint import Checkpoint
+from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig
+from etarec.data import Interactions
+from etarec.evaluate import Measurement
+from etarec.models import build
+from search import trial
+from search.trial import NotFiniteError, Recommender, finite, measure_on_validation
+
+ADAPTING = AdaptConfig(gate="open", learning_rate=0.1, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def log() -> Interactions:
+    simulation = SimulationConfig(users=60, items=80)
+    return data.load(DataConfig(dataset="simulated", simulation=simulation, k_core=0, max_length=10))
+
+
+def checkpoint_of(log: Interactions, seed: int) -> Checkpoint:
+    config = ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=16)
+    torch.manual_seed(seed)
+    weights = {name: weight.numpy() for name, weight in build(config, log.n_items).state_dict().items()}
+    return Checkpoint(config, TrainConfig(), weights, log.vocabulary, log.sha256, 1, {}, sha256=f"of seed {seed}")
+
+
+@pytest.fixture
+def recommender(log: Interactions) -> Recommender:
+    return Recommender(log, checkpoint_of(log, 0), "position", 0)
+
+
+def same(one: Measurement, other: Measurement) -> bool:
+    return np.array_equal(one.ranks, other.ranks) and np.array_equal(one.admitted, other.admitted)
+
+
+def test_every_measurement_starts_from_the_frozen_weights(recommender: Recommender) -> None:
+    before = {name: array.copy() for name, array in recommender.checkpoint.weights.items()}
+    trial._RESIDENT.clear()
+    frozen = measure_on_validation(recommender, AdaptConfig(target="none"), 0, threads=1)
+    adapted = measure_on_validation(recommender, ADAPTING, 0, threads=1)
+    assert not same(frozen, adapted)
+    assert same(measure_on_validation(recommender, ADAPTING, 0, threads=1), adapted)
+    assert same(measure_on_validation(recommender, AdaptConfig(target="none"), 0, threads=1), frozen)
+    assert all(np.array_equal(before[name], array) for name, array in recommender.checkpoint.weights.items())
+
+
+def test_a_process_keeps_one_model_and_knows_whose_it_is(recommender: Recommender, log: Interactions) -> None:
+    frozen = AdaptConfig(target="none")
+    trial._RESIDENT.clear()
+    first = measure_on_validation(recommender, frozen, 0, threads=1)
+    resident = trial._resident(recommender)
+    measure_on_validation(recommender, frozen, 0, threads=1)
+    assert trial._resident(recommender) is resident
+    other = Recommender(log, checkpoint_of(log, 1), "position", 0)
+    assert not same(measure_on_validation(other, frozen, 0, threads=1), first)
+    assert len(trial._RESIDENT) == 1
+    assert same(measure_on_validation(recommender, frozen, 0, threads=1), first)
+
+
+def test_validation_is_the_same_for_a_worker_that_does_not_hold_test(recommender: Recommender) -> None:
+    worker = recommender.without_test()
+    assert worker.data.n_interactions < recommender.data.n_interactions
+    assert same(
+        measure_on_validation(worker, ADAPTING, 0, threads=1),
+        measure_on_validation(recommender, ADAPTING, 0, threads=1),
+    )
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_ends_the_trial(number: float) -> None:
+    measured = Formula().measure(AdaptConfig(), "valid", 0)
+    assert finite(measured) is measured
+    measured.seconds["gate_seconds"] = number
+    with pytest.raises(NotFiniteError, match=f"^gate_seconds is {number}$"):
+        finite(measured)
+
+
+def test_a_model_that_diverged_has_no_quality(recommender: Recommender) -> None:
+    diverging = AdaptConfig(gate="open", optimizer="sgd", learning_rate=1e30, batch_size=64)
+    with pytest.raises(NotFiniteError, match="^hr_at_10 is nan$"):
+        measure_on_validation(recommender, diverging, 0, threads=1)
+    assert finite(recommender.measure(AdaptConfig(target="none"), "valid", 0))  # and leaves nothing behind
+
+
+def test_a_trial_uses_the_threads_it_was_given() -> None:
+    threads = torch.get_num_threads()
+    try:
+        measure_on_validation(Formula(), AdaptConfig(), 0, threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)

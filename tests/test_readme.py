@@ -1,0 +1,61 @@
+"""Every `python -m` command of the README runs, on the README's own experiment file and a log like the one it names."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from etarec.config import SimulationConfig
+from etarec.simulate import interactions
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SMALL = ["--set", "train.epochs=1", "search.bootstrap_replicates=50", "search.concurrency=2"]
+NEEDS_A_CLUSTER = "--address"  # a running Ray cluster of this machine's; nothing here starts one beside other tests
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
+
+
+def blocks() -> list[str]:
+    """The README's indented blocks."""
+    return [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n(?:^\n(?=    ))?)+", README, flags=re.M)]
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks() for line in block.splitlines() if line.startswith("python -m ")]
+    return [shlex.split(line, comments=True) for line in lines if NEEDS_A_CLUSTER not in line]
+
+
+def shortened(command: list[str]) -> list[str]:
+    """The same command with two trials and one epoch of training, since only its words are on trial here."""
+    words = [{"64": "2", "96": "3"}.get(word, word) for word in command]
+    if "search.tune" in words and "--trials" not in words:
+        words += ["--trials", "2"]
+    small = SMALL if "search.tune" in words else SMALL[:2]
+    return [sys.executable, *words[1:], *(small if "search.report" not in words else [])]
+
+
+def test_commands_run_one_after_another(tmp_path: Path) -> None:
+    experiment = next(block for block in blocks() if block.startswith("name: mine"))
+    (tmp_path / "mine.yaml").write_text(experiment)
+    log = interactions(SimulationConfig(users=250, items=120))
+    log.columns = ["visitor", "product", "time"]
+    log.to_csv(tmp_path / "clicks.csv", index=False)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    assert len(commands()) >= 6
+    for command in commands():
+        words = shortened(command)
+        if "mine.yaml" in words and "search.tune" in words:
+            words += ["space.top_k.high=40"]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert {"runs/demo/report.html", "runs/mine/report.html", "mine.safetensors"} <= {
+        str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()
+    }
