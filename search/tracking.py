@@ -148,11 +148,14 @@ class Tracker:
             self._run_ids[trial.trial_id] = run_id
         elif state is State.RUNNING:
             client.update_run(run_id, status="RUNNING")
+            self._ended.pop(trial.trial_id, None)
         if run_id != trial.mlflow_run_id:
             self.records.tracked(trial.number, run_id)
         if self._ended.get(trial.trial_id) == state:
             return  # before this process; once more would double its curves and move its end
         _log_params(client, run_id, trial.parameters)
+        if state is State.FINISHED:
+            _forget_reasons(client, run_id)
         if state in _ENDED:
             client.log_batch(run_id, metrics=_metrics(trial), tags=_reasons(trial))
             client.set_terminated(run_id, str(state))
@@ -176,6 +179,12 @@ class Tracker:
             if file.is_file() and not file.name.startswith("."):
                 client.log_artifact(run_id, str(file))
         client.set_terminated(run_id, str(state))
+
+
+def _forget_reasons(client: mlflow.MlflowClient, run_id: str) -> None:
+    """Why a trial was cut off is no longer true when it has finished after all."""
+    for name in {"error", "traceback"} & client.get_run(run_id).data.tags.keys():
+        client.delete_tag(run_id, name)
 
 
 def _log_params(client: mlflow.MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:

@@ -16,9 +16,9 @@ from search.provenance import Provenance, command, git
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "file").write_text("as committed")
+    (tmp_path / "provenance.py").write_text("as committed")
     run_git(tmp_path, "init", "-q")
-    run_git(tmp_path, "add", "file")
+    run_git(tmp_path, "add", "provenance.py")
     run_git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "first", "--no-verify")
     return tmp_path
 
@@ -44,8 +44,15 @@ def test_the_command_of_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_git_names_the_commit_and_whether_the_code_was_changed(checkout: Path) -> None:
     commit = run_git(checkout, "rev-parse", "HEAD").strip()
     assert len(commit) == 40 and git(checkout) == {"commit": commit, "dirty": False}
-    (checkout / "file").write_text("changed")
+    (checkout / "provenance.py").write_text("changed")
     assert git(checkout) == {"commit": commit, "dirty": True}
+
+
+def test_a_package_inside_another_projects_checkout_has_no_commit(checkout: Path) -> None:
+    installed = checkout / "site-packages"
+    installed.mkdir()
+    (installed / "provenance.py").write_text("")
+    assert git(installed) == {"commit": None, "dirty": None}
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def tracker(records: Records, warn: Callable[[str], None] = pytest.fail) -> Trac
 def close(
     one: Tracker, state: State = State.FINISHED, front: tuple[str, ...] = (), artifacts: Path | None = None
 ) -> bool:
-    return one.close(state, {"hypervolume": 0.4}, {name: RESULT for name in front}, artifacts, patience=0)
+    return one.close(state, {"hypervolume": 0.4}, dict.fromkeys(front, RESULT), artifacts, patience=0)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -171,6 +171,10 @@ def test_a_trial_that_was_killed_starts_again_in_its_run(records: Records, store
     one = tracker(again)
     until(lambda: store.children()["trial-0002"].info.status == "RUNNING")
     assert store.parent().info.status == "RUNNING"
+    again.ended(2, State.KILLED, "again")
+    one.update()
+    until(lambda: store.children()["trial-0002"].info.status == "KILLED")
+    again.started(2, again.trials[2].parameters)
     again.finished(2, RESULT, CURVE)
     assert close(one)
     run = store.children()["trial-0002"]
@@ -189,14 +193,13 @@ def test_what_a_server_lost_halfway_is_written_again(
     records: Records, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server answers `create_run` and goes away before the run has its parameters: parent first, then a trial."""
-    real, failures = mlflow.MlflowClient.log_batch, [0, 2]
+    real, failures = mlflow.MlflowClient.log_batch, [True, False, False, True]  # one per batch of parameters
 
     def log_batch(*arguments: object, **options: object) -> None:
-        if options.get("params") and failures.pop(0) if failures else False:
+        if options.get("params") and failures and failures.pop(0):
             raise ConnectionError("away")
         real(*arguments, **options)  # type: ignore[arg-type]
 
-    failures[:] = [1, 0, 0, 1]
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", log_batch)
     fill(records)
     warnings: list[str] = []
@@ -211,7 +214,7 @@ def test_what_a_server_lost_halfway_is_written_again(
 @pytest.fixture
 def away(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
     """A tracking server that refuses; returns the address of the store that will be there later."""
-    there = f"{mlflow.get_tracking_uri()}"
+    there = mlflow.get_tracking_uri()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]

@@ -83,7 +83,7 @@ def test_a_number_that_is_not_finite_ends_the_trial(number: float) -> None:
 
 def test_a_model_that_diverged_has_no_quality(recommender: Recommender) -> None:
     diverging = AdaptConfig(gate="open", optimizer="sgd", learning_rate=1e30, batch_size=64)
-    with pytest.raises(NotFiniteError, match="^hr_at_10 is nan$"):
+    with pytest.raises(NotFiniteError, match=r"^hr_at_10 is nan$"):
         measure_on_validation(recommender, diverging, 0, threads=1)
     assert finite(recommender.measure(AdaptConfig(target="none"), "valid", 0))  # and leaves nothing behind
 
