@@ -6,8 +6,9 @@ first; and asking again for what a journal already holds rebuilds the study of a
 """
 
 import hashlib
+import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -85,7 +86,17 @@ class Suggestions:
             if parameters not in known:
                 return trial, parameters
             self.study.tell(trial, state=TrialState.FAIL)
-        return None, {}
+        left = next((point for point in self._grid() if point not in known), None)
+        if left is None:
+            return None, {}
+        self.study.enqueue_trial(left)
+        return self._draw(ATTEMPTS)
+
+    def _grid(self) -> Iterator[Parameters]:
+        """Every configuration of a space of choices, integers and steps; nothing of a continuous one."""
+        values = [_values(distribution) for distribution in self.distributions.values()]
+        if all(values):
+            yield from (dict(zip(self.distributions, point, strict=True)) for point in itertools.product(*values))
 
     def _draw(self, attempt: int) -> tuple[optuna.Trial, Parameters]:
         sampler = self.search.sampler if attempt < ATTEMPTS // 2 else "random"  # a sampler may insist on its optimum
@@ -105,6 +116,18 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     if dimension.kind == "int":
         return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
     return FloatDistribution(low, high, log=dimension.log, step=step)
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any]:
+    """The values of a distribution, none where they cannot be counted."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        steps = round((distribution.high - distribution.low) / distribution.step)
+        return [distribution.low + n * distribution.step for n in range(steps + 1)]
+    return ()
 
 
 def _sampler(name: str, seed: int) -> BaseSampler:

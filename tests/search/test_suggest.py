@@ -151,3 +151,12 @@ def test_records_are_the_truth_where_the_sampler_suggests_something_else(spec: A
     resumed.tell_rest()
     complete = [trial for trial in resumed.study.trials if trial.state.name == "COMPLETE"]
     assert foreign in [trial.params for trial in complete] or at % 5 == 3
+
+
+def test_a_finite_space_is_searched_to_its_last_configuration(spec: Any) -> None:
+    space = {"top_k": {"low": 2, "high": 6}, "min_admitted": {"low": 0.0, "high": 0.5, "step": 0.1}}
+    suggestions, seen = Suggestions(spec(space), 1), []
+    while (parameters := suggestions.ask()) is not None:
+        suggestions.tell(len(seen), [0.5, parameters["min_admitted"]])
+        seen.append((parameters["top_k"], parameters["min_admitted"]))
+    assert len(seen) == len({(k, round(share, 6)) for k, share in seen}) == 5 * 6
