@@ -27,6 +27,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 RETRY_SECONDS = 5.0
 PARAMS_PER_BATCH = 100  # MLflow takes no more at once
 SEARCH_TAG = "etarec.search"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the pages that MLflow's UI opens it with
+SOURCE_TAGS = {"mlflow.source.name": "search.tune", "mlflow.source.type": "LOCAL"}
 _ENDED = (State.FINISHED, State.FAILED, State.KILLED)
 
 
@@ -98,7 +100,9 @@ class Tracker:
         if self._client is None:
             client = mlflow.MlflowClient()
             found = client.get_experiment_by_name(self.experiment)
-            self._experiment_id = found.experiment_id if found else client.create_experiment(self.experiment)
+            self._experiment_id = (
+                found.experiment_id if found else client.create_experiment(self.experiment, tags=EXPERIMENT_TAGS)
+            )
             self._connect_parent(client)
             children = self._children(client)
             self._run_ids = {trial_id: run.info.run_id for trial_id, run in children.items()}
@@ -114,7 +118,7 @@ class Tracker:
             run = found[0]
             client.update_run(run.info.run_id, status="RUNNING")
         else:
-            run = client.create_run(self._experiment_id, run_name="search", tags={SEARCH_TAG: identity})
+            run = client.create_run(self._experiment_id, run_name="search", tags={SEARCH_TAG: identity, **SOURCE_TAGS})
         run_id = run.info.run_id
         _log_params(client, run_id, {k: v for k, v in self.parameters.items() if k not in run.data.params})
         if run_id != self.records.parent_run_id:
@@ -143,7 +147,7 @@ class Tracker:
     def _write_trial(self, client: mlflow.MlflowClient, trial: Trial, state: State) -> None:
         run_id = self._run_ids.get(trial.trial_id)
         if run_id is None:
-            tags = {MLFLOW_PARENT_RUN_ID: self.records.parent_run_id, "trial_id": trial.trial_id}
+            tags = {MLFLOW_PARENT_RUN_ID: self.records.parent_run_id, "trial_id": trial.trial_id, **SOURCE_TAGS}
             run_id = client.create_run(self._experiment_id, run_name=trial.trial_id, tags=tags).info.run_id
             self._run_ids[trial.trial_id] = run_id
         elif state is State.RUNNING:
