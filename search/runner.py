@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import socket
 import sys
 import tempfile
 import time
@@ -85,6 +86,8 @@ def plan_ahead(search: SearchConfig, address: str | None) -> Plan:
 @contextmanager
 def cluster(search: SearchConfig, address: str | None) -> Iterator[Plan]:
     """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own."""
+    if address is not None:
+        _check_address(address)
     os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -97,13 +100,26 @@ def cluster(search: SearchConfig, address: str | None) -> Iterator[Plan]:
         warnings.simplefilter("ignore")
         try:
             ray.init(**options)
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:
             raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
     try:
         total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield plan(search, total.get("CPU", 1), total.get("GPU", 0))
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray tries a dead address for minutes; a closed port is known at once."""
+    if address == "auto":
+        return
+    found = re.fullmatch(r"(?:ray://)?([^:/\s]+):(\d{1,5})", address)
+    if found is None:
+        raise UserError(f"--address {address}: expected auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
 
 def _bookkept_cpus(search: SearchConfig) -> int:

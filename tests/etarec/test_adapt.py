@@ -85,6 +85,9 @@ class LiteralWeights:
         inputs = [self.world.inputs(*sample) for sample in samples]
         ranks, scores = self._ranks(samples, inputs)
         seen = np.array([self._has_no_loss(*sample) for sample in samples])
+        if self.config.serve == "after" and self.config.objective == "next_item":
+            # What a sample of this batch would teach another's target is learned from in no batch that still ranks it.
+            seen |= np.array([(user, position - 1) in samples for user, position in samples])
         verdicts = self._verdicts(np.stack([z.numpy() for z in scores]), seen)
         admitted = [n for n, verdict in enumerate(verdicts) if verdict == "admitted"]
         if admitted:

@@ -113,6 +113,8 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         (["--out", "new", "--resume"], "new: holds no search to resume; expected a folder with a trials.jsonl"),
         (["--resume"], "runs/space: holds no search to resume"),
         (["--out", "file"], "file is a file, expected a folder"),
+        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
+        (["--address", "somewhere"], "--address somewhere: expected auto, HOST:PORT or ray://HOST:PORT"),
         (["--gpus-per-trial", "0.5"], "space.yaml: search.gpus_per_trial: 0.5 asked for, but there are 0 GPUs"),
     ],
 )
@@ -149,11 +151,11 @@ def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPat
     assert run() == (130, "", "interrupted\n")
 
 
-@pytest.mark.parametrize(("complete", "status"), [(True, 0), (False, 130)])
-def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.MonkeyPatch, complete, status) -> None:
+@pytest.mark.parametrize(("ending", "status"), [("complete", 0), ("interrupted", 130)])
+def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.MonkeyPatch, ending, status) -> None:
     searches = []
     monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search) or FakeSubject())
-    monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: (searches.append(n_items), complete)[1])
+    monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: (searches.append(n_items), ending)[1])
     flags = ["--trials", "7", "--concurrency", "auto", "--gpus-per-trial", "0.25", "--address", "ray://host:1"]
     changes = ["--set", "search.seed=3", "search.trials=8", "--set", "name=other"]
     assert run(*flags, *changes) == (status, "", "")
