@@ -170,7 +170,7 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         (SPACE + "search: {objectives: [filter_rate, filter_rate]}", "search.objectives: given"),
         (SPACE + "search: {objectives: [hr@10, filter_rate]}", 'search.objectives[0]: given "hr@10", expected one of'),
         (SPACE + "search: {choose: {tolerence: 0}}", "search.choose.tolerence: unknown key; did you mean tolerance?"),
-        (SPACE + "search: {choose: {tolerance: -0.1}}", "search.choose.tolerance: given -0.1, expected a number from 0"),
+        (SPACE + "search: {choose: {tolerance: -0.1}}", "search.choose.tolerance: given -0.1, expected a number"),
         (SPACE + "trials: 5", "trials: unknown key; did you mean search.trials?"),
         (SPACE + "baselines: all", 'baselines: given "all", expected a list, each one of none, all'),
         (SPACE + "baselines: [all, al]", 'baselines[1]: given "al", expected one of none, all'),
