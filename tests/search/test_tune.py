@@ -217,3 +217,15 @@ def test_a_process_of_its_own_ends_as_well(folder: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (2, message)
     assert contents(folder) == before
+
+
+def test_a_search_beside_earlier_ones_takes_the_next_folder(run: Run, folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = []
+    monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search.directory) or FakeSubject())
+    monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: "complete")
+    for name in ("space", "space-2"):
+        assert run()[0] == 0
+        (folder / "runs" / name).mkdir(parents=True)
+        (folder / "runs" / name / "trials.jsonl").write_text("")
+    assert run("--resume")[0] == 0
+    assert searches == [folder / "runs" / name for name in ("space", "space-2", "space-2")]
