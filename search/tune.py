@@ -1,6 +1,7 @@
 """The search from the command line: `python -m search.tune --space FILE`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,9 @@ def main() -> int:
         spec = resolve(arguments)
         directory = arguments.out or default_directory(spec.name, arguments.resume)
         check_directory(directory, arguments.resume)
+        if arguments.address and (Path.home() / ".ray/auth_token").exists():
+            # A cluster of Ray 2.60 asks for the token, and Ray reads the mode when it is imported.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
         from search import experiment
 
