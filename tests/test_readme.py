@@ -1,11 +1,17 @@
-"""Every `python -m` command of the README runs, on the README's own experiment file and a log like the one it names."""
+"""The README's `python -m` commands and `mlflow ui` run, on its own experiment file and a log like the one it names."""
 
+import contextlib
+import json
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -59,3 +65,25 @@ def test_commands_run_one_after_another(tmp_path: Path) -> None:
     assert {"runs/demo/report.html", "runs/mine/report.html", "mine.safetensors"} <= {
         str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()
     }
+    assert shows_the_searches(tmp_path, environment)
+
+
+def shows_the_searches(folder: Path, environment: dict[str, str]) -> bool:
+    """Whether `mlflow ui` in the searches' folder serves their experiment."""
+    assert any(line.startswith("mlflow ui") for block in blocks() for line in block.splitlines())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
+    with (folder / "ui.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=demo"
+    try:
+        for _ in range(120):
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)["experiment"]["name"] == "demo"
+            time.sleep(0.5)
+        return False
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
