@@ -71,9 +71,12 @@ class Encoder:
         inside = place < length
         return self.items[torch.where(inside, begin + place, 0)] * inside
 
-    def passes(self, lengths: npt.NDArray[np.integer]) -> Iterator[Int64s]:
-        """Cuts sequences into passes of the model: indices of sequences of similar length, the longest last."""
-        limit = TOKENS_PER_PASS[self.device.type]
+    def passes(self, lengths: npt.NDArray[np.integer], tokens: int = 0) -> Iterator[Int64s]:
+        """Cuts sequences into passes of the model: indices of sequences of similar length, the longest last.
+
+        tokens: a pass may hold so many, if more than TOKENS_PER_PASS.
+        """
+        limit = max(tokens, TOKENS_PER_PASS[self.device.type])
         order = np.argsort(lengths, kind="stable")
         steps = (lengths[order] - 1) // LENGTH_STEP
         bounds = np.concatenate(([0], np.flatnonzero(np.diff(steps)) + 1, [len(steps)]))

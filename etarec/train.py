@@ -34,6 +34,7 @@ from etarec.metrics import quality
 from etarec.models import SequenceModel, build
 from etarec.settings import check_folder, load_training
 
+TOKENS_PER_PASS = 2**13  # training runs on all cores, and several threads want larger passes than one does
 RECIPE = 1  # part of a cached checkpoint's key: raise it when the same settings train to other weights
 
 
@@ -119,7 +120,7 @@ def _windows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states [T, D] and targets int[T] (rows of the item vectors) of every position with a loss."""
     hidden, targets = [], []
-    for rows in encoder.passes(lengths):
+    for rows in encoder.passes(lengths, TOKENS_PER_PASS):
         part = None if scale is None else scale[torch.from_numpy(rows)]
         out = model(encoder.padded(starts[rows], lengths[rows]), part)
         following = encoder.padded(starts[rows] + 1, lengths[rows])
