@@ -2,12 +2,11 @@
 
 `weights`: Tent (Wang et al., ICLR 2021), EATA (Niu et al., ICML 2022) and ETA-Rec: the model's own parameters take one
 optimizer step per batch over the admitted samples. `state`: the TTT layer's fast weights take their steps for admitted
-samples only (arXiv 2407.04620). `none`: the frozen model.
+samples only (arXiv 2407.04620). `none`: the frozen model. What a stream's `FrozenPasses` know is looked up, if given.
 
 Symbols: B samples of a batch, A admitted ones, D width, V items without the padding id, K of Top-K.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,164 +19,192 @@ from etarec.clock import Clock
 from etarec.config import AdaptConfig
 from etarec.data import Stream, new_transition
 from etarec.encode import Encoder
+from etarec.frozen import FrozenPasses
 from etarec.gate import Decision, Gate, topk_entropy
 from etarec.models import SequenceModel
 
 GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
 
 
-@dataclass(frozen=True)
-class Batch:
-    """B samples of a stream: users and positions int32[B]."""
-
-    users: npt.NDArray[np.int32]
-    positions: npt.NDArray[np.int32]
+Rows = slice | npt.NDArray[np.int64]  # places in the stream
 
 
 class Adapter(Protocol):
-    """Serves batches of a stream in order."""
+    """Serves the batches of a stream in order."""
 
-    def serve(self, batch: Batch) -> tuple[Tensor, Decision]:
-        """Ranks int[B] of the batch's targets, and what the gate decided."""
+    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
+        """Ranks int[B] of the batch's targets, and what the gate decided. rows: the batch's places in the stream."""
 
 
 def build(
-    config: AdaptConfig, model: SequenceModel, encoder: Encoder, stream: Stream, clock: Clock, seed: int
+    config: AdaptConfig,
+    model: SequenceModel,
+    encoder: Encoder,
+    stream: Stream,
+    clock: Clock,
+    seed: int,
+    frozen: FrozenPasses | None = None,
 ) -> "Adapter":
-    """The adapter of a configuration for a stream; target `weights` changes the model in place."""
+    """The adapter of a configuration for a stream; target `weights` changes the model in place.
+
+    frozen: of this very stream and model, looked up instead of computed.
+    """
     model.eval()
-    if config.target == "weights":
-        return _Weights(config, model, encoder, stream, clock, seed)
-    return (_State if config.target == "state" else _Frozen)(config, model, encoder, clock, seed)
+    kinds: dict[str, type[_Frozen]] = {"none": _Frozen, "state": _State, "weights": _Weights}
+    return kinds[config.target](config, model, encoder, stream, clock, seed, frozen)
 
 
 class _Frozen:
     """No adaptation: the TTT4Rec row of the published table."""
 
-    def __init__(self, config: AdaptConfig, model: SequenceModel, encoder: Encoder, clock: Clock, seed: int):
-        self.config, self.model, self.encoder, self.clock = config, model, encoder, clock
+    def __init__(
+        self,
+        config: AdaptConfig,
+        model: SequenceModel,
+        encoder: Encoder,
+        stream: Stream,
+        clock: Clock,
+        seed: int,
+        frozen: FrozenPasses | None,
+    ):
+        self.config, self.model, self.encoder, self.clock, self.frozen = config, model, encoder, clock, frozen
         self.gate = Gate(config, seed)
+        self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
+        self.targets = encoder.items[torch.from_numpy(self.ends).to(encoder.device)] - 1  # rows of the item vectors
+        self.prepare(stream)
 
-    def serve(self, batch: Batch) -> tuple[Tensor, Decision]:
+    def prepare(self, stream: Stream) -> None:
+        """Gets what will be looked up here, so that computing it once counts to no trial's seconds."""
+        self.served = None if self.frozen is None else self.frozen.ranks
+
+    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         with torch.no_grad(), self.clock("forward"):
-            scan = scoring.scan(self.hidden(batch), self.model.item_vectors, self.targets(batch), top_k=0)
-        assert scan.ranks is not None
-        none = torch.zeros_like(scan.ranks, dtype=torch.bool)
-        return scan.ranks, Decision(none, none, none, none, none, None)
+            ranks = self.scan(rows, self.hidden(rows), top_k=0).ranks if self.served is None else self.served[rows]
+        assert ranks is not None
+        none = torch.zeros_like(ranks, dtype=torch.bool)
+        return ranks, Decision(none, none, none, none, none, None)
 
-    def hidden(self, batch: Batch, inner_loop: bool = True) -> Tensor:
-        starts, ends = self.encoder.ranges(batch.users, batch.positions)
-        return self.encoder.hidden(self.model, starts, ends, inner_loop=inner_loop)
+    def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
+        return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], rate_scale, inner_loop)
 
-    def targets(self, batch: Batch) -> Tensor:
-        """Rows of the item vectors: int[B]."""
-        ends = self.encoder.data.offsets[batch.users] + batch.positions
-        return self.encoder.items[torch.from_numpy(ends).to(self.encoder.device)] - 1
+    def scan(self, rows: slice | Tensor, hidden: Tensor, top_k: int) -> scoring.Scan:
+        return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k)
 
-    def judge(self, batch: Batch, hidden: Tensor, scan: scoring.Scan, seen: npt.NDArray[np.bool_]) -> Decision:
+    def scores_needed(self) -> int:
+        return self.gate.scores_needed(self.model.item_vectors.shape[0])
+
+    def judge(self, hidden: Tensor, scan: scoring.Scan, seen: npt.NDArray[np.bool_]) -> Decision:
         with torch.no_grad(), self.clock("gate"):
             return self.gate.judge(
                 hidden, self.model.item_vectors, scan, torch.from_numpy(seen).to(self.encoder.device)
             )
 
-    def scan(self, batch: Batch, hidden: Tensor, with_top: bool = True) -> scoring.Scan:
-        vectors = self.model.item_vectors
-        top_k = self.gate.scores_needed(vectors.shape[0]) if with_top else 0
-        return scoring.scan(hidden, vectors, self.targets(batch), top_k)
-
 
 class _State(_Frozen):
     """Admitted samples are served through the inner loop, the others with the learned initial fast weights.
 
-    The gate looks at the scores of the frozen pass; nothing outlives a sample.
+    The gate looks at the scores of the frozen pass; nothing outlives a sample. Looked up, what costs anything is the
+    gate, and the inner loop of admitted samples only where weights scale its rate.
     """
 
-    def serve(self, batch: Batch) -> tuple[Tensor, Decision]:
-        with torch.no_grad(), self.clock("forward"):
-            hidden = self.hidden(batch, inner_loop=False)
-            scan = self.scan(batch, hidden)
-        assert scan.ranks is not None
-        decision = self.judge(batch, hidden, scan, np.zeros(len(batch.users), np.bool_))
-        with torch.no_grad(), self.clock("adapt"):
-            return self._adapted(batch, scan.ranks, decision), decision
+    def prepare(self, stream: Stream) -> None:
+        weighted = self.config.gate == "eta" and self.config.weighting == "entropy"
+        self.served = None if self.frozen is None or weighted else self.frozen.ranks
+        if self.frozen is not None:
+            self.frozen.initial_hidden(slice(0))
 
-    def _adapted(self, batch: Batch, ranks: Tensor, decision: Decision) -> Tensor:
+    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
+        with torch.no_grad(), self.clock("forward"):
+            hidden, scan = self._frozen_pass(rows)
+        assert scan.ranks is not None
+        decision = self.judge(hidden, scan, np.zeros(len(hidden), np.bool_))
+        with torch.no_grad(), self.clock("adapt"):
+            return self._adapted(rows, scan.ranks, decision), decision
+
+    def _frozen_pass(self, rows: slice) -> tuple[Tensor, scoring.Scan]:
+        top_k = self.scores_needed()
+        if self.frozen is None:
+            hidden = self.hidden(rows, inner_loop=False)
+            return hidden, self.scan(rows, hidden, top_k)
+        hidden, ranks = self.frozen.initial_hidden(rows), self.frozen.initial_ranks[rows]
+        scan = scoring.Scan(ranks, None, None)
+        if top_k:
+            scan = scoring.scan(hidden, self.model.item_vectors, None, top_k)._replace(ranks=ranks)
+        return hidden, scan
+
+    def _adapted(self, rows: slice, ranks: Tensor, decision: Decision) -> Tensor:
+        if self.served is not None:
+            return torch.where(decision.admitted, self.served[rows], ranks)
         chosen = decision.admitted.nonzero()[:, 0]
         if not len(chosen):
             return ranks
-        part = select(batch, chosen)
-        starts, ends = self.encoder.ranges(part.users, part.positions)
         scale = None if decision.weights is None else decision.weights[chosen]
-        hidden = self.encoder.hidden(self.model, starts, ends, rate_scale=scale)
-        adapted = self.scan(part, hidden, with_top=False).ranks
+        hidden = self.hidden(places(rows, chosen), scale)
+        adapted = scoring.scan(hidden, self.model.item_vectors, self.targets[rows][chosen], top_k=0).ranks
         assert adapted is not None
-        return ranks.index_copy(0, chosen, adapted)
+        return ranks.index_copy(0, chosen, adapted.to(ranks.dtype))
 
 
 class _Weights(_Frozen):
     """One optimizer step per batch over its admitted samples; the change lasts for the rest of the stream."""
 
-    def __init__(
-        self, config: AdaptConfig, model: SequenceModel, encoder: Encoder, stream: Stream, clock: Clock, seed: int
-    ):
-        super().__init__(config, model, encoder, clock, seed)
-        self._unserved = np.zeros(encoder.data.n_interactions, np.bool_)  # targets that are still to be ranked
-        self._unserved[encoder.data.offsets[stream.users] + stream.positions] = True
-        moving = model.adaptable(config.parameters)
-        model.requires_grad_(False)
+    def prepare(self, stream: Stream) -> None:
+        """The first batch meets the checkpoint's weights, so its pass is the same in all trials of a batch size."""
+        size = min(self.config.batch_size, len(stream))
+        self._first = None if self.frozen is None else self.frozen.first_hidden(size)
+        self._unserved = np.zeros(self.encoder.data.n_interactions, np.bool_)  # targets that are still to be ranked
+        self._unserved[self.ends] = True
+        self._without = self.ends - self.starts < 2
+        if self.config.new_transitions_only:
+            self._without |= ~new_transition(self.encoder.data, stream.users, stream.positions)
+        moving = self.model.adaptable(self.config.parameters)
+        self.model.requires_grad_(False)
         for parameter in moving:
             parameter.requires_grad_(True)
-        self.optimizer = _optimizer(config, moving)
+        self.optimizer = _optimizer(self.config, moving)
 
-    def serve(self, batch: Batch) -> tuple[Tensor, Decision]:
+    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         with torch.no_grad(), self.clock("forward"):
-            hidden = self.hidden(batch)
-            scan = self.scan(batch, hidden)
+            hidden = self.hidden(rows) if self._first is None or rows.start else self._first
+            scan = self.scan(rows, hidden, self.scores_needed())
         if self.config.serve == "before":
-            self._mark_served(batch)
-        decision = self.judge(batch, hidden, scan, self._without_loss(batch))
+            self._unserved[self.ends[rows]] = False
+        decision = self.judge(hidden, scan, self._without_loss(rows))
         chosen = decision.admitted.nonzero()[:, 0]
         if len(chosen):
             with self.clock("adapt"):
-                self._step(select(batch, chosen), None if decision.weights is None else decision.weights[chosen])
+                self._step(places(rows, chosen), None if decision.weights is None else decision.weights[chosen])
             if self.config.serve == "after":
                 with torch.no_grad(), self.clock("forward"):
-                    scan = self.scan(batch, self.hidden(batch), with_top=False)
-        self._mark_served(batch)
+                    scan = self.scan(rows, self.hidden(rows), top_k=0)
+        self._unserved[self.ends[rows]] = False
         assert scan.ranks is not None
         return scan.ranks, decision
 
-    def _mark_served(self, batch: Batch) -> None:
-        self._unserved[self.encoder.data.offsets[batch.users] + batch.positions] = False
-
-    def _without_loss(self, batch: Batch) -> npt.NDArray[np.bool_]:
+    def _without_loss(self, rows: slice) -> npt.NDArray[np.bool_]:
         """Samples that offer `next_item` no transition, or under `new_transitions_only` one of the training split.
 
         Nothing may be learned from a target before its own rank is settled: `serve: after` settles it after the step,
         and the order `shuffled` serves a user's later samples before earlier ones.
         """
         if self.config.objective == "entropy":
-            return np.zeros(len(batch.users), np.bool_)
-        starts, ends = self.encoder.ranges(batch.users, batch.positions)
-        without = (ends - starts < 2) | self._unserved[ends - 1]
-        if self.config.new_transitions_only:
-            without |= ~new_transition(self.encoder.data, batch.users, batch.positions)
-        return without
+            return np.zeros(len(self.ends[rows]), np.bool_)
+        return self._without[rows] | self._unserved[self.ends[rows] - 1]
 
-    def _step(self, part: Batch, weights: Tensor | None) -> None:
+    def _step(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> None:
         loss = self._next_item(part, weights) if self.config.objective == "next_item" else self._entropy(part, weights)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
-    def _next_item(self, part: Batch, weights: Tensor | None) -> Tensor:
+    def _next_item(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
         """Cross-entropy of the last transition inside each sample's input: its last item, from the items before."""
-        starts, ends = self.encoder.ranges(part.users, part.positions)
-        hidden = self.encoder.hidden(self.model, starts, ends - 1)
-        observed = self.encoder.items[torch.from_numpy(ends - 1).to(self.encoder.device)] - 1
+        last = self.ends[part] - 1
+        hidden = self.encoder.hidden(self.model, self.starts[part], last)
+        observed = self.encoder.items[torch.from_numpy(last).to(self.encoder.device)] - 1
         return scoring.cross_entropy(hidden, self.model.item_vectors, observed, weights)
 
-    def _entropy(self, part: Batch, weights: Tensor | None) -> Tensor:
+    def _entropy(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
         """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""
         vectors, hidden = self.model.item_vectors, self.hidden(part)
         top_k = min(self.config.top_k or vectors.shape[0], vectors.shape[0])
@@ -192,9 +219,9 @@ class _Weights(_Frozen):
         return (entropies if weights is None else entropies * weights).mean()
 
 
-def select(batch: Batch, chosen: Tensor) -> Batch:
-    index = chosen.cpu().numpy()
-    return Batch(batch.users[index], batch.positions[index])
+def places(rows: slice, chosen: Tensor) -> npt.NDArray[np.int64]:
+    """Where in the stream the chosen samples of a batch are."""
+    return rows.start + chosen.cpu().numpy()
 
 
 def _optimizer(config: AdaptConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

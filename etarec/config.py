@@ -102,6 +102,11 @@ class TrainConfig:
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.2, description="dropout of the item embeddings")
     skip_rate: Share = Field(default=0.0, description="share of sequences trained with the inner loop switched off")
     window_stride: Count = Field(default=8, description="beyond max_length, so many samples share one input window")
+    negatives: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="items drawn per step to estimate the softmax over all, for catalogues from some 200,000 items: "
+        "8192, say; null: the full softmax",
+    )
     seed: SeedInt = Field(default=0, description="seed of initial values, order and dropout")
 
 

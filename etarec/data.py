@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from etarec import readers, simulate
 from etarec.config import DataConfig, OrderName, SplitName, UserError
@@ -72,8 +74,8 @@ class Interactions:
 
         A search works on this: what it does not hold, it cannot select on.
         """
-        ordinal = np.arange(self.n_interactions) - np.repeat(self.offsets[:-1], self.n_samples + 1)
-        kept = ordinal <= np.repeat(self.valid_end, self.n_samples + 1)
+        parts = np.stack([self.valid_end + 1, self.n_samples - self.valid_end], axis=1)
+        kept = np.repeat(np.tile([True, False], self.n_users), parts.ravel())
         return replace(
             self,
             offsets=_frozen(_offsets(self.valid_end.astype(np.int64) + 1)),
@@ -101,13 +103,7 @@ def load(config: DataConfig) -> Interactions:
     Raises UserError, with the file and what was expected, for every log that cannot be used.
     """
     source = config.path or "the simulated data"
-    log = _sorted(_read(config, source))
-    core = _k_core(log, config.k_core)
-    if not len(core.items):
-        raise UserError(
-            f"{source}: none of its {len(log.items):,} interactions is left by the {config.k_core}-core filter "
-            f"(data.k_core); k_core: 0 switches the filter off"
-        )
+    core = _k_core(_sorted(_read(config, source)), config.k_core, source)
     lengths = np.bincount(core.users)
     if lengths.max() < 3:
         raise UserError(f"{source}: no user has 3 interactions or more, as a split into train, valid and test needs")
@@ -262,8 +258,9 @@ def _digest(arrays: dict[str, npt.NDArray[Any]], max_length: int) -> str:
 
 def _sorted(log: readers.Log) -> readers.Log:
     """Rows by user and time, equal times in the file's order; times that mean nothing across users are dropped."""
-    order = np.argsort(log.users, kind="stable") if log.times is None else np.lexsort((log.times, log.users))
-    log = _take(log, order)
+    keys = {"users": log.users} if log.times is None else {"users": log.users, "times": log.times}
+    order = pc.sort_indices(pa.table(keys), sort_keys=[(key, "ascending") for key in keys]).to_numpy()
+    log = _take(log, order.view(np.int64))
     if log.times is not None and _only_positions(log.users, log.times):
         return replace(log, times=None)
     return log
@@ -271,26 +268,32 @@ def _sorted(log: readers.Log) -> readers.Log:
 
 def _only_positions(users: Int32s, times: Floats) -> bool:
     """Whether the times of sorted rows merely count each user's interactions, from 0 or from 1."""
-    counts = np.bincount(users)
-    first = times - np.arange(len(times)) + np.repeat(_offsets(counts)[:-1], counts)
-    return bool((first == 0).all() or (first == 1).all())
+    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    if times[0] not in (0, 1) or (times[starts] != times[0]).any():
+        return False
+    steps = np.diff(times)
+    steps[starts[1:] - 1] = 1
+    return bool((steps == 1).all())
 
 
-def _k_core(log: readers.Log, k: int) -> readers.Log:
+def _k_core(log: readers.Log, k: int, source: str) -> readers.Log:
     """The largest part in which every user and every item has k interactions or more, encoded without gaps."""
-    rows = np.arange(len(log.items))
+    read = len(log.items)
     while True:
-        users, items = log.users[rows], log.items[rows]
-        enough = (np.bincount(users)[users] >= k) & (np.bincount(items)[items] >= k)
+        enough = (np.bincount(log.users) >= k)[log.users] & (np.bincount(log.items) >= k)[log.items]
         if enough.all():
             break
-        rows = rows[enough]
-    core = _take(log, rows)
-    used = np.flatnonzero(np.bincount(core.items))
-    return replace(core, users=_compact(core.users), items=_compact(core.items), tokens=log.tokens[used])
+        log = _take(log, enough)
+    if not len(log.items):
+        raise UserError(
+            f"{source}: none of its {read:,} interactions is left by the {k}-core filter (data.k_core); "
+            f"k_core: 0 switches the filter off"
+        )
+    used = np.flatnonzero(np.bincount(log.items))
+    return replace(log, users=_compact(log.users), items=_compact(log.items), tokens=log.tokens[used])
 
 
-def _take(log: readers.Log, rows: Int64s) -> readers.Log:
+def _take(log: readers.Log, rows: Int64s | Bools) -> readers.Log:
     times = None if log.times is None else log.times[rows]
     return replace(log, users=log.users[rows], items=log.items[rows], times=times)
 

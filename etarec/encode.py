@@ -1,4 +1,4 @@
-"""Samples -> hidden states: prefixes that start at the same item share one causal pass, short and long ones apart.
+"""Samples -> hidden states: prefixes that start at the same item share one causal pass, similar lengths run together.
 
 A prefix is a half-open range [start, end) of the flat items array of `Interactions`; its hidden state is the model's
 output at its last item.
@@ -6,6 +6,7 @@ output at its last item.
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,20 @@ from torch import Tensor
 from etarec.data import Interactions
 from etarec.models import SequenceModel
 
+Integers = npt.NDArray[np.integer]
 Int64s = npt.NDArray[np.int64]
 
-LENGTH_STEP = 8  # sequences whose lengths lie in the same step run together, padded to the longest
-TOKENS_PER_PASS = {"cpu": 2**10, "cuda": 2**18}  # activations of a pass stay near the cache
+TOKENS_PER_PASS = {"cpu": 2**11, "cuda": 2**18}  # activations of a pass stay near the cache
+IDLE_ROWS = {"cpu": 16, "cuda": 2**10}  # what a pass costs beside its tokens, in sequences of its length
+IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same where a sequence costs less than its padding: see dual.py
+
+
+class Pass(NamedTuple):
+    """One run of the model: hidden states [N, width, D] of N sequences, each from its own position `since` on."""
+
+    rows: Int64s
+    since: Integers
+    hidden: Tensor
 
 
 class Encoder:
@@ -52,18 +63,44 @@ class Encoder:
         np.minimum.at(shortest, row_of, ends - starts)
         states, place = [], np.empty(len(keys), np.int64)  # place: of a row's first state among all states
         total = 0
-        for chosen in self.passes(lengths):
-            since = int(shortest[chosen].min()) - 1
-            width = int(lengths[chosen[-1]]) - since
-            scale = None if rate_scale is None else rate_scale[torch.from_numpy(chosen).to(self.device)]
-            out = model(self.padded(keys[chosen], lengths[chosen]), scale, inner_loop, since)
-            place[chosen] = total + np.arange(len(chosen)) * width - since
-            total += len(chosen) * width
-            states.append(out.flatten(0, 1))
+        for run in self.passes(model, keys, lengths, shortest, rate_scale, inner_loop):
+            count, width, _ = run.hidden.shape
+            place[run.rows] = total + np.arange(count) * width - run.since
+            total += count * width
+            states.append(run.hidden.flatten(0, 1))
         wanted = place[row_of] + (ends - starts - 1)
         return torch.cat(states)[torch.from_numpy(wanted).to(self.device)]
 
-    def padded(self, starts: Int64s, lengths: npt.NDArray[np.integer]) -> Tensor:
+    def passes(
+        self,
+        model: SequenceModel,
+        starts: Int64s,
+        lengths: Integers,
+        shortest: Integers,
+        rate_scale: Tensor | None = None,
+        inner_loop: bool = True,
+        tokens: int = 0,
+    ) -> Iterator[Pass]:
+        """Runs the model over the ranges [start, start + length), of each of which the states from `shortest` on count.
+
+        tokens: a pass may hold so many, if more than TOKENS_PER_PASS. All items are embedded at once, because the
+        embedding's gradient costs as much for a few items as for all.
+        """
+        only_last = bool((lengths == shortest).all())
+        limit = max(tokens, TOKENS_PER_PASS[self.device.type])
+        idle_rows = (IDLE_ROWS_OF_LAST if only_last else IDLE_ROWS)[self.device.type]
+        groups = [rows[::-1] for rows in group_by_length(lengths, limit, idle_rows)]
+        padded = [self.padded(starts[rows], lengths[rows]) for rows in groups]
+        embedded = model.embed(torch.cat([items.flatten() for items in padded]))
+        parts = embedded.split([items.numel() for items in padded])
+        for rows, items, part in zip(groups, padded, parts, strict=True):
+            scale = None if rate_scale is None else rate_scale[torch.from_numpy(rows.copy()).to(self.device)]
+            x, ends = part.view(*items.shape, -1), torch.from_numpy(lengths[rows]) if only_last else None
+            since = int(shortest[rows].min()) - 1
+            hidden = model.encode(x, scale, inner_loop, 0 if only_last else since, ends)
+            yield Pass(rows, lengths[rows] - 1 if only_last else np.full(len(rows), since), hidden)
+
+    def padded(self, starts: Int64s, lengths: Integers) -> Tensor:
         """int[N, longest]: the items of each range, padded with 0 on the right."""
         begin = torch.from_numpy(starts).to(self.device)[:, None]
         length = torch.from_numpy(lengths).to(self.device)[:, None]
@@ -71,15 +108,29 @@ class Encoder:
         inside = place < length
         return self.items[torch.where(inside, begin + place, 0)] * inside
 
-    def passes(self, lengths: npt.NDArray[np.integer], tokens: int = 0) -> Iterator[Int64s]:
-        """Cuts sequences into passes of the model: indices of sequences of similar length, the longest last.
 
-        tokens: a pass may hold so many, if more than TOKENS_PER_PASS.
-        """
-        limit = max(tokens, TOKENS_PER_PASS[self.device.type])
-        order = np.argsort(lengths, kind="stable")
-        steps = (lengths[order] - 1) // LENGTH_STEP
-        bounds = np.concatenate(([0], np.flatnonzero(np.diff(steps)) + 1, [len(steps)]))
-        for first, last in pairwise(bounds):
-            size = max(1, limit // int(lengths[order[last - 1]]))
-            yield from (order[start : min(start + size, last)] for start in range(first, last, size))
+def group_by_length(lengths: Integers, limit: int, idle_rows: int) -> list[Int64s]:
+    """Indices of sequences to run together, padded to the longest of a group, the shortest groups first.
+
+    The cuts between lengths are those at which tokens, padded ones included, and the passes' own costs add up to the
+    least. Those grow with the length too, by steps of the inner loop; a pass is charged for `idle_rows` sequences more
+    than it has. A group of more than `limit` tokens is cut once more.
+    """
+    order = np.argsort(lengths, kind="stable")
+    distinct, counts = np.unique(lengths, return_counts=True)
+    behind = np.concatenate(([0], np.cumsum(counts)))  # sequences shorter than a distinct length, and all
+    cost, first = np.zeros(len(distinct) + 1), np.zeros(len(distinct), np.int64)
+    for last, length in enumerate(distinct):  # the cheapest way to end a group here, of all places where it may begin
+        tokens = (behind[last + 1] - behind[: last + 1]) * length
+        ways = cost[: last + 1] + tokens + idle_rows * length * np.ceil(tokens / limit)
+        first[last] = ways.argmin()
+        cost[last + 1] = ways[first[last]]
+    cuts, last = [len(lengths)], len(distinct)
+    while last:
+        last = int(first[last - 1])
+        cuts.append(int(behind[last]))
+    groups = []
+    for begin, end in pairwise(cuts[::-1]):
+        size = max(1, limit // int(lengths[order[end - 1]]))
+        groups += [order[start : min(start + size, end)] for start in range(begin, end, size)]
+    return groups

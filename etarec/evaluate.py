@@ -9,16 +9,15 @@ import numpy.typing as npt
 import torch
 
 from etarec import adapt
-from etarec.adapt import Batch
 from etarec.clock import Clock
 from etarec.config import AdaptConfig
 from etarec.data import Stream
 from etarec.encode import Encoder
+from etarec.frozen import BATCH, FrozenPasses, by_user
 from etarec.metrics import QUALITY_METRICS, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
-FROZEN_BATCH = 4096  # samples of a batch where batches mean nothing
 FILTERS = ("filtered_by_seen", "filtered_by_entropy", "filtered_by_redundancy", "filtered_by_chance")
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
@@ -59,15 +58,28 @@ class Measurement:
         }
 
 
-def measure(model: SequenceModel, encoder: Encoder, stream: Stream, config: AdaptConfig, seed: int) -> Measurement:
-    """Serves the stream with a fresh adapter. The model is left adapted; give it fresh weights before the next one."""
+def measure(
+    model: SequenceModel,
+    encoder: Encoder,
+    stream: Stream,
+    config: AdaptConfig,
+    seed: int,
+    frozen: FrozenPasses | None = None,
+) -> Measurement:
+    """Serves the stream with a fresh adapter. The model is left adapted; give it fresh weights before the next one.
+
+    frozen: of this model and stream, looked up instead of computed: the numbers are those of serving up to rounding,
+    the seconds those of the look-up, not of what was computed once. Without it the stream is really served.
+    """
+    assert frozen is None or frozen.stream is stream
     clock = Clock(encoder.device)
+    order = by_user(stream) if config.target == "none" and frozen is None else np.arange(len(stream))
+    served = Stream(stream.users[order], stream.positions[order])
+    adapter = adapt.build(config, model, encoder, served, clock, seed, frozen)
     begin = time.perf_counter()
-    adapter = adapt.build(config, model, encoder, stream, clock, seed)
-    order = _frozen_order(stream) if config.target == "none" else np.arange(len(stream))
-    size = FROZEN_BATCH if config.target == "none" else config.batch_size
-    served = [_serve(adapter, stream, order[start : start + size]) for start in range(0, len(order), size)]
-    ranks, reasons = (torch.cat(column).cpu().numpy() for column in zip(*served, strict=True))
+    size = BATCH if config.target == "none" else config.batch_size
+    parts = [_serve(adapter, slice(start, min(start + size, len(stream)))) for start in range(0, len(stream), size)]
+    ranks, reasons = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     back = np.argsort(order)
     seconds = {f"{part}_seconds": clock.seconds(part) for part in ("forward", "gate", "adapt")}
     return Measurement(
@@ -76,7 +88,7 @@ def measure(model: SequenceModel, encoder: Encoder, stream: Stream, config: Adap
         admitted=reasons[back] == ADMITTED,
         filtered={name: int((reasons == code).sum()) for code, name in enumerate(FILTERS)},
         seconds={"seconds": time.perf_counter() - begin, **seconds},
-        finite=all(bool(weight.isfinite().all()) for weight in model.parameters()),
+        finite=bool(torch.stack([weight.sum() for weight in model.parameters()]).isfinite().all()),
     )
 
 
@@ -84,16 +96,11 @@ ADMITTED = len(FILTERS)  # the code of an admitted sample, behind those of the r
 NOT_ASKED = ADMITTED + 1
 
 
-def _serve(adapter: adapt.Adapter, stream: Stream, index: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+def _serve(adapter: adapt.Adapter, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
     """Ranks and, per sample, the code of the reason it was filtered for or ADMITTED."""
-    ranks, decision = adapter.serve(Batch(stream.users[index], stream.positions[index]))
+    ranks, decision = adapter.serve(rows)
     reasons = torch.full_like(ranks, NOT_ASKED, dtype=torch.int8)
     masks = (decision.by_seen, decision.by_entropy, decision.by_redundancy, decision.by_chance, decision.admitted)
     for code, mask in enumerate(masks):
-        reasons[mask] = code
+        reasons.masked_fill_(mask, code)
     return ranks, reasons
-
-
-def _frozen_order(stream: Stream) -> npt.NDArray[np.int64]:
-    """By user, so that neighbours share their passes; a frozen model's results do not depend on the order."""
-    return np.lexsort((stream.positions, stream.users))

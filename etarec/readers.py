@@ -47,7 +47,9 @@ def read(path: Path, columns: ColumnsConfig) -> Log:
 
     Raises UserError, with the file, its line and what was expected, for every log that cannot be read.
     """
-    return _from_table(_read(path, columns), str(path))
+    log = _from_table(_read(path, columns), str(path))
+    pa.default_memory_pool().release_unused()  # what parsing took would else stay with the process
+    return log
 
 
 def from_frame(frame: pd.DataFrame, source: str) -> Log:
@@ -58,10 +60,12 @@ def from_frame(frame: pd.DataFrame, source: str) -> Log:
 def _from_table(table: pa.Table, source: str) -> Log:
     if not table.num_rows:
         raise UserError(f"{source}: {_NO_ROWS}")
+    times = None
+    if "timestamp" in table.column_names:
+        times, table = _timestamps(table["timestamp"], source), table.drop_columns("timestamp")  # texts are large
     users, _ = _encode(table["user"], "user", source)
     items, tokens = _encode(table["item"], "item", source)
-    times = _timestamps(table["timestamp"], source) if "timestamp" in table.column_names else None
-    return Log(users, items, tokens, times)
+    return Log(users, items, tokens.to_numpy(zero_copy_only=False).astype(np.str_), times)
 
 
 def _read(path: Path, columns: ColumnsConfig) -> pa.Table:
@@ -150,8 +154,8 @@ def _choose(path: Path, found: list[str], columns: ColumnsConfig) -> dict[str, s
     return chosen
 
 
-def _encode(column: pa.ChunkedArray, what: str, source: str) -> tuple[Int32s, npt.NDArray[np.str_]]:
-    """Codes of a column of ids, which are never read as numbers, and their tokens in order."""
+def _encode(column: pa.ChunkedArray, what: str, source: str) -> tuple[Int32s, pa.StringArray]:
+    """Codes of a column of ids, which are never read as numbers, and their tokens in order (of their code points)."""
     missing = pc.index(pc.is_null(column, nan_is_null=True), pa.scalar(True)).as_py()
     if missing >= 0:
         _fail(source, missing, f"has no {what}")
@@ -162,11 +166,12 @@ def _encode(column: pa.ChunkedArray, what: str, source: str) -> tuple[Int32s, np
         raise UserError(
             f"{source}: the {what} column is of type {column.type}; expected text or integer ids"
         ) from error
-    tokens, codes = np.unique(words.to_numpy(zero_copy_only=False).astype(np.str_), return_inverse=True)
-    indices = codes.astype(np.int32)[array.indices.to_numpy()]
-    if tokens[0] == "":
-        _fail(source, int(np.argmax(indices == 0)), f"has no {what}")
-    return indices, tokens
+    distinct = pc.unique(words)
+    tokens = distinct.take(pc.array_sort_indices(distinct))
+    codes: Int32s = pc.index_in(words, value_set=tokens).to_numpy()[array.indices.to_numpy()]
+    if not tokens[0].as_py():
+        _fail(source, int(np.argmax(codes == 0)), f"has no {what}")
+    return codes, tokens
 
 
 def _timestamps(column: pa.ChunkedArray, source: str) -> Floats:

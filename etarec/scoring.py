@@ -4,7 +4,8 @@ Symbols: B rows (samples), D width, V items without the padding id, K of Top-K, 
 hidden: [B, D]; vectors: [V, D], row i being item code i + 1; targets: int[B], rows of `vectors`.
 
 Scores are hidden @ vectors.T. Never more than a block of them exists at a time, so peak memory beyond the arguments and
-results is BLOCK * 4 bytes for the scores, as much again for what is computed from them, and for the loss V * D * 4.
+results is BLOCK * 4 bytes for the scores, as much again for what is computed from them, and the loss V * D * 4 (up to
+three times while its gradient is handed on). Sampled, the loss takes 12 bytes per row and sampled item instead.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
+GROUP = 8  # scores whose maximum stands for them in the search for the largest
 WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all rows of a chunk of items
 
 
@@ -33,31 +36,33 @@ def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) ->
         return _scan_by_items(hidden, vectors, bound, top_k)
     ranks, tops = [], []
     for rows, scores in _row_blocks(hidden, vectors):
-        if bound is not None:
-            ranks.append(_count_not_below(scores, bound[rows]) - 1)
         if top_k:
-            tops.append(scores.topk(top_k))
+            tops.append(top(scores, top_k))
+        if bound is not None:  # comes last, because it overwrites the scores
+            ranks.append(_count_not_below(scores, bound[rows]) - 1)
     return Scan(
         torch.cat(ranks) if ranks else None,
-        torch.cat([top.values for top in tops]) if tops else None,
-        torch.cat([top.indices for top in tops]) if tops else None,
+        torch.cat([scores for scores, _ in tops]) if tops else None,
+        torch.cat([items for _, items in tops]) if tops else None,
     )
 
 
 def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int) -> Scan:
-    counts: list[Tensor] = []
+    # In place: small results kept from every chunk would lie between the large ones and keep their memory from reuse.
+    counts = None if bound is None else torch.zeros(hidden.shape[0], dtype=torch.long, device=hidden.device)
     top_scores: Tensor | None = None
     top_items: Tensor | None = None
     for chunk, scores in _item_chunks(hidden, vectors):
-        if bound is not None:
-            counts.append(_count_not_below(scores, bound))
         if top_k:
-            items = torch.arange(chunk.start, chunk.stop, device=scores.device).expand_as(scores)
+            values, items = top(scores, min(top_k, scores.shape[1]))
+            items += chunk.start
             if top_scores is not None and top_items is not None:
-                scores, items = torch.cat((top_scores, scores), 1), torch.cat((top_items, items), 1)
-            top_scores, place = scores.topk(min(top_k, scores.shape[1]))
+                values, items = torch.cat((top_scores, values), 1), torch.cat((top_items, items), 1)
+            top_scores, place = values.topk(min(top_k, values.shape[1]))
             top_items = items.gather(1, place)
-    return Scan(torch.stack(counts).sum(0) - 1 if counts else None, top_scores, top_items)
+        if counts is not None and bound is not None:  # comes last, because it overwrites the scores
+            counts += _count_not_below(scores, bound)
+    return Scan(None if counts is None else counts - 1, top_scores, top_items)
 
 
 def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:
@@ -72,8 +77,31 @@ def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:
 
 
 def _count_not_below(scores: Tensor, bound: Tensor) -> Tensor:
-    """Not `>=`, which is false for a score that is not a number: a diverged model would have its targets on top."""
-    return scores.shape[1] - (scores < bound).sum(1)
+    """Not `>=`, which is false for a score that is not a number: a diverged model would have its targets on top.
+
+    Overwrites the scores: a sum of ones as floats, exact up to 2^24 of them, is several times faster than of booleans.
+    """
+    return scores.shape[1] - torch.lt(scores, bound, out=scores).sum(1).long()
+
+
+def top(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The K largest scores of each row, descending, and their places: [B, K] of [B, V].
+
+    Every GROUP places apart make up a group, and the K largest are among the K groups with the largest maxima.
+    """
+    B, V = scores.shape
+    groups = V // GROUP
+    if top_k * 2 * GROUP > V:
+        values, places = scores.topk(top_k)
+        return values, places
+    grouped = scores[:, : groups * GROUP].view(B, GROUP, groups)
+    best = grouped.amax(1).topk(top_k, sorted=False).indices[:, None]
+    candidates = grouped.gather(2, best.expand(-1, GROUP, -1)).flatten(1)
+    places = (best + groups * torch.arange(GROUP, device=scores.device)[:, None]).flatten(1)
+    rest = torch.arange(groups * GROUP, V, device=scores.device).expand(B, -1)
+    candidates, places = torch.cat((candidates, scores[:, groups * GROUP :]), 1), torch.cat((places, rest), 1)
+    values, chosen = candidates.topk(top_k)
+    return values, places.gather(1, chosen)
 
 
 class Spread(NamedTuple):
@@ -93,11 +121,9 @@ def spread(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> Spread:
 def _spread_rows(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> Spread:
     entropy = hidden.new_zeros(hidden.shape[0])
     square, along = torch.zeros_like(entropy), torch.zeros_like(entropy)
-    for items, scores, log_total in _normalised_chunks(hidden, vectors):
-        log_p = scores - log_total
-        p = log_p.exp()
-        entropy -= (p * log_p).sum(1)
-        square += p.square().sum(1)
+    for items, scores, p, log_total in _softmax_chunks(hidden, vectors):
+        entropy -= scores.sub_(log_total).mul_(p).sum(1)
+        square += torch.mul(p, p, out=scores).sum(1)
         if direction is not None:
             along += p @ direction[items]
     return Spread(entropy, square.sqrt(), along)
@@ -107,8 +133,8 @@ def mean_softmax(hidden: Tensor, vectors: Tensor) -> Tensor:
     """The mean over rows of softmax(scores): [V]."""
     total = hidden.new_zeros(vectors.shape[0])
     for h in hidden.split(_rows_of(hidden, vectors)):
-        for items, scores, log_total in _normalised_chunks(h, vectors):
-            total[items] += scores.sub_(log_total).exp_().sum(0)
+        for items, _, p, _ in _softmax_chunks(h, vectors):
+            total[items] += p.sum(0)
     return total / hidden.shape[0]
 
 
@@ -120,6 +146,23 @@ def cross_entropy(hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Ten
     weights = hidden.new_ones(hidden.shape[0]) if weights is None else weights
     apply = _CrossEntropy.apply
     return apply(hidden, vectors, targets, weights / hidden.shape[0])  # type: ignore[no-untyped-call]  # torch's own
+
+
+def sampled_cross_entropy(
+    hidden: Tensor, own_vectors: Tensor, sampled_vectors: Tensor, hits: Tensor, n_items: int
+) -> Tensor:
+    """Mean over rows of -log softmax(scores)[target], the normaliser estimated from n items that all rows share.
+
+    own_vectors: [B, D], the targets'; sampled_vectors: [n, D] of distinct items, 2 or more, drawn uniformly from all
+    V = n_items; hits: bool[B, n], where a sampled item is the row's target. The r others of a row are a uniform sample
+    of its V - 1 non-targets, so e^own + (V - 1) / r * sum e^other has the normaliser as its mean (logQ correction:
+    Bengio & Senecal 2008, doi 10.1109/TNN.2007.912312) and is the normaliser where all items are drawn.
+    Its logarithm lies below on average, by less the more are drawn. Takes up to 12 B n bytes in float32.
+    """
+    own = (hidden * own_vectors).sum(1)
+    others = (hidden @ sampled_vectors.T).masked_fill(hits, -torch.inf).logsumexp(1)
+    rate = (hits.shape[1] - hits.sum(1)) / (n_items - 1)
+    return -F.logsigmoid(own - others + rate.to(own.dtype).log()).mean()
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -137,11 +180,11 @@ class _CrossEntropy(torch.autograd.Function):
                 grad_hidden[rows] = -weight * vectors[target]
             if grad_vectors is not None:
                 grad_vectors.index_add_(0, target, -weight * h)
-            for items, scores, log_total in _normalised_chunks(h, vectors):
+            for items, _, p, log_total in _softmax_chunks(h, vectors):
                 losses[rows] = log_total[:, 0] - (h * vectors[target]).sum(1)
                 if grad_hidden is None and grad_vectors is None:
                     break
-                pull = scores.sub_(log_total).exp_().mul_(weight)
+                pull = p.mul_(weight)
                 if grad_hidden is not None:
                     grad_hidden[rows].addmm_(pull, vectors[items])
                 if grad_vectors is not None:
@@ -192,14 +235,24 @@ def _item_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tenso
         yield items, torch.mm(hidden.detach(), vectors[items].detach().T, out=out)
 
 
-def _normalised_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Chunks of scores with each row's log sum exp over all items: [B, 1]; one product where rows are whole."""
+def _softmax_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Chunks of scores and of their softmax over all items, and each row's log sum exp over all items: [B, 1].
+
+    Both chunks may be overwritten. One product where rows are whole, two beyond.
+    """
     if vectors.shape[0] <= WHOLE_ROWS:
         for items, scores in _item_chunks(hidden, vectors):
-            yield items, scores, scores.logsumexp(1, keepdim=True)
+            yield items, scores, *_softmax(scores)
         return
     total = hidden.new_full((hidden.shape[0], 1), -torch.inf)
     for _, scores in _item_chunks(hidden, vectors):
-        total = torch.logaddexp(total, scores.logsumexp(1, keepdim=True))
+        total = torch.logaddexp(total, _softmax(scores)[1])
     for items, scores in _item_chunks(hidden, vectors):
-        yield items, scores, total
+        p, log_sum = _softmax(scores)
+        yield items, scores, p.mul_((log_sum - total).exp()), total
+
+
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax over the row and log sum exp [B, 1], which the row's maximum gives without another visit to exp."""
+    p = scores.softmax(1)
+    return p, scores.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()

@@ -35,7 +35,7 @@ from etarec.models import SequenceModel, build
 from etarec.settings import check_folder, load_training
 
 TOKENS_PER_PASS = 2**13  # training runs on all cores, and several threads want larger passes than one does
-RECIPE = 1  # part of a cached checkpoint's key: raise it when the same settings train to other weights
+RECIPE = 2  # part of a cached checkpoint's key: raise it when the same settings train to other weights
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
     """
     encoder = Encoder(data, next(model.parameters()).device)
     validation = stream(data, "valid", "user", 0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    optimizers = _optimizers(model, config)
     rng = np.random.default_rng(config.seed)
     best, waited = -1.0, 0
     for number in range(1, config.epochs + 1):
         begin = time.perf_counter()
-        loss = _epoch(model, encoder, config, optimizer, rng)
+        loss = _epoch(model, encoder, config, optimizers, rng)
         if not math.isfinite(loss):
             raise UserError(
                 f"training diverged in epoch {number}: its loss is {loss}; expected a train.learning_rate "
@@ -80,11 +80,24 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
             return
 
 
+def _optimizers(model: SequenceModel, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Adam; of sampled items lazy: only the vectors that a step looked at, and their moments, are updated.
+
+    At 1,000,000 items of width 64 dense gradients and moments would be some gigabytes to read and write in every step.
+    """
+    rate, weights = config.learning_rate, dict(model.named_parameters())
+    model.items.sparse = config.negatives is not None
+    if not model.items.sparse:
+        return [torch.optim.Adam(weights.values(), lr=rate, fused=True)]
+    items = weights.pop("items.weight")
+    return [torch.optim.SparseAdam([items], lr=rate), torch.optim.Adam(weights.values(), lr=rate, fused=True)]
+
+
 def _epoch(
     model: SequenceModel,
     encoder: Encoder,
     config: TrainConfig,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     rng: np.random.Generator,
 ) -> float:
     model.train()
@@ -94,12 +107,25 @@ def _epoch(
         kept = torch.from_numpy((rng.random(len(chosen)) >= config.skip_rate).astype(np.float32))
         scale = kept.to(encoder.device) if config.skip_rate else None
         hidden, targets = _windows(model, encoder, starts[chosen], lengths[chosen], first_loss[chosen], scale)
-        loss = scoring.cross_entropy(hidden, model.item_vectors, targets)
-        optimizer.zero_grad()
+        loss = _loss(model, hidden, targets, config.negatives, rng)
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.detach() * len(targets))
     return float(torch.stack(losses).sum()) / int((lengths - first_loss).sum())
+
+
+def _loss(
+    model: SequenceModel, hidden: torch.Tensor, targets: torch.Tensor, negatives: int | None, rng: np.random.Generator
+) -> torch.Tensor:
+    """Mean cross-entropy over all items, or estimated from so many that are drawn for this step."""
+    if negatives is None:
+        return scoring.cross_entropy(hidden, model.item_vectors, targets)
+    n_items = model.items.num_embeddings - 1
+    drawn = torch.from_numpy(rng.choice(n_items, min(negatives, n_items), replace=False)).to(targets.device)
+    own, sampled = model.items(targets + 1), model.items(drawn + 1)
+    return scoring.sampled_cross_entropy(hidden, own, sampled, targets[:, None] == drawn, n_items)
 
 
 def _steps(samples: npt.NDArray[np.int32], size: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
@@ -120,14 +146,12 @@ def _windows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states [T, D] and targets int[T] (rows of the item vectors) of every position with a loss."""
     hidden, targets = [], []
-    for rows in encoder.passes(lengths, TOKENS_PER_PASS):
-        part = None if scale is None else scale[torch.from_numpy(rows)]
-        out = model(encoder.padded(starts[rows], lengths[rows]), part)
-        following = encoder.padded(starts[rows] + 1, lengths[rows])
-        place = torch.arange(following.shape[1], device=encoder.device)
-        counted = (following > 0) & (place >= torch.from_numpy(first_loss[rows]).to(encoder.device)[:, None])
-        hidden.append(out[counted])
-        targets.append(following[counted] - 1)
+    for rows, since, states in encoder.passes(model, starts, lengths, first_loss + 1, scale, tokens=TOKENS_PER_PASS):
+        place = since[:, None] + np.arange(states.shape[1])
+        counted = (place >= first_loss[rows, None]) & (place < lengths[rows, None])
+        following = torch.from_numpy((starts[rows, None] + place + 1)[counted]).to(encoder.device)
+        hidden.append(states[torch.from_numpy(counted).to(encoder.device)])
+        targets.append(encoder.items[following] - 1)
     return torch.cat(hidden), torch.cat(targets)
 
 
@@ -148,7 +172,8 @@ def train(
 
 def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
     """Where the checkpoint of these data, split, model and settings is kept: in $ETAREC_CACHE or .cache/etarec."""
-    settings = [RECIPE, data.sha256, dataclasses.asdict(model), dataclasses.asdict(config)]
+    chosen = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}  # older keys stay
+    settings = [RECIPE, data.sha256, dataclasses.asdict(model), chosen]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.name}-{key}.safetensors"
 

@@ -1,7 +1,8 @@
 """Measure one configuration: no Ray, no MLflow."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ from etarec.config import AdaptConfig, OrderName, SplitName
 from etarec.data import Interactions, stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement, measure
+from etarec.frozen import FrozenPasses
 from etarec.models import SequenceModel
 from etarec.train import default_device
 
@@ -38,33 +40,47 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """A frozen checkpoint, data and the order of their streams: plain arrays, so that processes share one copy."""
+    """A frozen checkpoint, data and the order of their streams: plain arrays, so that processes share one copy.
+
+    cache: an absolute folder where each node keeps what all trials have in common; None keeps it in each process.
+    """
 
     data: Interactions
     checkpoint: Checkpoint
     order: OrderName
     order_seed: int
+    cache: Path | None = None
 
     def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
-        """Every measurement starts from the checkpoint's weights, whatever the process measured before."""
-        model, encoder = _resident(self)
+        """Every measurement starts from the checkpoint's weights, whatever the process measured before.
+
+        On validation, what all trials have in common is looked up, and the seconds are those of the look-up. On test
+        every sample is really served, so that the seconds are what serving costs.
+        """
+        model, encoder, frozen = _resident(self)
         self.checkpoint.reset(model)
+        if split == "valid":
+            return measure(model, encoder, frozen.stream, config, seed, frozen)
         return measure(model, encoder, stream(self.data, split, self.order, self.order_seed), config, seed)
 
     def without_test(self) -> "Recommender":
-        return Recommender(self.data.without_test(), self.checkpoint, self.order, self.order_seed)
+        return replace(self, data=self.data.without_test())
 
 
-_RESIDENT: dict[tuple[str, str, int], tuple[SequenceModel, Encoder]] = {}
+_RESIDENT: dict[tuple[object, ...], tuple[SequenceModel, Encoder, FrozenPasses]] = {}
 
 
-def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder]:
-    """This process's model and encoder; built once, since a worker measures many trials."""
-    key = (subject.checkpoint.sha256, subject.data.sha256, subject.data.n_interactions)
+def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, FrozenPasses]:
+    """This process's model, encoder and passes over validation; made once, since a worker measures many trials."""
+    sources = (subject.checkpoint.sha256, subject.data.sha256, str(subject.data.n_interactions))
+    key = (*sources, subject.order, subject.order_seed, subject.cache, torch.get_num_threads())
     if key not in _RESIDENT:
         _RESIDENT.clear()
         device = default_device()
-        _RESIDENT[key] = (subject.checkpoint.restore(device), Encoder(subject.data, device))
+        model, encoder = subject.checkpoint.restore(device), Encoder(subject.data, device)
+        validation = stream(subject.data, "valid", subject.order, subject.order_seed)
+        cache = subject.cache if subject.checkpoint.sha256 else None  # weights without a name share nothing
+        _RESIDENT[key] = (model, encoder, FrozenPasses(model, encoder, validation, sources, cache))
     return _RESIDENT[key]
 
 

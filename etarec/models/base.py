@@ -37,6 +37,24 @@ class SequenceModel(nn.Module):
 
         rate_scale and inner_loop steer the inner loop of models that have one, see `TTTLayer.forward`.
         """
+        return self.encode(self.embed(items), rate_scale, inner_loop, since)
+
+    def embed(self, items: Tensor) -> Tensor:
+        """What happens to each item by itself: int[...] -> [..., D]."""
+        return self.dropout(self.items(items))
+
+    def encode(
+        self,
+        x: Tensor,
+        rate_scale: Tensor | None = None,
+        inner_loop: bool = True,
+        since: int = 0,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """What happens to a sequence of embedded items [N, L, D]; see `forward`.
+
+        lengths: int[N] on the CPU, descending: only the state at each sequence's own last item is wanted, [N, 1, D].
+        """
         raise NotImplementedError
 
     def adaptable(self, group: str) -> list[nn.Parameter]:

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etarec.config import ModelConfig
+from etarec.dual import NORM_EPS
 from etarec.models.base import SequenceModel
-from etarec.ttt import NORM_EPS, TTTLayer
+from etarec.ttt import TTTLayer, asked
 
 
 class SwiGLU(nn.Module):
@@ -31,8 +32,10 @@ class Block(nn.Module):
         )
         self.mlp = SwiGLU(config.width, config.mlp_width)
 
-    def forward(self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int) -> Tensor:
-        x = x[:, since:] + self.ttt(self.ttt_norm(x), rate_scale, inner_loop, since)
+    def forward(
+        self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int, lengths: Tensor | None
+    ) -> Tensor:
+        x = asked(x, since, lengths) + self.ttt(self.ttt_norm(x), rate_scale, inner_loop, since, lengths)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -49,10 +52,18 @@ class TTT4Rec(SequenceModel):
                 nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.items.weight[0].detach())
 
-    def forward(
-        self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True, since: int = 0
+    def embed(self, items: Tensor) -> Tensor:
+        return self.input_norm(super().embed(items))
+
+    def encode(
+        self,
+        x: Tensor,
+        rate_scale: Tensor | None = None,
+        inner_loop: bool = True,
+        since: int = 0,
+        lengths: Tensor | None = None,
     ) -> Tensor:
-        x = self.input_norm(self.dropout(self.items(items)))
-        for n, block in enumerate(self.blocks, start=1):
-            x = block(x, rate_scale, inner_loop, since if n == len(self.blocks) else 0)
-        return self.output_norm(x)
+        *below, last = self.blocks
+        for block in below:
+            x = block(x, rate_scale, inner_loop, 0, None)
+        return self.output_norm(last(x, rate_scale, inner_loop, since, lengths))

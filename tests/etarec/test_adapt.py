@@ -361,7 +361,7 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
     for number in range(batch + 1):
         part = slice(number * 12, number * 12 + 12)
         weights = [tensor.clone() for tensor in model.state_dict().values()]
-        ranks, decision = adapter.serve(adapt.Batch(samples.users[part], samples.positions[part]))
+        ranks, decision = adapter.serve(part)
         assert decision.weights is not None
         known = [decision.admitted, decision.by_seen, decision.by_entropy, decision.weights, *weights]
         trace.append(known if number == batch else [ranks, *known])
@@ -377,13 +377,14 @@ def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monk
     monkeypatch.setattr(adapter, "_step", lambda part, weights: learned.append(part))
     admitted = 0
     for start in range(0, len(samples), 12):
-        batch = adapt.Batch(samples.users[start : start + 12], samples.positions[start : start + 12])
+        batch = slice(start, start + 12)
         settled = set(ranked)
         admitted += int(adapter.serve(batch)[1].admitted.sum())
-        ranked += zip(batch.users, batch.positions, strict=True)
+        ranked += zip(samples.users[batch], samples.positions[batch], strict=True)
         settled = settled if serve == "after" else set(ranked)
         streamed = set(zip(samples.users, samples.positions, strict=True))
-        for user, position in zip(learned[-1].users, learned[-1].positions, strict=True) if learned else ():
+        part = learned[-1] if learned else []
+        for user, position in zip(samples.users[part], samples.positions[part], strict=True):
             assert (user, position - 1) not in streamed - settled
         learned.clear()
     assert 0 < admitted < len(samples)

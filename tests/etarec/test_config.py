@@ -48,6 +48,7 @@ ILLEGAL = [
     (TrainConfig(), "dropout", 1.0),
     (TrainConfig(), "skip_rate", 1.1),
     (TrainConfig(), "window_stride", 0),
+    (TrainConfig(), "negatives", 1),
     (TrainConfig(), "seed", 2**31),
     (TrainConfig(), "seed", -1),
     (SIMULATED, "dataset", "movielens"),

@@ -69,12 +69,12 @@ def test_composition_of_a_call_changes_nothing(model, log, everything):
         )
 
 
-def test_prefixes_of_one_window_share_a_pass(model, log):
+def test_prefixes_of_one_window_share_a_pass(model, log, monkeypatch):
     """Users whose inputs start at their first item: no more than one row of the model each."""
     samples = stream(log, "train", "position", 0)
     kept = samples.positions <= log.max_length
-    rows = []
-    model.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
+    rows, encode_ = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda x, *rest: rows.append(x.shape[0]) or encode_(x, *rest))
     encoder = Encoder(log, CPU)
     encoder.hidden(model, *encoder.ranges(samples.users[kept], samples.positions[kept]))
     assert sum(rows) == len(np.unique(samples.users[kept])) < kept.sum()
@@ -94,18 +94,30 @@ def test_padding_stands_on_the_right(log):
     assert padded.tolist() == [[*first[4:6], 0, 0], first[:4], [last, 0, 0, 0]]
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80))
-def test_passes_take_every_sequence_once_beside_its_likes(lengths):
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=80)
+
+
+@given(LENGTHS, st.sampled_from([1, 100, 10_000]), st.sampled_from([0, 30, 1000]))
+def test_groups_hold_every_sequence_once_and_keep_to_the_limit(lengths, limit, idle_rows):
     array = np.array(lengths)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encode, "TOKENS_PER_PASS", {"cpu": 100})
-        passes = list(Encoder.passes(_OnCpu(), array))
-    assert sorted(np.concatenate(passes).tolist()) == list(range(len(lengths)))
-    for chosen in passes:
-        assert array[chosen[-1]] == array[chosen].max()
-        assert len(chosen) * array[chosen].max() <= 100 or len(chosen) == 1
-        assert len(set((array[chosen] - 1) // encode.LENGTH_STEP)) == 1
+    groups = encode.group_by_length(array, limit, idle_rows)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    for rows in groups:
+        assert array[rows[-1]] == array[rows].max()
+        assert len(rows) * array[rows].max() <= limit or len(rows) == 1
 
 
-class _OnCpu:
-    device = CPU
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.sampled_from([0, 1, 5]))
+def test_groups_cost_the_least_of_all_cuts(lengths, idle_rows):
+    ordered = np.sort(lengths)
+
+    def cost(groups):
+        return sum((len(group) + idle_rows) * max(group) for group in groups)
+
+    def cuts(values):
+        yield [values]
+        for begin in range(1, len(values)):
+            yield from ([values[:begin], *rest] for rest in cuts(values[begin:]))
+
+    groups = [ordered[rows] for rows in encode.group_by_length(ordered, 10_000, idle_rows)]
+    assert cost(groups) == min(cost(each) for each in cuts(list(ordered)))

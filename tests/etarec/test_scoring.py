@@ -1,5 +1,7 @@
 """Blocked scoring against plain torch on the whole matrix of scores."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch import Tensor
@@ -176,3 +178,59 @@ def test_never_holds_the_whole_matrix_of_scores():
         scoring.mean_softmax(hidden.detach(), vectors)
         scoring.spread(hidden.detach(), vectors, None)
     assert largest.numbers <= max(2**19, 256 * 1024)
+
+
+def sampled(hidden: Tensor, vectors: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+    hits = targets[:, None] == drawn
+    return scoring.sampled_cross_entropy(hidden, vectors[targets], vectors[drawn], hits, vectors.shape[0])
+
+
+@pytest.mark.parametrize(("B", "V"), [(1, 2), (9, 30), (50, 400)])
+def test_sampled_cross_entropy_of_all_items_is_the_full_one(B, V):
+    """In value and gradients, whatever the order in which the items were drawn."""
+    hidden, vectors, targets = factors(B, V)
+    leaves = (hidden.requires_grad_(), vectors.requires_grad_())
+    mine = sampled(hidden, vectors, targets, torch.arange(V).flip(0))
+    full = F.cross_entropy(hidden @ vectors.T, targets)
+    torch.testing.assert_close(mine, full)
+    for gradient, expected in zip(*(torch.autograd.grad(x, leaves) for x in (mine, full)), strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_sampled_normaliser_is_unbiased():
+    """Its mean over every draw of 3 of 6 items is the sum over all, for targets that are drawn and that are not."""
+    hidden, vectors, targets = factors(4, 6)
+    scores = hidden @ vectors.T
+    for row, target in enumerate(targets):
+        one = slice(row, row + 1)
+        losses = [
+            sampled(hidden[one], vectors, targets[one], torch.tensor(drawn)) for drawn in combinations(range(6), 3)
+        ]
+        normalisers = (torch.stack(losses) + scores[row, target]).exp()
+        hit = torch.tensor([int(target) in drawn for drawn in combinations(range(6), 3)])
+        for part in (hit, ~hit):
+            torch.testing.assert_close(normalisers[part].mean(), scores[row].exp().sum())
+
+
+def test_sampled_cross_entropy_passes_gradcheck():
+    hidden, vectors, targets = factors(5, 12)
+    drawn = torch.tensor([int(targets[0]), 3, 11, 7])
+    inputs = (hidden.requires_grad_(), vectors.requires_grad_())
+    assert torch.autograd.gradcheck(lambda h, v: sampled(h, v, targets, drawn.unique()), inputs)
+
+
+def test_sampled_cross_entropy_moves_only_what_was_drawn():
+    hidden, vectors, targets = factors(5, 40)
+    drawn = torch.tensor([1, 5, 9])
+    sampled(hidden, vectors.requires_grad_(), targets, drawn).backward()
+    moved = vectors.grad.any(1).nonzero()[:, 0].tolist()
+    assert moved == sorted({*drawn.tolist(), *targets.tolist()})
+
+
+def test_a_certain_target_has_a_finite_loss_and_gradient():
+    hidden = torch.tensor([[300.0]], requires_grad=True)
+    loss = sampled(hidden, torch.tensor([[1.0], [-1.0], [-1.0]]), torch.tensor([0]), torch.tensor([0, 2]))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert hidden.grad is not None
+    assert torch.isfinite(hidden.grad).all()

@@ -85,9 +85,15 @@ def test_skipped_sequences_are_trained_without_the_inner_loop(model, frozen, log
 
 
 @pytest.mark.parametrize("skip_rate", [0.0, 0.3])
-def test_skip_rate_is_the_share_of_sequences_that_skip(model, log, skip_rate):
-    scales = []
-    model.register_forward_pre_hook(lambda module, inputs: scales.append(inputs[1]) if module.training else None)
+def test_skip_rate_is_the_share_of_sequences_that_skip(model, log, skip_rate, monkeypatch):
+    scales, encode = [], model.encode
+
+    def watched(x, rate_scale, *rest):
+        if model.training:
+            scales.append(rate_scale)
+        return encode(x, rate_scale, *rest)
+
+    monkeypatch.setattr(model, "encode", watched)
     for _ in fit(model, log, TrainConfig(epochs=40, patience=40, learning_rate=1e-9, skip_rate=skip_rate)):
         pass
     if not skip_rate:
@@ -106,6 +112,44 @@ def test_loss_falls_and_the_ranking_gets_better(log, model_config):
     assert epochs[0].loss == pytest.approx(np.log(70), abs=0.2)
     assert epochs[-1].loss < 0.6 * epochs[0].loss
     assert max(epoch.valid["ndcg_at_10"] for epoch in epochs) > 2 * epochs[0].valid["ndcg_at_10"]
+
+
+def test_sampling_every_item_trains_on_the_full_softmax(model, frozen, log):
+    """The same loss and gradients, those of the items sparse; SparseAdam itself rounds otherwise than Adam."""
+    other = frozen.restore(CPU).double()
+    (full,), (sampled,) = (
+        list(fit(learner, log, replace(ONE_STEP, negatives=negatives)))
+        for learner, negatives in ((model, None), (other, 10**6))
+    )
+    assert sampled.loss == pytest.approx(full.loss, rel=1e-10)
+    gradients = {name: weight.grad for name, weight in other.named_parameters()}
+    gradients["items.weight"] = gradients["items.weight"].to_dense()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-6, atol=1e-10, msg=name)
+
+
+def test_training_on_sampled_items_learns_and_follows_its_seed(log, model_config):
+    config = TrainConfig(epochs=12, batch_size=16, learning_rate=0.02, negatives=20)
+
+    def ran() -> list[Epoch]:
+        torch.manual_seed(0)
+        return [replace(epoch, seconds=0) for epoch in fit(build(model_config, log.n_items), log, config)]
+
+    epochs = ran()
+    assert max(epoch.valid["ndcg_at_10"] for epoch in epochs) > 2 * epochs[0].valid["ndcg_at_10"]
+    assert epochs == ran()
+
+
+def test_a_step_on_sampled_items_leaves_the_others_alone(model, log, monkeypatch):
+    before = model.items.weight.detach().clone()
+    seen = []
+    model.items.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten()))
+    list(fit(model, log, replace(ONE_STEP, batch_size=10, negatives=2)))
+    trained = torch.cat(seen).unique()
+    monkeypatch.undo()
+    moved = (model.items.weight != before).any(1).nonzero()[:, 0]
+    assert torch.isin(moved, trained).all()
+    assert model.items.weight.grad.is_sparse
 
 
 def scripted(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +243,7 @@ def test_other_data_model_or_settings_have_another_checkpoint(log, model_config,
         (log, replace(model_config, inner="linear"), QUICK),
         (log, model_config, replace(QUICK, skip_rate=0.3)),
         (log, model_config, replace(QUICK, seed=1)),
+        (log, model_config, replace(QUICK, negatives=9)),
     ]
     paths = {train.cache_path(*variant) for variant in variants}
     assert len(paths) == len(variants)

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from etarec import ttt
-from etarec.ttt import FastLayer, InnerNorm, TTTLayer, dual, primal
+from etarec.dual import FastLayer, InnerNorm, dual
+from etarec.ttt import TTTLayer, primal
 
 FORMS = pytest.mark.parametrize("form", [primal, dual])
 INNER = pytest.mark.parametrize("inner", ["mlp", "linear"])
@@ -38,13 +39,31 @@ def test_dual_equals_primal_in_values_and_gradients_at_every_length(inner, mini_
         x = tokens(sequences, length).requires_grad_()
         direction = torch.randn_like(x)
         scale = torch.linspace(0.2, 2.0, sequences, dtype=torch.float64) if length % 2 else None
+        since = (0, length // 2, length - 1)[length % 3]
         results = []
         for form in (primal, dual):
             layer.form = form
-            out = layer(x, scale)
-            results.append((out, *torch.autograd.grad((out * direction).sum(), [x, *layer.parameters()])))
+            out = layer(x, scale, since=since)
+            results.append((out, *torch.autograd.grad((out * direction[:, since:]).sum(), [x, *layer.parameters()])))
         for name, literal, fast in zip(["output", "input", *names], *results, strict=True):
             torch.testing.assert_close(fast, literal, rtol=1e-9, atol=1e-11, msg=f"{name} at length {length}")
+
+
+@INNER
+@FORMS
+@pytest.mark.parametrize("lengths", [[1], [4], [9, 9, 4], [13, 12, 8, 8, 5, 4, 1], [3, 2, 1]])
+def test_only_the_last_outputs_of_sequences_of_their_own_lengths(inner, form, lengths):
+    """What is behind a sequence's end is anything; values and gradients are those of all outputs, taken there."""
+    layer, N = layer_of(inner), len(lengths)
+    layer.form = form
+    x, scale = tokens(N, lengths[0]).requires_grad_(), torch.linspace(0.2, 2.0, N, dtype=torch.float64)
+    every = layer(x, scale)[torch.arange(N), torch.tensor(lengths) - 1][:, None]
+    last = layer(x, scale, lengths=torch.tensor(lengths))
+    torch.testing.assert_close(last, every, rtol=1e-9, atol=1e-11)
+    direction, wanted = torch.randn_like(every), [x, *layer.parameters()]
+    results = [torch.autograd.grad((out * direction).sum(), wanted) for out in (last, every)]
+    for name, ours, expected in zip(["x", *dict(layer.named_parameters())], *results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-11, msg=name)
 
 
 @FORMS
@@ -98,7 +117,7 @@ def test_layer_feeds_the_form_what_the_paper_says(inner):
     layer, x = layer_of(inner), tokens(3, 6)
     given = {}
 
-    def form(q, k, v, token_rate, decay, fast, norm):
+    def form(q, k, v, token_rate, decay, fast, norm, lengths):
         given.update(q=q, k=k, v=v, token_rate=token_rate, decay=decay)
         return q + k
 
@@ -199,21 +218,6 @@ def test_rotary_embedding_turns_pairs_by_the_place_modulo_m():
             after = before * complex(math.cos(angle), math.sin(angle))
             torch.testing.assert_close(turned[:, place, pair], after.real, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(turned[:, place, pair + width // 2], after.imag, rtol=1e-6, atol=1e-6)
-
-
-def test_gelu_curvature_is_the_second_derivative_of_gelu():
-    x = torch.linspace(-6, 6, 201, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(ttt.gelu(x).sum(), x, create_graph=True)
-    (curvature,) = torch.autograd.grad(slope.sum(), x)
-    torch.testing.assert_close(ttt.gelu_curvature(x.detach()), curvature, rtol=1e-10, atol=1e-12)
-
-
-def test_gelu_backward_and_its_gradient():
-    torch.manual_seed(0)
-    grad, x = (torch.randn(3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    (expected,) = torch.autograd.grad(ttt.gelu(x), x, grad.detach())
-    torch.testing.assert_close(ttt.gelu_backward(grad, x), expected)
-    assert torch.autograd.gradcheck(ttt.gelu_backward, (grad, x))
 
 
 @pytest.mark.parametrize(("inner", "shapes"), [("mlp", [(4, 16, 64), (4, 64, 16)]), ("linear", [(4, 16, 16)])])

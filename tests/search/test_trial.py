@@ -1,5 +1,12 @@
 """A trial: from the frozen weights, whatever was measured before, and with finite numbers only."""
 
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +24,12 @@ from search.trial import NotFiniteError, Recommender, finite, measure_on_validat
 ADAPTING = AdaptConfig(gate="open", learning_rate=0.1, batch_size=64)
 
 
-@pytest.fixture(scope="module")
-def log() -> Interactions:
+@pytest.fixture(scope="module", name="log")
+def made_log() -> Interactions:
+    return make_log()
+
+
+def make_log() -> Interactions:
     simulation = SimulationConfig(users=60, items=80)
     return data.load(DataConfig(dataset="simulated", simulation=simulation, k_core=0, max_length=10))
 
@@ -95,3 +106,61 @@ def test_a_trial_uses_the_threads_it_was_given() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
+
+
+CONFIGS = [
+    AdaptConfig(target="none"),
+    AdaptConfig(target="state", gate="open"),
+    AdaptConfig(target="state", weighting="none", top_k=5),
+    AdaptConfig(target="state", top_k=5),
+    ADAPTING,
+]
+
+
+def measured_numbers(recommender: Recommender) -> list[list[int]]:
+    """Of each configuration in a process that has nothing yet."""
+    trial._RESIDENT.clear()
+    found = [measure_on_validation(recommender, config, 0, threads=1) for config in CONFIGS]
+    return [[*each.ranks.tolist(), *each.admitted.tolist(), *each.filtered.values()] for each in found]
+
+
+def test_a_trial_is_the_same_with_and_without_a_cache_and_in_another_process(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    expected = measured_numbers(recommender)
+    cached = replace(recommender.without_test(), cache=tmp_path / "cache")
+    assert measured_numbers(cached) == measured_numbers(recommender.without_test()) == expected
+    written = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*/*")}
+    assert sum(path.suffix == ".npy" for path in written) == 4  # ranks; hidden states and ranks; a first batch
+    assert measured_numbers(cached) == expected
+    other = subprocess.run([sys.executable, __file__, str(tmp_path / "cache")], capture_output=True, text=True)
+    assert json.loads(other.stdout) == expected, other.stderr
+    assert {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*/*")} == written  # nobody wrote again
+    shutil.rmtree(tmp_path / "cache")
+    assert measured_numbers(cached) == expected
+
+
+def test_weights_without_a_name_are_not_kept(recommender: Recommender, tmp_path: Path) -> None:
+    unnamed = replace(recommender.checkpoint, sha256="")
+    measured_numbers(replace(recommender, checkpoint=unnamed, cache=tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_only_validation_is_looked_up(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    measure = trial.measure
+
+    def watched(model, encoder, samples, config, seed, frozen=None):
+        given.append(frozen is not None)
+        return measure(model, encoder, samples, config, seed, frozen)
+
+    monkeypatch.setattr(trial, "measure", watched)
+    for split in ("valid", "test", "train"):
+        recommender.measure(CONFIGS[2], split, 0)
+    assert given == [True, False, False]
+
+
+if __name__ == "__main__":
+    here = make_log()
+    worker = Recommender(here.without_test(), checkpoint_of(here, 0), "position", 0, Path(sys.argv[1]))
+    print(json.dumps(measured_numbers(worker)))

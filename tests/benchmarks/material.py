@@ -1,0 +1,75 @@
+"""The data and the checkpoint that benchmarks work on."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import torch
+
+from etarec import evaluate, train
+from etarec.checkpoint import Checkpoint
+from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig
+from etarec.data import Interactions, Stream, load, stream
+from etarec.encode import Encoder
+from etarec.evaluate import Measurement
+from etarec.frozen import FrozenPasses
+from etarec.models import SequenceModel
+from tests.benchmarks.frame import Settings
+
+DEVICE = torch.device("cpu")
+EPOCHS = 5
+
+
+@cache
+def interactions(settings: Settings) -> Interactions:
+    if settings.log is not None:
+        return load(DataConfig(path=str(settings.log)))
+    users = 300 if settings.quick else SimulationConfig().users
+    return load(DataConfig(dataset="simulated", simulation=SimulationConfig(users=users)))
+
+
+@cache
+def checkpoint(settings: Settings) -> Checkpoint:
+    """A few epochs of training, kept from run to run: enough for scores among which a gate finds differences."""
+    data = interactions(settings)
+    if settings.quick:
+        return train.train(data, ModelConfig(), TrainConfig(epochs=1))
+    return train.load_or_train(data, ModelConfig(), TrainConfig(epochs=EPOCHS), lambda epoch: None)[0]
+
+
+def part_of(data: Interactions, users: int, seed: int = 0) -> Interactions:
+    """The same catalogue with so many users, chosen at random."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(data.n_users)[:users])
+    lengths = np.diff(data.offsets)[chosen]
+    rows = np.concatenate([np.arange(data.offsets[user], data.offsets[user + 1]) for user in chosen])
+    return replace(
+        data,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        items=data.items[rows],
+        train_end=data.train_end[chosen],
+        valid_end=data.valid_end[chosen],
+        timestamps=None if data.timestamps is None else data.timestamps[rows],
+    )
+
+
+class Subject:
+    """What a worker keeps from trial to trial: a model, put back to the checkpoint for each, and what all have in
+    common, here in memory."""
+
+    def __init__(self, data: Interactions, checkpoint: Checkpoint, device: torch.device = DEVICE):
+        self.checkpoint, self.model = checkpoint, checkpoint.restore(device)
+        self.encoder = Encoder(data, device)
+        self.stream: Stream = stream(data, "valid", "position", 0)
+        self.frozen = FrozenPasses(self.model, self.encoder, self.stream, ("benchmark",), None)
+
+    def trial(self, config: AdaptConfig, look_up: bool = False) -> Measurement:
+        """look_up: as a search does it on validation; otherwise every sample is really served."""
+        self.checkpoint.reset(self.model)
+        frozen = self.frozen if look_up else None
+        return evaluate.measure(self.model, self.encoder, self.stream, config, seed=0, frozen=frozen)
+
+
+def epoch(model: SequenceModel, data: Interactions, config: TrainConfig, *optimizers: torch.optim.Optimizer) -> float:
+    """One epoch of our training; the mean loss."""
+    encoder = Encoder(data, next(model.parameters()).device)
+    return train._epoch(model, encoder, config, list(optimizers), np.random.default_rng(config.seed))

@@ -1,0 +1,152 @@
+"""(e) Trials per minute against concurrency, and what the harness itself costs.
+
+Every row is a process of its own that runs a whole search, imports, Ray, Optuna, MLflow, test and report included, of a
+subject that takes a known time: this module run as a program is one such search.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+import yaml
+
+from etarec.config import AdaptConfig, SplitName
+from etarec.evaluate import Measurement
+from tests.benchmarks.frame import Cell, Settings, Table
+from tests.search.formula import Formula
+
+ROOT = Path(__file__).parents[2]
+TRIALS, SECONDS = 64, 2.0
+SPACE = {
+    "top_k": {"low": 2, "high": 500, "log": True},
+    "entropy_quantile": {"low": 0.05, "high": 1.0},
+    "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
+}
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A measurement of `seconds`: of sleep, or of this process's own CPU time. `log` gets a line per measurement."""
+
+    seconds: float
+    busy: bool
+    log: Path
+
+    def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
+        begin = time.time()
+        if self.busy:
+            _compute(self.seconds)
+        else:
+            time.sleep(self.seconds)
+        measured = Formula().measure(config, split, seed)
+        with self.log.open("a") as file:
+            file.write(f"{begin} {time.time()}\n")
+        return measured
+
+    def without_test(self) -> "Fixed":
+        return self
+
+
+def _compute(seconds: float) -> None:
+    matrix, begin = torch.ones(256, 256), time.process_time()
+    while time.process_time() - begin < seconds:
+        matrix @ matrix
+
+
+def throughput(settings: Settings) -> Table:
+    trials, seconds = (8, 0.2) if settings.quick else (TRIALS, SECONDS)
+    cores = os.cpu_count() or 1
+    runs = [("sleeps", count) for count in (1, 2, 4, 8)] + [("computes", count) for count in (1, 2, 4)]
+    rows = [_row(kind, count, trials, seconds) for kind, count in (runs[1:2] if settings.quick else runs)]
+    return Table(
+        "(e) Trials per minute against concurrency",
+        f"A whole search by `search.experiment` of {trials} trials of {seconds:g} seconds, on {cores} cores. A trial "
+        f"that sleeps shows the harness alone; one that computes needs {seconds:g} seconds of CPU and competes with "
+        "the driver, and with other trials where there are more than cores. The search lasts from the first "
+        "suggestion to the last recorded end, the command from the start of its process to the end of its report, "
+        "with the measurements of the baselines and on test. The harness's share of either is what is left of it "
+        "after its measuring, in wall seconds, over the trials at once.",
+        [
+            "a trial",
+            "at once",
+            "trials/min",
+            "s/trial",
+            "search s",
+            "harness, search",
+            "command s",
+            "harness, command",
+            "idle between trials s",
+            "start of the first s",
+        ],
+        rows,
+    )
+
+
+def _row(kind: str, concurrency: int, trials: int, seconds: float) -> list[Cell]:
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [folder, str(concurrency), str(trials), str(seconds), kind]
+        begin = time.time()
+        command = [sys.executable, "-c", f"from {__name__} import search; search()", *arguments]
+        subprocess.run(command, check=True, cwd=folder, env=_environment(), stdout=subprocess.DEVNULL)
+        whole = time.time() - begin
+        began, ended = json.loads(Path(folder, "search.json").read_text())
+        lines = Path(folder, "measured").read_text().splitlines()
+    times = [(float(first), float(last)) for first, last in (line.split() for line in lines)]
+    trial_times = [last - first for first, last in times if last <= ended]
+    search = ended - began
+    searching, measuring = sum(trial_times) / concurrency, sum(last - first for first, last in times) / concurrency
+    first = min(begin for begin, _ in times) - began
+    idle = (search - first) * concurrency - sum(trial_times)
+    return [
+        f"{kind} {seconds:g} s",
+        concurrency,
+        60 * trials / search,
+        median(trial_times),
+        search,
+        f"{1 - searching / search:.1%}",
+        whole,
+        f"{1 - measuring / whole:.1%}",
+        idle / trials,
+        first,
+    ]
+
+
+def _environment() -> dict[str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return environment
+
+
+def search() -> None:
+    """The program of one row: DIR CONCURRENCY TRIALS SECONDS sleeps|computes."""
+    from search import experiment, records
+    from search.spec import load
+
+    folder, concurrency, trials, seconds, kind = sys.argv[1:]
+    times: list[float] = []
+
+    class Timed(records.Records):
+        """Notes when the first trial was suggested and when each end was on disk."""
+
+        def started(self, *arguments: object) -> None:
+            times.append(time.time())
+            super().started(*arguments)  # type: ignore[arg-type]
+
+        def finished(self, *arguments: object) -> None:
+            super().finished(*arguments)  # type: ignore[arg-type]
+            times.append(time.time())
+
+    experiment.Records = Timed  # type: ignore[misc]
+    file = Path(folder, "space.yaml")
+    options = {"trials": int(trials), "concurrency": int(concurrency)}
+    file.write_text(yaml.safe_dump({"name": "throughput", "space": SPACE, "search": options}))
+    subject = Fixed(float(seconds), kind == "computes", Path(folder, "measured"))
+    experiment.run(experiment.Experiment(load(file), Path(folder, "out")), subject, n_items=1000)
+    Path(folder, "search.json").write_text(json.dumps([times[0], times[-1]]))
