@@ -15,8 +15,8 @@ from rich.table import Table
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
+from search.plan import Plan
 from search.records import Ending, Records, State, Trial
-from search.runner import Plan
 from search.selection import Point, Selection
 from search.spec import Spec
 
@@ -50,12 +50,12 @@ class Console:
         self.line(f"checkpoint  {shown(path)}: epoch {checkpoint.epochs}, validation {quality}")
 
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
-        threads = f"{plan.threads_per_trial} thread{'s' * (plan.threads_per_trial > 1)}"
-        gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
         self.line(
-            f"search      {spec.search.trials} trials, {plan.concurrency} at once, each with {threads}{gpus}; "
-            f"sampler {spec.search.sampler}; files in {shown(directory)}"
+            f"search      {spec.search.trials} trials, sampler {spec.search.sampler}; files in {shown(directory)}"
         )
+        self.line(f"resources   {plan}")
+        if plan.note:
+            self.line(f"note        {plan.note}")
 
     def pilot(
         self, spec: Spec, plan: Plan, pilot: Measurement, epoch_seconds: float | None, data: Interactions

@@ -18,9 +18,9 @@ from etarec.evaluate import Measurement
 from etarec.train import cache_path, load_or_train, shown, train
 from search import report, runner, selection
 from search.console import Console
+from search.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.records import Ending, Records, State, Trial, write_whole
-from search.runner import Plan
 from search.selection import Selection
 from search.spec import Spec, as_dict, baseline_config, check_against_data, to_yaml
 from search.tracking import Tracker
@@ -70,20 +70,22 @@ class Experiment:
 def prepare(experiment: Experiment) -> Recommender:
     """The data and the checkpoint; what can be wrong with them or the machine is found here, before anything starts."""
     spec = experiment.spec
-    _plan(experiment)
+    _plan(experiment, runner.machine(experiment.address))
     interactions = _load_data(experiment)
     with experiment.timed("train"):
         trained, path = _checkpoint(spec, interactions, experiment.console)
     experiment.console.checkpoint(trained, path)
     experiment.provenance.data = about_data(spec, interactions)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
-    return Recommender(interactions, trained, spec.data.order, spec.data.order_seed)
+    cache = cache_path(interactions, spec.model, spec.train).parent
+    return Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
 
 
 def dry_run(experiment: Experiment) -> None:
     """Checks everything, times one trial and shows the plan; trains nothing, starts nothing and writes nothing."""
     spec, console = experiment.spec, experiment.console
-    planned = _plan(experiment)
+    machine = runner.machine(experiment.address)
+    _plan(experiment, machine)
     interactions = _load_data(experiment)
     path = Path(spec.checkpoint) if spec.checkpoint else cache_path(interactions, spec.model, spec.train)
     trained, epoch_seconds = None, None
@@ -95,15 +97,16 @@ def dry_run(experiment: Experiment) -> None:
         trained = train(interactions, spec.model, replace(spec.train, epochs=1))
         epoch_seconds = time.perf_counter() - begin
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed).without_test()
+    planned = _plan(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory)
     config = baseline_config(spec, "published", n_items=interactions.n_items - 1, random_rate=0, chosen=spec.adapt)
     pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
     console.pilot(spec, planned, pilot, epoch_seconds, interactions)
 
 
-def _plan(experiment: Experiment) -> Plan:
+def _plan(experiment: Experiment, machine: Machine, need: float = WORKER_BYTES) -> Plan:
     with experiment.naming_file():
-        return runner.plan_ahead(experiment.spec.search, experiment.address)
+        return plan(experiment.spec.search, machine, need)
 
 
 def _load_data(experiment: Experiment) -> Interactions:
@@ -143,7 +146,7 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     write_whole(directory / "spec.yaml", to_yaml(spec))
     tracker = Tracker(spec.name, records, _flat(as_dict(spec)), console.warn)
     try:
-        with runner.cluster(spec.search, experiment.address) as plan:
+        with runner.cluster(spec.search, experiment.address, trial_bytes(subject)) as plan:
             console.plan(spec, plan, directory)
             ending = _search(experiment, subject, records, plan, tracker)
             try:
@@ -153,10 +156,12 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
                     Ending.INTERRUPTED,
                     selection.without_baselines(spec, records.in_state(State.FINISHED)),
                 )
+        records.write_table()
         _write(experiment, records, plan, selected, ending)
         report.render(directory)
     except BaseException as error:
         state = State.KILLED if isinstance(error, KeyboardInterrupt) else State.FAILED
+        records.write_table()
         tracker.close(state, {}, {}, None, patience=5)
         raise
     tracker.close(

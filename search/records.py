@@ -1,18 +1,20 @@
 """Trials on disk: plain files are the truth; the study and MLflow are copies that can be made again from them.
 
 `trials.jsonl` is a journal: an event a line, appended and flushed to disk before the event counts for anybody else. A
-last line without its end is an event that never happened. `trials.csv` is the journal's table for people and pandas.
+last line without its end is an event that never happened. `trials.csv` is the journal's table for people and pandas; it
+follows a little later, because writing it takes longer the more trials there are.
 """
 
 import json
 import os
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -21,6 +23,7 @@ from etarec.evaluate import FILTERS, SECONDS
 from etarec.metrics import QUALITY_METRICS
 
 METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
+TABLE_SHARE = 0.05  # of the time, at most, goes into trials.csv while trials run
 _WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance")
 
 
@@ -70,6 +73,7 @@ class Records:
         self.directory = directory
         self.trials: dict[int, Trial] = {}
         self.parent_run_id = ""
+        self._table_due = 0.0
         self._lock = threading.Lock()  # the tracker's thread writes run ids
         self._journal = directory / "trials.jsonl"
         self.identity = ""  # of the search, wherever its folder goes
@@ -146,18 +150,22 @@ class Records:
         return without_idle_columns(table.astype(dict.fromkeys(METRICS, float)))
 
     def write_table(self) -> None:
+        begin = time.monotonic()
         write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
+        end = time.monotonic()
+        self._table_due = end + (end - begin) / TABLE_SHARE
 
     def _append(self, event: dict[str, Any]) -> None:
         line = json.dumps(event, allow_nan=False) + "\n"
         with self._lock:
-            with self._journal.open("ab") as file:
-                _cut_torn_line(file.fileno(), self._journal)
+            with self._journal.open("ab+") as file:
+                _cut_torn_line(file, self._journal)
                 file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
             self._apply(json.loads(line))
-            self.write_table()
+            if time.monotonic() >= self._table_due:
+                self.write_table()
 
     def _apply(self, event: dict[str, Any]) -> None:
         number = event.get("number", -1)
@@ -184,10 +192,10 @@ def _lines(journal: Path) -> list[bytes]:
     return journal.read_bytes().split(b"\n")[:-1]  # behind the last line's end there is nothing, or a torn line
 
 
-def _cut_torn_line(descriptor: int, journal: Path) -> None:
-    content = journal.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+def _cut_torn_line(file: BinaryIO, journal: Path) -> None:
+    size = file.seek(0, os.SEEK_END)
+    if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+        file.truncate(journal.read_bytes().rfind(b"\n") + 1)
 
 
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:

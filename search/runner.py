@@ -1,7 +1,8 @@
 """Runs trials in parallel: the only file that knows Ray.
 
-A trial's way: `_Searcher.suggest` -> Ray Tune starts `_trial` in a worker -> it reports once -> `_Recorder` writes the
-end to the records -> the searcher may tell the study. Ray's own experiment files are scratch and never read again.
+A trial's way: `_Searcher.suggest` -> Ray Tune gives it to a worker, a `_Slot` -> one step of it measures -> `_Recorder`
+writes the end to the records -> the searcher may tell the study. Ray's own experiment files are scratch and never read
+again.
 """
 
 import logging
@@ -16,13 +17,12 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray.cloudpickle
 import ray.tune
-import torch
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
@@ -30,9 +30,12 @@ from ray.tune.search import Searcher
 from etarec.config import AdaptConfig, UserError
 from etarec.evaluate import Measurement
 from search import retest, trial
+from search.plan import WORKER_BYTES, Machine, Plan, cores, of_cluster, plan, this_machine
 from search.records import Ending, Records, State, Trial
 from search.spec import SearchConfig, Spec, trial_config, trial_seed
 from search.suggest import Suggestions
+
+PATIENCE = 30.0  # seconds that the first workers wait for one that does not come
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -45,68 +48,60 @@ _QUIET = {
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How many trials run at once, and with what."""
-
-    concurrency: int
-    threads_per_trial: int
-    cpus_per_trial: float
-    gpus_per_trial: float
-
-    @property
-    def resources(self) -> dict[str, float]:
-        return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+_WAITING = {"OMP_WAIT_POLICY": "passive"}  # threads of trials side by side sleep when they wait, spinning steals cores
+_WORKERS = {
+    **_WAITING,
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # those of `_start_workers` are there before their work is
+}
 
 
-def plan(search: SearchConfig, cpus: float, gpus: float) -> Plan:
-    """`auto` fills the machine's or cluster's cores and GPUs; a trial computes with as many threads as cores it has."""
-    if search.gpus_per_trial > gpus:
-        raise UserError(f"search.gpus_per_trial: {search.gpus_per_trial:g} asked for, but there are {gpus:g} GPUs")
-    by_gpu = gpus / search.gpus_per_trial if search.gpus_per_trial else math.inf
-    fitting = max(1, int(min(cpus / search.cpus_per_trial, by_gpu) + 1e-9))
-    concurrency = fitting if search.concurrency == "auto" else search.concurrency
-    return Plan(
-        min(concurrency, search.trials),
-        max(1, int(search.cpus_per_trial)),
-        search.cpus_per_trial,
-        search.gpus_per_trial,
-    )
-
-
-def plan_ahead(search: SearchConfig, address: str | None) -> Plan:
-    """The plan without a search: of this machine from its own counts, of a cluster by asking it."""
+def machine(address: str | None) -> Machine:
+    """What there is to plan with, without a search: this machine's own counts, or a cluster's by asking it."""
     if address is None:
-        return plan(search, _bookkept_cpus(search), torch.cuda.device_count())
-    with cluster(search, address) as planned:
-        return planned
+        return this_machine()
+    with _ray(address):
+        return of_cluster(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def cluster(search: SearchConfig, address: str | None) -> Iterator[Plan]:
-    """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own."""
+def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTES) -> Iterator[Plan]:
+    """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own.
+
+    need: bytes of memory per trial.
+    """
+    if address is not None:
+        with _ray(address, runtime_env={"env_vars": _WAITING}):
+            yield plan(search, of_cluster(ray.cluster_resources()), need)  # type: ignore[no-untyped-call]
+        return
+    planned = plan(search, this_machine(), need)
+    # Workers of this machine import what this process imports, installed or not.
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.getcwd()
+    with _ray(None, include_dashboard=False, num_cpus=max(cores(), math.ceil(_cpus(planned)))):
+        yield planned
+
+
+@contextmanager
+def _ray(address: str | None, **options: Any) -> Iterator[None]:
     if address is not None:
         _check_address(address)
-    os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
+    os.environ.update({key: os.environ.get(key, value) for key, value in (_QUIET | _WORKERS).items()})
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address is None:
-        options |= {"include_dashboard": False, "num_cpus": _bookkept_cpus(search)}
-        # Workers of this machine import what this process imports, installed or not.
-        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.getcwd()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ray.init(**options)
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, ValueError) as error:
             raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
     try:
-        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield plan(search, total.get("CPU", 1), total.get("GPU", 0))
+        yield
     finally:
         ray.shutdown()
+
+
+def _cpus(plan: Plan) -> float:
+    """Cores that Ray is to hand out; more than the machine has where the user asks for more trials at once."""
+    return plan.concurrency * plan.cpus_per_trial
 
 
 def _check_address(address: str) -> None:
@@ -122,12 +117,6 @@ def _check_address(address: str) -> None:
         raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
 
-def _bookkept_cpus(search: SearchConfig) -> int:
-    """Cores that Ray hands out on this machine; more than it has where the user asks for more trials at once."""
-    asked = 1 if search.concurrency == "auto" else math.ceil(search.concurrency * search.cpus_per_trial)
-    return max(os.cpu_count() or 1, asked, math.ceil(search.cpus_per_trial))
-
-
 def run_search(
     spec: Spec, subject: trial.Subject, records: Records, plan: Plan, on_change: Callable[[Trial], Any]
 ) -> Ending:
@@ -135,14 +124,19 @@ def run_search(
 
     A space with fewer configurations than that is complete with all of them. What runs when Ctrl-C comes is KILLED.
     """
-    searcher = _Searcher(spec, records, plan.concurrency, on_change)
-    trainable = ray.tune.with_parameters(_trial, subject=subject, threads=plan.threads_per_trial)
+    searcher = _Searcher(spec, records, plan, on_change)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
+    slot = ray.tune.with_parameters(_Slot, subject=subject, threads=plan.threads_per_trial)
     with tempfile.TemporaryDirectory(prefix="etarec-ray-") as scratch:
         tuner = ray.tune.Tuner(
-            ray.tune.with_resources(trainable, plan.resources),
+            ray.tune.with_resources(slot, plan.resources),
             tune_config=ray.tune.TuneConfig(search_alg=searcher, num_samples=spec.search.trials, reuse_actors=True),
             run_config=ray.tune.RunConfig(
-                name="search", storage_path=scratch, verbose=0, callbacks=[_Recorder(records, searcher)]
+                name="search",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[_Recorder(records, searcher)],
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
@@ -152,21 +146,45 @@ def run_search(
     return searcher.ending
 
 
-def _trial(config: dict[str, Any], subject: trial.Subject, threads: int) -> None:
-    measured = trial.measure_on_validation(subject, AdaptConfig(**config["adapt"]), config["seed"], threads)
-    ray.tune.report({"metrics": measured.metrics(), "curve": measured.curve()})
+# What workers run of this module travels as code, not as its name: they need not import what only the driver uses.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
+
+
+class _Slot(ray.tune.Trainable):
+    """A worker. It reports that it is up until it is told to begin; from then on each step measures one trial."""
+
+    def setup(self, config: dict[str, Any], subject: trial.Subject | None = None, threads: int = 1) -> None:
+        self.subject, self.threads, self.begun = subject, threads, False
+
+    def begin(self) -> None:
+        self.begun = True
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if not self.begun:
+            time.sleep(0.05)
+            return {"up": True}
+        config = AdaptConfig(**self.config["adapt"])
+        assert self.subject is not None
+        measured = trial.measure_on_validation(self.subject, config, self.config["seed"], self.threads)
+        return {"metrics": measured.metrics(), "curve": measured.curve(), "done": True}
 
 
 class _Searcher(Searcher):
-    """Ray's view of `Suggestions`: a suggestion, or None while it must wait for results."""
+    """Ray's view of `Suggestions`: a suggestion, or None while it must wait for results or for a worker."""
 
-    def __init__(self, spec: Spec, records: Records, concurrency: int, on_change: Callable[[Trial], Any]):
+    def __init__(self, spec: Spec, records: Records, plan: Plan, on_change: Callable[[Trial], Any]):
         super().__init__()
         self.spec, self.records, self.on_change = spec, records, on_change
-        self.suggestions = Suggestions(spec, concurrency)
+        self.suggestions = Suggestions(spec, plan.concurrency)
+        self.plan = plan
+        self._running = 0
         self.numbers: dict[str, int] = {}  # by Ray's trial id
         self._next = 0
-        self._exhausted = False
+        self._ahead: dict[str, Any] | None = None  # the parameters of the next trial, once they are drawn
+        self._exhausted = self._measures_next = False
         self._failures_in_a_row = 0
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
@@ -174,23 +192,40 @@ class _Searcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         while self._next < self.spec.search.trials and not self._failing:
-            if not self.suggestions.ready():
+            if self._running == self.plan.concurrency or not self._draw():
                 return None
-            number = self._next
-            known = self.records.trials.get(number)
-            parameters = self.suggestions.ask(known.parameters if known else None)
-            if parameters is None:
-                self._exhausted = True
+            if self._ahead is None:
                 break
+            number, parameters, self._ahead = self._next, self._ahead, None
+            known = self.records.trials.get(number)
             self._next += 1
             if known and known.state in (State.FINISHED, State.FAILED):
                 self.suggestions.tell(number, self._objectives(known.metrics))
                 continue
             self.numbers[trial_id] = number
+            self._running += 1
             self.records.started(number, parameters)
             self.on_change(self.records.trials[number])
             return self._task(parameters)
+        if not self._measures_next:
+            self._measures_next = True
+            _start_workers(self.plan)
         return Searcher.FINISHED
+
+    def draw_ahead(self) -> None:
+        """Draws the next suggestion while all slots are busy: none then waits for the sampler."""
+        if self._running == self.plan.concurrency and self._next < self.spec.search.trials:
+            self._draw()
+
+    def _draw(self) -> bool:
+        """Whether the next suggestion is known; that of an exhausted space is None."""
+        if self._ahead is None and not self._exhausted:
+            if not self.suggestions.ready():
+                return False
+            known = self.records.trials.get(self._next)
+            self._ahead = self.suggestions.ask(known.parameters if known else None)
+            self._exhausted = self._ahead is None
+        return True
 
     @property
     def _failing(self) -> bool:
@@ -211,6 +246,7 @@ class _Searcher(Searcher):
     def ended(self, number: int) -> None:
         """To be called when the records hold the end of trial `number`."""
         ended = self.records.trials[number]
+        self._running -= 1
         self._failures_in_a_row = 0 if ended.state is State.FINISHED else self._failures_in_a_row + 1
         self.suggestions.tell(number, self._objectives(ended.metrics))
         self.on_change(ended)
@@ -238,9 +274,41 @@ class _Recorder(ray.tune.Callback):
         self.records, self.searcher = records, searcher
         self._begun: dict[str, float] = {}  # by Ray's trial id
         self._overdue: set[str] = set()
+        self._up: dict[Any, float] = {}  # workers that have imported what they need, and since when
+        self._let_go = False
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        self._begun[trial.trial_id] = time.monotonic()
+        if trial.temporary_state.ray_actor in self._up:
+            self._begun[trial.trial_id] = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Importing and waiting for the others is not the trial's time."""
+        if "up" in result:
+            worker: Any = trial.temporary_state.ray_actor
+            now = time.monotonic()
+            self._begun[trial.trial_id] = now
+            if self._let_go and worker not in self._up:
+                worker.begin.remote()
+            self._up.setdefault(worker, now)
+
+    def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        if not self._let_go and self._up:
+            self._let_go_together(trials)
+        self.searcher.draw_ahead()
+
+    def _let_go_together(self, trials: list[RayTrial]) -> None:
+        """To a trial whose worker is still starting Tune gives any that falls free, and drops the one that starts.
+
+        So that trials shorter than a start (seconds) use all slots, the first workers wait for one another.
+        """
+        live = [each for each in trials if each.status in (RayTrial.PENDING, RayTrial.RUNNING)]
+        waited = time.monotonic() - min(self._up.values())
+        if all(each.temporary_state.ray_actor in self._up for each in live) or waited > PATIENCE:
+            self._let_go = True
+            for worker in self._up:
+                worker.begin.remote()
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         """Kills the worker of a trial that is over its time limit; Ray then reports the trial's error."""
@@ -286,12 +354,15 @@ def measure_all(
     subject: trial.Subject, jobs: Sequence[trial.Job], plan: Plan, warn: Callable[[str], None], *, on_test: bool
 ) -> Iterator[Measurement | None]:
     """Measures the jobs in parallel and yields their measurements in the jobs' order, None for one that failed."""
-    if not jobs:
-        return
     shared = ray.put(subject)
     measure = retest.measure_on_test if on_test else trial.measure_on_validation
     task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial)(_measure)
-    waiting = deque(task.remote(measure, shared, job.config, job.seed, plan.threads_per_trial) for job in jobs)
+    longest_first = sorted(range(len(jobs)), key=lambda place: _relative_cost(jobs[place].config), reverse=True)
+    started = {
+        place: task.remote(measure, shared, jobs[place].config, jobs[place].seed, plan.threads_per_trial)
+        for place in longest_first
+    }
+    waiting = deque(started[place] for place in range(len(jobs)))
     try:
         while waiting:
             try:
@@ -306,7 +377,22 @@ def measure_all(
             ray.cancel(reference, force=True)
 
 
-def _measure(
-    measure: Callable[..., Measurement], subject: trial.Subject, config: AdaptConfig, seed: int, threads: int
-) -> Measurement:
+def _relative_cost(config: AdaptConfig) -> float:
+    """A guess at the share of the stream that is adapted on, so that no slot starts the longest job at the end."""
+    if config.target == "none":
+        return 0.0
+    return {"open": 1.0, "random": 1 - config.random_rate}.get(config.gate, 0.5)
+
+
+def _start_workers(plan: Plan) -> None:
+    """Lets processes for `measure_all` start and import while the last trials run; Tune keeps its own to itself."""
+    for _ in range(plan.concurrency):
+        ray.remote(num_cpus=0)(_be_there).remote()
+
+
+def _be_there() -> None:
+    import search.retest  # noqa: F401  # and with it all that a measurement needs
+
+
+def _measure(measure: Any, subject: Any, config: Any, seed: int, threads: int) -> Any:
     return measure(subject, config, seed, threads)

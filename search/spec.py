@@ -85,8 +85,12 @@ class SearchConfig:
     concurrency: Count | Literal["auto"] = Field(
         default="auto", description="trials at once; auto: as many as resources allow"
     )
-    cpus_per_trial: Positive = Field(default=1.0, description="CPU cores that a trial reserves")
-    gpus_per_trial: NonNegative = Field(default=0.0, description="GPUs that a trial reserves; a fraction shares one")
+    cpus_per_trial: Positive | Literal["auto"] = Field(
+        default="auto", description="CPU cores that a trial reserves, its threads; auto: from the machine alone"
+    )
+    gpus_per_trial: NonNegative | Literal["auto"] = Field(
+        default="auto", description="GPUs that a trial reserves; a fraction shares one; auto: as memory and cores allow"
+    )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     bootstrap_replicates: Count = Field(default=2000, description="resamples of the users behind each test interval")
     max_failures_in_a_row: Count = Field(default=10, description="stop the search after so many failed trials in a row")

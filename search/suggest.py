@@ -1,8 +1,9 @@
 """Which configuration comes next: the only file that knows Optuna.
 
-Suggestion n is made from the results of suggestions 0..n-C and from nothing else, C being the concurrency, and by a
-sampler that is seeded anew for each n. So the sequence depends on the seed and on C, not on which trial happened to end
-first; and asking again for what a journal already holds rebuilds the study of a search that was cut off.
+Suggestion n is made from the results of suggestions 0..n-L and from nothing else, and by a sampler that is seeded anew
+for each n. L is the concurrency C and half of it more: with L = C one slow trial would leave the other slots idle. So
+the sequence depends on the seed and on C, not on which trial happened to end first; and asking again for what a journal
+already holds rebuilds the study of a search that was cut off.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ class Suggestions:
 
     def __init__(self, spec: Spec, concurrency: int):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.search, self.concurrency = spec.search, concurrency
+        self.search, self._lag = spec.search, concurrency + concurrency // 2
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
         self._published = published_points(spec)  # not queued in the study at once: the records may want the next place
@@ -70,7 +71,7 @@ class Suggestions:
                 self._tell_study(number)
 
     def _due(self) -> int:
-        return max(0, len(self._asked) - self.concurrency + 1)
+        return max(0, len(self._asked) - self._lag + 1)
 
     def _tell_study(self, number: int) -> None:
         values = self._results[number]

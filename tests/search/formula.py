@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from etarec.config import AdaptConfig, SplitName
 from etarec.evaluate import FILTERS, SECONDS, Measurement
@@ -19,7 +20,8 @@ class Formula:
     """HR@10 falls with the filter rate, fastest where K is far from 50; `test` is a tenth lower than `valid`.
 
     fails, kills, nan: a trial whose entropy_quantile lies in the range (low, high) raises, kills its process or has NaN
-    seconds. log: a file that gets a line per measurement. sleep: seconds of a measurement.
+    seconds. log: a file that gets a line per measurement, processes: one that gets the measuring process, its threads
+    and how they wait. sleep: seconds of a measurement.
     """
 
     fails: tuple[float, float] = (2, 2)
@@ -29,6 +31,7 @@ class Formula:
     nan_without_gate: bool = False
     sleep: float = 0.0
     log: Path | None = None
+    processes: Path | None = None
     holds_test: bool = True
 
     def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
@@ -37,6 +40,9 @@ class Formula:
         if self.log:
             with self.log.open("a") as file:
                 file.write(f"{split} {config.gate} {config.target} {config.top_k} {config.entropy_quantile!r}\n")
+        if self.processes:
+            with self.processes.open("a") as file:
+                file.write(f"{os.getpid()} {torch.get_num_threads()} {os.environ.get('OMP_WAIT_POLICY')}\n")
         time.sleep(30 if inside(config.entropy_quantile, self.slow) and config.gate == "eta" else self.sleep)
         if inside(config.entropy_quantile, self.fails):
             raise RuntimeError("the formula was told to fail")

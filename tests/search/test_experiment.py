@@ -183,3 +183,14 @@ def test_resume_with_another_setting_is_refused(finished: Path, monkeypatch: pyt
     monkeypatch.chdir(finished)
     with pytest.raises(UserError, match=r"search.seed: was 0, now 1"):
         run(finished, Formula(), seed=1)
+
+
+@pytest.mark.slow
+def test_trials_shorter_than_a_worker_s_start_use_all_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune gives a free worker to a trial whose own is still starting, and drops that: one slot would do it all."""
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, Formula(sleep=1.0, processes=tmp_path / "processes"), trials=12)
+    lines = (tmp_path / "processes").read_text().split("\n")[:12]
+    of_trials = [line.split() for line in lines]
+    assert len({process for process, _, _ in of_trials}) == 2
+    assert {(threads, policy) for _, threads, policy in of_trials} == {("1", "passive")}

@@ -116,8 +116,21 @@ def test_what_is_not_finite_does_not_enter_the_journal(tmp_path: Path) -> None:
     assert (tmp_path / "trials.jsonl").read_bytes() == before and records.trials[3].state is State.RUNNING
 
 
+def test_trials_csv_follows_without_taking_the_time_of_the_search(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("search.records.TABLE_SHARE", 1e-9)
+    written: list[tuple[object, ...]] = []
+    monkeypatch.setattr("search.records.write_whole", lambda *given: written.append(given) or write_whole(*given))
+    records = filled(tmp_path)
+    assert len(written) == 1
+    monkeypatch.setattr("search.records.TABLE_SHARE", 1e9)
+    records.write_table()
+    records.started(90, {"top_k": 3, "cosine_threshold": 0.1})
+    assert len(written) == 3 and "trial-0090" in (tmp_path / "trials.csv").read_text()
+
+
 def test_trials_csv_equals_the_journal(tmp_path: Path) -> None:
     records = filled(tmp_path)
+    records.write_table()
     table = pd.read_csv(tmp_path / "trials.csv", keep_default_na=False)
     kept = [name for name in METRICS if name not in ("filtered_by_seen", "filtered_by_chance")]
     assert list(table) == ["trial_id", "state", "top_k", "cosine_threshold", *kept, "mlflow_run_id", "error"]

@@ -82,8 +82,8 @@ def test_seed_and_concurrency_do_matter(spec: Any) -> None:
     assert all(one != other for one, other in itertools.combinations(runs, 2))
 
 
-def test_the_next_suggestion_waits_for_the_one_before_its_fellows(spec: Any) -> None:
-    suggestions = Suggestions(spec(), concurrency=3)
+def test_the_next_suggestion_waits_for_an_old_one_not_for_its_fellows(spec: Any) -> None:
+    suggestions = Suggestions(spec(), concurrency=2)  # one more than run may be asked for: a slow trial idles no slot
     for _ in range(3):
         assert suggestions.ready()
         suggestions.ask()
@@ -94,6 +94,18 @@ def test_the_next_suggestion_waits_for_the_one_before_its_fellows(spec: Any) -> 
     assert suggestions.ready()
     suggestions.ask()  # number 3 rests on 0 alone, number 4 on 1 too
     assert suggestions.ready()
+
+
+@pytest.mark.parametrize(("concurrency", "ahead"), [(1, 1), (2, 3), (4, 6), (8, 12)])
+def test_a_slow_trial_does_not_hold_the_others_up_for_long(spec: Any, concurrency: int, ahead: int) -> None:
+    suggestions = Suggestions(spec(sampler="random"), concurrency)
+    asked = 0
+    while suggestions.ready() and asked < 100:
+        suggestions.ask()
+        if asked:  # all but the first end at once
+            suggestions.tell(asked, [0.5, 0.5])
+        asked += 1
+    assert asked == ahead
 
 
 def test_published_points_come_first(spec: Any) -> None:
