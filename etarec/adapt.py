@@ -25,7 +25,6 @@ from etarec.models import SequenceModel
 
 GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
 
-
 Rows = slice | npt.NDArray[np.int64]  # places in the stream
 
 
@@ -87,7 +86,7 @@ class _Frozen:
     def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
         return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], rate_scale, inner_loop)
 
-    def scan(self, rows: slice | Tensor, hidden: Tensor, top_k: int) -> scoring.Scan:
+    def scan(self, rows: slice, hidden: Tensor, top_k: int) -> scoring.Scan:
         return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k)
 
     def scores_needed(self) -> int:

@@ -23,9 +23,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-NORM_EPS = 1e-6
-_LINEAR = 1.5957691216057308  # sqrt(8 / pi): gelu(x) = x sigmoid(_LINEAR x + _CUBIC x^3), its tanh approximation
-_CUBIC = 0.044715 * _LINEAR
+from etarec.dual_math import (
+    NORM_EPS,
+    Gelu,
+    affine,
+    by_owner,
+    gelu,
+    gelu_curvature,
+    gelu_slope,
+    normalise,
+    normalise_back,
+    plus,
+    plus_product,
+    summed,
+    times,
+)
 
 
 class FastLayer(NamedTuple):
@@ -62,7 +74,8 @@ def dual(
     """
     parts = _mini_batches(k.shape, decay.shape[0], q.shape[2], lengths, k.device)
     layers = [tensor for layer in fast for tensor in layer]
-    return _InnerLoop.apply(parts, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
+    keep = torch.is_grad_enabled()  # inside `forward` it never is
+    return _InnerLoop.apply(keep, parts, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
 
 
 class _Part(NamedTuple):
@@ -78,21 +91,25 @@ class _Part(NamedTuple):
 
 def _mini_batches(shape: torch.Size, M: int, asked: int, lengths: Tensor | None, device: torch.device) -> list[_Part]:
     N, H, L = shape[:3]
+    if lengths is not None:
+        return _ending_by_length(lengths, M, H, device)
     parts = []
     for start in range(0, L, M):
-        stop = min(start + M, L)
-        tokens, going_on = slice(start, stop), N if stop < L else 0
-        if lengths is None:
-            first = max(L - asked, start)
-            places = torch.arange(first - start, stop - start, device=device)[None] if first < stop else None
-            queries = slice(first - (L - asked), stop - (L - asked))
-            parts.append(_Part(N, tokens, slice(0, N), queries, places, going_on))
-            continue
-        reach, going_on = (int((lengths > bound).sum()) for bound in (start, stop))
-        places = (lengths[going_on:reach] - 1 - start).repeat_interleave(H)[:, None].to(device)
-        parts.append(
-            _Part(reach, tokens, slice(going_on, reach), slice(0, 1), places if len(places) else None, going_on)
-        )
+        stop, first = min(start + M, L), max(L - asked, start)
+        places = torch.arange(first - start, stop - start, device=device)[None] if first < stop else None
+        queries = slice(first - (L - asked), stop - (L - asked))
+        parts.append(_Part(N, slice(start, stop), slice(0, N), queries, places, N if stop < L else 0))
+    return parts
+
+
+def _ending_by_length(lengths: Tensor, M: int, H: int, device: torch.device) -> list[_Part]:
+    ends = (lengths - 1).repeat_interleave(H)[:, None].to(device)
+    longest, parts = int(lengths[0]), []
+    for start in range(0, longest, M):
+        reach, going_on = (int((lengths > bound).sum()) for bound in (start, start + M))
+        places = ends[going_on * H : reach * H] - start if going_on < reach else None
+        tokens = slice(start, min(start + M, longest))
+        parts.append(_Part(reach, tokens, slice(going_on, reach), slice(0, 1), places, going_on))
     return parts
 
 
@@ -100,7 +117,7 @@ class _InnerLoop(torch.autograd.Function):
     """One mini-batch after another, and back. rest: the norm's two tensors, then two of each fast layer."""
 
     @staticmethod
-    def forward(ctx: Any, parts: list[_Part], q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
+    def forward(ctx: Any, keep: bool, parts: list[_Part], q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
         (rate, decay), (N, H) = rest[:2], q.shape[:2]
         norm = InnerNorm(*(p.repeat(N, 1, 1) for p in rest[2:4]))
         fast = [FastLayer(*pair) for pair in zip(rest[4::2], rest[5::2], strict=True)]
@@ -114,9 +131,10 @@ class _InnerLoop(torch.autograd.Function):
                 out[part.ending, :, part.queries] = answers.unflatten(0, (-1, H))
             if part.going_on:
                 fast = _step(batch, part.going_on * H)
-            learned.append(batch)
-        if any(ctx.needs_input_grad):
-            ctx.parts, ctx.learned, ctx.norm, ctx.shape = parts, learned, norm, k.shape
+            if keep:
+                learned.append(batch)
+            del batch  # without gradients one mini-batch at a time is alive
+        ctx.parts, ctx.learned, ctx.norm, ctx.shape = parts, learned, norm, k.shape
         return out
 
     @staticmethod
@@ -128,8 +146,7 @@ class _InnerLoop(torch.autograd.Function):
         d_k, d_v = d_out.new_zeros(N, H, L, F_), d_out.new_zeros(N, H, L, F_)
         d_rate = d_out.new_zeros(N, H, L)
         d_fast: list[FastLayer] = []
-        for part in reversed(ctx.parts):
-            batch = ctx.learned.pop()
+        for part, batch in zip(reversed(ctx.parts), reversed(ctx.learned), strict=True):
             back = _Gradients(batch)
             if part.going_on:
                 _step_back(batch, d_fast, back, total)
@@ -142,39 +159,11 @@ class _InnerLoop(torch.autograd.Function):
                 whole[: part.reach, :, part.tokens] = gradient.unflatten(0, (-1, H))
             d_fast = back.fast
         d_layers = (tensor for layer in d_fast for tensor in layer)
-        return None, d_q, d_k, d_v, d_rate, total.decay, total.norm_weight, total.norm_bias, *d_layers
+        return None, None, d_q, d_k, d_v, d_rate, total.decay, total.norm_weight, total.norm_bias, *d_layers
 
 
 def _first(norm: InnerNorm, rows: Tensor) -> InnerNorm:
     return InnerNorm(*(p[: rows.shape[0]] for p in norm))
-
-
-class _Gelu(NamedTuple):
-    """x, sigmoid(_LINEAR x + _CUBIC x^3) and their product gelu(x)."""
-
-    x: Tensor
-    sigmoid: Tensor
-    value: Tensor
-
-
-def _gelu(x: Tensor) -> _Gelu:
-    sigmoid = (x * x).mul_(_CUBIC).add_(_LINEAR).mul_(x).sigmoid_()
-    return _Gelu(x, sigmoid, x * sigmoid)
-
-
-def _slope(at: _Gelu) -> Tensor:
-    """gelu'(x) = s + x s (1 - s) t', t' = _LINEAR + 3 _CUBIC x^2 being the slope of the sigmoid's argument."""
-    inner = (at.x * at.x).mul_(3 * _CUBIC).add_(_LINEAR)
-    return torch.addcmul(at.sigmoid, at.value, inner.addcmul_(inner, at.sigmoid, value=-1))
-
-
-def _curvature(at: _Gelu) -> Tensor:
-    """gelu''(x) = s (1 - s) (2 t' + x t'' + x t'^2 (1 - 2 s)), t'' = 6 _CUBIC x."""
-    square = at.x * at.x
-    inner = (square * (3 * _CUBIC)).add_(_LINEAR)
-    bent = (inner * inner).mul_(at.x)
-    bent.addcmul_(bent, at.sigmoid, value=-2).add_(inner, alpha=2).add_(square, alpha=6 * _CUBIC)
-    return bent.mul_(torch.addcmul(at.sigmoid, at.sigmoid, at.sigmoid, value=-1))
 
 
 @dataclass
@@ -183,7 +172,7 @@ class _Answers:
 
     places: Tensor  # int[1 or r, a]
     y: list[Tensor]  # Y_n: [r, a, F_in]
-    hidden: list[_Gelu]  # gelu at P_n, all layers but the last
+    hidden: list[Gelu]  # gelu at P_n, all layers but the last
     causal: Tensor  # A: [r, a, m]
     overlaps: list[Tensor]  # S_n: [r, a, m]
     unit: Tensor  # the last P, normalised: [r, a, F]
@@ -198,7 +187,7 @@ class _MiniBatch:
     rate: Tensor  # [R, m]
     decay: Tensor  # [M]
     x: list[Tensor]  # X_n: [R, m, F_in]
-    hidden: list[_Gelu]  # gelu at Z_n, all layers but the last
+    hidden: list[Gelu]  # gelu at Z_n, all layers but the last
     slopes: list[Tensor]  # gelu'(Z_n)
     g: list[Tensor]  # g_n: [R, m, F_out]
     h: list[Tensor]  # h_{n+1}
@@ -212,14 +201,14 @@ def _learn(k: Tensor, v: Tensor, rate: Tensor, decay: Tensor, fast: list[FastLay
     """The inner loss's gradients g_n of all the mini-batch's tokens."""
     x, hidden = [k], []
     for layer in fast[:-1]:
-        hidden.append(_gelu(_affine(x[-1], layer)))
+        hidden.append(gelu(affine(x[-1], *layer)))
         x.append(hidden[-1].value)
-    unit, inverse_std = _normalise(_affine(x[-1], fast[-1]))
+    unit, inverse_std = normalise(affine(x[-1], *fast[-1]))
     residual = torch.addcmul(norm.bias, unit, norm.weight).sub_(v - k)
-    slopes, h = [_slope(each) for each in hidden], list[Tensor]()
-    g = [_normalise_back(residual * norm.weight, unit, inverse_std)]
+    slopes, h = [gelu_slope(each) for each in hidden], list[Tensor]()
+    g = [normalise_back(residual * norm.weight, unit, inverse_std)]
     for layer, slope in zip(fast[:0:-1], slopes[::-1], strict=True):
-        h.insert(0, _times(g[0], layer.weight.transpose(1, 2)))
+        h.insert(0, times(g[0], layer.weight.transpose(1, 2)))
         g.insert(0, h[0] * slope)
     return _MiniBatch(fast, rate, decay, x, hidden, slopes, g, h, unit, inverse_std, residual)
 
@@ -231,11 +220,11 @@ def _answer(batch: _MiniBatch, q: Tensor, places: Tensor, norm: InnerNorm) -> Te
     y, hidden, overlaps, p = [], [], [], q
     for n, (layer, x, g) in enumerate(zip(_own(batch.fast, rows), batch.x, batch.g, strict=True)):
         if n:
-            hidden.append(_gelu(p))
+            hidden.append(gelu(p))
         y.append(hidden[-1].value if n else q)
         overlaps.append(torch.bmm(y[n], x[rows].transpose(1, 2)).add_(1))
-        p = _affine(y[n], layer).baddbmm_(causal * overlaps[n], g[rows], alpha=-1)
-    unit, inverse_std = _normalise(p)
+        p = affine(y[n], *layer).baddbmm_(causal * overlaps[n], g[rows], alpha=-1)
+    unit, inverse_std = normalise(p)
     batch.answers = _Answers(places, y, hidden, causal, overlaps, unit, inverse_std)
     return torch.addcmul(norm.bias[rows], unit, norm.weight[rows]).add_(q)
 
@@ -278,8 +267,8 @@ class _Totals:
 
     def add_norm(self, d_affine: Tensor, unit: Tensor) -> None:
         """What the gradient at weight * unit + bias says of weight and bias."""
-        self.norm_weight += _summed(d_affine * unit, len(self.norm_weight))
-        self.norm_bias += _summed(d_affine, len(self.norm_bias))
+        self.norm_weight += summed(d_affine * unit, len(self.norm_weight))
+        self.norm_bias += summed(d_affine, len(self.norm_bias))
 
 
 class _Gradients:
@@ -302,13 +291,13 @@ class _Gradients:
         """What the gradient of some rows at x W_n + b_n says of W_n and b_n."""
         self.add_weight(n, rows, x, d_z)
         owning = rows if self.owners == self.rows else _ALL
-        d_bias = (d_z if self.owners == self.rows else _by_owner(d_z, self.owners)).sum(1, keepdim=True)
-        self.bias[n] = _plus(self.bias[n], owning, self.owners, d_bias)
+        d_bias = (d_z if self.owners == self.rows else by_owner(d_z, self.owners)).sum(1, keepdim=True)
+        self.bias[n] = plus(self.bias[n], owning, self.owners, d_bias)
 
     def add_weight(self, n: int, rows: slice, x: Tensor, d_z: Tensor) -> None:
         if self.owners < self.rows:
-            rows, x, d_z = _ALL, _by_owner(x, self.owners), _by_owner(d_z, self.owners)
-        self.weight[n] = _plus_product(self.weight[n], rows, self.owners, x.transpose(1, 2), d_z)
+            rows, x, d_z = _ALL, by_owner(x, self.owners), by_owner(d_z, self.owners)
+        self.weight[n] = plus_product(self.weight[n], rows, self.owners, x.transpose(1, 2), d_z)
 
 
 _ALL = slice(None)
@@ -322,15 +311,15 @@ def _step_back(batch: _MiniBatch, d_next: list[FastLayer], back: _Gradients, tot
     for n, (every_x, every_g, (d_weight, d_bias)) in enumerate(zip(batch.x, batch.g, d_next, strict=True)):
         x, g = every_x[rows], every_g[rows]
         d_scaled = torch.baddbmm(d_bias, x, d_weight)
-        back.x[n] = _plus(None, rows, back.rows, torch.bmm(g * scale, d_weight.transpose(1, 2)))
+        back.x[n] = plus(None, rows, back.rows, torch.bmm(g * scale, d_weight.transpose(1, 2)))
         d_rate -= (d_scaled * g).sum(-1)
-        back.g[n] = _plus(None, rows, back.rows, d_scaled.mul_(scale))
+        back.g[n] = plus(None, rows, back.rows, d_scaled.mul_(scale))
         if back.owners < back.rows:
             d_weight, d_bias = (d.unflatten(0, (-1, back.owners)).sum(0) for d in (d_weight, d_bias))
         owning = rows if back.owners == back.rows else _ALL
-        back.weight[n] = _plus(None, owning, back.owners, d_weight)
-        back.bias[n] = _plus(None, owning, back.owners, d_bias)
-    back.rate = _plus(None, rows, back.rows, d_rate * batch.decay[last])
+        back.weight[n] = plus(None, owning, back.owners, d_weight)
+        back.bias[n] = plus(None, owning, back.owners, d_bias)
+    back.rate = plus(None, rows, back.rows, d_rate * batch.decay[last])
     total.decay[last] += (d_rate * rate).sum()
 
 
@@ -341,22 +330,22 @@ def _answer_back(
     rows = slice(back.rows - d_out.shape[0], back.rows)
     fast, rate = _own(batch.fast, rows), batch.rate[rows]
     total.add_norm(d_out, answers.unit)
-    d_p = _normalise_back(d_out * norm.weight[rows], answers.unit, answers.inverse_std)
+    d_p = normalise_back(d_out * norm.weight[rows], answers.unit, answers.inverse_std)
     d_causal = torch.zeros_like(answers.causal)
     for n in reversed(range(len(fast))):
         y, x, g, overlap = answers.y[n], batch.x[n][rows], batch.g[n][rows], answers.overlaps[n]
         d_mixed = torch.bmm(d_p, g.transpose(1, 2)).neg_()
         mixed = (answers.causal * overlap).neg_().transpose(1, 2)
-        back.g[n] = _plus_product(back.g[n], rows, back.rows, mixed, d_p)
+        back.g[n] = plus_product(back.g[n], rows, back.rows, mixed, d_p)
         d_causal.addcmul_(d_mixed, overlap)
         d_overlap = d_mixed.mul_(answers.causal)
-        back.x[n] = _plus_product(back.x[n], rows, back.rows, d_overlap.transpose(1, 2), y)
+        back.x[n] = plus_product(back.x[n], rows, back.rows, d_overlap.transpose(1, 2), y)
         back.add_layer(n, rows, y, d_p)
-        d_y = _times(d_p, fast[n].weight.transpose(1, 2)).baddbmm_(d_overlap, x)
-        d_p = d_y.mul_(_slope(answers.hidden[n - 1])) if n else d_y
+        d_y = times(d_p, fast[n].weight.transpose(1, 2)).baddbmm_(d_overlap, x)
+        d_p = d_y.mul_(gelu_slope(answers.hidden[n - 1])) if n else d_y
     d_causal.mul_(_seen(answers.places, batch))
     d_rate = (d_causal * batch.decay[answers.places][..., None]).sum(1)
-    back.rate = _plus(back.rate, rows, back.rows, d_rate)
+    back.rate = plus(back.rate, rows, back.rows, d_rate)
     d_decay = (d_causal * rate[:, None]).sum(-1)
     if answers.places.shape[0] == 1:
         d_decay = d_decay.sum(0)
@@ -369,14 +358,14 @@ def _learn_back(batch: _MiniBatch, norm: InnerNorm, back: _Gradients, total: _To
     d_z = []
     for n, (at, slope, h) in enumerate(zip(batch.hidden, batch.slopes, batch.h, strict=True), start=1):
         d_h = back.g[n - 1] * slope
-        d_z.append(_curvature(at).mul_(h).mul_(back.g[n - 1]))
+        d_z.append(gelu_curvature(at).mul_(h).mul_(back.g[n - 1]))
         back.add_weight(n, _ALL, d_h, batch.g[n])
-        back.g[n] = _plus(back.g[n], _ALL, back.rows, _times(d_h, batch.fast[n].weight))
+        back.g[n] = plus(back.g[n], _ALL, back.rows, times(d_h, batch.fast[n].weight))
     d_last, d_target = _loss_gradient_back(batch, back.g[-1], norm, total)
     d_z.append(d_last)
     for n in reversed(range(len(batch.fast))):
         back.add_layer(n, _ALL, batch.x[n], d_z[n])
-        back.x[n] = _plus(back.x[n], _ALL, back.rows, _times(d_z[n], batch.fast[n].weight.transpose(1, 2)))
+        back.x[n] = plus(back.x[n], _ALL, back.rows, times(d_z[n], batch.fast[n].weight.transpose(1, 2)))
         if n:
             d_z[n - 1].addcmul_(back.x[n], batch.slopes[n - 1])
     return back.x[0] - d_target, d_target
@@ -394,62 +383,6 @@ def _loss_gradient_back(batch: _MiniBatch, d_g: Tensor, norm: InnerNorm, total: 
     d_r = d_e * w
     d_u = (d_r * w).addcmul_(pull, e_along, value=-1).addcmul_(e, pull_along, value=-1)
     total.add_norm(d_r, u)
-    total.norm_weight += _summed(d_e * batch.residual, len(total.norm_weight))
+    total.norm_weight += summed(d_e * batch.residual, len(total.norm_weight))
     along_std = (d_g * batch.g[-1]).mean(-1, keepdim=True) * batch.inverse_std
-    return _normalise_back(d_u, u, batch.inverse_std).addcmul_(u, along_std, value=-1), -d_r
-
-
-def _normalise(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(x - mean) / std over the last dimension, and 1 / std."""
-    unit, _, inverse_std = torch.native_layer_norm(x, x.shape[-1:], None, None, NORM_EPS)
-    return unit, inverse_std
-
-
-def _normalise_back(d_unit: Tensor, unit: Tensor, inverse_std: Tensor) -> Tensor:
-    along = (d_unit * unit).mean(-1, keepdim=True)
-    return (d_unit - d_unit.mean(-1, keepdim=True)).addcmul_(unit, along, value=-1).mul_(inverse_std)
-
-
-def _by_owner(x: Tensor, owners: int) -> Tensor:
-    """Rows beside the weights that they multiply: [R, m, ...] or, where H owners share them out, [H, N m, ...]."""
-    if owners == x.shape[0]:
-        return x
-    return x.unflatten(0, (-1, owners)).transpose(0, 1).reshape(owners, -1, x.shape[2])
-
-
-def _by_row(y: Tensor, rows: int) -> Tensor:
-    """Back again: [R, m, ...]."""
-    if rows == y.shape[0]:
-        return y
-    return y.unflatten(1, (rows // y.shape[0], -1)).transpose(0, 1).reshape(rows, -1, y.shape[2])
-
-
-def _summed(d: Tensor, owners: int) -> Tensor:
-    return _by_owner(d, owners).sum(1, keepdim=True)
-
-
-def _affine(x: Tensor, layer: FastLayer) -> Tensor:
-    """x W + b."""
-    return _by_row(torch.baddbmm(layer.bias, _by_owner(x, layer.weight.shape[0]), layer.weight), x.shape[0])
-
-
-def _times(x: Tensor, weight: Tensor) -> Tensor:
-    """x W."""
-    return _by_row(torch.bmm(_by_owner(x, weight.shape[0]), weight), x.shape[0])
-
-
-def _plus(total: Tensor | None, rows: slice, size: int, more: Tensor) -> Tensor:
-    """Adds to some rows of a total that has `size` of them, 0 as yet where it is None."""
-    if total is None:
-        if more.shape[0] == size:
-            return more
-        total = more.new_zeros(size, *more.shape[1:])
-    total[rows].add_(more)
-    return total
-
-
-def _plus_product(total: Tensor | None, rows: slice, size: int, a: Tensor, b: Tensor) -> Tensor:
-    if total is None:
-        return _plus(None, rows, size, torch.bmm(a, b))
-    total[rows].baddbmm_(a, b)
-    return total
+    return normalise_back(d_u, u, batch.inverse_std).addcmul_(u, along_std, value=-1), -d_r

@@ -21,7 +21,7 @@ Int64s = npt.NDArray[np.int64]
 
 TOKENS_PER_PASS = {"cpu": 2**11, "cuda": 2**18}  # activations of a pass stay near the cache
 IDLE_ROWS = {"cpu": 16, "cuda": 2**10}  # what a pass costs beside its tokens, in sequences of its length
-IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same where a sequence costs less than its padding: see dual.py
+IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same where dual.py does not compute most of the padding
 
 
 class Pass(NamedTuple):

@@ -34,7 +34,7 @@ class Measurement:
     admitted: npt.NDArray[np.bool_]  # [S], whose backward pass was computed
     filtered: dict[str, int]  # samples by the reason for which their backward pass was skipped, see FILTERS
     seconds: dict[str, float]  # see SECONDS
-    finite: bool = True  # False where adapting made a weight NaN or infinite
+    finite: bool = True  # False where adapting made a weight NaN, infinite or so large that their sum is
 
     def metrics(self) -> dict[str, float]:
         """Quality, filter rate and its parts as shares of the stream, and seconds, by column name.

@@ -33,7 +33,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 Layout = dict[str, tuple[type, tuple[int, ...]]]  # dtype and shape by name
 
 BATCH = 4096  # samples of a batch where batches mean nothing
-KEPT, KEPT_BYTES = 64, 4 * 2**30  # older artifacts than the newest so many, or beyond so many bytes, are removed
+KEPT, KEPT_BYTES = 1000, 4 * 2**30  # older artifacts than the newest so many, or beyond so many bytes, are removed
 LOCK_SECONDS = 3600.0  # who waits longer for another worker computes for itself
 MANIFEST = "manifest.json"
 
@@ -188,14 +188,13 @@ def _manifest(place: Path, key: list[str]) -> dict[str, Any]:
 
 
 def _remove_old(folder: Path) -> None:
-    """What another process has mapped stays readable to it: its files lose their names only."""
+    """What another process has mapped stays readable to it: its files lose their names only. Locks may be held."""
     places = [path for pattern in ("frozen-*", ".frozen-*") for path in folder.glob(pattern) if path.is_dir()]
     total = 0
     for n, place in enumerate(sorted(places, key=lambda path: path.stat().st_mtime, reverse=True)):
         total += sum(path.stat().st_size for path in place.iterdir())
         if n >= KEPT or (n and total > KEPT_BYTES):
             _remove(place)
-            Path(f"{place}.lock").unlink(missing_ok=True)
 
 
 def _remove(place: Path) -> None:
@@ -208,14 +207,15 @@ def _remove(place: Path) -> None:
 def _numerics(device: torch.device) -> list[str]:
     """What the last bits of the passes depend on, beside weights and data."""
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return [_recipe(), torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads"]
+    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads"]
 
 
-@functools.cache
-def _recipe() -> str:
-    """Digest of this package's source: a recipe number that nobody can forget to raise."""
+def _digest() -> str:
     files = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+RECIPE = _digest()  # of this package's source as it is imported: a recipe number that nobody can forget to raise
 
 
 def _numpy(tensor: Tensor) -> npt.NDArray[Any]:

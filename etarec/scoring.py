@@ -33,7 +33,10 @@ def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) ->
     """Ranks of the targets and the K largest scores of each row, in one pass over the scores."""
     bound = None if targets is None else _tie_bound(hidden, vectors[targets])
     if vectors.shape[0] > WHOLE_ROWS:
-        return _scan_by_items(hidden, vectors, bound, top_k)
+        parts = _slices(hidden.shape[0], _rows_of(hidden, vectors))
+        scans = [_scan_by_items(hidden[r], vectors, None if bound is None else bound[r], top_k) for r in parts]
+        columns = zip(*scans, strict=True)
+        return Scan(*(None if column[0] is None else torch.cat(column) for column in columns))
     ranks, tops = [], []
     for rows, scores in _row_blocks(hidden, vectors):
         if top_k:

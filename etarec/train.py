@@ -172,7 +172,9 @@ def train(
 
 def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
     """Where the checkpoint of these data, split, model and settings is kept: in $ETAREC_CACHE or .cache/etarec."""
-    chosen = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}  # older keys stay
+    chosen = {
+        name: value for name, value in dataclasses.asdict(config).items() if value is not None
+    }  # what is off counts for nothing
     settings = [RECIPE, data.sha256, dataclasses.asdict(model), chosen]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.name}-{key}.safetensors"

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from etarec.dual import NORM_EPS, FastLayer, InnerNorm, dual
+from etarec.dual import FastLayer, InnerNorm, dual
+from etarec.dual_math import NORM_EPS
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -58,12 +58,21 @@ class Console:
             self.line(f"note        {plan.note}")
 
     def pilot(
-        self, spec: Spec, plan: Plan, pilot: Measurement, epoch_seconds: float | None, data: Interactions
+        self,
+        spec: Spec,
+        plan: Plan,
+        pilot: Measurement,
+        served: Measurement,
+        epoch_seconds: float | None,
+        data: Interactions,
     ) -> None:
-        """The expected course of a search, from one measured trial and, without a checkpoint, one training epoch."""
+        """The expected course of a search, from one measured trial and, without a checkpoint, one training epoch.
+
+        served: the pilot without look-ups, as test is measured.
+        """
         seconds = pilot.seconds["seconds"]
         samples = data.sample_counts()
-        test_seconds = seconds * samples["test"] / samples["valid"]
+        test_seconds = served.seconds["seconds"] * samples["test"] / samples["valid"]
         front = min(EXPECTED_FRONT, spec.search.trials) + len(spec.baselines)
         search = math.ceil(spec.search.trials / plan.concurrency) * seconds
         test = math.ceil(front / plan.concurrency) * test_seconds

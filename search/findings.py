@@ -98,7 +98,12 @@ def findings(chosen: Row, baselines: dict[str, Row], front: list[Row], split: Sp
 
 
 def saving(chosen: Row, everything: Row | None, split: Split) -> float | None:
-    """Share of the adaptation seconds of `everything` that the chosen point saves; None if either is unknown."""
+    """Share of the adaptation seconds of `everything` that the chosen point saves; None if either is unknown.
+
+    On validation they are: what all trials have in common is looked up there.
+    """
+    if split == "valid":
+        return None
     before = everything and everything.get(f"{split}_adapt_seconds")
     after = chosen.get(f"{split}_adapt_seconds")
     return None if not before or after is None else 1 - after / before

@@ -1,5 +1,6 @@
 """Measure one configuration: no Ray, no MLflow."""
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,10 +58,16 @@ class Recommender:
         On validation, what all trials have in common is looked up, and the seconds are those of the look-up. On test
         every sample is really served, so that the seconds are what serving costs.
         """
+        if split != "valid":
+            return self.serve(config, split, seed)
         model, encoder, frozen = _resident(self)
         self.checkpoint.reset(model)
-        if split == "valid":
-            return measure(model, encoder, frozen.stream, config, seed, frozen)
+        return measure(model, encoder, frozen.stream, config, seed, frozen)
+
+    def serve(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
+        """The same without looking anything up."""
+        model, encoder, _ = _resident(self)
+        self.checkpoint.reset(model)
         return measure(model, encoder, stream(self.data, split, self.order, self.order_seed), config, seed)
 
     def without_test(self) -> "Recommender":
@@ -73,13 +80,15 @@ _RESIDENT: dict[tuple[object, ...], tuple[SequenceModel, Encoder, FrozenPasses]]
 def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, FrozenPasses]:
     """This process's model, encoder and passes over validation; made once, since a worker measures many trials."""
     sources = (subject.checkpoint.sha256, subject.data.sha256, str(subject.data.n_interactions))
-    key = (*sources, subject.order, subject.order_seed, subject.cache, torch.get_num_threads())
+    unnamed = None if subject.checkpoint.sha256 else subject.checkpoint  # such weights are the same only as an object
+    times = "" if subject.data.timestamps is None else hashlib.sha256(subject.data.timestamps.tobytes()).hexdigest()
+    key = (*sources, unnamed, times, subject.order, subject.order_seed, subject.cache, torch.get_num_threads())
     if key not in _RESIDENT:
         _RESIDENT.clear()
         device = default_device()
         model, encoder = subject.checkpoint.restore(device), Encoder(subject.data, device)
         validation = stream(subject.data, "valid", subject.order, subject.order_seed)
-        cache = subject.cache if subject.checkpoint.sha256 else None  # weights without a name share nothing
+        cache = None if unnamed else subject.cache
         _RESIDENT[key] = (model, encoder, FrozenPasses(model, encoder, validation, sources, cache))
     return _RESIDENT[key]
 

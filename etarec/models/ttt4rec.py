@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etarec.config import ModelConfig
-from etarec.dual import NORM_EPS
+from etarec.dual_math import NORM_EPS
 from etarec.models.base import SequenceModel
 from etarec.ttt import TTTLayer, asked
 

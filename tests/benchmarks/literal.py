@@ -198,6 +198,8 @@ def trial(weights: Weights, model: ModelConfig, data: Interactions, stream: Stre
 
 class _Trial:
     def __init__(self, weights: Weights, model: ModelConfig, data: Interactions, config: AdaptConfig):
+        assert config.gate == "open" or (config.gate == "eta" and config.admit == "confident" and config.top_k)
+        assert config.min_admitted == 0 and config.average_over == "admitted" and config.entropy_threshold is None
         self.weights, self.model, self.data, self.config = weights, model, data, config
         self.gate = Gate(config)
         self.optimizer = torch.optim.Adam(weights.values(), config.learning_rate, (config.momentum, 0.999))

@@ -1,26 +1,11 @@
-"""The pieces of the hand-made gradient against autograd; the whole of it stands in test_ttt.py."""
+"""What surrounds the gradient by hand; the gradient itself is held against the literal form in test_ttt.py."""
+
+import weakref
 
 import pytest
 import torch
 
 from etarec import dual, ttt
-
-
-def test_gelu_its_slope_and_its_curvature():
-    x = torch.linspace(-6, 6, 201, dtype=torch.float64, requires_grad=True)
-    value = ttt.gelu(x)
-    (slope,) = torch.autograd.grad(value.sum(), x, create_graph=True)
-    (curvature,) = torch.autograd.grad(slope.sum(), x)
-    at = dual._gelu(x.detach())
-    for ours, expected in ((at.value, value), (dual._slope(at), slope), (dual._curvature(at), curvature)):
-        torch.testing.assert_close(ours, expected.detach(), rtol=1e-10, atol=1e-12)
-
-
-def test_gelu_far_out_is_the_identity_or_nothing():
-    at = dual._gelu(torch.tensor([-1e4, -40.0, 40.0, 1e4]))
-    assert at.value.tolist() == [0, 0, 40, 1e4]
-    assert dual._slope(at).tolist() == [0, 0, 1, 1]
-    assert dual._curvature(at).tolist() == [0, 0, 0, 0]
 
 
 def test_gradients_do_not_depend_on_what_else_is_asked_for():
@@ -44,3 +29,29 @@ def test_backward_cannot_be_differentiated_again():
     (gradient,) = torch.autograd.grad(layer(x).square().sum(), [x], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_without_gradients_one_mini_batch_at_a_time_is_alive(monkeypatch):
+    alive, most = weakref.WeakSet(), []
+    learn = dual._learn
+
+    def watched(*given):
+        batch = learn(*given)
+        alive.add(batch)
+        most.append(len(alive))
+        return batch
+
+    monkeypatch.setattr(dual, "_learn", watched)
+    monkeypatch.setattr(dual._MiniBatch, "__hash__", object.__hash__)
+    layer = ttt.TTTLayer(8, 2, "mlp", 4, inner_rate=1.0, rope_base=1000.0)
+    with torch.no_grad():
+        layer(torch.randn(2, 24, 8))
+    assert max(most) <= 2  # the next one is made while the last one's name still stands
+
+
+def test_backward_twice_gives_the_same():
+    layer = ttt.TTTLayer(8, 2, "mlp", 4, inner_rate=1.0, rope_base=1000.0).double()
+    x = torch.randn(2, 11, 8, dtype=torch.float64, requires_grad=True)
+    loss = layer(x).square().sum()
+    first, second = (torch.autograd.grad(loss, [x], retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)

@@ -198,7 +198,7 @@ def test_old_artifacts_go_and_what_is_mapped_stays_readable(tmp_path: Path, monk
     for number in range(1, 4):
         os.utime(artifacts(tmp_path)[0], (number, number))
         look_up(tmp_path, [str(number)], LAYOUT, lambda number=number: values(number))
-    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 2
+    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 4  # somebody may hold them
     assert first["values"].tolist() == [0] * 5
     monkeypatch.setattr(module, "KEPT_BYTES", 1)
     look_up(tmp_path, ["9"], LAYOUT, lambda: values(9))

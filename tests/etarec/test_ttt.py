@@ -56,7 +56,7 @@ def test_only_the_last_outputs_of_sequences_of_their_own_lengths(inner, form, le
     """What is behind a sequence's end is anything; values and gradients are those of all outputs, taken there."""
     layer, N = layer_of(inner), len(lengths)
     layer.form = form
-    x, scale = tokens(N, lengths[0]).requires_grad_(), torch.linspace(0.2, 2.0, N, dtype=torch.float64)
+    x, scale = tokens(N, lengths[0] + 5).requires_grad_(), torch.linspace(0.2, 2.0, N, dtype=torch.float64)
     every = layer(x, scale)[torch.arange(N), torch.tensor(lengths) - 1][:, None]
     last = layer(x, scale, lengths=torch.tensor(lengths))
     torch.testing.assert_close(last, every, rtol=1e-9, atol=1e-11)

@@ -16,6 +16,7 @@ from etarec import data
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig
 from etarec.data import Interactions
+from etarec.encode import Encoder
 from etarec.evaluate import Measurement
 from etarec.models import build
 from search import trial
@@ -164,3 +165,30 @@ if __name__ == "__main__":
     here = make_log()
     worker = Recommender(here.without_test(), checkpoint_of(here, 0), "position", 0, Path(sys.argv[1]))
     print(json.dumps(measured_numbers(worker)))
+
+
+def test_unnamed_weights_and_other_timestamps_are_not_taken_for_those_before(log: Interactions) -> None:
+    """The look-up is kept from trial to trial; a checkpoint without a sha256, or another order in time, is not it."""
+    still = AdaptConfig(target="none")
+    unnamed = [Recommender(log, replace(checkpoint_of(log, seed), sha256=""), "position", 0) for seed in (0, 1)]
+    assert log.timestamps is not None
+    later = replace(log, timestamps=log.timestamps[::-1].copy())
+    in_time = [Recommender(each, checkpoint_of(log, 0), "time", 0) for each in (log, later)]
+    for pair in (unnamed, in_time):
+        alone = []
+        for subject in pair:
+            trial._RESIDENT.clear()
+            alone.append(measure_on_validation(subject, still, 0, threads=1))
+        assert not same(*alone) or not np.array_equal(alone[0].users, alone[1].users)
+        for subject, expected in zip(pair, alone, strict=True):
+            again = measure_on_validation(subject, still, 0, threads=1)
+            assert same(again, expected) and np.array_equal(again.users, expected.users)
+
+
+def test_serving_looks_nothing_up(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = recommender.measure(AdaptConfig(target="none"), "valid", 0)
+    encoded, hidden = [], Encoder.hidden
+    monkeypatch.setattr(Encoder, "hidden", lambda *given, **named: encoded.append(1) or hidden(*given, **named))
+    assert recommender.measure(AdaptConfig(target="none"), "valid", 0).metrics()["hr_at_10"] and not encoded
+    served = recommender.serve(AdaptConfig(target="none"), "valid", 0)
+    assert encoded and served.metrics()["hr_at_10"] == looked_up.metrics()["hr_at_10"]
