@@ -32,8 +32,8 @@ MIB = 2**20
 BATCHES = 3  # measured after a first one, which pays for what is made once
 NEGATIVES = 8192
 # What holds D numbers per item at the peak: the weights; Adam's two moments; the loss's gradient and, while autograd
-# hands it on to the embedding, at most two more. Without it, what the closing check for weights not finite makes.
-COPIES = {"serve": 3, "gate 50": 3, "gate 500": 3, "adapt": 6, "train": 6, "train, sampled": 3}
+# hands it on to the embedding, at most two more.
+COPIES = {"serve": 1, "gate 50": 1, "gate 500": 1, "adapt": 6, "train": 6, "train, sampled": 3}
 ITEM_ARRAYS = 6 * 4  # bytes per item of the gate: moving average, its mean, its Top-K, and their successors
 FIXED = 256 * MIB  # a pass's activations, blocks of scores and what torch loads at its first step
 PER_INTERACTION = 80  # bytes at the peak of loading: the log of 16 and its sorted copy, the order, and Arrow's own
