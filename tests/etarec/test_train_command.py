@@ -1,5 +1,6 @@
 """`python -m etarec.train`: what it writes, what it prints and how it ends."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -97,6 +98,15 @@ def test_no_place_for_the_checkpoint_is_a_message(folder: Path) -> None:
         checkpoint.write(trained, Path("space.yaml/a"))
 
 
+def _interrupted(started: subprocess.Popen[str]) -> str:
+    """Python drops a KeyboardInterrupt that comes inside a destructor (seen once in 80): then one presses again."""
+    for _ in range(3):
+        started.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return started.communicate(timeout=30)[1]
+    raise AssertionError("training goes on after three interrupts")
+
+
 @pytest.mark.slow
 def test_a_true_ctrl_c_in_the_middle_of_training(folder: Path) -> None:
     command = [sys.executable, "-m", "etarec.train", "--space", "space.yaml", "--out", "a"]
@@ -109,7 +119,6 @@ def test_a_true_ctrl_c_in_the_middle_of_training(folder: Path) -> None:
     )
     with started:
         assert started.stdout is not None and started.stdout.readline().startswith("  epoch   1")
-        started.send_signal(signal.SIGINT)
-        _, err = started.communicate(timeout=60)
+        err = _interrupted(started)
     assert (started.returncode, err) == (130, "interrupted; no checkpoint was written\n")
     assert contents(folder).keys() == {"space.yaml"}
