@@ -201,7 +201,7 @@ class _Weights(_Frozen):
         last = self.ends[part] - 1
         hidden = self.encoder.hidden(self.model, self.starts[part], last)
         observed = self.encoder.items[torch.from_numpy(last).to(self.encoder.device)] - 1
-        return scoring.cross_entropy(hidden, self.model.item_vectors, observed, weights)
+        return scoring.cross_entropy(hidden, self.model.items.weight, observed, weights, padding=1)
 
     def _entropy(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
         """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""

@@ -141,14 +141,18 @@ def mean_softmax(hidden: Tensor, vectors: Tensor) -> Tensor:
     return total / hidden.shape[0]
 
 
-def cross_entropy(hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor | None = None, padding: int = 0
+) -> Tensor:
     """Weighted mean over rows of -log softmax(scores)[target]; its gradients are made along with it, block by block.
 
-    weights: [B], constants; None gives the plain mean. The weighted mean divides by B, as EATA's does.
+    weights: [B], constants; None gives the plain mean. The weighted mean divides by B, as EATA's does. padding: so many
+    rows come in `vectors` before those of the items; a slice would have its gradient copied into one of the whole.
     """
     weights = hidden.new_ones(hidden.shape[0]) if weights is None else weights
     apply = _CrossEntropy.apply
-    return apply(hidden, vectors, targets, weights / hidden.shape[0])  # type: ignore[no-untyped-call]  # torch's own
+    scaled = weights / hidden.shape[0]
+    return apply(hidden, vectors, targets, scaled, padding)  # type: ignore[no-untyped-call]  # torch's own
 
 
 def sampled_cross_entropy(
@@ -172,11 +176,13 @@ class _CrossEntropy(torch.autograd.Function):
     """The gradient of a row's loss is softmax - onehot(target): one visit of a block gives loss and gradients."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        needs_hidden, needs_vectors = ctx.needs_input_grad[:2]
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, padding: int) -> Tensor:
+        needs_hidden, needs_table = ctx.needs_input_grad[:2]
+        vectors = table[padding:]
         losses = hidden.new_empty(hidden.shape[0])
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_vectors = torch.zeros_like(vectors) if needs_vectors else None
+        grad_table = torch.zeros_like(table) if needs_table else None
+        grad_vectors = None if grad_table is None else grad_table[padding:]
         for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
             h, target, weight = hidden[rows], targets[rows], weights[rows, None]
             if grad_hidden is not None:
@@ -192,18 +198,13 @@ class _CrossEntropy(torch.autograd.Function):
                     grad_hidden[rows].addmm_(pull, vectors[items])
                 if grad_vectors is not None:
                     grad_vectors[items].addmm_(pull.T, h)
-        ctx.save_for_backward(grad_hidden, grad_vectors)
+        ctx.save_for_backward(grad_hidden, grad_table)
         return (losses * weights).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_vectors = ctx.saved_tensors
-        return (
-            None if grad_hidden is None else grad_hidden * grads[0],
-            None if grad_vectors is None else grad_vectors * grads[0],
-            None,
-            None,
-        )
+        scaled = (None if gradient is None else gradient * grads[0] for gradient in ctx.saved_tensors)
+        return *scaled, None, None, None
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:

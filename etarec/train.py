@@ -86,8 +86,7 @@ def _optimizers(model: SequenceModel, config: TrainConfig) -> list[torch.optim.O
     At 1,000,000 items of width 64 dense gradients and moments would be some gigabytes to read and write in every step.
     """
     rate, weights = config.learning_rate, dict(model.named_parameters())
-    model.items.sparse = config.negatives is not None
-    if not model.items.sparse:
+    if config.negatives is None:
         return [torch.optim.Adam(weights.values(), lr=rate, fused=True)]
     items = weights.pop("items.weight")
     return [torch.optim.SparseAdam([items], lr=rate), torch.optim.Adam(weights.values(), lr=rate, fused=True)]
@@ -121,7 +120,7 @@ def _loss(
 ) -> torch.Tensor:
     """Mean cross-entropy over all items, or estimated from so many that are drawn for this step."""
     if negatives is None:
-        return scoring.cross_entropy(hidden, model.item_vectors, targets)
+        return scoring.cross_entropy(hidden, model.items.weight, targets, padding=1)
     n_items = model.items.num_embeddings - 1
     drawn = torch.from_numpy(rng.choice(n_items, min(negatives, n_items), replace=False)).to(targets.device)
     own, sampled = model.items(targets + 1), model.items(drawn + 1)

@@ -22,7 +22,8 @@ class SequenceModel(nn.Module):
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__()
         self.config = config
-        self.items = nn.Embedding(n_items, config.width, padding_idx=0)
+        # A dense gradient would be an array of zeros over all items beside the loss's, in every step.
+        self.items = nn.Embedding(n_items, config.width, padding_idx=0, sparse=True)
         self.dropout = nn.Dropout(dropout)
 
     @property

@@ -234,3 +234,13 @@ def test_a_certain_target_has_a_finite_loss_and_gradient():
     assert float(loss.detach()) == 0
     assert hidden.grad is not None
     assert torch.isfinite(hidden.grad).all()
+
+
+def test_padding_rows_of_the_table_are_no_items_and_get_no_gradient() -> None:
+    hidden, vectors, targets = (t.requires_grad_() if t.is_floating_point() else t for t in factors(9, 2500))
+    table = torch.cat((torch.full((1, 6), 7.0, dtype=torch.float64), vectors.detach())).requires_grad_()
+    expected = torch.autograd.grad(scoring.cross_entropy(hidden, vectors, targets), [hidden, vectors])
+    ours = torch.autograd.grad(scoring.cross_entropy(hidden, table, targets, padding=1), [hidden, table])
+    torch.testing.assert_close(ours[0], expected[0])
+    torch.testing.assert_close(ours[1][1:], expected[1])
+    assert (ours[1][0] == 0).all()

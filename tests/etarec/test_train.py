@@ -64,9 +64,9 @@ def test_every_training_sample_counts_once_at_any_stride_and_step_size(model, lo
     counted = []
     entropy = train.scoring.cross_entropy
 
-    def counting(hidden, vectors, targets):
+    def counting(hidden, vectors, targets, **named):
         counted.append(targets.tolist())
-        return entropy(hidden, vectors, targets)
+        return entropy(hidden, vectors, targets, **named)
 
     monkeypatch.setattr(train.scoring, "cross_entropy", counting)
     samples = stream(log, "train", "user", 0)
