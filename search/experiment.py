@@ -20,7 +20,7 @@ from search import report, runner, selection
 from search.console import Console
 from search.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
 from search.provenance import Provenance, about_checkpoint, about_data
-from search.records import Ending, Records, State, Trial, write_whole
+from search.records import Ending, Records, State, Trial, held, write_whole
 from search.selection import Selection
 from search.spec import Spec, as_dict, baseline_config, check_against_data, to_yaml
 from search.tracking import Tracker
@@ -140,8 +140,13 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     The finished trials of a search that was cut off are reported from validation alone: what may be resumed has not
     looked at the test split.
     """
+    experiment.directory.mkdir(parents=True, exist_ok=True)
+    with held(experiment.directory):
+        return _run(experiment, subject, n_items)
+
+
+def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     spec, directory, console = experiment.spec, experiment.directory, experiment.console
-    directory.mkdir(parents=True, exist_ok=True)
     records = Records(directory)
     records.begin(_identity(experiment))
     write_whole(directory / "spec.yaml", to_yaml(spec))

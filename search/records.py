@@ -5,13 +5,15 @@ last line without its end is an event that never happened. `trials.csv` is the j
 follows a little later, because writing it takes longer the more trials there are.
 """
 
+import fcntl
 import json
 import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +24,7 @@ from etarec.config import UserError
 from etarec.evaluate import FILTERS, SECONDS
 from etarec.metrics import QUALITY_METRICS
 
+JOURNAL = "trials.jsonl"
 METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
 TABLE_SHARE = 0.05  # of the time, at most, goes into trials.csv while trials run
 _WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance")
@@ -56,6 +59,8 @@ class Trial:
     error: str = ""
     traceback: str = ""
     mlflow_run_id: str = ""
+    began: float = field(default=0.0, compare=False)  # seconds since 1970
+    ended: float = field(default=0.0, compare=False)
 
     @property
     def trial_id(self) -> str:
@@ -75,7 +80,7 @@ class Records:
         self.parent_run_id = ""
         self._table_due = 0.0
         self._lock = threading.Lock()  # the tracker's thread writes run ids
-        self._journal = directory / "trials.jsonl"
+        self._journal = directory / JOURNAL
         self.identity = ""  # of the search, wherever its folder goes
         self.settings: dict[str, Any] = {}
         for number, line in enumerate(_lines(self._journal), start=1):
@@ -129,6 +134,11 @@ class Records:
         """Trials in the order of their numbers."""
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
 
+    def snapshot(self) -> list[Trial]:
+        """All trials as they are at one moment, in the order of their numbers; for another thread than the writer's."""
+        with self._lock:
+            return [replace(trial) for _, trial in sorted(self.trials.items())]
+
     def table(self) -> pd.DataFrame:
         """trials.csv: a row per trial, failed ones included; parts of the filter rate only where they apply."""
         trials = [trial for _, trial in sorted(self.trials.items())]
@@ -156,7 +166,7 @@ class Records:
         self._table_due = end + (end - begin) / TABLE_SHARE
 
     def _append(self, event: dict[str, Any]) -> None:
-        line = json.dumps(event, allow_nan=False) + "\n"
+        line = json.dumps({**event, "time": round(time.time(), 3)}, allow_nan=False) + "\n"
         with self._lock:
             with self._journal.open("ab+") as file:
                 _cut_torn_line(file, self._journal)
@@ -168,7 +178,7 @@ class Records:
                 self.write_table()
 
     def _apply(self, event: dict[str, Any]) -> None:
-        number = event.get("number", -1)
+        number, moment = event.get("number", -1), event.get("time", 0.0)
         match event["event"]:
             case "search":
                 self.identity, self.settings = event["identity"], event["settings"]
@@ -176,14 +186,32 @@ class Records:
                 self.parent_run_id = event["mlflow_run_id"]
             case "started":
                 run_id = self.trials[number].mlflow_run_id if number in self.trials else ""
-                self.trials[number] = Trial(number, event["parameters"], mlflow_run_id=run_id)
+                self.trials[number] = Trial(number, event["parameters"], mlflow_run_id=run_id, began=moment)
             case "ended":
                 trial = self.trials[number]
-                trial.state = State(event["state"])
+                trial.state, trial.ended = State(event["state"]), moment
                 trial.metrics, trial.curve = event.get("metrics", {}), event.get("curve", {})
                 trial.error, trial.traceback = event.get("error", ""), event.get("traceback", "")
             case "tracked":
                 self.trials[number].mlflow_run_id = event["mlflow_run_id"]
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """No other process writes here for the time of the block; the lock of a killed one is gone with it.
+
+    Raises:
+        UserError: another process is writing.
+    """
+    journal = os.open(directory / JOURNAL, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{directory}: a search is still running here; wait for its end, or stop it") from error
+        yield
+    finally:
+        os.close(journal)
 
 
 def _lines(journal: Path) -> list[bytes]:
