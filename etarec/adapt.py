@@ -16,9 +16,10 @@ from torch import Tensor
 
 from etarec import scoring
 from etarec.clock import Clock
-from etarec.config import AdaptConfig
+from etarec.config import AdaptConfig, UserError
 from etarec.data import Stream, new_transition
 from etarec.encode import Encoder
+from etarec.fisher import diagonal
 from etarec.frozen import FrozenPasses
 from etarec.gate import Decision, Gate, topk_entropy
 from etarec.models import SequenceModel
@@ -46,8 +47,13 @@ def build(
 ) -> "Adapter":
     """The adapter of a configuration for a stream; target `weights` changes the model in place.
 
-    frozen: of this very stream and model, looked up instead of computed.
+    frozen: of this very stream and model, looked up instead of computed. Raises UserError for target `state` of a model
+    without an inner loop.
     """
+    if config.target == "state" and not model.has_inner_loop:
+        raise UserError(
+            f"adapt.target: state adapts an inner loop, which {model.config.name} has not; expected weights"
+        )
     model.eval()
     kinds: dict[str, type[_Frozen]] = {"none": _Frozen, "state": _State, "weights": _Weights}
     return kinds[config.target](config, model, encoder, stream, clock, seed, frozen)
@@ -156,11 +162,14 @@ class _Weights(_Frozen):
         self._without = self.ends - self.starts < 2
         if self.config.new_transitions_only:
             self._without |= ~new_transition(self.encoder.data, stream.users, stream.positions)
-        moving = self.model.adaptable(self.config.parameters)
+        self._moving = self.model.adaptable(self.config.parameters)
+        penalised, episodic = self.config.fisher_alpha > 0, self.config.reset == "batch"
+        self._fisher = self._fisher_diagonal() if penalised else []
+        self._start = [weight.detach().clone() for weight in self._moving] if penalised or episodic else []
         self.model.requires_grad_(False)
-        for parameter in moving:
-            parameter.requires_grad_(True)
-        self.optimizer = _optimizer(self.config, moving)
+        for weight in self._moving:
+            weight.requires_grad_(True)
+        self.optimizer = _optimizer(self.config, self._moving)
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         with torch.no_grad(), self.clock("forward"):
@@ -176,6 +185,8 @@ class _Weights(_Frozen):
             if self.config.serve == "after":
                 with torch.no_grad(), self.clock("forward"):
                     scan = self.scan(rows, self.hidden(rows), top_k=0)
+            if self.config.reset == "batch":
+                self._go_back()
         self._unserved[self.ends[rows]] = False
         assert scan.ranks is not None
         return scan.ranks, decision
@@ -194,7 +205,24 @@ class _Weights(_Frozen):
         loss = self._next_item(part, weights) if self.config.objective == "next_item" else self._entropy(part, weights)
         self.optimizer.zero_grad()
         loss.backward()
+        for weight, start, importance in zip(self._moving, self._start, self._fisher, strict=False):
+            assert weight.grad is not None  # of fisher_alpha * sum_i F_i (w_i - w0_i)^2
+            weight.grad.addcmul_(importance, weight.detach() - start, value=2 * self.config.fisher_alpha)
         self.optimizer.step()
+
+    def _fisher_diagonal(self) -> list[Tensor]:
+        count = self.config.fisher_samples
+        squares = self.frozen.fisher(count) if self.frozen else diagonal(self.model, self.encoder, count)
+        return [
+            squares[name] for name, weight in self.model.named_parameters() if any(weight is m for m in self._moving)
+        ]
+
+    def _go_back(self) -> None:
+        """Episodic: the next batch meets the checkpoint's weights and an optimizer without memory."""
+        with torch.no_grad():
+            for weight, start in zip(self._moving, self._start, strict=True):
+                weight.copy_(start)
+        self.optimizer = _optimizer(self.config, self._moving)
 
     def _next_item(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
         """Cross-entropy of the last transition inside each sample's input: its last item, from the items before."""

@@ -4,6 +4,7 @@ A field's constraint is its legal range; what a search covers of it is a line of
 frozen and validate on construction, so `dataclasses.replace` cannot make an illegal configuration.
 """
 
+import dataclasses
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -72,23 +73,46 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ModelConfig:
-    """Architecture; defaults are those of TTT4Rec (arXiv 2409.19142)."""
+    """Architecture; the defaults are TTT4Rec's (arXiv 2409.19142). A field that a model does not have is refused."""
 
-    name: Literal["ttt4rec"] = Field(default="ttt4rec", description="architecture")
+    name: Literal["ttt4rec", "gru4rec", "sasrec", "bert4rec", "mamba4rec"] = Field(
+        default="ttt4rec", description="architecture"
+    )
     width: Count = Field(default=64, description="D, width of embeddings and hidden states")
     blocks: Count = Field(default=1, description="number of blocks")
-    heads: Count = Field(default=4, description="H, heads; must divide the width into an even head width F")
+    heads: Count = Field(default=4, description="H, heads; must divide the width, in TTT4Rec into an even head width F")
+    mlp_width: Count = Field(
+        default=256, description="width of the SwiGLU or feed-forward layer; in GRU4Rec of the recurrent state"
+    )
     inner: Literal["mlp", "linear"] = Field(default="mlp", description="fast-weight model: TTT-MLP or TTT-Linear")
     mini_batch: Count = Field(default=8, description="M, tokens whose inner gradients share a starting point")
     inner_rate: Positive = Field(default=1.0, description="base learning rate of the inner loop")
     rope_base: Positive = Field(default=1000.0, description="base of the rotary position embedding")
-    mlp_width: Count = Field(default=256, description="width of the SwiGLU layer")
+    state_size: Count = Field(default=32, description="Mamba4Rec: N, states per channel")
+    positions: Count = Field(
+        default=50, description="SASRec, BERT4Rec: learned positions, data.max_length of them or more"
+    )
 
     @model_validator(mode="after")
-    def _even_heads(self) -> Self:
-        if self.width % (2 * self.heads):
+    def _fields_of_the_model(self) -> Self:
+        own = {"name", "width", "blocks", *_MODEL_FIELDS[self.name]}
+        for field in dataclasses.fields(self):
+            if field.name not in own and getattr(self, field.name) != type(self).__dict__[field.name]:
+                raise ValueError(f"{self.name} has no {field.name}; it has {', '.join(sorted(own))}")
+        if self.name == "ttt4rec" and self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} is not a multiple of 2 x heads ({self.heads})")
+        if "heads" in own and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads ({self.heads})")
         return self
+
+
+_MODEL_FIELDS = {
+    "ttt4rec": ("heads", "mlp_width", "inner", "mini_batch", "inner_rate", "rope_base"),
+    "gru4rec": ("mlp_width",),
+    "sasrec": ("heads", "mlp_width", "positions"),
+    "bert4rec": ("heads", "mlp_width", "positions"),
+    "mamba4rec": ("mlp_width", "state_size"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -101,6 +125,12 @@ class TrainConfig:
     batch_size: Count = Field(default=512, description="samples (prefixes) per optimizer step, about")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.2, description="dropout of the item embeddings")
     skip_rate: Share = Field(default=0.0, description="share of sequences trained with the inner loop switched off")
+    mask_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.2, description="BERT4Rec: share of the items that are masked in training"
+    )
+    mask_last: Share = Field(
+        default=0.5, description="BERT4Rec: share of sequences trained with a single mask at their end, as in serving"
+    )
     window_stride: Count = Field(default=8, description="beyond max_length, so many samples share one input window")
     negatives: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
@@ -128,6 +158,15 @@ class AdaptConfig:
     batch_size: Count = Field(default=256, description="samples served, gated and adapted together")
     serve: Literal["before", "after"] = Field(default="before", description="rank from scores before or after adapting")
     new_transitions_only: bool = Field(default=True, description="`next_item` skips transitions of the training split")
+    fisher_alpha: NonNegative = Field(
+        default=0.0, description="strength of EATA's penalty on leaving the checkpoint's weights; 0: none"
+    )
+    fisher_samples: Count = Field(
+        default=512, description="training samples that the penalty's Fisher diagonal is from"
+    )
+    reset: Literal["never", "batch"] = Field(
+        default="never", description="`batch`: every batch starts from the checkpoint's weights (episodic)"
+    )
 
     gate: Literal["eta", "open", "random"] = Field(default="eta", description="ETA's two tests, none, or chance")
     top_k: Count | None = Field(
@@ -149,6 +188,12 @@ class AdaptConfig:
     )
     min_admitted: Share = Field(default=0.0, description="least share of a batch to admit, lowest entropies first")
     random_rate: Share = Field(default=0.5, description="gate `random`: share of samples to filter")
+
+    @model_validator(mode="after")
+    def _reset_is_felt(self) -> Self:
+        if self.reset == "batch" and self.serve == "before":
+            raise ValueError("reset: batch needs serve: after; what a batch learned would serve nobody")
+        return self
 
     @classmethod
     def published(cls, top_k: int = 50, **fixed: Any) -> Self:

@@ -53,8 +53,9 @@ class Encoder:
         rate_scale: Tensor | None = None,
         inner_loop: bool = True,
     ) -> Tensor:
-        """Hidden state of each prefix: [B, D]. rate_scale: [B], see `TTTLayer.forward`; with it nothing is shared."""
-        if rate_scale is None:
+        """Hidden state of each prefix: [B, D]. rate_scale: [B], see `TTTLayer.forward`; with it nothing is shared, nor
+        by a model that is not causal."""
+        if rate_scale is None and model.causal:
             keys, row_of = np.unique(starts, return_inverse=True)
         else:
             keys, row_of = starts, np.arange(len(starts))

@@ -27,6 +27,7 @@ from torch import Tensor
 from etarec import scoring
 from etarec.data import Stream
 from etarec.encode import Encoder
+from etarec.fisher import diagonal
 from etarec.models import SequenceModel
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -77,6 +78,15 @@ class FrozenPasses:
         return self._tensor(
             self._arrays(f"first {size}", layout, lambda: {"hidden": _numpy(self._hidden(batch, True))})["hidden"]
         )
+
+    def fisher(self, samples: int) -> dict[str, Tensor]:
+        """The diagonal Fisher information of the weights, see `fisher.diagonal`."""
+        layout: Layout = {name: (np.float32, tuple(w.shape)) for name, w in self.model.named_parameters()}
+
+        def compute() -> Arrays:
+            return {name: _numpy(square) for name, square in diagonal(self.model, self.encoder, samples).items()}
+
+        return {name: self._tensor(a) for name, a in self._arrays(f"fisher {samples}", layout, compute).items()}
 
     @property
     def _initial(self) -> Arrays:

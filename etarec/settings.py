@@ -19,7 +19,7 @@ T = TypeVar("T")
 Problem = tuple[Location, str]
 
 # All keys of the file, in the order in which messages list them; search/spec.py says what the others hold.
-KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines")
+KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines", "table")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
@@ -53,7 +53,7 @@ class ExperimentFile:
         """`document` as the adapter's object.
 
         Raises UserError with every problem, the known ones and those of the types, one per line:
-        `FILE: key.path: what was given, what was expected`.
+        `FILE: key.path: what was given, what was expected`. A known problem without text is reported elsewhere.
         """
         problems = {**dict(_path_problems(self.document)), **problems}
         try:
@@ -61,6 +61,7 @@ class ExperimentFile:
         except ValidationError as error:
             for place, problem in map(self._translate, error.errors()):
                 problems.setdefault(place, problem)
+        problems = {place: text for place, text in problems.items() if text}
         if problems:
             ordered = sorted(problems.items(), key=lambda item: self._section_number(item[0]))
             lines = (f"{self.path}: {dotted(place)}: {problem}{self._origin(place)}" for place, problem in ordered)

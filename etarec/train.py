@@ -28,10 +28,10 @@ from etarec import checkpoint, scoring
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, load, stream, training_windows
-from etarec.encode import Encoder
+from etarec.encode import IDLE_ROWS, Encoder, group_by_length
 from etarec.evaluate import measure
 from etarec.metrics import quality
-from etarec.models import SequenceModel, build
+from etarec.models import BERT4Rec, SequenceModel, build
 from etarec.settings import check_folder, load_training
 
 TOKENS_PER_PASS = 2**13  # training runs on all cores, and several threads want larger passes than one does
@@ -101,18 +101,22 @@ def _epoch(
 ) -> float:
     model.train()
     starts, lengths, first_loss = training_windows(encoder.data, min(config.window_stride, encoder.data.max_length))
-    losses = []
+    losses, count = [], 0
     for chosen in _steps(lengths - first_loss, config.batch_size, rng):
         kept = torch.from_numpy((rng.random(len(chosen)) >= config.skip_rate).astype(np.float32))
         scale = kept.to(encoder.device) if config.skip_rate else None
-        hidden, targets = _windows(model, encoder, starts[chosen], lengths[chosen], first_loss[chosen], scale)
+        if isinstance(model, BERT4Rec):
+            hidden, targets = _masked(model, encoder, starts[chosen], lengths[chosen] + 1, config, rng)
+        else:
+            hidden, targets = _windows(model, encoder, starts[chosen], lengths[chosen], first_loss[chosen], scale)
         loss = _loss(model, hidden, targets, config.negatives, rng)
         model.zero_grad()
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.detach() * len(targets))
-    return float(torch.stack(losses).sum()) / int((lengths - first_loss).sum())
+        count += len(targets)
+    return float(torch.stack(losses).sum()) / count
 
 
 def _loss(
@@ -154,10 +158,42 @@ def _windows(
     return torch.cat(hidden), torch.cat(targets)
 
 
+def _masked(
+    model: BERT4Rec,
+    encoder: Encoder,
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int32],
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states [T, D] and targets int[T] (rows of the item vectors) of the masked items.
+
+    Of a sequence either each item is masked with the chance `mask_rate`, one at least, or it is cut off behind a random
+    item, which alone is masked: so the model is served.
+    """
+    cut = rng.random(len(lengths)) < config.mask_last
+    lengths = np.where(cut, rng.integers(2, lengths + 1), lengths)
+    hidden, targets = [], []
+    for rows in group_by_length(lengths, TOKENS_PER_PASS, IDLE_ROWS[encoder.device.type]):
+        items, place = encoder.padded(starts[rows], lengths[rows]), np.arange(lengths[rows].max())
+        masked = (rng.random((len(rows), len(place))) < config.mask_rate) & ~cut[rows, None]
+        masked[np.arange(len(rows)), lengths[rows] - 1] |= cut[rows] | ~(masked & (place < lengths[rows, None])).any(1)
+        counted = torch.from_numpy(masked & (place < lengths[rows, None])).to(encoder.device)
+        states = model.fill_in(model.embed(items), counted, torch.from_numpy(lengths[rows]).to(encoder.device))
+        hidden.append(states[counted])
+        targets.append(items[counted] - 1)
+    return torch.cat(hidden), torch.cat(targets)
+
+
 def train(
     data: Interactions, model: ModelConfig, config: TrainConfig, watch: Callable[[Epoch], None] = lambda epoch: None
 ) -> Checkpoint:
-    """Trains from scratch and returns the best epoch as a checkpoint; `watch` is called after every epoch."""
+    """Trains from scratch and returns the best epoch as a checkpoint; `watch` is called after every epoch.
+
+    Raises UserError for settings that the model has no use for, and as `fit`.
+    """
+    if config.skip_rate and model.name != "ttt4rec":
+        raise UserError(f"train.skip_rate switches an inner loop off, which {model.name} has not; expected 0")
     torch.manual_seed(config.seed)
     learner = build(model, data.n_items, config.dropout).to(default_device())
     best, weights = None, {}

@@ -14,10 +14,12 @@ class SequenceModel(nn.Module):
     """A model whose scores are hidden . item embedding (tied).
 
     Causal: the hidden state at a position depends on the items up to it only, so that one pass over a sequence, padded
-    on the right, serves all its prefixes.
+    on the right, serves all its prefixes. A model that is not is given each prefix by itself, with `lengths`.
     """
 
     projection_names: ClassVar[tuple[str, ...]]  # name parts of the weights that `parameters: projections` adapts
+    causal: ClassVar[bool] = True
+    has_inner_loop: ClassVar[bool] = False  # fast weights, which `adapt.target: state` switches and weighs
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__()
@@ -36,7 +38,8 @@ class SequenceModel(nn.Module):
     ) -> Tensor:
         """items: int[N, L], padded with 0 on the right -> hidden states [N, L - since, D], those from `since` on.
 
-        rate_scale and inner_loop steer the inner loop of models that have one, see `TTTLayer.forward`.
+        rate_scale and inner_loop steer the inner loop of models that have one, see `TTTLayer.forward`; others take no
+        notice.
         """
         return self.encode(self.embed(items), rate_scale, inner_loop, since)
 
@@ -66,3 +69,16 @@ class SequenceModel(nn.Module):
         if group == "body":
             named.pop("items.weight")
         return list(named.values())
+
+
+def normal_weights(model: SequenceModel) -> None:
+    """N(0, 0.02) in every matrix, 0 in every bias and in the padding's embedding, as BERT and its followers start."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            nn.init.normal_(module.in_proj_weight, std=0.02)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor):
+            nn.init.zeros_(bias)
+    nn.init.zeros_(model.items.weight.detach()[0])

@@ -41,6 +41,7 @@ class Block(nn.Module):
 
 class TTT4Rec(SequenceModel):
     projection_names: ClassVar[tuple[str, ...]] = ("q", "k", "v", "o")
+    has_inner_loop: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__(config, n_items, dropout)

@@ -36,7 +36,7 @@ ILLEGAL = [
     (AdaptConfig(), "min_admitted", 1.5),
     (AdaptConfig(), "random_rate", 2),
     (AdaptConfig(), "new_transitions_only", 1),
-    (ModelConfig(), "name", "sasrec"),
+    (ModelConfig(), "name", "gpt4rec"),
     (ModelConfig(), "width", 0),
     (ModelConfig(), "blocks", 0),
     (ModelConfig(), "inner", "conv"),
@@ -127,3 +127,22 @@ def test_the_published_settings_are_those_of_the_papers():
     assert (gate.gate, gate.top_k, gate.entropy_quantile, gate.cosine_threshold) == ("eta", 10, 0.5, 0.3)
     assert gate.target == "state"
     assert AdaptConfig.published().top_k == 50
+
+
+def test_attention_heads_divide_the_width():
+    ModelConfig(name="sasrec", width=66, heads=2)
+    with pytest.raises(ValidationError, match=r"width 66 is not a multiple of heads \(4\)"):
+        ModelConfig(name="sasrec", width=66)
+
+
+def test_a_field_that_the_model_does_not_have_is_refused():
+    with pytest.raises(ValidationError, match="gru4rec has no heads; it has blocks, mlp_width, name, width"):
+        ModelConfig(name="gru4rec", heads=2)
+    with pytest.raises(ValidationError, match="ttt4rec has no state_size"):
+        ModelConfig(state_size=16)
+
+
+def test_an_episodic_adapter_serves_after_adapting():
+    AdaptConfig(reset="batch", serve="after")
+    with pytest.raises(ValidationError, match="reset: batch needs serve: after"):
+        AdaptConfig(reset="batch")

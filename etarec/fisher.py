@@ -1,0 +1,42 @@
+"""EATA's guard against forgetting (Niu et al., ICML 2022, equations 8 and 9): weights that mattered move less."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etarec import scoring
+from etarec.data import stream
+from etarec.encode import Encoder, Int64s
+from etarec.models import SequenceModel
+
+
+def diagonal(model: SequenceModel, encoder: Encoder, samples: int) -> dict[str, Tensor]:
+    """The diagonal Fisher information of every weight, by its name: the mean squared gradient of a sample's loss.
+
+    The loss is the cross-entropy of training samples' own targets, where EATA, without labels, takes the model's
+    predictions. samples: so many are drawn, always the same ones.
+    """
+    starts, ends = _training_samples(encoder, samples)
+    weights = dict(model.named_parameters())
+    moving = {name: weight.requires_grad for name, weight in weights.items()}
+    model.eval().requires_grad_(True)
+    squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for row in range(len(starts)):
+        sample = slice(row, row + 1)
+        target = encoder.items[torch.from_numpy(ends[sample]).to(encoder.device)] - 1
+        loss = scoring.cross_entropy(
+            encoder.hidden(model, starts[sample], ends[sample]), model.items.weight, target, None, padding=1
+        )
+        gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+        for square, gradient in zip(squares.values(), gradients, strict=True):
+            dense = gradient.to_dense() if gradient.is_sparse else gradient
+            square.addcmul_(dense, dense, value=1 / len(starts))
+    for name, weight in weights.items():
+        weight.requires_grad_(moving[name])
+    return squares
+
+
+def _training_samples(encoder: Encoder, samples: int) -> tuple[Int64s, Int64s]:
+    train = stream(encoder.data, "train", "user", 0)
+    chosen = np.random.default_rng(0).permutation(len(train))[:samples]
+    return encoder.ranges(train.users[chosen], train.positions[chosen])
