@@ -29,7 +29,9 @@ from etarec.config import (
 )
 from etarec.document import Node, Schema, shown, to_text
 from etarec.settings import ExperimentFile, Problem
+from search import rows
 from search.dimension import Dimension, Value, complete, form_problems
+from search.rows import TableConfig
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _PUBLISHED_TOP_K = (10, 50)
@@ -94,6 +96,9 @@ class SearchConfig:
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     bootstrap_replicates: Count = Field(default=2000, description="resamples of the users behind each test interval")
     max_failures_in_a_row: Count = Field(default=10, description="stop the search after so many failed trials in a row")
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=2, description="times that a trial is tried again whose process or node died, or that lacked memory"
+    )
     trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial counts as failed")
 
     @property
@@ -117,6 +122,7 @@ class Spec:
     baselines: Annotated[tuple[BaselineName, ...], AfterValidator(_distinct)] = Field(
         default=("none", "all", "random", "naive", "published"), description="fixed configurations to compare with"
     )
+    table: TableConfig | None = Field(default=None, description="rows of `python -m search.table`")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
@@ -130,13 +136,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
     document = file.document
     _take_out_of_search(file)
     document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
-    return file.validated(_ADAPTER, _with_kinds(document), dict(_relation_problems(document)))
+    problems = {**dict(rows.problems(document)), **dict(_relation_problems(document))}
+    return file.validated(_ADAPTER, rows.merged(_with_kinds(document)), problems)
 
 
 def as_dict(spec: Spec) -> dict[str, Any]:
     """The resolved experiment as plain data; loading it again (see `to_yaml`) gives an equal Spec."""
     document: dict[str, Any] = _ADAPTER.dump_python(spec, mode="json")
-    for key in ("model", "train") if spec.checkpoint is not None else ("checkpoint",):
+    unused = ("model", "train") if spec.checkpoint is not None else ("checkpoint",)
+    for key in (*unused, *(("table",) if spec.table is None else ())):
         del document[key]
     del document["data"]["path" if spec.data.path is None else "dataset"]
     document["adapt"] = {key: value for key, value in document["adapt"].items() if key not in spec.space}
@@ -191,6 +199,11 @@ def baseline_config(
     `n_items` is the catalogue's size without padding; `random_rate` the share that the gate at random filters.
     """
     base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - _GATE_FIELDS})
+    return baseline_on(base, name, n_items=n_items, random_rate=random_rate)
+
+
+def baseline_on(base: AdaptConfig, name: BaselineName, *, n_items: int, random_rate: float = 0.0) -> AdaptConfig:
+    """The baseline `name` with the adaptation of `base`."""
     match name:
         case "none":
             return replace(base, target="none")

@@ -23,6 +23,18 @@ class PairedDifference(NamedTuple):
     p: float
 
 
+class Comparison(NamedTuple):
+    """`PairedDifference` with the difference as a share of b's mean and that share's interval."""
+
+    difference: float
+    low: float
+    high: float
+    relative: float
+    relative_low: float
+    relative_high: float
+    p: float
+
+
 def per_user_sums(groups: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     """Add up the scores of each user's samples.
 
@@ -108,6 +120,34 @@ def paired_difference(
     difference = per_user.sum() / np.asarray(counts, dtype=np.float64).sum()
     p = sign_flip_p(per_user, seed, randomisations)
     return PairedDifference(float(difference), float(low), float(high), p)
+
+
+def compare(
+    sums: ArrayLike, counts: ArrayLike, means: ArrayLike, a: int, b: int, seed: int, randomisations: int = 10_000
+) -> Comparison:
+    """`paired_difference` from resamples that several comparisons share, and the relative difference (a - b) / b.
+
+    The relative interval is the percentile bootstrap of that ratio, numerator and denominator from the same resample;
+    where b's mean is 0 it is NaN.
+
+    Args:
+        sums: float [U, C] from `per_user_sums`.
+        counts: float [U] from `per_user_sums`.
+        means: float [R, C] from `bootstrap_means` of both.
+        a, b: columns of sums.
+        seed: of the randomisation.
+        randomisations: number of random sign flips.
+    """
+    columns, replicates = np.asarray(sums, dtype=np.float64), np.asarray(means, dtype=np.float64)
+    per_user, samples = columns[:, a] - columns[:, b], np.asarray(counts, dtype=np.float64).sum()
+    difference, reference = per_user.sum() / samples, columns[:, b].sum() / samples
+    differences = replicates[:, a] - replicates[:, b]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative, ratios = np.divide(difference, reference), differences / replicates[:, b]
+    ratios = np.where(np.isfinite(ratios), ratios, np.nan)  # one resample without a hit leaves no interval
+    bounds = (*interval(differences), relative if np.isfinite(relative) else np.nan, *interval(ratios))
+    p = sign_flip_p(per_user, seed, randomisations)
+    return Comparison(*map(float, (difference, *bounds, p)))
 
 
 def holm(p_values: ArrayLike) -> Floats:

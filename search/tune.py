@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from etarec.config import UserError
@@ -40,14 +41,14 @@ def main() -> int:
 
 
 def resolve(arguments: argparse.Namespace) -> Spec:
-    """The spec of the file with the command line's changes in it."""
+    """The spec of the file with the command line's changes in it; a search has no use for the file's table."""
     flags = {
         "trials": arguments.trials,
         "concurrency": arguments.concurrency,
         "gpus_per_trial": arguments.gpus_per_trial,
     }
     changes = [f"search.{name}={value}" for name, value in flags.items() if value is not None]
-    return load(arguments.space, [*arguments.set, *changes])
+    return replace(load(arguments.space, [*arguments.set, *changes]), table=None)
 
 
 def default_directory(name: str, resume: bool) -> Path:
