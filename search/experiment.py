@@ -36,6 +36,7 @@ FREE_TO_CHANGE = (
     "choose",
     "bootstrap_replicates",
     "max_failures_in_a_row",
+    "retries",
     "trial_timeout",
 )
 
@@ -198,7 +199,7 @@ def _search(experiment: Experiment, subject: Subject, records: Records, plan: Pl
             tracker.update()
             show(trial)
 
-        return runner.run_search(spec, subject.without_test(), records, plan, on_change)
+        return runner.run_search(spec, subject.without_test(), records, plan, on_change, experiment.console.warn)
 
 
 def _select(

@@ -1,5 +1,6 @@
 """Where a search's numbers come from: provenance.json."""
 
+import hashlib
 import os
 import platform
 import shlex
@@ -67,6 +68,18 @@ def command() -> str:
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
     return shlex.join([*program, *(argument for argument in sys.argv[1:] if argument != "--resume")])
+
+
+def sources() -> dict[str, str]:
+    """What this process imports of the program: the digest of every source file, by its path."""
+    root = Path(__file__).parents[1]
+    files = sorted(file for package in ("etarec", "search") for file in (root / package).rglob("*.py"))
+    return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
+
+
+def digest() -> str:
+    """One short text for all of `sources`."""
+    return hashlib.sha256(repr(sorted(sources().items())).encode()).hexdigest()[:12]
 
 
 def git(folder: Path) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Trial:
     error: str = ""
     traceback: str = ""
     mlflow_run_id: str = ""
+    retries: int = 0  # attempts that died without a result
     began: float = field(default=0.0, compare=False)  # seconds since 1970
     ended: float = field(default=0.0, compare=False)
 
@@ -119,6 +120,10 @@ class Records:
                 "curve": dict(curve),
             }
         )
+
+    def retried(self, number: int, error: str, traceback: str) -> None:
+        """An attempt that had no result although the configuration may have one: the trial runs again."""
+        self._append({"event": "retried", "number": number, "error": error, "traceback": traceback})
 
     def ended(self, number: int, state: State, error: str, traceback: str = "") -> None:
         """A trial that has no result: FAILED or KILLED, and why."""
@@ -185,8 +190,12 @@ class Records:
             case "parent_tracked":
                 self.parent_run_id = event["mlflow_run_id"]
             case "started":
-                run_id = self.trials[number].mlflow_run_id if number in self.trials else ""
-                self.trials[number] = Trial(number, event["parameters"], mlflow_run_id=run_id, began=moment)
+                trial, before = Trial(number, event["parameters"], began=moment), self.trials.get(number)
+                if before is not None:
+                    trial.mlflow_run_id, trial.retries = before.mlflow_run_id, before.retries
+                self.trials[number] = trial
+            case "retried":
+                self.trials[number].retries += 1
             case "ended":
                 trial = self.trials[number]
                 trial.state, trial.ended = State(event["state"]), moment

@@ -4,11 +4,13 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
+from etarec import adapt
 from etarec.checkpoint import Checkpoint
+from etarec.clock import Clock
 from etarec.config import AdaptConfig, OrderName, SplitName
 from etarec.data import Interactions, stream
 from etarec.encode import Encoder
@@ -25,6 +27,13 @@ class Subject(Protocol):
 
     def without_test(self) -> "Subject":
         """The same, not holding the test split: what the search's workers get."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A subject whose measurements have something in common that a process computes once."""
+
+    def prepare(self, config: AdaptConfig, seed: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,12 @@ class Recommender:
         self.checkpoint.reset(model)
         return measure(model, encoder, frozen.stream, config, seed, frozen)
 
+    def prepare(self, config: AdaptConfig, seed: int) -> None:
+        """Looks up, or computes and keeps, what a measurement on validation finds there."""
+        model, encoder, frozen = _resident(self)
+        self.checkpoint.reset(model)
+        adapt.build(config, model, encoder, frozen.stream, Clock(encoder.device), seed, frozen)
+
     def serve(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
         """The same without looking anything up."""
         model, encoder, _ = _resident(self)
@@ -91,6 +106,13 @@ def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, FrozenPasse
         cache = None if unnamed else subject.cache
         _RESIDENT[key] = (model, encoder, FrozenPasses(model, encoder, validation, sources, cache))
     return _RESIDENT[key]
+
+
+def prepare(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> None:
+    """Lets a process compute what all its trials have in common before the first of them begins."""
+    torch.set_num_threads(threads)
+    if isinstance(subject, Preparing):
+        subject.prepare(config, seed)
 
 
 def measure_on_validation(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:

@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +23,9 @@ class Formula:
 
     fails, kills, nan: a trial whose entropy_quantile lies in the range (low, high) raises, kills its process or has NaN
     seconds. log: a file that gets a line per measurement, processes: one that gets the measuring process, its threads
-    and how they wait. sleep: seconds of a measurement.
+    and how they wait. sleep: seconds of a measurement, prepares: of what a process does before its first one.
+    once: a folder in which a killed configuration leaves its name, and is not killed again. crowd: a folder in which
+    those that run know of each other; a trial whose entropy_quantile lies in `memory` has too little beside others.
     """
 
     fails: tuple[float, float] = (2, 2)
@@ -29,10 +33,17 @@ class Formula:
     nan: tuple[float, float] = (2, 2)
     slow: tuple[float, float] = (2, 2)
     nan_without_gate: bool = False
+    memory: tuple[float, float] = (2, 2)
     sleep: float = 0.0
+    prepares: float = 0.0
+    once: Path | None = None
+    crowd: Path | None = None
     log: Path | None = None
     processes: Path | None = None
     holds_test: bool = True
+
+    def prepare(self, config: AdaptConfig, seed: int) -> None:
+        time.sleep(self.prepares)
 
     def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
         if split == "test" and not self.holds_test:
@@ -43,10 +54,11 @@ class Formula:
         if self.processes:
             with self.processes.open("a") as file:
                 file.write(f"{os.getpid()} {torch.get_num_threads()} {os.environ.get('OMP_WAIT_POLICY')}\n")
-        time.sleep(30 if inside(config.entropy_quantile, self.slow) and config.gate == "eta" else self.sleep)
+        with self.among_others(config):
+            time.sleep(30 if inside(config.entropy_quantile, self.slow) and config.gate == "eta" else self.sleep)
         if inside(config.entropy_quantile, self.fails):
             raise RuntimeError("the formula was told to fail")
-        if inside(config.entropy_quantile, self.kills):
+        if inside(config.entropy_quantile, self.kills) and not self.was_killed(split, config):
             os.kill(os.getpid(), signal.SIGKILL)
         filtered, quality = trade_off(config)
         hits = round(SAMPLES * quality * (0.9 if split == "test" else 1.0))
@@ -60,6 +72,29 @@ class Formula:
             filtered=dict.fromkeys(FILTERS, 0) | {"filtered_by_entropy": round(SAMPLES * filtered)},
             seconds=dict.fromkeys(SECONDS, seconds),
         )
+
+    def was_killed(self, split: str, config: AdaptConfig) -> bool:
+        if self.once is None:
+            return False
+        name = self.once / f"{split} {config.gate} {config.top_k} {config.entropy_quantile!r}"
+        known = name.exists()
+        name.touch()
+        return known
+
+    @contextmanager
+    def among_others(self, config: AdaptConfig) -> Iterator[None]:
+        if self.crowd is None:
+            yield
+            return
+        mine = self.crowd / str(os.getpid())
+        mine.touch()
+        try:
+            time.sleep(0.2)
+            if inside(config.entropy_quantile, self.memory) and len(list(self.crowd.iterdir())) > 1:
+                raise torch.OutOfMemoryError("the formula was told to need all memory")
+            yield
+        finally:
+            mine.unlink()
 
     def without_test(self) -> "Formula":
         return replace(self, holds_test=False)

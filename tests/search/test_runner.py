@@ -1,0 +1,134 @@
+"""Attempts that fail: which are made again, how often, beside what; and that no slot is lost by them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from formula import Formula
+
+from etarec.config import AdaptConfig
+from search import runner
+from search.plan import Plan
+from search.records import Ending, Records, State
+from search.spec import SearchConfig, Spec, load
+from search.suggest import Suggestions
+from search.trial import Job
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+MOST = (0.3, 2.0)  # entropy quantiles of about two thirds of the trials, the published ones among them
+
+
+@pytest.fixture(scope="module")
+def plan() -> Iterator[Plan]:
+    with runner.cluster(SearchConfig(concurrency=2), None) as planned:
+        yield planned
+
+
+def spec_of(folder: Path, **search: Any) -> Spec:
+    space = {"top_k": {"low": 2, "high": 500, "log": True}, "entropy_quantile": {"low": 0.05, "high": 1.0}}
+    file = folder / "space.yaml"
+    file.write_text(yaml.safe_dump({"space": space, "search": {"trials": 6, "concurrency": 2, **search}}))
+    return load(file)
+
+
+def searched(folder: Path, plan: Plan, subject: Formula, **search: Any) -> tuple[Records, Ending, list[str]]:
+    records, warnings = Records(folder), []
+    spec = spec_of(folder, **search)
+    ending = runner.run_search(spec, subject, records, plan, lambda trial: None, warnings.append)
+    assert Records(folder).trials == records.trials
+    return records, ending, warnings
+
+
+def folder_of(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for line in lines(folder / "trials.jsonl") if (event := json.loads(line))["event"] == kind]
+
+
+def test_a_trial_whose_worker_was_killed_is_tried_again(tmp_path: Path, plan: Plan) -> None:
+    subject = Formula(kills=MOST, once=folder_of(tmp_path, "once"), log=tmp_path / "measured")
+    records, ending, warnings = searched(tmp_path, plan, subject)
+    assert ending is Ending.COMPLETE
+    assert [trial.state for trial in records.trials.values()] == [State.FINISHED] * 6
+    killed = [n for n, trial in records.trials.items() if trial.parameters["entropy_quantile"] > MOST[0]]
+    assert killed and [n for n, trial in records.trials.items() if trial.retries == 1] == killed
+    assert sorted(event["number"] for event in events(tmp_path, "retried")) == killed
+    assert len(warnings) == len(killed) and all("is tried again: the worker process died" in text for text in warnings)
+    assert len(lines(tmp_path / "measured")) == 6 + len(killed)
+
+    suggestions = Suggestions(spec_of(tmp_path), 2)  # neither numbers nor suggestions know of the attempts
+    for number, trial in sorted(records.trials.items()):
+        assert suggestions.ask() == trial.parameters
+        suggestions.tell(number, [trial.metrics["hr_at_10"], trial.metrics["filter_rate"]])
+
+
+def test_a_trial_that_always_kills_its_worker_fails_after_so_many_attempts(tmp_path: Path, plan: Plan) -> None:
+    subject = Formula(kills=(0.49, 0.51), log=tmp_path / "measured")
+    records, ending, _ = searched(tmp_path, plan, subject, trials=3, retries=1)
+    assert ending is Ending.COMPLETE and records.trials[2].state is State.FINISHED
+    for trial in (records.trials[0], records.trials[1]):  # the published points
+        assert (trial.state, trial.retries) == (State.FAILED, 1)
+        assert trial.error == "the worker process died (killed, or out of memory); attempt 2"
+        assert "actor" in trial.traceback
+    assert len(lines(tmp_path / "measured")) == 2 * 2 + 1
+
+
+def test_what_lacks_memory_beside_others_is_measured_alone(tmp_path: Path, plan: Plan) -> None:
+    subject = Formula(memory=MOST, crowd=folder_of(tmp_path, "crowd"), sleep=0.5)
+    records, ending, warnings = searched(tmp_path, plan, subject, max_failures_in_a_row=1)
+    assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 6
+    assert any("OutOfMemoryError: the formula was told to need all memory" in text for text in warnings)
+
+
+def test_what_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> None:
+    crowd = folder_of(tmp_path, "crowd")
+    (crowd / "another program").touch()
+    subject = Formula(memory=(0.49, 0.51), crowd=crowd, log=tmp_path / "measured")
+    records, _, warnings = searched(tmp_path, Plan(1, 1, 1, 0), subject, trials=3, concurrency=1)
+    assert [records.trials[number].state for number in range(3)] == ["FAILED", "FAILED", "FINISHED"]
+    assert records.trials[0].error.startswith("OutOfMemoryError: ") and not warnings
+
+
+def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan: Plan) -> None:
+    subject = Formula(fails=MOST, log=tmp_path / "measured", processes=tmp_path / "processes")
+    records, ending, warnings = searched(tmp_path, plan, subject, trials=8)
+    failed = records.in_state(State.FAILED)
+    assert ending is Ending.COMPLETE and failed and not warnings
+    assert {trial.error for trial in failed} == {"RuntimeError: the formula was told to fail"}
+    assert all("formula.py" in trial.traceback for trial in failed)
+    assert len(lines(tmp_path / "measured")) == 8
+    assert len({line.split()[0] for line in lines(tmp_path / "processes")}) <= 2
+
+
+def test_what_a_worker_prepares_is_no_trial_s_time(tmp_path: Path, plan: Plan) -> None:
+    records, ending, _ = searched(tmp_path, plan, Formula(prepares=6.0), trials=3, trial_timeout=3.0)
+    assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 3
+
+
+def test_a_killed_worker_costs_no_slot(tmp_path: Path, plan: Plan) -> None:
+    """Of trials shorter than a worker's start: they wait for it, or Tune would drop it for one that falls free."""
+    subject = Formula(kills=(0.49, 0.51), once=folder_of(tmp_path, "once"), sleep=0.4, processes=tmp_path / "processes")
+    searched(tmp_path, plan, subject, trials=14)
+    processes = [line.split()[0] for line in lines(tmp_path / "processes")]
+    assert len(set(processes[-8:])) == 2 and min(map(processes[-8:].count, set(processes[-8:]))) >= 2
+
+
+def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory(tmp_path: Path, plan: Plan) -> None:
+    once, crowd = folder_of(tmp_path, "once"), folder_of(tmp_path, "crowd")
+    jobs = [Job(AdaptConfig(top_k=50, entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
+    subject = Formula(kills=(0.3, 0.5), once=once, memory=(0.5, 0.7), crowd=crowd, sleep=0.3)
+    warnings: list[str] = []
+    measured = list(runner.measure_all(subject, jobs, plan, warnings.append, on_test=True))
+    assert not warnings and len(list(once.iterdir())) == 1
+    expected = [Formula().measure(job.config, "test", 0).metrics() for job in jobs]
+    assert [found and found.metrics() for found in measured] == expected
