@@ -18,15 +18,14 @@ from etarec.evaluate import Measurement
 from etarec.train import cache_path, load_or_train, shown, train
 from search import report, runner, selection
 from search.console import Console
+from search.mirrored import PARENT_STATES, flat
 from search.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.records import Ending, Records, State, Trial, held, write_whole
 from search.selection import Selection
 from search.spec import Spec, as_dict, baseline_config, check_against_data, to_yaml
-from search.tracking import Tracker
+from search.tracker import Tracker
 from search.trial import Job, Recommender, Subject, measure_on_validation
-
-PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
 
 FREE_TO_CHANGE = (
     "trials",
@@ -151,7 +150,7 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     records = Records(directory)
     records.begin(_identity(experiment))
     write_whole(directory / "spec.yaml", to_yaml(spec))
-    tracker = Tracker(spec.name, records, _flat(as_dict(spec)), console.warn)
+    tracker = Tracker(spec.name, records, flat(as_dict(spec)), console.warn)
     try:
         with runner.cluster(spec.search, experiment.address, trial_bytes(subject)) as plan:
             console.plan(spec, plan, directory)
@@ -169,7 +168,7 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     except BaseException as error:
         state = State.KILLED if isinstance(error, KeyboardInterrupt) else State.FAILED
         records.write_table()
-        tracker.close(state, {}, {}, None, patience=5)
+        tracker.close(state, {}, None, None, patience=5)
         raise
     tracker.close(
         PARENT_STATES[ending],
@@ -184,7 +183,7 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
 
 def _identity(experiment: Experiment) -> dict[str, Any]:
     """What a resumed search must have in common with its beginning; how many trials run, and how, may change."""
-    settings = _flat(as_dict(experiment.spec))
+    settings = flat(as_dict(experiment.spec))
     free = ("name", "data.path", "checkpoint", "baselines", *(f"search.{key}" for key in FREE_TO_CHANGE))
     kept = {key: value for key, value in settings.items() if not key.startswith(free)}
     sha256 = {"data": experiment.provenance.data, "checkpoint": experiment.provenance.checkpoint}
@@ -248,12 +247,4 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
 
 
 def _tested(selected: Selection) -> dict[str, dict[str, float]]:
-    return {point.name: point.test.metrics() for point in selected.front if point.test is not None}
-
-
-def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}: MLflow keeps nested parameters as one string."""
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    return {point.name: point.test.metrics() if point.test else {} for point in selected.front}

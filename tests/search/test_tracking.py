@@ -1,5 +1,7 @@
 """MLflow is a copy of the records: complete, without repeats, and never in a trial's way. Real stores in a folder."""
 
+import contextlib
+import random
 import socket
 import threading
 import time
@@ -10,9 +12,11 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from search import tracking
+from search import tracker as tracker_module
+from search.mirrored import Outcome
 from search.records import METRICS, Records, State
-from search.tracking import Tracker
+from search.tracker import Tracker
+from search.tracking import Mirror
 
 RESULT = dict.fromkeys(METRICS, 0.25)
 CURVE = {"samples": [100.0, 200.0], "hr_at_10": [0.25, 0.5], "filter_rate": [0.0, 1.0]}
@@ -58,7 +62,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: bytes) -
     monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     Path("mlflow.db").write_bytes(empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(tracker_module, "RETRY_SECONDS", 0.05)
     return Store()
 
 
@@ -83,13 +87,17 @@ def tracker(records: Records, warn: Callable[[str], None] = pytest.fail) -> Trac
 
 
 def close(
-    one: Tracker, state: State = State.FINISHED, front: tuple[str, ...] = (), artifacts: Path | None = None
+    one: Tracker,
+    state: State = State.FINISHED,
+    front: tuple[str, ...] = (),
+    artifacts: Path | None = None,
+    patience: float = 60,
 ) -> bool:
-    return one.close(state, {"hypervolume": 0.4}, dict.fromkeys(front, RESULT), artifacts, patience=0)
+    return one.close(state, {"hypervolume": 0.4}, dict.fromkeys(front, RESULT), artifacts, patience=patience)
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)
@@ -189,26 +197,179 @@ def test_marks_of_an_earlier_front_go(records: Records, store: Store, tmp_path: 
     assert [name for name, run in store.children().items() if "pareto" in run.data.tags] == ["trial-0003"]
 
 
-def test_what_a_server_lost_halfway_is_written_again(
+REQUESTS = (
+    "get_experiment_by_name",
+    "create_experiment",
+    "search_runs",
+    "get_run",
+    "create_run",
+    "log_batch",
+    "update_run",
+    "set_terminated",
+    "delete_tag",
+    "set_tag",
+    "list_artifacts",
+    "log_artifact",
+)
+
+
+class BadLine:
+    """Between client and store: a third of all requests fails, before, after or long before they are carried out."""
+
+    def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch):
+        self.random, self.late, self.failures = random.Random(seed), list[threading.Timer](), 0
+        for name in REQUESTS:
+            monkeypatch.setattr(mlflow.MlflowClient, name, self.through(getattr(mlflow.MlflowClient, name)))
+
+    def through(self, request: Callable[..., object]) -> Callable[..., object]:
+        def attempt(*arguments: object, **options: object) -> object:
+            fate = self.random.choice(["lost", "answer lost", "late", *["fine"] * 6]) if self.failures < 60 else "fine"
+            if fate == "fine":
+                return request(*arguments, **options)
+            self.failures += 1
+            if fate == "answer lost":
+                request(*arguments, **options)
+            if fate == "late":
+                self.late.append(threading.Timer(0.1, self.carry_out, (request, arguments, options)))
+                self.late[-1].start()
+            raise ConnectionError(fate)
+
+        return attempt
+
+    @staticmethod
+    def carry_out(request: Callable[..., object], arguments: tuple[object, ...], options: dict[str, object]) -> None:
+        with contextlib.suppress(Exception):  # a server has nobody to tell any more
+            request(*arguments, **options)
+
+    def settle(self) -> None:
+        for timer in self.late:
+            timer.join()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bad_line_loses_and_doubles_nothing(
+    records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    with monkeypatch.context() as patch:
+        line = BadLine(seed, patch)
+        warnings: list[str] = []
+        one = tracker(records, warnings.append)
+        for number in range(12):
+            records.started(number, {"top_k": number})
+            one.update()
+            if number % 3:
+                records.finished(number, RESULT, CURVE)
+            else:
+                records.ended(number, State.FAILED, "why", "Traceback")
+            one.update()
+            time.sleep(0.05)
+        assert close(one, front=("trial-0001", "trial-0002"), artifacts=tmp_path / "out")
+        assert line.failures > 10
+        line.settle()
+    mirror = Mirror("made-up", records, PARAMETERS)  # what came after the end is put right by the next look
+    outcome = Outcome(State.FINISHED, {"hypervolume": 0.4}, dict.fromkeys(("trial-0001", "trial-0002"), RESULT))
+    mirror.end(outcome)
+    assert mirror.created == set()
+    children = store.children()
+    assert {name: run.info.status for name, run in children.items()} == {
+        trial.trial_id: str(trial.state) for trial in records.trials.values()
+    }
+    assert {trial.trial_id: trial.mlflow_run_id for trial in records.trials.values()} == {
+        name: run.info.run_id for name, run in children.items()
+    }
+    for trial in records.in_state(State.FINISHED):
+        run = children[trial.trial_id]
+        assert store.history(run, "stream_hr_at_10") == [(100, 0.25), (200, 0.5)]
+        assert store.history(run, "hr_at_10") == [(0, 0.25)] and run.data.params == {"top_k": str(trial.number)}
+    assert len(store.history(children["trial-0001"], "test_hr_at_10")) == 1
+    parent = store.parent()
+    assert parent.info.status == "FINISHED" and len(parent.data.params) == len(PARAMETERS)
+    assert len(store.history(parent, "hypervolume")) == 1
+
+
+def test_a_store_that_answers_and_refuses_is_left_alone(
     records: Records, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server answers `create_run` and goes away before the run has its parameters: parent first, then a trial."""
-    real, failures = mlflow.MlflowClient.log_batch, [True, False, False, True]  # one per batch of parameters
-
-    def log_batch(*arguments: object, **options: object) -> None:
-        if options.get("params") and failures and failures.pop(0):
-            raise ConnectionError("away")
-        real(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", log_batch)
+    monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", lambda *arguments: 1 / 0)
     fill(records)
     warnings: list[str] = []
+    assert not close(tracker(records, warnings.append), patience=2)
+    assert "not up to date (division by zero)" in warnings[-1]
+    monkeypatch.undo()
+
+
+def test_one_failure_is_no_news_and_a_recovery_is(
+    records: Records, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = mlflow.MlflowClient.create_run, [True, False, True, True, True]
+
+    def create_run(*arguments: object, **options: object) -> object:
+        if failures and failures.pop(0):
+            raise ConnectionError("away")
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", create_run)
+    warnings: list[str] = []
     one = tracker(records, warnings.append)
-    until(lambda: not failures)
-    assert one.close(State.FINISHED, {}, {}, None, patience=5)
-    assert len(store.parent().data.params) == len(PARAMETERS)
-    assert all(run.data.params.keys() == {"top_k", "admit"} for run in store.children().values())
-    assert len(warnings) == 1
+    until(lambda: len(failures) == 3)
+    assert warnings == []
+    fill(records)
+    one.update()
+    until(lambda: len(warnings) == 2)
+    assert "(away); measuring goes on" in warnings[0] and "is reached again" in warnings[1]
+    assert close(one) and len(store.children()) == 4 and len(warnings) == 2
+
+
+def test_a_store_that_lost_its_runs_gets_them_again(records: Records, store: Store) -> None:
+    fill(records)
+    one = tracker(records)
+    until(lambda: all(trial.mlflow_run_id for trial in records.snapshot()))
+    until(lambda: store.children()["trial-0002"].info.status == "KILLED")
+    for run in store.runs():
+        store.client.delete_run(run.info.run_id)
+    records.finished(3, RESULT, CURVE)
+    assert close(one, front=("trial-0000",))
+    assert {name: run.info.status for name, run in store.children().items()} == {
+        trial.trial_id: str(trial.state) for trial in records.trials.values()
+    }
+    assert store.children()["trial-0003"].info.run_id == records.trials[3].mlflow_run_id
+
+
+def test_a_search_is_found_in_an_experiment_that_was_renamed(records: Records, store: Store) -> None:
+    fill(records)
+    assert close(tracker(records), State.KILLED)
+    identifier = store.parent().info.experiment_id
+    store.client.rename_experiment(identifier, "renamed")
+    assert close(tracker(Records(records.directory)))
+    assert store.client.get_experiment_by_name("made-up") is None
+    assert len(store.client.search_runs([identifier])) == 5
+
+
+def test_a_deleted_experiment_is_the_user_s_to_bring_back(records: Records, store: Store) -> None:
+    store.client.delete_experiment(store.client.create_experiment("made-up"))
+    fill(records)
+    warnings: list[str] = []
+    begin = time.monotonic()
+    assert not close(tracker(records, warnings.append))
+    assert time.monotonic() - begin < 30  # no use in waiting
+    assert "mlflow experiments restore --experiment-id" in warnings[-1]
+
+
+def test_a_run_that_the_records_know_nothing_of_is_closed(records: Records, store: Store) -> None:
+    fill(records)
+    assert close(tracker(records), State.KILLED)
+    tags = {"mlflow.parentRunId": records.parent_run_id, "trial_id": "trial-0077"}
+    store.client.create_run(store.parent().info.experiment_id, tags=tags)
+    assert close(tracker(Records(records.directory)))
+    assert store.children()["trial-0077"].info.status == "KILLED"
+
+
+def test_texts_that_no_store_takes_are_shortened(records: Records, store: Store) -> None:
+    records.started(0, {"top_k": 1})
+    records.ended(0, State.FAILED, "a \0 b", "x" * 20000)
+    assert close(tracker(records))
+    tags = store.children()["trial-0000"].data.tags
+    assert tags["error"] == "a  b" and len(tags["traceback"]) == 5000
 
 
 @pytest.fixture
@@ -234,9 +395,10 @@ def test_a_store_that_is_away_holds_nobody_up(records: Records) -> None:
         one.update()
     assert time.monotonic() - begin < 1
     until(lambda: bool(warnings))
-    assert not close(one)
-    assert [text.split(" (")[0] for text in warnings] == ["MLflow cannot be reached"] * 2
-    assert "measuring goes on" in warnings[0] and "the files in the output folder are complete" in warnings[1]
+    assert not close(one, patience=0.5)
+    assert [text.split(" (")[0] for text in warnings] == ["MLflow cannot be reached", "MLflow is not up to date"]
+    assert "(connection refused); measuring goes on" in warnings[0]
+    assert "`python -m search.track out`" in warnings[1]
     assert all("\n" not in text for text in warnings)
     assert "mlflow" not in {thread.name for thread in threading.enumerate()}
 
@@ -250,7 +412,7 @@ def test_a_store_that_comes_back_gets_all(
     until(lambda: bool(warnings))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", away)
     until(lambda: records.trials[3].mlflow_run_id != "")
-    assert close(one) and len(warnings) == 1
+    assert close(one) and "cannot be reached" in warnings[0] and len(warnings) <= 2
     assert {name: run.info.status for name, run in store.children().items()} == {
         trial.trial_id: str(trial.state) for trial in records.trials.values()
     }
