@@ -12,7 +12,7 @@ from etarec.ttt import asked
 class GRU4Rec(SequenceModel):
     """Embedding -> GRU layers of width `mlp_width` -> Linear to D."""
 
-    projection_names: ClassVar[tuple[str, ...]] = ("gru", "output")
+    projection_names: ClassVar[tuple[str, ...]] = ("gru",)
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__(config, n_items, dropout)
@@ -20,6 +20,7 @@ class GRU4Rec(SequenceModel):
         self.output = nn.Linear(config.mlp_width, config.width)
         nn.init.xavier_normal_(self.items.weight.detach()[1:])
         nn.init.zeros_(self.items.weight.detach()[0])
+        nn.init.zeros_(self.output.bias)
         for weight in self.gru.parameters():
             nn.init.xavier_uniform_(weight)
 

@@ -15,6 +15,7 @@ from etarec.config import AdaptConfig
 from etarec.data import Interactions, Stream, stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement
+from etarec.fisher import diagonal
 from etarec.models import SequenceModel
 
 CPU = torch.device("cpu")
@@ -63,6 +64,21 @@ def rank_of(scores: torch.Tensor, target: int) -> int:
     return int((scores >= scores[target]).sum()) - 1
 
 
+def literal_fisher(world: World, samples: int) -> dict[str, torch.Tensor]:
+    """The mean over training samples of the squared gradient of -log p(target), one sample at a time."""
+    model, train = world.model(), stream(world.log, "train", "user", 0)
+    chosen = np.random.default_rng(0).permutation(len(train))[:samples]
+    squares = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    for user, position in zip(train.users[chosen], train.positions[chosen], strict=True):
+        model.zero_grad()
+        target = torch.tensor(world.target(int(user), int(position)))
+        F.cross_entropy(scores_of(model, world.inputs(int(user), int(position))), target).backward()
+        for name, weight in model.named_parameters():
+            gradient = weight.grad.to_dense() if weight.grad.is_sparse else weight.grad
+            squares[name] += gradient.square() / len(chosen)
+    return squares
+
+
 class LiteralWeights:
     """Target `weights` of section 2.3, sample by sample."""
 
@@ -74,7 +90,19 @@ class LiteralWeights:
             "adam": lambda p: torch.optim.Adam(p, lr=config.learning_rate, betas=(config.momentum, 0.999)),
             "sgd": lambda p: torch.optim.SGD(p, lr=config.learning_rate, momentum=config.momentum),
         }
-        self.optimizer = kinds[config.optimizer](list(moving.values()))
+        self._optimizer = lambda: kinds[config.optimizer](list(moving.values()))
+        self.optimizer = self._optimizer()
+        self.moving = moving
+        self.start = {name: weight.detach().clone() for name, weight in moving.items()}
+        self.importance = literal_fisher(world, config.fisher_samples) if config.fisher_alpha else {}
+
+    def _penalty(self) -> torch.Tensor | float:
+        squares = (
+            (importance * (self.moving[name] - self.start[name]).square()).sum()
+            for name, importance in self.importance.items()
+            if name in self.moving
+        )
+        return self.config.fisher_alpha * sum(squares)
 
     def _moves(self, name: str) -> bool:
         groups = {"projections": name.split(".")[-2] in "qkvo", "body": name != "items.weight", "all": True}
@@ -93,9 +121,13 @@ class LiteralWeights:
         if admitted:
             self.optimizer.zero_grad()
             losses = [self._loss(inputs[n]) * self._weight(n) for n in admitted]
-            (sum(losses) / len(losses)).backward()
+            (sum(losses) / len(losses) + self._penalty()).backward()
             self.optimizer.step()
-        return (self._ranks(samples, inputs)[0] if self.config.serve == "after" else ranks), verdicts
+        ranks = self._ranks(samples, inputs)[0] if self.config.serve == "after" else ranks
+        if self.config.reset == "batch":
+            self.model.load_state_dict(self.world.model().state_dict())
+            self.optimizer = self._optimizer()
+        return ranks, verdicts
 
     @torch.no_grad()
     def _ranks(self, samples, inputs):
@@ -138,6 +170,10 @@ VARIANTS = [
     {"objective": "entropy", **ALWAYS, "optimizer": "sgd", "top_k": 5},
     {"objective": "entropy", **GATED, "serve": "after", "parameters": "projections"},
     {"objective": "entropy", **GATED, "top_k": None},
+    {**ALWAYS, "fisher_alpha": 30.0, "fisher_samples": 20},
+    {"objective": "entropy", **GATED, "fisher_alpha": 300.0, "parameters": "projections", "optimizer": "sgd"},
+    {**GATED, "serve": "after", "reset": "batch"},
+    {"objective": "entropy", **GATED, "serve": "after", "reset": "batch", "momentum": 0.5},
 ]
 
 
@@ -388,3 +424,32 @@ def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monk
             assert (user, position - 1) not in streamed - settled
         learned.clear()
     assert 0 < admitted < len(samples)
+
+
+def test_the_stronger_the_penalty_the_nearer_the_weights_stay_where_it_counts(world: World) -> None:
+    """By the Fisher-weighted distance that it is on; the distance of weights that mattered nothing is free."""
+    squares, distances = literal_fisher(world, 10**6), []
+    for strength in (0.0, 10.0, 1000.0):
+        model = world.model()
+        config = AdaptConfig(**WEIGHTS, **ALWAYS, fisher_alpha=strength, fisher_samples=10**6)
+        world.measure(config, model)
+        start = dict(world.model().named_parameters())
+        moved = {name: weight.detach() - start[name].detach() for name, weight in model.named_parameters()}
+        distances.append(float(sum((squares[name] * moved[name].square()).sum() for name in moved)))
+    assert distances[0] > 2 * distances[1] > 4 * distances[2] > 0
+
+
+def test_the_fisher_diagonal_leaves_the_model_as_it_was(world: World) -> None:
+    model = world.model()
+    model.items.weight.requires_grad_(False)
+    diagonal(model, Encoder(world.log, CPU), 5)
+    assert not model.items.weight.requires_grad and model.output_norm.weight.requires_grad
+    for name, weight in world.model().state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_an_episodic_adapter_ends_where_it_began(world: World) -> None:
+    model = world.model()
+    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, serve="after", reset="batch"), model)
+    for name, weight in world.model().state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
