@@ -7,6 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -45,10 +46,10 @@ def find(directory: Path, name: str) -> Measurement | None:
         return None
     try:
         plain = json.loads(about.read_text(encoding="utf-8"))
-        with np.load(directory / f"{name}.npz", allow_pickle=False) as file:
-            arrays = {key: file[key] for key in _ARRAYS}
+        with (directory / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as there:
+            arrays = {key: there[key] for key in _ARRAYS}
         return Measurement(**arrays, filtered=plain["filtered"], seconds=plain["seconds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise UserError(f"{about}: damaged ({error}); delete it to measure that row again") from error
 
 

@@ -5,7 +5,7 @@ users, for the mean of these trained models; the spread over seeds stands beside
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.evaluate import Measurement
@@ -25,6 +26,7 @@ from search.rows import PublishedNumbers
 COMPARED = ("hr_at_10", "ndcg_at_10")
 WORDS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "hr_at_50": "HR@50", "ndcg_at_50": "NDCG@50"}
 SPREAD = "_sd"
+PUBLISHED = "published"
 _DASH = "\N{EN DASH}"
 
 
@@ -162,32 +164,39 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
             _quality(*pair) for pair in zip(table[f"test_{name}"], table[f"test_{name}{SPREAD}"], strict=True)
         ]
         if f"published_{name}" in table and table[f"published_{name}"].notna().any():
-            shown[f"{word} published"] = [_quality(value) for value in table[f"published_{name}"]]
+            shown[f"{word} {PUBLISHED}"] = [_quality(value) for value in table[f"published_{name}"]]
     adapting = table["target"] != "none"  # a model that never adapts has nothing to filter
     both = (table[f"{split}_filter_rate"].where(adapting) for split in ("test", "valid"))
     shown["filter rate test (valid)"] = _rates(*both)
     if "published_filter_rate" in table and table["published_filter_rate"].notna().any():
-        shown["published"] = _rates(table["published_filter_rate"], table["published_valid_filter_rate"])
+        shown[PUBLISHED] = _rates(table["published_filter_rate"], table["published_valid_filter_rate"])
     shown["seeds"] = [str(count) for count in table["seeds"]]
     return pd.DataFrame(shown)
 
 
 def _compared_cells(compared: pd.DataFrame) -> pd.DataFrame:
-    def ranged(line: Any, name: str, text: Any) -> str:
-        low, high = (line[f"{name}low"], line[f"{name}high"])
-        return f"({text(low)} to {text(high)})" if np.isfinite([low, high]).all() else ""
-
     lines = compared.to_dict("records")
+    pairs = [f"{line['row']} against {line['against']}" for line in lines]
     return pd.DataFrame(
         {
-            "row": [f"{line['row']} against {line['against']}" for line in lines],
+            "row": [pair if pair not in pairs[:place] else "" for place, pair in enumerate(pairs)],
             "metric": [WORDS[line["metric"]] for line in lines],
-            "difference": [f"{signed(line['difference'])} {ranged(line, '', signed)}" for line in lines],
-            "relative": [f"{_share(line['relative'])} {ranged(line, 'relative_', _share)}" for line in lines],
+            "difference": [_ranged(line, "difference", "", _difference) for line in lines],
+            "relative": [_ranged(line, "relative", "relative_", _share) for line in lines],
             "p": [significant(line["p"]) for line in lines],
             "p (Holm)": [significant(line["p_holm"]) for line in lines],
         }
     )
+
+
+def _ranged(line: Any, name: str, bounds: str, text: Callable[[float], str]) -> str:
+    low, high = line[f"{bounds}low"], line[f"{bounds}high"]
+    return text(line[name]) + (f" ({text(low)} to {text(high)})" if math.isfinite(low + high) else "")
+
+
+def _difference(value: float) -> str:
+    """+.0012"""
+    return signed(value).replace("0.", ".", 1)
 
 
 def _quality(value: float | None, spread: float | None = None) -> str:
@@ -209,7 +218,9 @@ def _rate(test: float, valid: float) -> str:
 
 
 def _share(value: float) -> str:
-    return _DASH if math.isnan(value) else f"{100 * value:+.1f}%".replace("-", "\N{MINUS SIGN}")
+    """+1.2%"""
+    text = f"{100 * value:+.1f}%".replace("-", "\N{MINUS SIGN}")
+    return _DASH if math.isnan(value) else text if text[1:] != "0.0%" else "0.0%"
 
 
 def _markdown(cells: pd.DataFrame) -> str:
@@ -223,7 +234,7 @@ def _rich(cells: pd.DataFrame) -> Table:
     for place, name in enumerate(cells.columns):
         table.add_column(name, justify="left" if place == 0 else "right")
     for line in cells.to_numpy().tolist():
-        table.add_row(*line)
+        table.add_row(*map(Text, line))
     return table
 
 

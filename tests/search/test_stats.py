@@ -131,6 +131,31 @@ def test_seed_reproduces_a_comparison(made_up):
     assert first.low != other.low and first.p != other.p
 
 
+def test_a_comparison_is_a_paired_difference_and_a_ratio(made_up):
+    groups, scores = made_up
+    sums, counts = stats.per_user_sums(groups, scores)
+    means = stats.bootstrap_means(sums, counts, 6000, seed=0)
+    ours = stats.compare(sums, counts, means, 2, 0, seed=0)
+    alone = stats.paired_difference(sums, counts, 2, 0, 6000, seed=0)
+    assert (ours.difference, ours.low, ours.high, ours.p) == pytest.approx(tuple(alone))
+    assert ours.relative == pytest.approx(scores[:, 2].mean() / scores[:, 0].mean() - 1)
+    reference = scipy_stats.bootstrap(
+        (sums[:, 2], sums[:, 0]),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis) - 1,
+        paired=True, vectorized=True, n_resamples=6000, method="percentile", rng=1,
+    ).confidence_interval  # fmt: skip
+    width = reference.high - reference.low
+    assert ours.relative_low == pytest.approx(reference.low, abs=0.06 * width)
+    assert ours.relative_high == pytest.approx(reference.high, abs=0.06 * width)
+
+
+def test_a_share_of_nothing_is_not_a_number():
+    sums, counts = stats.per_user_sums([0, 1, 2], [[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    ours = stats.compare(sums, counts, stats.bootstrap_means(sums, counts, 100, seed=0), 0, 1, seed=0)
+    assert ours.difference == pytest.approx(2 / 3) and 0 <= ours.low <= ours.high <= 1
+    assert np.isnan([ours.relative, ours.relative_low, ours.relative_high]).all()
+
+
 def test_holm_by_hand():
     assert stats.holm([0.04, 0.01, 0.03, 0.005]).tolist() == pytest.approx([0.06, 0.03, 0.06, 0.02])
     assert stats.holm([0.7, 0.9]).tolist() == [1.0, 1.0]
