@@ -31,6 +31,7 @@ logging.getLogger("mlflow").setLevel(logging.ERROR)  # what matters to the user 
 # Repeating is done here, after a look at what the store holds: MLflow's own creates a run twice, and takes minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial
 
 MOST_LOOKS = 4
 SEARCH_TAG = "etarec.search"

@@ -1,0 +1,79 @@
+"""A real `mlflow server` in processes of its own, to be killed, stopped and started again."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+START_SECONDS = 150
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Server:
+    """The server of `command`, or of a SQLite store in `folder`; its output goes to server.log there."""
+
+    def __init__(self, folder: Path, command: Sequence[str] = (), environment: Mapping[str, str] | None = None):
+        self.folder, self.port = folder, free_port()
+        own = ["-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
+        store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/files"]
+        self.command = list(command) or [sys.executable, *own, *store]
+        without = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        self.environment = {
+            **without,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "OMP_NUM_THREADS": "1",
+            **(environment or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "Server":
+        environment = {**self.environment, "MLFLOW_PORT": str(self.port)}
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=10):
+                return self
+            time.sleep(0.2)
+        self.kill()
+        raise AssertionError(f"the server did not start: {(self.folder / 'server.log').read_text()}")
+
+    def signal(self, which: signal.Signals) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, which)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def empty(self) -> None:
+        """To be called while it is down."""
+        for file in self.folder.glob("server.db*"):
+            file.unlink()
+
+    def __enter__(self) -> "Server":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
