@@ -17,12 +17,13 @@ from torch import Tensor
 from etarec import scoring
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, UserError
-from etarec.data import Stream, new_transition
+from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.fisher import diagonal
 from etarec.frozen import FrozenPasses
 from etarec.gate import Decision, Gate, topk_entropy
 from etarec.models import SequenceModel
+from etarec.observed import Observed
 
 GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
 
@@ -87,7 +88,7 @@ class _Frozen:
             ranks = self.scan(rows, self.hidden(rows), top_k=0).ranks if self.served is None else self.served[rows]
         assert ranks is not None
         none = torch.zeros_like(ranks, dtype=torch.bool)
-        return ranks, Decision(none, none, none, none, none, None)
+        return ranks, Decision(none, none, none, none, none, none, None)
 
     def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
         return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], rate_scale, inner_loop)
@@ -98,11 +99,11 @@ class _Frozen:
     def scores_needed(self) -> int:
         return self.gate.scores_needed(self.model.item_vectors.shape[0])
 
-    def judge(self, hidden: Tensor, scan: scoring.Scan, seen: npt.NDArray[np.bool_]) -> Decision:
-        with torch.no_grad(), self.clock("gate"):
-            return self.gate.judge(
-                hidden, self.model.item_vectors, scan, torch.from_numpy(seen).to(self.encoder.device)
-            )
+    def judge(
+        self, hidden: Tensor, scan: scoring.Scan, seen: npt.NDArray[np.bool_], losses: Tensor | None = None
+    ) -> Decision:
+        closed = torch.from_numpy(seen).to(self.encoder.device)
+        return self.gate.judge(hidden, self.model.item_vectors, scan, closed, losses)
 
 
 class _State(_Frozen):
@@ -122,7 +123,8 @@ class _State(_Frozen):
         with torch.no_grad(), self.clock("forward"):
             hidden, scan = self._frozen_pass(rows)
         assert scan.ranks is not None
-        decision = self.judge(hidden, scan, np.zeros(len(hidden), np.bool_))
+        with torch.no_grad(), self.clock("gate"):
+            decision = self.judge(hidden, scan, np.zeros(len(hidden), np.bool_))
         with torch.no_grad(), self.clock("adapt"):
             return self._adapted(rows, scan.ranks, decision), decision
 
@@ -157,11 +159,7 @@ class _Weights(_Frozen):
         """The first batch meets the checkpoint's weights, so its pass is the same in all trials of a batch size."""
         size = min(self.config.batch_size, len(stream))
         self._first = None if self.frozen is None else self.frozen.first_hidden(size)
-        self._unserved = np.zeros(self.encoder.data.n_interactions, np.bool_)  # targets that are still to be ranked
-        self._unserved[self.ends] = True
-        self._without = self.ends - self.starts < 2
-        if self.config.new_transitions_only:
-            self._without |= ~new_transition(self.encoder.data, stream.users, stream.positions)
+        self.observed = Observed(self.encoder, stream, self.config)
         self._moving = self.model.adaptable(self.config.parameters)
         penalised, episodic = self.config.fisher_alpha > 0, self.config.reset == "batch"
         self._fisher = self._fisher_diagonal() if penalised else []
@@ -176,8 +174,9 @@ class _Weights(_Frozen):
             hidden = self.hidden(rows) if self._first is None or rows.start else self._first
             scan = self.scan(rows, hidden, self.scores_needed())
         if self.config.serve == "before":
-            self._unserved[self.ends[rows]] = False
-        decision = self.judge(hidden, scan, self._without_loss(rows))
+            self.observed.served(rows)
+        with torch.no_grad(), self.clock("gate"):
+            decision = self.judge(hidden, scan, *self._to_learn(rows))
         chosen = decision.admitted.nonzero()[:, 0]
         if len(chosen):
             with self.clock("adapt"):
@@ -187,19 +186,25 @@ class _Weights(_Frozen):
                     scan = self.scan(rows, self.hidden(rows), top_k=0)
             if self.config.reset == "batch":
                 self._go_back()
-        self._unserved[self.ends[rows]] = False
+        self.observed.served(rows)
         assert scan.ranks is not None
         return scan.ranks, decision
 
-    def _without_loss(self, rows: slice) -> npt.NDArray[np.bool_]:
-        """Samples that offer `next_item` no transition, or under `new_transitions_only` one of the training split.
-
-        Nothing may be learned from a target before its own rank is settled: `serve: after` settles it after the step,
-        and the order `shuffled` serves a user's later samples before earlier ones.
-        """
+    def _to_learn(self, rows: slice) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
+        """Samples that offer nothing to learn from, and for `criterion: loss` the mean loss of what each offers."""
+        part = np.arange(len(self.ends))[rows]
         if self.config.objective == "entropy":
-            return np.zeros(len(self.ends[rows]), np.bool_)
-        return self._without[rows] | self._unserved[self.ends[rows] - 1]
+            return np.zeros(len(part), np.bool_), None
+        if self.config.gate != "eta" or self.config.criterion == "entropy":
+            return self.observed.nothing(part), None
+        owner, places = self.observed.of(part)
+        counts = np.bincount(owner, minlength=len(part))
+        losses = torch.zeros(len(part), device=self.encoder.device)
+        if len(owner):
+            hidden, observed = self._transitions(part[owner], places)
+            each = scoring.losses(hidden, self.model.item_vectors, observed)
+            losses = losses.to(each).index_add_(0, torch.from_numpy(owner).to(each.device), each)
+        return counts == 0, losses / torch.from_numpy(counts).to(losses)
 
     def _step(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> None:
         loss = self._next_item(part, weights) if self.config.objective == "next_item" else self._entropy(part, weights)
@@ -225,11 +230,17 @@ class _Weights(_Frozen):
         self.optimizer = _optimizer(self.config, self._moving)
 
     def _next_item(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
-        """Cross-entropy of the last transition inside each sample's input: its last item, from the items before."""
-        last = self.ends[part] - 1
-        hidden = self.encoder.hidden(self.model, self.starts[part], last)
-        observed = self.encoder.items[torch.from_numpy(last).to(self.encoder.device)] - 1
-        return scoring.cross_entropy(hidden, self.model.items.weight, observed, weights, padding=1)
+        """Mean cross-entropy of the transitions that the samples' own inputs show, each from the items before."""
+        owner, places = self.observed.of(part)
+        self.observed.learned(places)
+        hidden, observed = self._transitions(part[owner], places)
+        scale = None if weights is None else weights[torch.from_numpy(owner).to(weights.device)]
+        return scoring.cross_entropy(hidden, self.model.items.weight, observed, scale, padding=1)
+
+    def _transitions(self, part: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Hidden states [T, D] before, and rows int[T] of the item vectors of, transitions of the samples `part`."""
+        hidden = self.encoder.hidden(self.model, self.starts[part], places)
+        return hidden, self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
 
     def _entropy(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
         """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""

@@ -158,6 +158,9 @@ class AdaptConfig:
     batch_size: Count = Field(default=256, description="samples served, gated and adapted together")
     serve: Literal["before", "after"] = Field(default="before", description="rank from scores before or after adapting")
     new_transitions_only: bool = Field(default=True, description="`next_item` skips transitions of the training split")
+    transitions: Literal["last", "pending"] = Field(
+        default="last", description="`next_item` learns from the input's last one, or from all not learned from so far"
+    )
     fisher_alpha: NonNegative = Field(
         default=0.0, description="strength of EATA's penalty on leaving the checkpoint's weights; 0: none"
     )
@@ -169,10 +172,17 @@ class AdaptConfig:
     )
 
     gate: Literal["eta", "open", "random"] = Field(default="eta", description="ETA's two tests, none, or chance")
+    criterion: Literal["entropy", "loss"] = Field(
+        default="entropy",
+        description="what must lie below E0: the Top-K entropy, or the loss of the transitions that would be learned",
+    )
+    calibrate: Literal["first_batch", "each_batch"] = Field(
+        default="first_batch", description="batch whose quantile is E0: the stream's first, or each batch its own"
+    )
     top_k: Count | None = Field(
         default=50, description="K: scores that entropy and redundancy look at; null: all items"
     )
-    entropy_quantile: Share = Field(default=0.5, description="quantile of the first batch's entropies that sets E0")
+    entropy_quantile: Share = Field(default=0.5, description="quantile of a batch's entropies, or losses, that sets E0")
     entropy_threshold: NonNegative | None = Field(
         default=None, description="a fixed E0 in nats, instead of the quantile"
     )
@@ -190,7 +200,10 @@ class AdaptConfig:
     random_rate: Share = Field(default=0.5, description="gate `random`: share of samples to filter")
 
     @model_validator(mode="after")
-    def _reset_is_felt(self) -> Self:
+    def _fields_fit(self) -> Self:
+        learns = self.target == "none" or (self.target == "weights" and self.objective == "next_item")
+        if self.criterion == "loss" and not learns:
+            raise ValueError("criterion: loss needs target: weights with objective: next_item, whose loss it is")
         if self.reset == "batch" and self.serve == "before":
             raise ValueError("reset: batch needs serve: after; what a batch learned would serve nobody")
         return self
@@ -198,5 +211,13 @@ class AdaptConfig:
     @classmethod
     def published(cls, top_k: int = 50, **fixed: Any) -> Self:
         """The gate of the ETA-Rec report with K = `top_k`, on the adaptation that `fixed` describes."""
-        gate = {"gate": "eta", "top_k": top_k, "entropy_quantile": 0.5, "cosine_threshold": 0.3, "admit": "confident"}
+        gate = {
+            "gate": "eta",
+            "criterion": "entropy",
+            "calibrate": "first_batch",
+            "top_k": top_k,
+            "entropy_quantile": 0.5,
+            "cosine_threshold": 0.3,
+            "admit": "confident",
+        }
         return cls(**{**fixed, **gate})

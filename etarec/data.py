@@ -230,12 +230,13 @@ def training_windows(data: Interactions, stride: int) -> tuple[Int64s, Int32s, I
     return data.offsets[users] + shifts, lengths.astype(np.int32), first_loss.astype(np.int32)
 
 
-def new_transition(data: Interactions, users: Int32s, positions: Int32s) -> Bools:
-    """[S] whether the last transition inside a sample's own input is no training sample's.
+def trained(data: Interactions) -> Bools:
+    """[interactions] whether an item, at its place, is a target of the training split or its user's first item.
 
-    That transition ends in the input's last item, the target of the sample before; an input of one item has none.
+    A transition is trained on if its second item is.
     """
-    return positions - 1 > data.train_end[users]
+    positions = np.arange(data.n_interactions) - np.repeat(data.offsets[:-1], np.diff(data.offsets))
+    return positions <= np.repeat(data.train_end, np.diff(data.offsets))
 
 
 def _offsets(counts: npt.NDArray[Any]) -> Int64s:

@@ -18,7 +18,13 @@ from etarec.metrics import QUALITY_METRICS, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
-FILTERS = ("filtered_by_seen", "filtered_by_entropy", "filtered_by_redundancy", "filtered_by_chance")
+FILTERS = (
+    "filtered_by_seen",
+    "filtered_by_entropy",
+    "filtered_by_redundancy",
+    "filtered_by_chance",
+    "filtered_by_loss",
+)
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 
@@ -100,7 +106,8 @@ def _serve(adapter: adapt.Adapter, rows: slice) -> tuple[torch.Tensor, torch.Ten
     """Ranks and, per sample, the code of the reason it was filtered for or ADMITTED."""
     ranks, decision = adapter.serve(rows)
     reasons = torch.full_like(ranks, NOT_ASKED, dtype=torch.int8)
-    masks = (decision.by_seen, decision.by_entropy, decision.by_redundancy, decision.by_chance, decision.admitted)
+    d = decision
+    masks = (d.by_seen, d.by_entropy, d.by_redundancy, d.by_chance, d.by_loss, d.admitted)  # as in FILTERS
     for code, mask in enumerate(masks):
         reasons.masked_fill_(mask, code)
     return ranks, reasons

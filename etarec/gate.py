@@ -3,6 +3,9 @@
 Symbols: B samples of a batch, K of Top-K, V items without the padding id, D width, H a Top-K entropy in nats,
 E0 the entropy threshold, m the moving average of softmaxes: [V].
 
+`criterion: loss` is ours: in the place of H stands the loss of what a sample would learn, known before the backward
+pass. A large one tells of a transition that the model takes for noise.
+
 The functions are pure; `Gate` holds what lives from batch to batch, E0 and m. A whole batch is judged against the m
 that stood before it, so that decisions do not depend on the order inside a batch.
 """
@@ -43,7 +46,7 @@ def topk_cosine(top_scores: Tensor, top_items: Tensor, direction: Tensor) -> Ten
 
 
 def entropy_threshold(entropies: Tensor, quantile: float) -> float:
-    """E0: the quantile (linear interpolation) of a stream's first batch of entropies."""
+    """E0: the quantile (linear interpolation) of a batch of entropies."""
     return float(np.quantile(entropies.double().cpu().numpy(), quantile))
 
 
@@ -66,6 +69,7 @@ class Decision:
     by_entropy: Tensor
     by_redundancy: Tensor
     by_chance: Tensor
+    by_loss: Tensor
     weights: Tensor | None  # [B], None where every weight is 1
 
 
@@ -85,33 +89,52 @@ class Gate:
             return 0
         return min(self.config.top_k or 0, n_items)
 
-    def judge(self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor) -> Decision:
-        """hidden: [B, D]; vectors: [V, D]; scan with Top-K as `scores_needed` says; seen: bool[B], never admitted."""
+    def judge(
+        self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor, losses: Tensor | None = None
+    ) -> Decision:
+        """hidden: [B, D]; vectors: [V, D]; scan with Top-K as `scores_needed` says; seen: bool[B], never admitted.
+
+        losses: [B], for `criterion: loss`, of what each sample would learn; those of `seen` count for nothing.
+        """
         if self.config.gate == "eta":
-            return self._judge(hidden, vectors, scan, seen)
+            return self._judge(hidden, vectors, scan, seen, losses)
         none = torch.zeros_like(seen)
         unlucky = none
         if self.config.gate == "random":
             drawn = torch.from_numpy(self._chance.random(seen.shape[0])).to(seen.device)
             unlucky = ~seen & (drawn < self.config.random_rate)
-        return Decision(~seen & ~unlucky, seen, none, none, unlucky, None)
+        return Decision(~seen & ~unlucky, seen, none, none, unlucky, none, None)
 
-    def _judge(self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor) -> Decision:
+    def _judge(
+        self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor, losses: Tensor | None
+    ) -> Decision:
         entropies, cosines = self._look(hidden, vectors, scan)
-        if self.threshold is None:
-            self.threshold = entropy_threshold(entropies, self.config.entropy_quantile)
-        passed = reliable(entropies, self.threshold, self.config.admit)
+        values = entropies if losses is None else losses
+        threshold = self._threshold(values, ~seen)
+        passed = reliable(values, threshold, self.config.admit)
         new = torch.ones_like(passed) if cosines is None else cosines < self.config.cosine_threshold
-        admitted = self._at_least(passed & new & ~seen, entropies, seen)
+        admitted = self._at_least(passed & new & ~seen, values, seen)
         self._update_average(hidden, vectors, admitted)
+        none, unreliable = torch.zeros_like(seen), ~admitted & ~seen & ~passed
         return Decision(
             admitted=admitted,
             by_seen=seen,
-            by_entropy=~admitted & ~seen & ~passed,
+            by_entropy=unreliable if losses is None else none,
             by_redundancy=~admitted & ~seen & passed,
-            by_chance=torch.zeros_like(seen),
-            weights=sample_weight(entropies, self.threshold) if self.config.weighting == "entropy" else None,
+            by_chance=none,
+            by_loss=none if losses is None else unreliable,
+            weights=sample_weight(values, threshold) if self.config.weighting == "entropy" else None,
         )
+
+    def _threshold(self, values: Tensor, asked: Tensor) -> float:
+        """E0 of a batch. A sample that is not asked has no loss; its entropy counts in the stream's first batch."""
+        each = self.config.calibrate == "each_batch" and self.config.entropy_threshold is None
+        if self.threshold is None or each:
+            pool = values[asked] if each or self.config.criterion == "loss" else values
+            if not len(pool):
+                return 0.0  # nobody is asked
+            self.threshold = entropy_threshold(pool, self.config.entropy_quantile)
+        return self.threshold
 
     def _all_items(self, n_items: int) -> bool:
         return self.config.top_k is None or self.config.top_k >= n_items

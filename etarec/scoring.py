@@ -172,6 +172,16 @@ def sampled_cross_entropy(
     return -F.logsigmoid(own - others + rate.to(own.dtype).log()).mean()
 
 
+@torch.no_grad()
+def losses(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
+    """[B]: -log softmax(scores)[target] of each row, without gradients."""
+    found = hidden.new_empty(hidden.shape[0])
+    for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
+        _, _, _, log_total = next(_softmax_chunks(hidden[rows], vectors))
+        found[rows] = log_total[:, 0] - (hidden[rows] * vectors[targets[rows]]).sum(1)
+    return found
+
+
 class _CrossEntropy(torch.autograd.Function):
     """The gradient of a row's loss is softmax - onehot(target): one visit of a block gives loss and gradients."""
 

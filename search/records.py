@@ -27,7 +27,7 @@ from etarec.metrics import QUALITY_METRICS
 JOURNAL = "trials.jsonl"
 METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
 TABLE_SHARE = 0.05  # of the time, at most, goes into trials.csv while trials run
-_WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance")
+_WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance", "filtered_by_loss")
 
 
 class State(StrEnum):
@@ -84,6 +84,7 @@ class Records:
         self._journal = directory / JOURNAL
         self.identity = ""  # of the search, wherever its folder goes
         self.settings: dict[str, Any] = {}
+        self.accepted: list[str] = []  # changes of settings
         for number, line in enumerate(_lines(self._journal), start=1):
             try:
                 self._apply(json.loads(line))
@@ -92,20 +93,33 @@ class Records:
                     f"{self._journal}: line {number} is damaged ({error!r}); expected one JSON event a line"
                 ) from error
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
+    def begin(self, settings: Mapping[str, Any], accept_changes: bool = False) -> list[str]:
         """Opens the journal of a new search; one that is there goes on if it has the same settings.
 
-        settings: whatever a trial's numbers or the suggestions depend on, flat. Raises UserError for another setting.
+        settings: whatever a trial's numbers or the suggestions depend on, flat but for groups such as the digests of
+        source files. Returns the changes that were accepted, which the journal then holds.
+
+        Raises:
+            UserError: a setting is another one; other searched fields are not accepted by any means.
         """
         if not self.identity:
             self._append({"event": "search", "identity": uuid.uuid4().hex, "settings": dict(settings)})
-        names = sorted(self.settings.keys() | settings.keys())
-        changed = [name for name in names if self.settings.get(name) != settings.get(name)]
-        if changed:
-            lines = (f"{name}: was {self.settings.get(name)}, now {settings.get(name)}" for name in changed)
+        changes = self.check(settings, accept_changes)
+        if changes:
+            self._append({"event": "accepted", "changes": changes, "settings": dict(settings)})
+        return changes
+
+    def check(self, settings: Mapping[str, Any], accept_changes: bool = False) -> list[str]:
+        """What differs from the settings of the search that is there. Raises UserError unless that is accepted."""
+        changes = _changes(self.settings, settings) if self.identity else []
+        if changes and _searched(self.settings) != _searched(settings):
+            raise UserError(f"{self.directory}: --resume with other searched fields; " + "; ".join(changes))
+        if changes and not accept_changes:
             raise UserError(
-                f"{self.directory}: --resume with other settings than the search began with; " + "; ".join(lines)
+                f"{self.directory}: --resume with other settings than the search began with (--accept-changes goes on "
+                "with them, beside the trials that were measured before); " + "; ".join(changes)
             )
+        return changes
 
     def started(self, number: int, parameters: Mapping[str, Any]) -> None:
         self._append({"event": "started", "number": number, "parameters": dict(parameters)})
@@ -187,6 +201,9 @@ class Records:
         match event["event"]:
             case "search":
                 self.identity, self.settings = event["identity"], event["settings"]
+            case "accepted":
+                self.settings = event["settings"]
+                self.accepted += event["changes"]
             case "parent_tracked":
                 self.parent_run_id = event["mlflow_run_id"]
             case "started":
@@ -203,6 +220,26 @@ class Records:
                 trial.error, trial.traceback = event.get("error", ""), event.get("traceback", "")
             case "tracked":
                 self.trials[number].mlflow_run_id = event["mlflow_run_id"]
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, by name; of a group what differs in it: source files by their paths, packages by their versions."""
+    texts = []
+    for name in sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
+        old, new = before.get(name), now.get(name)
+        if isinstance(new, dict) and isinstance(old, dict):
+            parts = sorted(part for part in old.keys() | new.keys() if old.get(part) != new.get(part))
+            shown = parts if name == "code" else (f"{part} {old.get(part)} -> {new.get(part)}" for part in parts)
+            texts.append(f"{name} was changed: {', '.join(shown)}")
+        elif isinstance(new, dict):
+            texts.append(f"{name}: was not recorded")
+        else:
+            texts.append(f"{name}: was {old}, now {new}")
+    return texts
+
+
+def _searched(settings: Mapping[str, Any]) -> set[str]:
+    return {name.split(".")[1] for name in settings if name.startswith("space.")}
 
 
 @contextmanager

@@ -37,7 +37,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 _PUBLISHED_TOP_K = (10, 50)
 _NAIVE_SHARE_OF_LN_V = 0.4
 _GATE_FIELDS = {"gate", "top_k", "entropy_quantile", "entropy_threshold", "cosine_threshold", "admit"}
-_GATE_FIELDS |= {"average_over", "weighting", "min_admitted", "random_rate"}
+_GATE_FIELDS |= {"criterion", "calibrate", "average_over", "weighting", "min_admitted", "random_rate"}
 
 Objective = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50", "filter_rate"]
 BaselineName = Literal["none", "all", "random", "naive", "published"]
@@ -94,6 +94,9 @@ class SearchConfig:
         default="auto", description="GPUs that a trial reserves; a fraction shares one; auto: as memory and cores allow"
     )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
+    random_points: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=4, description="gates at random measured along the front beside the baseline `random`; 0: none"
+    )
     bootstrap_replicates: Count = Field(default=2000, description="resamples of the users behind each test interval")
     max_failures_in_a_row: Count = Field(default=10, description="stop the search after so many failed trials in a row")
     retries: Annotated[int, Field(ge=0, le=100)] = Field(

@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 ALWAYS = {"gate": "open", "weighting": "none"}
 NEVER = {"gate": "eta", "entropy_threshold": 0.0}
 GATED = {"top_k": 5, "entropy_quantile": 0.8, "cosine_threshold": 0.8}
+BY_LOSS = {"criterion": "loss", "entropy_quantile": 0.6, "cosine_threshold": 1.0, "top_k": 5}
 # A rate that moves the ranks of a stream of some hundred samples.
 WEIGHTS = {"target": "weights", "batch_size": 32, "learning_rate": 0.03}
 
@@ -92,6 +93,8 @@ class LiteralWeights:
         }
         self._optimizer = lambda: kinds[config.optimizer](list(moving.values()))
         self.optimizer = self._optimizer()
+        self.learned: set[tuple[int, int]] = set()
+        self.bound: float | None = None
         self.moving = moving
         self.start = {name: weight.detach().clone() for name, weight in moving.items()}
         self.importance = literal_fisher(world, config.fisher_samples) if config.fisher_alpha else {}
@@ -112,16 +115,17 @@ class LiteralWeights:
         samples = [(int(u), int(t)) for u, t in zip(users, positions, strict=True)]
         inputs = [self.world.inputs(*sample) for sample in samples]
         ranks, scores = self._ranks(samples, inputs)
-        seen = np.array([self._has_no_loss(*sample) for sample in samples])
-        if self.config.serve == "after" and self.config.objective == "next_item":
-            # What a sample of this batch would teach another's target is learned from in no batch that still ranks it.
-            seen |= np.array([(user, position - 1) in samples for user, position in samples])
-        verdicts = self._verdicts(np.stack([z.numpy() for z in scores]), seen)
+        # What a sample of this batch would teach another's target is learned from in no batch that still ranks it.
+        unserved = samples if self.config.serve == "after" else []
+        self.shown = [self._transitions(*sample, unserved) for sample in samples]
+        seen = np.array([not shown for shown in self.shown]) & (self.config.objective == "next_item")
+        verdicts = self._verdicts(np.stack([z.numpy() for z in scores]), seen, samples)
         admitted = [n for n, verdict in enumerate(verdicts) if verdict == "admitted"]
         if admitted:
             self.optimizer.zero_grad()
-            losses = [self._loss(inputs[n]) * self._weight(n) for n in admitted]
+            losses = [loss * self._weight(n) for n in admitted for loss in self._losses(n, samples, inputs)]
             (sum(losses) / len(losses) + self._penalty()).backward()
+            self.learned |= {(samples[n][0], place) for n in admitted for place in self.shown[n]}
             self.optimizer.step()
         ranks = self._ranks(samples, inputs)[0] if self.config.serve == "after" else ranks
         if self.config.reset == "batch":
@@ -134,29 +138,49 @@ class LiteralWeights:
         scores = [scores_of(self.model, sequence) for sequence in inputs]
         return [rank_of(z, self.world.target(*sample)) for z, sample in zip(scores, samples, strict=True)], scores
 
-    def _has_no_loss(self, user: int, position: int) -> bool:
-        """The sample before, whose target is this input's last item, belongs to the training split."""
-        if self.config.objective == "entropy":
-            return False
-        trained = self.config.new_transitions_only and position - 1 <= self.world.log.train_end[user]
-        return bool(trained) or len(self.world.inputs(user, position)) < 2
+    def _transitions(self, user: int, position: int, unserved: list[tuple[int, int]]) -> list[int]:
+        """Places, in the user's history, of what follows in transitions that the sample may learn from."""
+        first = position - len(self.world.inputs(user, position)) + 1
+        known = self.learned if self.config.transitions == "pending" else set()
+        places = range(first if self.config.transitions == "pending" else max(first, position - 1), position)
+        trained = self.world.log.train_end[user] if self.config.new_transitions_only else -1
+        return [p for p in places if p > trained and (user, p) not in known and (user, p) not in unserved]
 
-    def _verdicts(self, scores: np.ndarray, seen: np.ndarray) -> list[str]:
+    def _verdicts(self, scores: np.ndarray, seen: np.ndarray, samples: list[tuple[int, int]]) -> list[str]:
+        if self.config.criterion == "loss" and self.config.gate == "eta":
+            return self._by_loss(seen, samples)
         if self.config.gate == "eta":
             return self.gate.judge(scores, seen)
         drawn = self.chance.random(len(seen)) if self.config.gate == "random" else np.ones(len(seen))
         unlucky = drawn < self.config.random_rate
         return ["seen" if s else "chance" if u else "admitted" for s, u in zip(seen, unlucky, strict=True)]
 
-    def _weight(self, n: int) -> float:
-        return self.gate.weights[n] if self.config.gate == "eta" else 1.0
+    @torch.no_grad()
+    def _by_loss(self, seen: np.ndarray, samples: list[tuple[int, int]]) -> list[str]:
+        """The variants leave the test of redundancy open."""
+        losses = np.array([np.mean(self._losses(n, samples, []) or [np.nan]) for n in range(len(samples))])
+        if self.config.calibrate == "each_batch" or self.bound is None:
+            self.bound = None if seen.all() else np.quantile(losses[~seen], self.config.entropy_quantile)
+        below = (losses < self.bound) if self.bound is not None else ~seen
+        if self.config.admit == "uncertain":
+            below = ~below
+        return ["seen" if s else "admitted" if ok else "loss" for s, ok in zip(seen, below, strict=True)]
 
-    def _loss(self, inputs: torch.Tensor) -> torch.Tensor:
+    def _weight(self, n: int) -> float:
+        return self.gate.weights[n] if self.config.gate == "eta" and self.config.weighting == "entropy" else 1.0
+
+    def _losses(self, n: int, samples: list[tuple[int, int]], inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         if self.config.objective == "next_item":
-            return F.cross_entropy(scores_of(self.model, inputs[:-1]), inputs[-1] - 1)
-        scores = scores_of(self.model, inputs)
+            return [self._loss_of_transition(*samples[n], place) for place in self.shown[n]]
+        scores = scores_of(self.model, inputs[n])
         top = scores.topk(self.config.top_k or len(scores)).values
-        return torch.distributions.Categorical(logits=top).entropy()
+        return [torch.distributions.Categorical(logits=top).entropy()]
+
+    def _loss_of_transition(self, user: int, position: int, place: int) -> torch.Tensor:
+        """From the items of the sample's own input that stand before it."""
+        inputs = self.world.inputs(user, position)
+        before = inputs[: len(inputs) - (position - place)]
+        return F.cross_entropy(scores_of(self.model, before), torch.tensor(self.world.target(user, place)))
 
 
 VARIANTS = [
@@ -170,6 +194,12 @@ VARIANTS = [
     {"objective": "entropy", **ALWAYS, "optimizer": "sgd", "top_k": 5},
     {"objective": "entropy", **GATED, "serve": "after", "parameters": "projections"},
     {"objective": "entropy", **GATED, "top_k": None},
+    {**ALWAYS, "transitions": "pending"},
+    {**GATED, "transitions": "pending", "new_transitions_only": False, "serve": "after", "batch_size": 9},
+    {"gate": "random", "random_rate": 0.6, "transitions": "pending"},
+    {**BY_LOSS, "weighting": "none"},
+    {**BY_LOSS, "weighting": "none", "calibrate": "each_batch", "transitions": "pending", "batch_size": 16},
+    {**BY_LOSS, "weighting": "none", "admit": "uncertain", "calibrate": "each_batch", "serve": "after"},
     {**ALWAYS, "fisher_alpha": 30.0, "fisher_samples": 20},
     {"objective": "entropy", **GATED, "fisher_alpha": 300.0, "parameters": "projections", "optimizer": "sgd"},
     {**GATED, "serve": "after", "reset": "batch"},
@@ -190,7 +220,7 @@ def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_
     measured = world.measure(config, seed=11)
     assert measured.ranks.tolist() == ranks
     assert measured.admitted.tolist() == [verdict == "admitted" for verdict in verdicts]
-    for reason in ("seen", "entropy", "redundancy", "chance"):
+    for reason in ("seen", "entropy", "redundancy", "chance", "loss"):
         assert measured.filtered[f"filtered_by_{reason}"] == verdicts.count(reason)
     assert measured.admitted.sum() > 20
     assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
@@ -404,13 +434,16 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
     return trace
 
 
+@pytest.mark.parametrize("transitions", ["last", "pending"])
 @pytest.mark.parametrize(("order", "serve"), [("shuffled", "before"), ("user", "after"), ("position", "after")])
-def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monkeypatch, order, serve):
+def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monkeypatch, order, serve, transitions):
     learned, ranked = [], []
+    owners = np.repeat(np.arange(world.log.n_users), np.diff(world.log.offsets))
     samples = stream(world.log, "test", order, 3)
-    config = AdaptConfig(gate="open", new_transitions_only=False, serve=serve, batch_size=12, learning_rate=1e-3)
+    every = {"gate": "open", "new_transitions_only": False, "transitions": transitions}
+    config = AdaptConfig(**every, serve=serve, batch_size=12, learning_rate=1e-3)
     adapter = adapt.build(config, world.model(), Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
-    monkeypatch.setattr(adapter, "_step", lambda part, weights: learned.append(part))
+    monkeypatch.setattr(adapter, "_step", lambda part, weights: learned.append(adapter.observed.of(part)[1]))
     admitted = 0
     for start in range(0, len(samples), 12):
         batch = slice(start, start + 12)
@@ -419,11 +452,10 @@ def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monk
         ranked += zip(samples.users[batch], samples.positions[batch], strict=True)
         settled = settled if serve == "after" else set(ranked)
         streamed = set(zip(samples.users, samples.positions, strict=True))
-        part = learned[-1] if learned else []
-        for user, position in zip(samples.users[part], samples.positions[part], strict=True):
-            assert (user, position - 1) not in streamed - settled
+        for place in learned[-1] if learned else []:
+            assert (owners[place], place - world.log.offsets[owners[place]]) not in streamed - settled
         learned.clear()
-    assert 0 < admitted < len(samples)
+    assert 0 < admitted < len(samples) or transitions == "pending"
 
 
 def test_the_stronger_the_penalty_the_nearer_the_weights_stay_where_it_counts(world: World) -> None:

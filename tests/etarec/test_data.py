@@ -254,13 +254,9 @@ def test_windows_refuse_a_stride_beyond_the_length() -> None:
         data.training_windows(interactions([9]), 6)
 
 
-def test_new_transitions_start_behind_the_training_targets() -> None:
+def test_trained_targets_end_where_validation_begins() -> None:
     source = interactions([11, 2])  # ten samples: 1-3 train, 4-5 validation, 6-10 test; one sample: train
-    users = np.array([0] * 10 + [1], np.int32)
-    positions = np.array([*range(1, 11), 1], np.int32)
-    # Sample t's last observed transition has the target t-1, so t = 5 is the first whose transition was not trained on.
-    expected = [False] * 4 + [True] * 6 + [False]
-    assert data.new_transition(source, users, positions).tolist() == expected
+    assert data.trained(source).tolist() == [True] * 4 + [False] * 7 + [True] * 2
 
 
 @pytest.mark.parametrize(

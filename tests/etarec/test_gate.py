@@ -240,7 +240,9 @@ def test_every_sample_is_in_exactly_one_mask_and_seen_ones_are_never_admitted(co
     judging = Gate(config, seed)
     for number, seen in enumerate(batches):
         decision = judge(judging, random_scores(len(seen), 14, seed + number), seen)
-        masks = [decision.admitted, decision.by_seen, decision.by_entropy, decision.by_redundancy, decision.by_chance]
+        masks = [
+            getattr(decision, name) for name in ("admitted", "by_seen", "by_entropy", "by_redundancy", "by_chance")
+        ]
         assert (torch.stack(masks).sum(0) == 1).all()
         assert decision.by_seen.tolist() == seen
         open_to_it = len(seen) - sum(seen)

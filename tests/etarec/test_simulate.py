@@ -84,7 +84,7 @@ class MarkovTable:
             targets = self.world.offsets[users] + positions
             scores = self.transitions[self.world.items[targets - 1]] + 1e-4 * self.popularity
             hits.append(hit_at_10(scores, self.world.items[targets]))
-            new = data.new_transition(self.world, users, positions)
+            new = ~data.trained(self.world)[targets - 1]
             if adapt:
                 self.learn(users[new], positions[new] - 1)
         return np.concatenate(hits)
