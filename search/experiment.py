@@ -20,7 +20,7 @@ from search import report, runner, selection
 from search.console import Console
 from search.mirrored import PARENT_STATES, flat
 from search.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
-from search.provenance import Provenance, about_checkpoint, about_data
+from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
 from search.records import Ending, Records, State, Trial, held, write_whole
 from search.selection import Selection
 from search.spec import Spec, as_dict, baseline_config, check_against_data, to_yaml
@@ -49,6 +49,7 @@ class Experiment:
     address: str | None = None
     resume: bool = False
     file: Path | None = None
+    accept_changes: bool = False
     console: Console = field(default_factory=Console)
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -72,6 +73,9 @@ def prepare(experiment: Experiment) -> Recommender:
     spec = experiment.spec
     _plan(experiment, runner.machine(experiment.address))
     interactions = _load_data(experiment)
+    experiment.provenance.data = about_data(spec, interactions)
+    if experiment.resume:
+        _check_resumed(experiment)
     with experiment.timed("train"):
         trained, path = _checkpoint(spec, interactions, experiment.console)
     experiment.console.checkpoint(trained, path)
@@ -148,7 +152,8 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
 def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     spec, directory, console = experiment.spec, experiment.directory, experiment.console
     records = Records(directory)
-    records.begin(_identity(experiment))
+    for change in records.begin(_identity(experiment), experiment.accept_changes):
+        console.warn(f"goes on with another setting than before: {change}")
     write_whole(directory / "spec.yaml", to_yaml(spec))
     tracker = Tracker(spec.name, records, flat(as_dict(spec)), console.warn)
     try:
@@ -187,7 +192,15 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
     free = ("name", "data.path", "checkpoint", "baselines", *(f"search.{key}" for key in FREE_TO_CHANGE))
     kept = {key: value for key, value in settings.items() if not key.startswith(free)}
     sha256 = {"data": experiment.provenance.data, "checkpoint": experiment.provenance.checkpoint}
-    return {**kept, **{f"{key} sha256": about.get("sha256") for key, about in sha256.items()}}
+    about_them = {f"{key} sha256": about.get("sha256") for key, about in sha256.items()}
+    return {**kept, **about_them, "packages": packages(NUMERIC), "code": sources()}
+
+
+def _check_resumed(experiment: Experiment) -> None:
+    """What has changed ends the program before it trains a checkpoint that nobody asked for."""
+    records = Records(experiment.directory)
+    name = "checkpoint sha256"
+    records.check({**_identity(experiment), name: records.settings.get(name)}, experiment.accept_changes)
 
 
 def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> Ending:
@@ -240,6 +253,8 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
         "concurrency": plan.concurrency,
         "threads_per_trial": plan.threads_per_trial,
         "sampler": spec.search.sampler,
+        "attempts_repeated": sum(trial.retries for trial in records.trials.values()),
+        "accepted_changes": records.accepted,
         "hypervolume": selected.hypervolume,
         "interrupted": ending is not Ending.COMPLETE,
         "ending": str(ending),

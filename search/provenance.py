@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from etarec.data import Interactions
 from search.spec import Spec
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "pandas", "numpy")
+NUMERIC = ("torch", "numpy", "optuna")  # a trial's numbers and the suggestions depend on their versions
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Provenance:
             "git": git(Path(__file__).parent),
             "data": self.data,
             "checkpoint": self.checkpoint,
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "versions": {"python": platform.python_version()} | packages(PACKAGES),
             "hardware": hardware(),
             "seconds": {step: round(seconds, 2) for step, seconds in self.seconds.items()},
             "search": self.search,
@@ -68,6 +70,10 @@ def command() -> str:
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
     return shlex.join([*program, *(argument for argument in sys.argv[1:] if argument != "--resume")])
+
+
+def packages(names: Iterable[str]) -> dict[str, str]:
+    return {name: version(name) for name in names}
 
 
 def sources() -> dict[str, str]:

@@ -20,13 +20,17 @@ def main() -> int:
         spec = resolve(arguments)
         directory = arguments.out or default_directory(spec.name, arguments.resume)
         check_directory(directory, arguments.resume)
+        if arguments.accept_changes and not arguments.resume:
+            raise UserError("--accept-changes: there is nothing to accept without --resume")
         if arguments.address and (Path.home() / ".ray/auth_token").exists():
             # A cluster of Ray 2.60 asks for the token, and Ray reads the mode when it is imported.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
         # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
         from search import experiment
 
-        search = experiment.Experiment(spec, directory, arguments.address, arguments.resume, arguments.space)
+        search = experiment.Experiment(
+            spec, directory, arguments.address, arguments.resume, arguments.space, arguments.accept_changes
+        )
         if arguments.dry_run:
             experiment.dry_run(search)
             return 0
@@ -88,6 +92,11 @@ def parse() -> argparse.Namespace:
         "--address", metavar="ADDRESS", help="a running Ray cluster to join, such as auto or ray://host:10001"
     )
     parser.add_argument("--resume", action="store_true", help="finish the search in --out")
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="with --resume: go on although spec, data, checkpoint or code were changed; the journal tells",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, time one trial, print the plan")
     parser.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="key.path=value", help="change values of the file"

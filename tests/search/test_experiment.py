@@ -1,6 +1,7 @@
 """The whole harness on a formula, through real Ray, Optuna and MLflow."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -14,6 +15,7 @@ from etarec.config import UserError
 from search import experiment
 from search.experiment import Experiment
 from search.pareto import non_dominated
+from search.provenance import sources
 from search.records import Ending, Records, State
 from search.spec import Spec, load
 
@@ -183,6 +185,33 @@ def test_resume_with_another_setting_is_refused(finished: Path, monkeypatch: pyt
     monkeypatch.chdir(finished)
     with pytest.raises(UserError, match=r"search.seed: was 0, now 1"):
         run(finished, Formula(), seed=1)
+
+
+def test_resume_with_changed_code_is_refused_unless_accepted(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished / "out", tmp_path / "out")
+    monkeypatch.setattr(experiment, "sources", lambda: {**sources(), "etarec/gate.py": "changed"})
+    resumed = Experiment(spec_of(tmp_path), tmp_path / "out", resume=True)
+    with pytest.raises(UserError, match=r"code was changed: etarec/gate\.py$"):
+        experiment.run(resumed, Formula(), n_items=1000)
+    resumed = Experiment(spec_of(tmp_path, trials=TRIALS + 1), tmp_path / "out", resume=True, accept_changes=True)
+    assert experiment.run(resumed, Formula(), n_items=1000) is Ending.COMPLETE
+    told = json.loads((tmp_path / "out/provenance.json").read_text())["search"]
+    assert told["accepted_changes"] == ["code was changed: etarec/gate.py"] and told["requested"] == TRIALS + 1
+
+
+def test_a_change_stops_a_resumed_search_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(tmp_path)
+    records.begin({"data sha256": "of another log", "space.top_k.low": 2})
+    monkeypatch.setattr(experiment, "load_or_train", lambda *given: pytest.fail("trained"))
+    file = tmp_path / "space.yaml"
+    simulation = {"users": 150, "items": 60}
+    space = {"top_k": {"low": 2, "high": 20}}
+    file.write_text(yaml.safe_dump({"space": space, "data": {"dataset": "simulated", "simulation": simulation}}))
+    with pytest.raises(UserError, match="data sha256: was of another log, now "):
+        experiment.prepare(Experiment(load(file), tmp_path, resume=True))
 
 
 @pytest.mark.slow

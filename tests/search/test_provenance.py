@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.provenance import Provenance, command, git
+from search.provenance import Provenance, command, digest, git, sources
 
 
 @pytest.fixture
@@ -63,6 +63,15 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pyte
 def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(checkout))
     assert git(checkout) == {"commit": None, "dirty": None}
+
+
+def test_every_source_file_counts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sources()
+    assert {"etarec/gate.py", "etarec/models/ttt4rec.py", "search/provenance.py"} <= files.keys()
+    assert len(set(files.values())) > 40 and not any(name.startswith("tests") for name in files)
+    before = digest()
+    monkeypatch.setattr("search.provenance.sources", lambda: files | {"etarec/gate.py": "changed"})
+    assert digest() != before
 
 
 def test_the_document_is_plain_json() -> None:

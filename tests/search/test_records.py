@@ -56,6 +56,43 @@ def test_a_search_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
     assert (tmp_path / "trials.jsonl").read_bytes() == before
 
 
+def test_a_change_of_code_names_the_files_and_can_be_accepted(tmp_path: Path) -> None:
+    before = SETTINGS | {"code": {"etarec/gate.py": "1", "search/stats.py": "2"}, "packages": {"torch": "2.13.0"}}
+    now = SETTINGS | {"code": {"etarec/gate.py": "3", "search/new.py": "4"}, "packages": {"torch": "2.14.0"}}
+    Records(tmp_path).begin(before)
+    with pytest.raises(UserError, match="--accept-changes") as refused:
+        Records(tmp_path).begin(now)
+    changes = [
+        "code was changed: etarec/gate.py, search/new.py, search/stats.py",
+        "packages was changed: torch 2.13.0 -> 2.14.0",
+    ]
+    assert str(refused.value).endswith("; ".join(changes))
+    assert Records(tmp_path).begin(now, accept_changes=True) == changes
+    again = Records(tmp_path)
+    assert again.begin(now) == [] and again.accepted == changes
+    with pytest.raises(UserError, match="etarec/gate"):  # what was accepted is what the search has now
+        again.begin(before)
+
+
+def test_other_searched_fields_are_never_accepted(tmp_path: Path) -> None:
+    settings = {"space.top_k.low": 2, "space.top_k.high": 50}
+    Records(tmp_path).begin(settings)
+    with pytest.raises(UserError, match=r"other searched fields; space\.batch_size\.low: was None, now 16"):
+        Records(tmp_path).begin(settings | {"space.batch_size.low": 16}, accept_changes=True)
+    assert Records(tmp_path).begin(settings | {"space.top_k.high": 60}, accept_changes=True)
+
+
+def test_an_attempt_that_died_is_remembered(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    records.retried(3, "the worker process died", "Traceback ...")
+    assert (records.trials[3].state, records.trials[3].retries) == (State.RUNNING, 1)
+    records.tracked(3, "run-3")
+    records.started(3, records.trials[3].parameters)
+    records.finished(3, RESULT, CURVE)
+    again = Records(tmp_path).trials[3]
+    assert (again.state, again.retries, again.mlflow_run_id) == (State.FINISHED, 1, "run-3")
+
+
 def test_states_are_listed_in_the_numbers_order(tmp_path: Path) -> None:
     records = Records(tmp_path)
     for number in (2, 0, 1):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from search import experiment, tracking
+from search import experiment, tracker
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -34,6 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("ETAREC_CACHE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else the program sets it, for whoever starts Ray later
     Path("space.yaml").write_text(TINY)
     Path("log.csv").write_text(LOG)
     Path("header.csv").write_text("user_id,item_id,timestamp\n")
@@ -67,7 +68,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("started, although the user has to fix something")
 
     monkeypatch.setattr(ray, "init", started)
-    monkeypatch.setattr(tracking.Tracker, "__init__", started)
+    monkeypatch.setattr(tracker.Tracker, "__init__", started)
     monkeypatch.setattr(experiment, "load_or_train", started)
 
 
@@ -112,6 +113,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         (["--out", "used"], "used: holds a search already; add --resume to finish it, or give another --out"),
         (["--out", "new", "--resume"], "new: holds no search to resume; expected a folder with a trials.jsonl"),
         (["--resume"], "runs/space: holds no search to resume"),
+        (["--accept-changes"], "--accept-changes: there is nothing to accept without --resume"),
         (["--out", "file"], "file is a file, expected a folder"),
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
         (["--address", "somewhere"], "--address somewhere: expected auto, HOST:PORT or ray://HOST:PORT"),
