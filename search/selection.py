@@ -2,12 +2,12 @@
 
 The order is what keeps the test split out of the search: front and choice are made from validation alone, then every
 point and baseline is measured once on test. The gate at random is matched to the filter rate of the chosen point, on
-each split separately; nothing is chosen by it.
+each split separately, and spread along the front (search/chance.py); nothing is chosen by it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,12 @@ from numpy.typing import NDArray
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
-from etarec.metrics import per_sample
-from search import stats
+from search import chance, differences
+from search.chance import EVERYTHING, RANDOM
 from search.pareto import Choice, choose, hypervolume, non_dominated
 from search.records import METRICS, Trial, without_idle_columns
 from search.spec import Spec, baseline_config, trial_config, trial_seed
 from search.trial import Job
-
-RANDOM: Final = "random"
-REFERENCE = "all"  # the baseline to which differences on test are taken
-
 
 Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: not finite
 
@@ -72,10 +68,9 @@ def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) ->
     baselines = [Point(n, c, m.metrics()) for n, c, m in zip(fixed, configs, measured, strict=True) if m]
     choice = _choose(spec, front, baselines)
     if choice and RANDOM in spec.baselines:
-        random = _random_like(spec, n_items, front[choice.index], front[choice.index].valid)
-        (at_random,) = measure([_job(spec, random)])
-        if at_random:
-            baselines.append(Point(RANDOM, random, at_random.metrics()))
+        at_random = _at_random(spec, n_items, front, front[choice.index])
+        measured = measure([_job(spec, config) for config in at_random.values()])
+        baselines += [Point(n, c, m.metrics()) for (n, c), m in zip(at_random.items(), measured, strict=True) if m]
     return Selection(front, baselines, choice, volume)
 
 
@@ -90,17 +85,15 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
     fixed = [point for point in selection.baselines if point.name != RANDOM]
     points = [*selection.front, *fixed]
     measured = measure([_job(spec, point.config) for point in points])
-    tested = [replace(point, test=m) for point, m in zip(points, measured, strict=True)]
-    front, baselines = tested[: len(selection.front)], tested[len(selection.front) :]
-    for point in selection.baselines:
-        if point.name == RANDOM and selection.choice:
-            chosen = front[selection.choice.index]
-            if chosen.test is None:
-                continue
-            config = _random_like(spec, n_items, chosen, chosen.test.metrics())
-            (at_random,) = measure([_job(spec, config)])
-            baselines.append(replace(point, config=config, test=at_random))
-    return replace(selection, front=front, baselines=baselines)
+    tested = {point.name: replace(point, test=m) for point, m in zip(points, measured, strict=True)}
+    random = next((point for point in selection.baselines if point.name == RANDOM), None)
+    chosen = tested[selection.chosen.name] if selection.chosen else None
+    if random and chosen and chosen.test is not None:
+        config = _random_like(spec, n_items, chosen, chosen.test.metrics())
+        (at_random,) = measure([_job(spec, config)])
+        tested[RANDOM] = replace(random, config=config, test=at_random)
+    baselines = [tested[point.name] for point in selection.baselines if point.name in tested]
+    return replace(selection, front=[tested[point.name] for point in selection.front], baselines=baselines)
 
 
 def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -119,9 +112,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
     metrics = [f"{split}_{name}" for split in ("valid", "test") for name in METRICS]
     # As objects first: beside a null, pandas would make an integer a float.
     table = pd.DataFrame(rows, columns=["trial_id", *names, *metrics], dtype=object)
-    table = table.astype(dict.fromkeys(metrics, float)).join(
-        _test_statistics(spec, points, selection.chosen.name if selection.chosen else None)
-    )
+    table = table.astype(dict.fromkeys(metrics, float)).join(_differences(spec, selection, points))
     table["on_test_front"] = _on_test_front(spec, table, len(selection.front))
     table = without_idle_columns(table)
     return table.iloc[: len(selection.front)], table.iloc[len(selection.front) :].reset_index(drop=True)
@@ -154,43 +145,35 @@ def _choose(spec: Spec, front: list[Point], baselines: list[Point]) -> Choice | 
     if not front:
         return None
     quality, filter_rate = np.array([_objectives(spec, point.valid) for point in front]).T
-    reference = next((p.valid[spec.search.quality] for p in baselines if p.name == REFERENCE), None)
+    reference = next((p.valid[spec.search.quality] for p in baselines if p.name == EVERYTHING), None)
     return choose(quality, filter_rate, spec.search.choose.tolerance, reference)
 
 
+def _at_random(spec: Spec, n_items: int, front: list[Point], chosen: Point) -> dict[str, AdaptConfig]:
+    """Gates at random that adapt as the chosen point does: one like it, and those along the front."""
+    along = chance.rates([chance.asked_rate(point.valid) for point in front], spec.search.random_points)
+    spread = {
+        chance.name(rate): baseline_config(spec, RANDOM, n_items=n_items, random_rate=rate, chosen=chosen.config)
+        for rate in along
+    }
+    return {RANDOM: _random_like(spec, n_items, chosen, chosen.valid)} | spread
+
+
 def _random_like(spec: Spec, n_items: int, point: Point, metrics: dict[str, float]) -> AdaptConfig:
-    """A gate at random that filters as much of a stream as `point` did; what it never asks about comes on top."""
-    seen = metrics.get("filtered_by_seen", 0.0)
-    rate = (metrics["filter_rate"] - seen) / (1 - seen) if seen < 1 else 1.0
-    return baseline_config(spec, RANDOM, n_items=n_items, random_rate=min(max(rate, 0.0), 1.0), chosen=point.config)
+    """A gate at random that filters as much of a stream as `point` did."""
+    rate = chance.asked_rate(metrics)
+    return baseline_config(spec, RANDOM, n_items=n_items, random_rate=rate, chosen=point.config)
 
 
 def _test_metrics(point: Point) -> dict[str, float]:
     return {} if point.test is None else point.test.metrics()
 
 
-def _test_statistics(spec: Spec, points: list[Point], chosen: str | None) -> pd.DataFrame:
-    """95% bootstrap intervals over users of HR@10 on test, and paired differences to REFERENCE and the chosen point."""
-    others = {"delta": REFERENCE, "vs_chosen": chosen}
-    columns = ["test_hr_at_10_low", "test_hr_at_10_high"]
-    columns += [f"test_{name}_hr_at_10{suffix}" for name in others for suffix in ("", "_low", "_high", "_p")]
-    table = pd.DataFrame(np.nan, index=range(len(points)), columns=columns)
-    tests = {index: point.test for index, point in enumerate(points) if point.test is not None}
-    if not tests:
-        return table
-    hits = np.column_stack([per_sample(test.ranks, "hr_at_10") for test in tests.values()])
-    sums, counts = stats.per_user_sums(next(iter(tests.values())).users, hits)
-    replicates = stats.bootstrap_means(sums, counts, spec.search.bootstrap_replicates, spec.search.seed)
-    rows, names = list(tests), [points[index].name for index in tests]
-    table.loc[rows, columns[:2]] = np.column_stack(stats.interval(replicates))
-    for name, other in others.items():
-        if other in names:
-            to = names.index(other)
-            delta = hits.mean(0) - hits[:, to].mean()
-            low, high = stats.interval(replicates - replicates[:, [to]])
-            p = [stats.sign_flip_p(per_user, spec.search.seed) for per_user in sums.T - sums[:, to]]
-            table.loc[rows, [c for c in columns if f"_{name}_" in c]] = np.column_stack([delta, low, high, p])
-    return table
+def _differences(spec: Spec, selection: Selection, points: list[Point]) -> pd.DataFrame:
+    names, tests = [point.name for point in points], [point.test for point in points]
+    chosen, config = (selection.chosen.name, selection.chosen.config) if selection.chosen else (None, spec.adapt)
+    chances = spec.search.bootstrap_replicates, spec.search.seed
+    return differences.on_test(names, tests, len(selection.front), chosen, config.target, *chances)
 
 
 def _on_test_front(spec: Spec, table: pd.DataFrame, front: int) -> list[bool | None]:

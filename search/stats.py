@@ -14,17 +14,8 @@ Floats = NDArray[np.float64]
 _CHUNK_CELLS = 2_000_000
 
 
-class PairedDifference(NamedTuple):
-    """Difference a - b of two means, its 95% bootstrap interval and its two-sided randomisation p-value."""
-
-    difference: float
-    low: float
-    high: float
-    p: float
-
-
 class Comparison(NamedTuple):
-    """`PairedDifference` with the difference as a share of b's mean and that share's interval."""
+    """Difference a - b of two means, that as a share of b's mean, their 95% bootstrap intervals, and a p-value."""
 
     difference: float
     low: float
@@ -97,38 +88,13 @@ def interval(samples: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
     return low, high
 
 
-def paired_difference(
-    sums: ArrayLike, counts: ArrayLike, a: int, b: int, replicates: int, seed: int, randomisations: int = 10_000
-) -> PairedDifference:
-    """Compare the means of configurations a and b on the same samples.
-
-    The interval is the 95% percentile bootstrap over users. The p-value flips the sign of each user's difference at
-    random: p = (1 + flips at least as extreme) / (1 + randomisations), which never is 0 (Phipson & Smyth 2010).
-
-    Args:
-        sums: float [U, C] from `per_user_sums`.
-        counts: float [U] from `per_user_sums`.
-        a, b: columns of sums.
-        replicates: number of bootstrap resamples.
-        seed: of both the bootstrap and the randomisation.
-        randomisations: number of random sign flips.
-    """
-    columns = np.asarray(sums, dtype=np.float64)
-    per_user = columns[:, a] - columns[:, b]
-    # The mean of the per-user differences, not the difference of two means: equal scores then give exactly 0.
-    low, high = interval(bootstrap_means(per_user[:, None], counts, replicates, seed)[:, 0])
-    difference = per_user.sum() / np.asarray(counts, dtype=np.float64).sum()
-    p = sign_flip_p(per_user, seed, randomisations)
-    return PairedDifference(float(difference), float(low), float(high), p)
-
-
 def compare(
     sums: ArrayLike, counts: ArrayLike, means: ArrayLike, a: int, b: int, seed: int, randomisations: int = 10_000
 ) -> Comparison:
-    """`paired_difference` from resamples that several comparisons share, and the relative difference (a - b) / b.
+    """Compare the means of configurations a and b on the same samples, from resamples that comparisons share.
 
-    The relative interval is the percentile bootstrap of that ratio, numerator and denominator from the same resample;
-    where b's mean is 0 it is NaN.
+    The intervals are 95% percentile bootstraps over users; that of the relative difference (a - b) / b takes numerator
+    and denominator from the same resample, and is NaN where b's mean is 0. The p-value is that of `sign_flip_p`.
 
     Args:
         sums: float [U, C] from `per_user_sums`.
@@ -146,8 +112,56 @@ def compare(
         relative, ratios = np.divide(difference, reference), differences / replicates[:, b]
     ratios = np.where(np.isfinite(ratios), ratios, np.nan)  # one resample without a hit leaves no interval
     bounds = (*interval(differences), relative if np.isfinite(relative) else np.nan, *interval(ratios))
-    p = sign_flip_p(per_user, seed, randomisations)
+    p = sign_flip_p(per_user[:, None], seed, randomisations)[0]
     return Comparison(*map(float, (difference, *bounds, p)))
+
+
+def contrasts(
+    sums: ArrayLike, counts: ArrayLike, means: ArrayLike, weights: ArrayLike, seed: int
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Many comparisons at once: weighted sums of the configurations' means, such as 1 and -1 for a difference.
+
+    Args:
+        sums, counts, means, seed: as in `compare`.
+        weights: float [C, K], a column for each comparison.
+
+    Returns:
+        Values, bounds of their 95% intervals (low, high) and p-values, each float [K].
+    """
+    columns, combined = np.asarray(sums, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    per_user = columns @ combined
+    values = per_user.sum(0) / np.asarray(counts, dtype=np.float64).sum()
+    low, high = interval(np.asarray(means, dtype=np.float64) @ combined)
+    return values, low, high, sign_flip_p(per_user, seed)
+
+
+def sign_flip_p(per_user: Floats, seed: int, randomisations: int = 10_000) -> Floats:
+    """Two-sided randomisation p-values of C sums of per-user differences being zero, by flipping users' signs.
+
+    p = (1 + flips at least as extreme) / (1 + randomisations), which never is 0 (Phipson & Smyth 2010). All comparisons
+    see the same flips.
+
+    Args:
+        per_user: float [U, C], differences of each user's sums.
+        seed: of the flips.
+        randomisations: their number.
+
+    Returns:
+        float [C].
+    """
+    # A zero stays zero under a flip, and most users' differences are zero: leave them out.
+    moved = per_user[(per_user != 0).any(1)]
+    # Its own stream, so that the signs have nothing to do with the bootstrap's draws.
+    rng = np.random.default_rng([seed, 1])
+    total = moved.sum(0)
+    # Rounding must not make a tie look less extreme than the observation (scipy's permutation_test does the same).
+    threshold = np.abs(total) - 1e-12 * np.abs(moved).sum(0)
+    extreme = np.zeros(per_user.shape[1])
+    for rows in _chunks(randomisations, len(moved)):
+        bits = np.unpackbits(rng.integers(0, 256, size=(rows, -(-len(moved) // 8)), dtype=np.uint8), axis=1)
+        flipped = 2 * (bits[:, : len(moved)].astype(np.float64) @ moved) - total
+        extreme += (np.abs(flipped) >= threshold).sum(0)
+    return np.asarray((1 + extreme) / (1 + randomisations))
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -178,19 +192,3 @@ def _draw_users(rng: np.random.Generator, rows: int, users: int) -> Floats:
     # bincount over uniform draws is the multinomial, several times faster than Generator.multinomial for many users.
     drawn = rng.integers(0, users, size=(rows, users), dtype=np.uint32)
     return np.stack([np.bincount(row, minlength=users) for row in drawn]).astype(np.float64)
-
-
-def sign_flip_p(per_user: Floats, seed: int, randomisations: int = 10_000) -> float:
-    """Two-sided p-value of a zero sum of per-user differences, float [U], by flipping their signs at random."""
-    # A zero stays zero under a flip, and most users' differences are zero: leave them out.
-    moved = per_user[per_user != 0]
-    # Its own stream, so that the signs have nothing to do with the bootstrap's draws.
-    rng = np.random.default_rng([seed, 1])
-    # Rounding must not make a tie look less extreme than the observation (scipy's permutation_test does the same).
-    threshold = abs(moved.sum()) - 1e-12 * np.abs(moved).sum()
-    extreme = 0
-    for rows in _chunks(randomisations, len(moved)):
-        bits = np.unpackbits(rng.integers(0, 256, size=(rows, -(-len(moved) // 8)), dtype=np.uint8), axis=1)
-        flipped = 2 * (bits[:, : len(moved)].astype(np.float64) @ moved) - moved.sum()
-        extreme += int((np.abs(flipped) >= threshold).sum())
-    return (1 + extreme) / (1 + randomisations)

@@ -19,11 +19,11 @@ from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import per_sample
 from search import stats
+from search.differences import METRICS as COMPARED
 from search.findings import percent, signed, significant
 from search.records import METRICS, without_idle_columns
 from search.rows import PublishedNumbers
 
-COMPARED = ("hr_at_10", "ndcg_at_10")
 WORDS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "hr_at_50": "HR@50", "ndcg_at_50": "NDCG@50"}
 SPREAD = "_sd"
 PUBLISHED = "published"

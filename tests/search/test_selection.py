@@ -122,8 +122,8 @@ def test_the_front_follows_the_objective_that_was_asked_for(tmp_path: Path) -> N
 def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
     on_valid = Measured("valid")
     chosen_from = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
-    assert [job.config.gate for job in on_valid.jobs] == ["eta", "open", "eta", "eta", "random"]
-    assert [point.name for point in chosen_from.baselines] == ["none", "all", "naive", "published", "random"]
+    assert [job.config.gate for job in on_valid.jobs] == ["eta", "open", "eta", "eta"] + ["random"] * 5
+    assert [point.name for point in chosen_from.baselines][:5] == ["none", "all", "naive", "published", "random"]
     assert all(job.seed == trial_seed(spec.search.seed, job.config) for job in on_valid.jobs)
     assert chosen_from.chosen is not None and "adapting on every sample" in chosen_from.choice.reason  # type: ignore[union-attr]
     assert all(point.test is None for point in [*chosen_from.front, *chosen_from.baselines])
@@ -134,13 +134,36 @@ def test_the_gate_at_random_filters_as_much_as_the_chosen_point_on_each_split(
     spec: Spec, seen: dict[str, float]
 ) -> None:
     selection, on_valid, on_test = selected(spec, seen)
-    chosen, random = selection.chosen, selection.baselines[-1]
+    chosen, random = selection.chosen, next(point for point in selection.baselines if point.name == "random")
     assert chosen is not None and chosen.test is not None and random.test is not None and random.name == "random"
     assert random.valid["filter_rate"] == pytest.approx(chosen.valid["filter_rate"], abs=1e-3)
     assert random.test.metrics()["filter_rate"] == pytest.approx(chosen.test.metrics()["filter_rate"], abs=1e-3)
     assert random.valid["filtered_by_seen"] == seen["valid"]
-    rates = [measured.jobs[-1].config.random_rate for measured in (on_valid, on_test)]
+    rates = [on_valid.jobs[4].config.random_rate, on_test.jobs[-1].config.random_rate]
     assert rates == pytest.approx([1 - chosen.config.entropy_quantile] * 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("seen", [{"valid": 0.0, "test": 0.0}, SEEN])
+def test_gates_at_random_along_the_front_are_the_same_on_both_splits(spec: Spec, seen: dict[str, float]) -> None:
+    selection, _, on_test = selected(spec, seen)
+    along = {point.name: point for point in selection.baselines if point.name.startswith("random ")}
+    asked = [1 - point.config.entropy_quantile for point in selection.front]
+    rates = [point.config.random_rate for point in along.values()]
+    assert len(rates) == 4 and list(along) == [f"random {rate:.0%}" for rate in rates]
+    assert rates[0] <= min(asked) < rates[0] + 0.01 and rates[-1] - 0.01 < max(asked) <= rates[-1]
+    assert np.diff(rates) == pytest.approx(np.diff(rates).mean(), abs=0.011)
+    for point in along.values():
+        for metrics, share in ((point.valid, seen["valid"]), (point.test and point.test.metrics(), seen["test"])):
+            assert metrics and metrics["filter_rate"] == pytest.approx(
+                share + (1 - share) * point.config.random_rate, abs=1e-3
+            )
+    assert [job.config for job in on_test.jobs].count(along[f"random {rates[0]:.0%}"].config) == 1
+
+
+@pytest.mark.parametrize("without", [{"search": {"random_points": 0}}, {"baselines": ["all", "none"]}])
+def test_gates_at_random_can_be_switched_off(tmp_path: Path, without: dict[str, Any]) -> None:
+    selection, _, _ = selected(spec_of(tmp_path, **without))
+    assert not [point.name for point in selection.baselines if point.name.startswith("random ")]
 
 
 def test_each_point_is_measured_once_on_test(spec: Spec) -> None:
@@ -203,7 +226,8 @@ def test_the_tables_have_the_contracts_columns(spec: Spec) -> None:
     front, baselines = tables(spec, selection)
     filters = ["filter_rate", "filtered_by_seen", "filtered_by_entropy", "filtered_by_redundancy"]
     expected = {"trial_id", *SPACE, "test_hr_at_10_low", "test_hr_at_10_high", "test_delta_hr_at_10"}
-    expected |= {"test_delta_hr_at_10_p", "on_test_front"}
+    expected |= {"test_delta_hr_at_10_p", "on_test_front", "test_vs_random_ndcg_at_10_p_holm"}
+    expected |= {f"test_{kind}_ndcg_at_10{end}" for kind in ("delta", "vs_chosen") for end in ("", "_low", "_p_holm")}
     expected |= {f"{split}_{name}" for split in ("valid", "test") for name in [*QUALITIES, *filters, "seconds"]}
     assert expected <= set(front) and list(front) == list(baselines)
     without_seen, _ = tables(spec, selected(spec)[0])

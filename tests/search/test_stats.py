@@ -26,6 +26,11 @@ def test_per_user_sums_by_hand():
     assert counts.tolist() == [1, 3]
 
 
+def compared(sums, counts, a, b, replicates, seed, randomisations=10_000):
+    means = stats.bootstrap_means(sums, counts, replicates, seed)
+    return stats.compare(sums, counts, means, a, b, seed, randomisations)
+
+
 @pytest.mark.parametrize(("groups", "scores"), [([], []), ([1, 2], [1.0]), ([1], [np.nan])])
 def test_per_user_sums_refuses_what_does_not_fit(groups, scores):
     with pytest.raises(ValueError, match=r"as many groups|finite"):
@@ -74,7 +79,7 @@ def test_randomisation_agrees_with_scipys_permutation_test():
     """A small effect among 40 users, where p is neither 0 nor 1."""
     rng = np.random.default_rng(2)
     sums = rng.normal(0, 1, (40, 2)) + [0.35, 0.0]
-    ours = stats.paired_difference(sums, np.ones(40), 0, 1, 10, seed=0, randomisations=40_000)
+    ours = compared(sums, np.ones(40), 0, 1, 10, seed=0, randomisations=40_000)
     reference = scipy_stats.permutation_test(
         (sums[:, 0], sums[:, 1]),
         lambda x, y, axis: (x - y).sum(axis),
@@ -86,14 +91,14 @@ def test_randomisation_agrees_with_scipys_permutation_test():
 
 def test_randomisation_is_exact_for_three_users():
     """Of the 8 sign patterns of (1, 1, 1), two have |sum| = 3: p is 1/4."""
-    p = stats.paired_difference([[1, 0]] * 3, [1] * 3, 0, 1, 10, seed=0, randomisations=50_000).p
+    p = compared([[1, 0]] * 3, [1] * 3, 0, 1, 10, seed=0, randomisations=50_000).p
     assert p == pytest.approx(0.25, abs=0.01)
 
 
 def test_p_is_uniform_when_nothing_differs():
     rng = np.random.default_rng(4)
     ps = [
-        stats.paired_difference(rng.normal(0, 1, (30, 2)), np.ones(30), 0, 1, 1, seed, randomisations=400).p
+        compared(rng.normal(0, 1, (30, 2)), np.ones(30), 0, 1, 1, seed, randomisations=400).p
         for seed in range(400)
     ]
     assert scipy_stats.kstest(ps, "uniform").pvalue > 0.01
@@ -102,7 +107,7 @@ def test_p_is_uniform_when_nothing_differs():
 def test_difference_and_its_interval(made_up):
     groups, scores = made_up
     sums, counts = stats.per_user_sums(groups, scores)
-    result = stats.paired_difference(sums, counts, 2, 0, 4000, seed=0)
+    result = compared(sums, counts, 2, 0, 4000, seed=0)
     means = stats.bootstrap_means(sums, counts, 4000, seed=0)
     assert result.difference == pytest.approx(scores[:, 2].mean() - scores[:, 0].mean())
     assert (result.low, result.high) == pytest.approx(stats.interval(means[:, 2] - means[:, 0]))
@@ -112,32 +117,30 @@ def test_difference_and_its_interval(made_up):
 
 def test_order_of_the_two_turns_the_difference_around(made_up):
     sums, counts = stats.per_user_sums(*made_up)
-    forth, back = (stats.paired_difference(sums, counts, a, b, 2000, seed=1) for a, b in ((0, 1), (1, 0)))
+    forth, back = (compared(sums, counts, a, b, 2000, seed=1) for a, b in ((0, 1), (1, 0)))
     assert (back.difference, back.low, back.high) == pytest.approx((-forth.difference, -forth.high, -forth.low))
     assert back.p == forth.p
 
 
 def test_equal_scores_have_no_difference():
     sums, counts = stats.per_user_sums([0, 1, 1, 2], np.full((4, 2), 0.3))
-    assert stats.paired_difference(sums, counts, 0, 1, 500, seed=0) == (0.0, 0.0, 0.0, 1.0)
+    assert compared(sums, counts, 0, 1, 500, seed=0) == (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     low, high = stats.interval(stats.bootstrap_means(sums, counts, 500, seed=0))
     assert (low, high) == (pytest.approx(0.3), pytest.approx(0.3))
 
 
 def test_seed_reproduces_a_comparison(made_up):
     sums, counts = stats.per_user_sums(*made_up)
-    first, second, other = (stats.paired_difference(sums, counts, 0, 1, 300, seed) for seed in (8, 8, 19))
+    first, second, other = (compared(sums, counts, 0, 1, 300, seed) for seed in (8, 8, 19))
     assert first == second
     assert first.low != other.low and first.p != other.p
 
 
-def test_a_comparison_is_a_paired_difference_and_a_ratio(made_up):
+def test_a_relative_difference_agrees_with_scipys_bootstrap_of_the_ratio(made_up):
     groups, scores = made_up
     sums, counts = stats.per_user_sums(groups, scores)
     means = stats.bootstrap_means(sums, counts, 6000, seed=0)
     ours = stats.compare(sums, counts, means, 2, 0, seed=0)
-    alone = stats.paired_difference(sums, counts, 2, 0, 6000, seed=0)
-    assert (ours.difference, ours.low, ours.high, ours.p) == pytest.approx(tuple(alone))
     assert ours.relative == pytest.approx(scores[:, 2].mean() / scores[:, 0].mean() - 1)
     reference = scipy_stats.bootstrap(
         (sums[:, 2], sums[:, 0]),
@@ -154,6 +157,29 @@ def test_a_share_of_nothing_is_not_a_number():
     ours = stats.compare(sums, counts, stats.bootstrap_means(sums, counts, 100, seed=0), 0, 1, seed=0)
     assert ours.difference == pytest.approx(2 / 3) and 0 <= ours.low <= ours.high <= 1
     assert np.isnan([ours.relative, ours.relative_low, ours.relative_high]).all()
+
+
+def test_comparisons_made_together_are_those_made_alone():
+    rng = np.random.default_rng(2)
+    differences = rng.normal(0, 1, (40, 3)) * (rng.random((40, 3)) < 0.5) + [0.2, 0.0, 0.0]
+    together = stats.sign_flip_p(differences, seed=3, randomisations=20_000)
+    alone = [stats.sign_flip_p(differences[:, [c]], seed=4, randomisations=20_000)[0] for c in range(3)]
+    assert together == pytest.approx(alone, abs=0.015)
+    assert 0.02 < together[0] < 0.5
+
+
+def test_a_contrast_of_two_is_their_comparison_and_one_of_three_an_interpolation(made_up):
+    groups, scores = made_up
+    sums, counts = stats.per_user_sums(groups, scores)
+    means = stats.bootstrap_means(sums, counts, 500, seed=0)
+    difference, low, high, p = stats.contrasts(sums, counts, means, [[1, -0.25], [-1, 1], [0, -0.75]], seed=0)
+    alone = stats.compare(sums, counts, means, 0, 1, seed=0)
+    assert (difference[0], low[0], high[0]) == pytest.approx((alone.difference, alone.low, alone.high))
+    assert p[0] == pytest.approx(alone.p, abs=0.02)
+    mixed = np.column_stack([scores[:, 1], scores[:, [0, 2]] @ [0.25, 0.75]])
+    other, counts = stats.per_user_sums(groups, mixed)
+    alone = stats.compare(other, counts, stats.bootstrap_means(other, counts, 500, seed=0), 0, 1, seed=0)
+    assert (difference[1], low[1], high[1]) == pytest.approx((alone.difference, alone.low, alone.high))
 
 
 def test_holm_by_hand():
