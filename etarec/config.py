@@ -58,6 +58,11 @@ class DataConfig:
     split: Literal["ratio", "leave_one_out"] = Field(default="ratio", description="how a user's samples are parted")
     valid_share: Share = Field(default=0.2, description="ratio split: share of a user's samples for validation")
     test_share: Share = Field(default=0.5, description="ratio split: share of a user's samples for test")
+    rehearsal_share: Share | None = Field(
+        default=None,
+        description="search on so large a share of a user's samples before test, from a checkpoint trained without "
+        "them; null: on the validation split, from the checkpoint itself",
+    )
     max_length: Count = Field(default=50, description="a sample's input is its user's last so many items")
     order: OrderName = Field(default="position", description="order in which a stream serves its samples")
     order_seed: SeedInt = Field(default=0, description="seed of the order `shuffled`")
@@ -68,6 +73,15 @@ class DataConfig:
             raise ValueError("give exactly one of `dataset: simulated` and `path: FILE`")
         if self.valid_share + self.test_share >= 1:
             raise ValueError("valid_share + test_share must leave a share for training")
+        return self
+
+    @model_validator(mode="after")
+    def _rehearsal_holds_more_out(self) -> Self:
+        if self.rehearsal_share is not None:
+            if self.split != "ratio":
+                raise ValueError("rehearsal_share needs split: ratio")
+            if not self.valid_share < self.rehearsal_share < 1 - self.test_share:
+                raise ValueError("rehearsal_share must lie between valid_share and 1 - test_share")
         return self
 
 

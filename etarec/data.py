@@ -114,6 +114,18 @@ def load(config: DataConfig) -> Interactions:
     return data
 
 
+def rehearsal(data: Interactions, config: DataConfig) -> Interactions:
+    """The same data with `rehearsal_share` for validation: less to train on, the same test samples.
+
+    A longer stream on which a model ages and a user comes back shows more of what adapting does on test.
+    """
+    train, _ = _part_sizes(data.n_samples, replace(config, valid_share=config.rehearsal_share, rehearsal_share=None))
+    train_end = _frozen(np.minimum(train, data.train_end).astype(np.int32))
+    parts = ("offsets", "items", "valid_end", "vocabulary")
+    hashed = {name: getattr(data, name) for name in parts} | {"train_end": train_end}
+    return replace(data, train_end=train_end, sha256=_digest(hashed, config.max_length))
+
+
 def _read(config: DataConfig, source: str) -> readers.Log:
     if config.path is None:
         return readers.from_frame(simulate.interactions(config.simulation), source)

@@ -49,6 +49,13 @@ class Console:
         quality = f"HR@10 {checkpoint.valid['hr_at_10']:.4f}, NDCG@10 {checkpoint.valid['ndcg_at_10']:.4f}"
         self.line(f"checkpoint  {shown(path)}: epoch {checkpoint.epochs}, validation {quality}")
 
+    def rehearsal(self, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
+        counts = held_out.sample_counts()
+        self.line(
+            f"rehearsal   trials are measured on {counts['valid']:,} samples before test, from {shown(path)}, "
+            f"trained on {counts['train']:,}: HR@10 {checkpoint.valid['hr_at_10']:.4f}"
+        )
+
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
         self.line(
             f"search      {spec.search.trials} trials, sampler {spec.search.sampler}; files in {shown(directory)}"

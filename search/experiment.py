@@ -82,7 +82,18 @@ def prepare(experiment: Experiment) -> Recommender:
     experiment.provenance.data = about_data(spec, interactions)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     cache = cache_path(interactions, spec.model, spec.train).parent
-    return Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
+    subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
+    return replace(subject, rehearsal=_rehearsal(experiment, subject)) if spec.data.rehearsal_share else subject
+
+
+def _rehearsal(experiment: Experiment, subject: Recommender) -> Recommender:
+    """What is searched instead: less to train on, a longer stream, and a checkpoint of the same settings for it."""
+    held_out = data.rehearsal(subject.data, experiment.spec.data)
+    with experiment.timed("rehearsal"), shown(experiment.spec.train, experiment.console.out) as watch:
+        trained, path = load_or_train(held_out, subject.checkpoint.model, subject.checkpoint.train, watch)
+    experiment.console.rehearsal(held_out, trained, path)
+    experiment.provenance.rehearsal = about_checkpoint(trained, path) | {"samples": held_out.sample_counts()}
+    return replace(subject, data=held_out, checkpoint=trained)
 
 
 def dry_run(experiment: Experiment) -> None:
@@ -91,16 +102,18 @@ def dry_run(experiment: Experiment) -> None:
     machine = runner.machine(experiment.address)
     _plan(experiment, machine)
     interactions = _load_data(experiment)
-    path = Path(spec.checkpoint) if spec.checkpoint else cache_path(interactions, spec.model, spec.train)
+    searched = data.rehearsal(interactions, spec.data) if spec.data.rehearsal_share else interactions
+    given = Path(spec.checkpoint) if spec.checkpoint and searched is interactions else None
+    path = given or cache_path(searched, spec.model, spec.train)
     trained, epoch_seconds = None, None
-    if spec.checkpoint or path.exists():
-        trained = _given_checkpoint(path, interactions)
+    if given or path.exists():
+        trained = _given_checkpoint(path, searched)
         console.checkpoint(trained, path)
     else:
         begin = time.perf_counter()
-        trained = train(interactions, spec.model, replace(spec.train, epochs=1))
+        trained = train(searched, spec.model, replace(spec.train, epochs=1))
         epoch_seconds = time.perf_counter() - begin
-    subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed).without_test()
+    subject = Recommender(searched, trained, spec.data.order, spec.data.order_seed).without_test()
     planned = _plan(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory)
     config = baseline_config(spec, "published", n_items=interactions.n_items - 1, random_rate=0, chosen=spec.adapt)
@@ -192,6 +205,8 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
     free = ("name", "data.path", "checkpoint", "baselines", *(f"search.{key}" for key in FREE_TO_CHANGE))
     kept = {key: value for key, value in settings.items() if not key.startswith(free)}
     sha256 = {"data": experiment.provenance.data, "checkpoint": experiment.provenance.checkpoint}
+    if experiment.provenance.rehearsal:
+        sha256["rehearsal checkpoint"] = experiment.provenance.rehearsal
     about_them = {f"{key} sha256": about.get("sha256") for key, about in sha256.items()}
     return {**kept, **about_them, "packages": packages(NUMERIC), "code": sources()}
 
@@ -199,8 +214,9 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
 def _check_resumed(experiment: Experiment) -> None:
     """What has changed ends the program before it trains a checkpoint that nobody asked for."""
     records = Records(experiment.directory)
-    name = "checkpoint sha256"
-    records.check({**_identity(experiment), name: records.settings.get(name)}, experiment.accept_changes)
+    names = {"checkpoint sha256", "rehearsal checkpoint sha256"} & records.settings.keys()
+    to_come = {name: records.settings[name] for name in names}
+    records.check({**_identity(experiment), **to_come}, experiment.accept_changes)
 
 
 def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> Ending:

@@ -31,6 +31,7 @@ class Provenance:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     data: dict[str, Any] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)
+    rehearsal: dict[str, Any] = field(default_factory=dict)  # what trials were measured on instead
     seconds: dict[str, float] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
 
@@ -42,6 +43,7 @@ class Provenance:
             "git": git(Path(__file__).parent),
             "data": self.data,
             "checkpoint": self.checkpoint,
+            **({"rehearsal": self.rehearsal} if self.rehearsal else {}),
             "versions": {"python": platform.python_version()} | packages(PACKAGES),
             "hardware": hardware(),
             "seconds": {step: round(seconds, 2) for step, seconds in self.seconds.items()},

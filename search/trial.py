@@ -53,6 +53,7 @@ class Recommender:
     """A frozen checkpoint, data and the order of their streams: plain arrays, so that processes share one copy.
 
     cache: an absolute folder where each node keeps what all trials have in common; None keeps it in each process.
+    rehearsal: what a search measures instead, see `data.rehearsal`.
     """
 
     data: Interactions
@@ -60,6 +61,7 @@ class Recommender:
     order: OrderName
     order_seed: int
     cache: Path | None = None
+    rehearsal: "Recommender | None" = None
 
     def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
         """Every measurement starts from the checkpoint's weights, whatever the process measured before.
@@ -86,7 +88,8 @@ class Recommender:
         return measure(model, encoder, stream(self.data, split, self.order, self.order_seed), config, seed)
 
     def without_test(self) -> "Recommender":
-        return replace(self, data=self.data.without_test())
+        searched = self.rehearsal or self
+        return replace(searched, data=searched.data.without_test())
 
 
 _RESIDENT: dict[tuple[object, ...], tuple[SequenceModel, Encoder, FrozenPasses]] = {}

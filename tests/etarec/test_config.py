@@ -146,3 +146,22 @@ def test_an_episodic_adapter_serves_after_adapting():
     AdaptConfig(reset="batch", serve="after")
     with pytest.raises(ValidationError, match="reset: batch needs serve: after"):
         AdaptConfig(reset="batch")
+
+
+@pytest.mark.parametrize("fields", [{"rehearsal_share": 0.2}, {"rehearsal_share": 0.5}, {"rehearsal_share": 0.1}])
+def test_a_rehearsal_holds_more_out_than_validation_and_leaves_something_to_train(fields):
+    assert DataConfig(dataset="simulated", rehearsal_share=0.35).rehearsal_share == 0.35
+    with pytest.raises(ValidationError, match="rehearsal_share must lie between valid_share and 1 - test_share"):
+        DataConfig(dataset="simulated", **fields)
+    with pytest.raises(ValidationError, match="rehearsal_share needs split: ratio"):
+        DataConfig(dataset="simulated", split="leave_one_out", rehearsal_share=0.35)
+
+
+def test_the_loss_of_what_is_learned_judges_only_where_something_is_learned():
+    AdaptConfig(criterion="loss")
+    AdaptConfig(criterion="loss", target="none", objective="entropy")
+    for other in ({"target": "state"}, {"objective": "entropy"}):
+        with pytest.raises(ValidationError, match="criterion: loss needs target: weights with objective: next_item"):
+            AdaptConfig(criterion="loss", **other)
+    published = AdaptConfig.published(criterion="loss", calibrate="each_batch")
+    assert (published.criterion, published.calibrate) == ("entropy", "first_batch")

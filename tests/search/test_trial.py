@@ -192,3 +192,15 @@ def test_serving_looks_nothing_up(recommender: Recommender, monkeypatch: pytest.
     assert recommender.measure(AdaptConfig(target="none"), "valid", 0).metrics()["hr_at_10"] and not encoded
     served = recommender.serve(AdaptConfig(target="none"), "valid", 0)
     assert encoded and served.metrics()["hr_at_10"] == looked_up.metrics()["hr_at_10"]
+
+
+def test_a_search_measures_the_rehearsal_and_test_the_checkpoint(log: Interactions, recommender: Recommender) -> None:
+    held_out = data.rehearsal(log, DataConfig(dataset="simulated", rehearsal_share=0.4))
+    rehearsal = Recommender(held_out, replace(checkpoint_of(log, 1), data_sha256=held_out.sha256), "position", 0)
+    both = replace(recommender, rehearsal=rehearsal)
+    searched = both.without_test()
+    assert same(
+        measure_on_validation(searched, ADAPTING, 0, threads=1), measure_on_validation(rehearsal, ADAPTING, 0, 1)
+    )
+    assert searched.data.n_interactions == log.without_test().n_interactions < log.n_interactions
+    assert same(both.measure(ADAPTING, "test", 0), recommender.measure(ADAPTING, "test", 0))
