@@ -17,7 +17,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help tune test slow-test data-test bench lint format lock ui clean
+.PHONY: help tune test slow-test data-test faults bench lint format lock ui clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,6 +34,9 @@ slow-test: $(STAMP)  ## run the tests of more than a few seconds
 
 data-test: $(STAMP)  ## run the tests on the real logs in ../shared/data
 	@$(BIN)/python -m pytest -m "data and not gpu" $(ARGS) || [ $$? -eq 5 ]
+
+faults: $(STAMP)  ## kill searches at random moments and count what that lost (ARGS: --kills, --seed)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(STAMP)  ## measure times and memory and write docs/performance.md (ARGS: names, --quick, --out)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

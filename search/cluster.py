@@ -155,25 +155,32 @@ def _check_nodes(address: str) -> None:
     """Raises UserError that names every node on which a trial would fail or measure something else, and why."""
     here = _installed()
     ask = ray.remote(num_cpus=0, max_retries=1)(_installed)
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+    nodes = _alive()
     asked = {
         key: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False)).remote() for key in nodes
     }
     wrong = [
         f"node {nodes[key]['NodeManagerAddress']} ({nodes[key]['NodeManagerHostname']}): {problem}"
         for key, reference in asked.items()
-        if (problem := _problem(reference, here))
+        if (problem := _problem(key, reference, here))
     ]
     if wrong:
         raise UserError(f"--address {address}: " + "; ".join(wrong))
 
 
-def _problem(reference: Any, here: dict[str, str]) -> str:
+def _alive() -> dict[str, dict[str, Any]]:
+    """Ray's nodes by their ids."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+
+
+def _problem(node: str, reference: Any, here: dict[str, str]) -> str:
     try:
         there: dict[str, str] = ray.get(reference, timeout=ANSWER_SECONDS)
     except GetTimeoutError:
         return f"does not answer within {ANSWER_SECONDS:.0f} s"
     except RayError as error:
+        if node not in _alive():
+            return ""  # it has gone since, and measures nothing
         return f"cannot be asked ({str(error).strip().splitlines()[-1]})"
     differing = [f"{what} {there[what]}, here {here[what]}" for what in here if there[what] != here[what]]
     return ", ".join(differing)

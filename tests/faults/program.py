@@ -1,0 +1,38 @@
+"""The search that is killed: program.py DIR TRIALS SLEEP ADDRESS|- new|resume. A formula in place of a recommender."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from search import experiment
+from search.experiment import Experiment
+from search.records import Ending
+from search.spec import Spec, load
+
+SPACE = {
+    "top_k": {"low": 2, "high": 500, "log": True},
+    "entropy_quantile": {"low": 0.05, "high": 1.0},
+    "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
+}
+CONCURRENCY = 2
+
+
+def spec_of(folder: Path, trials: int) -> Spec:
+    search = {"trials": trials, "concurrency": CONCURRENCY, "bootstrap_replicates": 50, "retries": 50}
+    file = folder / "space.yaml"
+    file.write_text(yaml.safe_dump({"name": "faults", "space": SPACE, "search": search, "baselines": ["none", "all"]}))
+    return load(file)
+
+
+def main() -> int:
+    from formula import Formula  # of tests/search, on the path of this process and its workers alone
+
+    folder, trials, sleep, address, how = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]
+    joined = None if address == "-" else address
+    ran = Experiment(spec_of(folder, trials), folder / "out", address=joined, resume=how == "resume")
+    return 0 if experiment.run(ran, Formula(sleep=sleep), n_items=1000) is Ending.COMPLETE else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The processes that are killed: a tracking server, the nodes of a cluster, a search with its workers."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+Process = subprocess.Popen[bytes]
+
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/search")]),
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_health_check_period_ms": "1000",
+    "OMP_NUM_THREADS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def start(command: list[str], folder: Path, log: str, **environment: str) -> Process:
+    """A process of its own session, as a shell would start it."""
+    with (folder / log).open("ab") as output:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **ENVIRONMENT, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def family(process: Process) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(process.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_all(members: list[psutil.Process]) -> None:
+    for member in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+
+
+def wait_until(what: str, true: Callable[[], bool], seconds: float = 180.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class TrackingServer:
+    """MLflow's server over a SQLite file, which survives it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+        wait_until("the tracking server", self.answers)
+
+    def start(self) -> None:
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        place = ["--host", "127.0.0.1", "--port", str(self.port), "--artifacts-destination", str(self.folder / "kept")]
+        self.process = start([sys.executable, "-m", "mlflow", "server", *store, *place], self.folder, "server.log")
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200)
+        return False
+
+    def kill(self) -> None:
+        kill_all(family(self.process))
+        self.process.wait()
+
+
+class Nodes:
+    """A Ray cluster of several raylets on this machine: a head without CPUs, and nodes of one CPU each."""
+
+    def __init__(self, folder: Path, count: int):
+        self.folder, self.port = folder, free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+        self._ray = [*ray, "--object-store-memory", "100000000"]
+        head = ["--head", "--port", str(self.port), "--num-cpus", "0", "--include-dashboard", "false"]
+        self.head = start([*self._ray, *head, "--temp-dir", str(folder)], folder, "head.log")
+        wait_until("the head", self._answers)
+        self.workers = [self._node() for _ in range(count)]
+        time.sleep(10)  # to register
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            return True
+        return False
+
+    def _node(self) -> Process:
+        return start([*self._ray, "--address", self.address, "--num-cpus", "1"], self.folder, "nodes.log")
+
+    def kill(self, random: Random) -> None:
+        """A node vanishes, and another one comes."""
+        lost = self.workers.pop(random.randrange(len(self.workers)))
+        kill_all(family(lost))
+        lost.wait()
+        self.workers.append(self._node())
+
+    def stop(self) -> None:
+        for process in (*self.workers, self.head):
+            kill_all(family(process))
+            process.wait()
+
+
+class Search:
+    """The program as it is started, killed and started again until it ends by itself."""
+
+    def __init__(self, folder: Path, trials: int, sleep: float, tracking: str, address: str | None, temporary: Path):
+        self.folder, self.directory = folder, folder / "out"
+        self._command = [sys.executable, str(Path(__file__).with_name("program.py")), str(folder), str(trials)]
+        self._command += [str(sleep), address or "-"]
+        self._environment = {"MLFLOW_TRACKING_URI": tracking, "RAY_TMPDIR": str(temporary)}
+        self.start()
+
+    def start(self) -> None:
+        how = "resume" if (self.directory / "trials.jsonl").exists() else "new"
+        self.process = start([*self._command, how], self.folder, "output", **self._environment)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "output").read_text(errors="replace")
+
+    def workers(self, among: list[psutil.Process]) -> Iterator[psutil.Process]:
+        for member in among:
+            with contextlib.suppress(psutil.Error):
+                if " ".join(member.cmdline()).startswith(("ray::Slot", "ray::measure", "ray::ResourceTrainable")):
+                    yield member
+
+    def interrupt(self) -> None:
+        """Ctrl-C in a terminal reaches the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)

@@ -1,0 +1,137 @@
+"""What is wrong with a search after kills: trials lost, duplicated, and disagreeing between journal, table, study and
+
+MLflow. Each count is a list of sentences, so that whoever finds one knows where to look.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+
+from search.records import Records, State, Trial
+from search.spec import Spec
+from search.suggest import Suggestions
+
+ENDED = (State.FINISHED, State.FAILED)
+
+
+@dataclass
+class Verdict:
+    """Sentences about trials; all empty is the promise."""
+
+    lost: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
+    disagreeing: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.duplicated or self.disagreeing)
+
+    def add(self, other: "Verdict") -> None:
+        self.lost += other.lost
+        self.duplicated += other.duplicated
+        self.disagreeing += other.disagreeing
+
+
+def ended_trials(directory: Path) -> dict[int, Trial]:
+    """Whose end the journal holds: what no later moment may take back."""
+    return {trial.number: trial for trial in Records(directory).in_state(*ENDED)}
+
+
+def after_kill(directory: Path, before: dict[int, Trial]) -> Verdict:
+    """Before a search goes on: what was on record is still there, and every configuration stands there once."""
+    now, found = ended_trials(directory), Verdict()
+    for number, trial in before.items():
+        kept = now.get(number)
+        if kept is None or (kept.state, kept.metrics) != (trial.state, trial.metrics):
+            found.lost.append(f"{trial.trial_id}: its end was on record and is not any more")
+    found.duplicated += _twice(directory)
+    return found
+
+
+def after_search(directory: Path, spec: Spec, store: mlflow.MlflowClient, concurrency: int) -> Verdict:
+    """Of a finished search."""
+    records, found = Records(directory), Verdict()
+    trials = [records.trials[number] for number in sorted(records.trials)]
+    missing = set(range(spec.search.trials)) - {trial.number for trial in trials if trial.state in ENDED}
+    found.lost += [f"trial {number}: no end on record" for number in sorted(missing)]
+    found.duplicated += _twice(directory)
+    found.disagreeing += _table(directory, trials) + _study(spec, trials, concurrency)
+    found.add(_mlflow(records, trials, _runs(store, spec.name)))
+    return found
+
+
+def _twice(directory: Path) -> list[str]:
+    """A configuration under two numbers, a second end, or another start after the end."""
+    texts: list[str] = []
+    ended: set[int] = set()
+    configurations: dict[str, int] = {}
+    for line in (directory / "trials.jsonl").read_bytes().split(b"\n")[:-1]:
+        event: dict[str, Any] = json.loads(line)
+        number = event.get("number", -1)
+        if event["event"] in ("started", "ended") and number in ended:
+            texts.append(f"trial {number}: {event['event']} after its end")
+        if event["event"] == "ended" and event["state"] in ENDED:
+            ended.add(number)
+        if event["event"] == "started":
+            key = json.dumps(event["parameters"], sort_keys=True)
+            if configurations.setdefault(key, number) != number:
+                texts.append(f"trials {configurations[key]} and {number}: the same configuration")
+    return texts
+
+
+def _table(directory: Path, trials: list[Trial]) -> list[str]:
+    table = pd.read_csv(directory / "trials.csv", keep_default_na=False)
+    rows = {row["trial_id"]: row for row in table.to_dict("records")}
+    texts = [f"{name}: {count} rows in trials.csv" for name, count in Counter(table.trial_id).items() if count > 1]
+    if rows.keys() != {trial.trial_id for trial in trials}:
+        texts.append("trials.csv has other trials than the journal")
+    for trial in trials:
+        row: dict[Any, Any] = rows.get(trial.trial_id, {})
+        same = row.get("state") == str(trial.state) and row.get("mlflow_run_id") == trial.mlflow_run_id
+        if not same or any(float(row[name]) != trial.metrics[name] for name in row.keys() & trial.metrics.keys()):
+            texts.append(f"{trial.trial_id}: trials.csv differs from the journal")
+    return texts
+
+
+def _study(spec: Spec, trials: list[Trial], concurrency: int) -> list[str]:
+    """The study that the records rebuild suggests by itself what the search has measured: it knew every end in time."""
+    suggestions, texts = Suggestions(spec, concurrency), []
+    for trial in trials:
+        if suggestions.ask() != trial.parameters:
+            return [*texts, f"{trial.trial_id}: the study suggests another configuration"]
+        objectives = [trial.metrics[name] for name in spec.search.objectives] if trial.metrics else None
+        suggestions.tell(trial.number, objectives)
+    suggestions.tell_rest()
+    states = [{"COMPLETE": "FINISHED", "FAIL": "FAILED"}.get(t.state.name) for t in suggestions.study.trials]
+    return [f"{t.trial_id}: the study has {state}" for t, state in zip(trials, states, strict=True) if state != t.state]
+
+
+def _mlflow(records: Records, trials: list[Trial], runs: list[Run]) -> Verdict:
+    """One parent with one child per trial, in the trial's state and with its numbers."""
+    found = Verdict()
+    parents = [run for run in runs if run.data.tags.get("etarec.search") == records.identity]
+    found.duplicated += ["several parent runs"] * (len(parents) > 1)
+    if [(run.info.run_id, run.info.status) for run in parents[:1]] != [(records.parent_run_id, "FINISHED")]:
+        found.disagreeing.append("the parent run is not the journal's, or not FINISHED")
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == records.parent_run_id]
+    by_trial = {run.data.tags["trial_id"]: run for run in children}
+    found.duplicated += ["several runs of one trial"] * (len(children) - len(by_trial))
+    for trial in trials:
+        run = by_trial.get(trial.trial_id)
+        if run is None:
+            found.lost.append(f"{trial.trial_id}: no run in MLflow")
+        elif (run.info.run_id, run.info.status) != (trial.mlflow_run_id, str(trial.state)):
+            found.disagreeing.append(f"{trial.trial_id}: {run.info.status} in MLflow, {trial.state} in the journal")
+        elif any(run.data.metrics.get(name) != value for name, value in trial.metrics.items()):
+            found.disagreeing.append(f"{trial.trial_id}: other numbers in MLflow")
+    return found
+
+
+def _runs(store: mlflow.MlflowClient, experiment: str) -> list[Run]:
+    found = store.get_experiment_by_name(experiment)
+    return [] if found is None else list(store.search_runs([found.experiment_id], max_results=10_000))
