@@ -1,6 +1,6 @@
 """(f) Achieved share of the machine's matrix-product peak.
 
-Symbols: D width, H heads, F head width, G hidden fast width (4F), M mini-batch, W width of SwiGLU, V items.
+The operations are counted by tests/benchmarks/operations.py.
 """
 
 import copy
@@ -18,20 +18,13 @@ from torch import Tensor
 from etarec import scoring
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions, training_windows
-from etarec.encode import Encoder
 from etarec.models import SequenceModel, build
 from tests.benchmarks import material, timing
 from tests.benchmarks.frame import Cell, Settings, Table
+from tests.benchmarks.operations import FORMULA, forward_operations, trial_operations
 
 REPEATS = 5
 PRODUCTS = 3  # the first pieces; the best of them in a round is that round's peak
-FORMULA = (
-    "Floating-point operations are counted by formula, two per multiply-add of a needed matrix product and none for "
-    "anything else: per token 2 (2 D^2 + D H + 5 H F G) for keys, values, inner gradients and updates, per output "
-    "2 (2 D^2 + 3 D W + H (2 F G + 2 M (F + G))) for queries, SwiGLU and the inner products, 2 D V per row of scores; "
-    "a backward pass counts twice its forward. Norms, activations, Top-K, softmax and Adam count nothing, though they "
-    "take most of the time: they are bound by memory and by the vector units."
-)
 
 
 class Piece(NamedTuple):
@@ -122,16 +115,6 @@ def _count(times: int, a: Tensor, b: Tensor) -> Callable[[], float]:
     return lambda: 2 * times * a.numel() * b.shape[-1]
 
 
-def forward_operations(config: ModelConfig, tokens: float, outputs: float) -> float:
-    """Of one forward pass of a TTT-MLP model over so many tokens, with so many outputs wanted; see FORMULA."""
-    D, H, M = config.width, config.heads, config.mini_batch
-    F = D // H
-    G = 4 * F
-    token = 2 * D**2 + D * H + 5 * H * F * G
-    output = 2 * D**2 + 3 * D * config.mlp_width + H * (2 * F * G + 2 * M * (F + G))
-    return 2 * config.blocks * (token * tokens + output * outputs)
-
-
 def _passes(suffix: str, model: SequenceModel, items: Tensor, times: int = 10) -> list[Piece]:
     tokens = times * items.numel()
     operations = forward_operations(model.config, tokens, tokens)
@@ -200,7 +183,7 @@ def _whole(settings: Settings, device: torch.device) -> list[Piece]:
             lambda: material.epoch(model, data, TrainConfig(dropout=0.0), optimizer),
             lambda: _epoch_operations(data),
         ),
-        Piece("trial, weights, gated", trial, lambda: _trial_operations(subject, admitted)),
+        Piece("trial, weights, gated", trial, lambda: trial_operations(subject, AdaptConfig(), admitted)),
     ]
 
 
@@ -210,12 +193,3 @@ def _epoch_operations(data: Interactions) -> float:
     return 3 * forward_operations(ModelConfig(), tokens, samples) + 6 * samples * ModelConfig().width * (
         data.n_items - 1
     )
-
-
-def _trial_operations(subject: material.Subject, admitted: np.ndarray) -> float:
-    starts, ends = Encoder.ranges(subject.encoder, subject.stream.users, subject.stream.positions)
-    config, row = subject.checkpoint.model, 2 * subject.checkpoint.model.width * (subject.encoder.data.n_items - 1)
-    lengths = ends - starts
-    served = forward_operations(config, lengths.sum(), len(lengths)) + row * len(lengths)
-    adapted = forward_operations(config, (lengths - 1)[admitted].sum(), admitted.sum()) + row * admitted.sum()
-    return float(served + 3 * adapted)

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from etarec.config import ModelConfig
 from etarec.models import build
 from tests.benchmarks import literal, training
-from tests.benchmarks.peak import forward_operations
+from tests.benchmarks.operations import forward_operations
 
 
 def test_operations_are_those_of_the_matrix_products() -> None:
