@@ -23,7 +23,12 @@ def name(rate: float) -> str:
 
 def at_random(baseline: str) -> bool:
     """Whether a baseline of this name throws dice."""
-    return baseline == RANDOM or baseline.startswith(f"{RANDOM} ")
+    return baseline == RANDOM or along_front(baseline)
+
+
+def along_front(baseline: str) -> bool:
+    """Whether a baseline of this name throws dice at a rate of its own, and not at the chosen point's."""
+    return baseline.startswith(f"{RANDOM} ")
 
 
 def on_curve(baseline: str, target: str) -> bool:

@@ -5,14 +5,17 @@ T measured rows, C = 2 T columns of scores (hits, then gains), K comparisons.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from etarec.evaluate import Measurement
 from etarec.metrics import per_sample
 from search import chance, stats
+
+if TYPE_CHECKING:
+    from etarec.evaluate import Measurement  # which imports torch: a report is rendered without
 
 METRICS = ("hr_at_10", "ndcg_at_10")
 TO_EVERYTHING, TO_CHOSEN, TO_CHANCE = "delta", "vs_chosen", "vs_random"
@@ -40,7 +43,7 @@ class _Comparison:
 
 def on_test(
     names: Sequence[str],
-    tests: Sequence[Measurement | None],
+    tests: Sequence["Measurement | None"],
     front: int,
     chosen: str | None,
     target: str,
@@ -77,7 +80,7 @@ def on_test(
 
 
 def _comparisons(
-    names: Sequence[str], measured: dict[int, Measurement], chosen: str | None, target: str
+    names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None, target: str
 ) -> list[_Comparison]:
     known = [names[row] for row in measured]
     one = dict(zip(known, np.eye(len(known)), strict=True))

@@ -10,6 +10,7 @@ Row = dict[str, Any]
 Split = Literal["test", "valid"]
 Tone = Literal["good", "bad", "note"]
 
+_LEVEL = 0.05
 _DASH = "\N{EN DASH}"
 
 SPLIT_WORDS: dict[Split, str] = {"test": "test", "valid": "validation"}
@@ -53,9 +54,9 @@ def correlation(value: float | None) -> str:
     return _DASH if value is None else _minus(f"{value:+.2f}")
 
 
-def difference(row: Row) -> str | None:
-    """The row's difference in test HR@10 to adapting on every sample, with its interval and p-value."""
-    name = "test_delta_hr_at_10"
+def difference(row: Row, metric: str = "hr_at_10") -> str | None:
+    """The row's difference on test to adapting on every sample, with its interval and p-value."""
+    name = f"test_delta_{metric}"
     if row.get(name) is None:
         return None
     text = signed(row[name])
@@ -90,7 +91,7 @@ def findings(chosen: Row, baselines: dict[str, Row], front: list[Row], split: Sp
     """Does adapting pay, does the gate beat chance and the published gate, does the front hold on test."""
     found = [
         _adapting(chosen, baselines, split),
-        _chance(chosen, baselines.get("random"), split),
+        _chance(chosen, baselines.get("random"), split, _along(front) if split == "test" else ""),
         _published(chosen, baselines.get("published"), split),
         _front(chosen, front, split),
     ]
@@ -174,26 +175,42 @@ def _touches_zero(row: Row) -> bool:
     return low is None or high is None or low <= 0 <= high
 
 
-def _chance(chosen: Row, random: Row | None, split: Split) -> Finding:
+def _chance(chosen: Row, random: Row | None, split: Split, along: str) -> Finding:
     if random is None:
-        return Finding("note", "Does the gate beat chance?", "Unknown: the baseline 'random' was not measured.")
+        return Finding("note", "Does the gate beat chance?", f"Unknown: the baseline 'random' was not measured.{along}")
     gap = _gap(chosen, random, split)
     numbers = (
         f"A gate that skips at random gets {_place(random, split)} on {SPLIT_WORDS[split]}, "
         f"the chosen one {_place(chosen, split)} (difference in HR@10 {signed(gap)})."
     )
     if gap <= 0:
-        return Finding("bad", "The gate does not beat chance", numbers)
+        return Finding("bad", "The gate does not beat chance", numbers + along)
     if split == "valid":
         return Finding("note", "The gate is ahead of chance on validation", numbers)
     low, high, p = (random.get(f"test_vs_chosen_hr_at_10_{name}") for name in ("low", "high", "p"))
     if low is None or high is None or p is None:
-        return Finding("note", "The gate is ahead of chance, but not clearly", numbers)
+        return Finding("note", "The gate is ahead of chance, but not clearly", numbers + along)
     # The file has random minus chosen; the sentence says chosen minus random.
-    text = f"{numbers} Paired over users: 95% interval {signed(-high)} to {signed(-low)}, p = {p:.3g}."
+    text = f"{numbers} Paired over users: 95% interval {signed(-high)} to {signed(-low)}, p = {p:.3g}.{along}"
     if high < 0:
         return Finding("good", "The gate beats chance", text)
     return Finding("note", "The gate is ahead of chance, but not clearly", text)
+
+
+def _along(front: list[Row]) -> str:
+    """One sentence on all points of the front against chance at their own filter rates; empty if that is unknown."""
+    name = "test_vs_random_hr_at_10"
+    known = [row for row in front if row.get(name) is not None and row.get(f"{name}_p_holm") is not None]
+    if not known:
+        return ""
+    clear = [row[name] for row in known if row[f"{name}_p_holm"] < _LEVEL]
+    above, below = (sum(gap > 0 for gap in clear), sum(gap < 0 for gap in clear))
+    ahead = sum(row[name] > 0 for row in known)
+    return (
+        f" At their own filter rates {ahead} of {len(known)} front points are ahead of chance in HR@10 on test, "
+        f"{above or 'none'} of them clearly (Holm p < {_LEVEL}), and {below or 'none'} clearly behind; chance there is "
+        "interpolated between the gates at random around each point."
+    )
 
 
 def _published(chosen: Row, published: Row | None, split: Split) -> Finding | None:

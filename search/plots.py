@@ -14,11 +14,16 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
+from search import chance
+
 METRIC_WORDS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "hr_at_50": "HR@50", "ndcg_at_50": "NDCG@50"}
 
 _VALID, _TEST, _GREY, _INK, _GRID = "#2563eb", "#ea580c", "#b4bcc8", "#1f2937", "#e9ebef"
+_CHANCE = "#7c8796"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _AXIS = {"gridcolor": _GRID, "linecolor": "#d5d9e0", "zeroline": False, "ticks": "outside", "tickcolor": "#d5d9e0"}
+_SPLITS = {"valid_": "validation", "test_": "test"}
+_DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's words, matplotlib's
 _RATE_TITLE = "filter rate: backward passes skipped (%)"
 
 
@@ -27,7 +32,9 @@ def plotly_script() -> str:
     return str(get_plotlyjs())
 
 
-def pareto_html(trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFrame, chosen: str, metric: str) -> str:
+def pareto_html(
+    trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFrame, chosen: str, metric: str, target: str
+) -> str:
     """Interactive plot of a metric over the filter rate, as an HTML fragment.
 
     Args:
@@ -36,8 +43,16 @@ def pareto_html(trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFra
         baselines: the baselines; trial_id is their name.
         chosen: trial_id of the chosen point.
         metric: the searched quality, a key of METRIC_WORDS.
+        target: what the search adapts; it says which baselines lie on chance's curve.
     """
     figure = go.Figure(layout=_layout(height=560))
+    curves, baselines = _chance(baselines, metric, target)
+    for split, curve in curves.items():
+        line, marker = {"color": _CHANCE, "width": 1.5, "dash": _DASHES[split][0]}, {"size": 5, "color": _CHANCE}
+        figure.add_scatter(
+            x=curve["x"], y=curve["y"], mode="lines+markers", name=f"chance, {_SPLITS[split]}", line=line,
+            marker=marker, text=_names(curve), hovertemplate="<b>%{text}</b><br>%{y:.4f} at %{x:.1f}%<extra></extra>",
+        )  # fmt: skip
     points = _positions(trials[~trials["trial_id"].isin(front["trial_id"])], "", metric)
     _scatter(figure, points, "dominated trial", color=_GREY, symbol="circle", size=7)
     stairs = _positions(front.sort_values("valid_filter_rate"), "valid_", metric)
@@ -90,11 +105,21 @@ def parameter_html(
 
 
 def pareto_png(
-    trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFrame, chosen: str, metric: str, path: Path
+    trials: pd.DataFrame,
+    front: pd.DataFrame,
+    baselines: pd.DataFrame,
+    chosen: str,
+    metric: str,
+    target: str,
+    path: Path,
 ) -> None:
     """The plot of `pareto_html` as a PNG of 1600 x 1000 pixels, written to `path`."""
     figure = Figure(figsize=(10, 6.25), dpi=160, layout="constrained")
     axes = figure.add_subplot()
+    curves, baselines = _chance(baselines, metric, target)
+    for split, curve in curves.items():
+        style: dict[str, Any] = {"color": _CHANCE, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
+        axes.plot(curve["x"], curve["y"], label=f"chance, {_SPLITS[split]}", linewidth=1.2, **style)
     _draw(axes, trials[~trials["trial_id"].isin(front["trial_id"])], "", metric, "dominated trial", color=_GREY, s=28)
     stairs = _positions(front.sort_values("valid_filter_rate"), "valid_", metric)
     axes.step(stairs["x"], stairs["y"], where="pre", color=_VALID, linewidth=1.2)
@@ -112,6 +137,17 @@ def pareto_png(
         axes.annotate(text, (x, y), (0, -14), textcoords="offset points", ha=align, color=_INK, fontsize=9)
     _finish(figure, axes, metric)
     figure.savefig(path)
+
+
+def _chance(baselines: pd.DataFrame, metric: str, target: str) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Chance's curves by prefix, as far as there is more than the baseline `random`, and the other baselines."""
+    names = baselines["trial_id"]
+    along = names.map(chance.along_front).astype(bool)
+    if not along.any():
+        return {}, baselines
+    on_curve = baselines[[chance.on_curve(name, target) for name in names]]
+    curves = {prefix: _positions(on_curve, prefix, metric).sort_values("x") for prefix in _SPLITS}
+    return {prefix: curve for prefix, curve in curves.items() if len(curve) > 1}, baselines[~along]
 
 
 def _positions(frame: pd.DataFrame, prefix: str, metric: str) -> pd.DataFrame:
@@ -215,7 +251,7 @@ def _finish(figure: Figure, axes: Any, metric: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(xlabel=_RATE_TITLE, ylabel=METRIC_WORDS[metric], xlim=(-5, 105))
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9, handletextpad=0.3)
+        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9, handletextpad=0.3)
 
 
 def _layout(height: int) -> dict[str, Any]:

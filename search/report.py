@@ -18,12 +18,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from etarec.config import UserError
-from search import findings, plots
+from search import chance, findings, plots
 from search.findings import Row, Split
 from search.pareto import hypervolume
 from search.plots import METRIC_WORDS
 from search.results import SECONDS, Run, load
-from search.stats import holm
 
 BASELINES = {
     "none": "the frozen model, no backward pass",
@@ -32,6 +31,7 @@ BASELINES = {
     "naive": "the gate on the entropy over all items with E0 = 0.4 ln V",
     "published": "the published gate: K = 50, quantile 0.5, cosine threshold 0.3",
 }
+ALONG = "skips that share at random of the samples that a gate is asked about"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def render(directory: Path) -> None:
     run = load(directory)
     context = describe(run)
     frames = (run.finished, run.front, run.baselines)
-    what = (str(run.chosen.get("trial_id", "")), run.quality)
+    what = (str(run.chosen.get("trial_id", "")), run.quality, run.target)
     try:
         plots.pareto_png(*frames, *what, directory / "pareto.png")
         _write(directory / "report.md", "report.md.j2", context)
@@ -70,6 +70,8 @@ def render(directory: Path) -> None:
 def describe(run: Run) -> dict[str, Any]:
     """All that both templates show, as plain values and text."""
     front, baselines = _rows(run.front), {row["trial_id"]: row for row in _rows(run.baselines)}
+    along = [name for name in baselines if chance.along_front(name)]
+    timed = [row for name, row in baselines.items() if name not in along]
     chosen = next((row for row in front if row["trial_id"] == str(run.chosen.get("trial_id"))), None)
     values = dict(_front_values(run, row) for row in front)
     objectives = run.front[[f"valid_{run.quality}", "valid_filter_rate"]]
@@ -85,10 +87,11 @@ def describe(run: Run) -> dict[str, Any]:
         "warnings": _warnings(run),
         "parameters": run.parameters,
         "parameter_values": values,
-        "front": _with_holm(front),
+        "front": front,
         "hypervolume": hypervolume(objectives),
         "baselines": list(baselines.values()),
-        "baseline_words": BASELINES,
+        "baseline_words": BASELINES | dict.fromkeys(along, ALONG),
+        "has_chance": any(row["test_vs_random_hr_at_10"] is not None for row in front),
         "filters": run.filters,
         "choice": run.chosen,
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
@@ -96,7 +99,7 @@ def describe(run: Run) -> dict[str, Any]:
         "chance": 1.96 / math.sqrt(max(len(run.finished) - 1, 1)),
         "counts": _counts(run),
         "failures": _failures(run.trials),
-        "timings": _timings(run.split, [*baselines.values(), *([chosen] if chosen else [])]),
+        "timings": _timings(run.split, [*timed, *([chosen] if chosen else [])]),
         "trial_seconds": {name: float(run.finished[name].sum()) for name in ("seconds", *SECONDS)},
         "phases": {name: s for name, s in (run.provenance.get("seconds") or {}).items() if s is not None},
         "provenance": _provenance(run.provenance),
@@ -129,13 +132,6 @@ def _headline(run: Run, chosen: Row | None, values: dict[str, list[str]], baseli
     pairs = zip(run.parameters, values[chosen["trial_id"]], strict=True)
     text = ", ".join(f"{name} {value}" for name, value in pairs)
     return findings.headline(chosen, text, baselines.get("all"), run.split)
-
-
-def _with_holm(front: list[Row]) -> list[Row]:
-    p_values = [row["test_delta_hr_at_10_p"] for row in front]
-    if None in p_values:
-        return [{**row, "holm": None} for row in front]
-    return [{**row, "holm": float(p)} for row, p in zip(front, holm(p_values), strict=True)]
 
 
 def _warnings(run: Run) -> list[str]:

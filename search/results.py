@@ -12,13 +12,12 @@ import yaml
 
 from etarec.config import UserError
 from etarec.metrics import QUALITY_METRICS
+from search import differences
 from search.findings import Split
 
 SECONDS = ("forward_seconds", "gate_seconds", "adapt_seconds")
 _MEASURED = (*QUALITY_METRICS, "filter_rate", "seconds", *SECONDS)
-_DELTA = ("test_delta_hr_at_10", "test_delta_hr_at_10_low", "test_delta_hr_at_10_high", "test_delta_hr_at_10_p")
-_VS_CHOSEN = tuple(f"test_vs_chosen_hr_at_10{suffix}" for suffix in ("", "_low", "_high", "_p"))
-_TEST = (*(f"test_{name}" for name in _MEASURED), "test_hr_at_10_low", "test_hr_at_10_high", *_DELTA, *_VS_CHOSEN)
+_TEST = (*(f"test_{name}" for name in _MEASURED), *differences.COLUMNS)
 
 _SECTIONS = {"git", "data", "checkpoint", "versions", "hardware", "seconds", "search"}
 
@@ -51,6 +50,11 @@ class Run:
         """The metric that was searched for beside the filter rate."""
         objectives = (self.spec.get("search") or {}).get("objectives") or []
         return next((str(name) for name in objectives if name in QUALITY_METRICS), "hr_at_10")
+
+    @property
+    def target(self) -> str:
+        """What the search adapts."""
+        return str((self.chosen.get("adapt") or self.spec.get("adapt") or {}).get("target", "weights"))
 
     @property
     def filters(self) -> list[str]:

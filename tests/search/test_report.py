@@ -99,11 +99,59 @@ def test_derived_numbers_are_computed_from_the_files(directory, files):
         assert f"adaptation {finished['adapt_seconds'].sum():.3g} s" in text
 
 
-def test_holm_is_made_over_the_front(directory, files):
-    p_values = np.linspace(0.011, 0.02, len(files["pareto.csv"]))
-    files["pareto.csv"]["test_delta_hr_at_10_p"] = p_values
-    adjusted = len(p_values) * p_values[0]
-    assert f"| {p_values[0]:.3g} | {adjusted:.3g} |" in rendered(directory, files)[1]
+def test_corrected_p_values_are_the_files(directory, files):
+    files["pareto.csv"]["test_delta_hr_at_10_p"] = 0.0123
+    for name, value in (("delta_hr_at_10", 0.123), ("delta_ndcg_at_10", 0.234), ("vs_random_hr_at_10", 0.345)):
+        files["pareto.csv"][f"test_{name}_p_holm"] = value
+    page, markdown = rendered(directory, files)
+    assert "| 0.0123 | 0.123 |" in markdown and "p 0.0123, Holm 0.123" in page
+    for text in ("0.234", "0.345"):
+        assert f"Holm {text}" in page and f"| {text} |" in markdown
+    assert "Holm corrects p over all comparisons in pareto.csv" in page
+
+
+def test_differences_in_ndcg_and_to_chance_are_shown(directory, files):
+    row = files["pareto.csv"].iloc[0]
+    for text in rendered(directory, files):
+        for name in ("delta_hr_at_10", "delta_ndcg_at_10", "vs_random_hr_at_10"):
+            for end in ("", "_low", "_high"):
+                assert findings.signed(row[f"test_{name}{end}"]) in text
+
+
+def test_a_search_without_gates_at_random_along_its_front(directory, files):
+    files["pareto.csv"] = files["pareto.csv"][[name for name in files["pareto.csv"] if "vs_random" not in name]]
+    files["baselines.csv"] = files["baselines.csv"][~files["baselines.csv"]["trial_id"].str.startswith("random ")]
+    page, markdown = rendered(directory, files)
+    for text in (page, markdown):
+        assert "to chance" not in text and "At their own filter rates" not in text
+    assert "chance, test" not in page
+    (directory / "pareto.png").stat()
+
+
+@pytest.mark.parametrize(
+    ("gaps", "p_holm", "sentence"),
+    [
+        ([0.001, -0.001], 0.01, "{} of {n} front points are ahead of chance in HR@10 on test, {} of them clearly"),
+        ([0.001, -0.001], 0.2, "{} of {n} front points are ahead of chance in HR@10 on test, none of them clearly"),
+    ],
+)
+def test_one_sentence_compares_every_point_with_chance(directory, files, gaps, p_holm, sentence):
+    front = files["pareto.csv"]
+    signs = np.arange(len(front)) % 3 > 0
+    front["test_vs_random_hr_at_10"] = np.where(signs, *gaps)
+    front["test_vs_random_hr_at_10_p_holm"] = p_holm
+    ahead = int(signs.sum())
+    for text in rendered(directory, files):
+        assert sentence.format(ahead, ahead, n=len(front)) in text
+        assert ("and none clearly behind" in text) is (p_holm > 0.05)
+        assert (f"and {len(front) - ahead} clearly behind" in text) is (p_holm < 0.05)
+
+
+def test_chance_is_a_curve_and_not_a_crowd_of_baselines(directory, files):
+    page = rendered(directory, files)[0]
+    assert page.count('"name":"chance, test"') == page.count('"name":"chance, validation"') == 1
+    assert '"text":"random 36%"' not in page and "random 36%" in page
+    assert "random 36%</td><td>" not in page.split("Where the seconds went")[1]
 
 
 def test_counts_and_reasons(directory, files):

@@ -97,10 +97,7 @@ def test_randomisation_is_exact_for_three_users():
 
 def test_p_is_uniform_when_nothing_differs():
     rng = np.random.default_rng(4)
-    ps = [
-        compared(rng.normal(0, 1, (30, 2)), np.ones(30), 0, 1, 1, seed, randomisations=400).p
-        for seed in range(400)
-    ]
+    ps = [compared(rng.normal(0, 1, (30, 2)), np.ones(30), 0, 1, 1, seed, randomisations=400).p for seed in range(400)]
     assert scipy_stats.kstest(ps, "uniform").pvalue > 0.01
 
 
