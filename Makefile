@@ -17,7 +17,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help tune test slow-test data-test faults bench lint format lock ui clean
+.PHONY: help tune test slow-test data-test team-test faults bench lint format lock ui clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -30,10 +30,13 @@ test: $(STAMP)  ## run the tests that need nothing but the project
 	@$(BIN)/python -m pytest $(ARGS)
 
 slow-test: $(STAMP)  ## run the tests of more than a few seconds
-	@$(BIN)/python -m pytest -m "slow and not data and not gpu" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "slow and not data and not gpu and not postgres" $(ARGS) || [ $$? -eq 5 ]
 
 data-test: $(STAMP)  ## run the tests on the real logs in ../shared/data
-	@$(BIN)/python -m pytest -m "data and not gpu" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "data and not gpu and not postgres" $(ARGS) || [ $$? -eq 5 ]
+
+team-test: $(STAMP)  ## run the tests of mlflow/serve.sh on a PostgreSQL of their own (Debian: apt-get install postgresql)
+	@$(BIN)/python -m pytest -m "postgres and not slow" $(ARGS)
 
 faults: $(STAMP)  ## kill searches at random moments and count what that lost (ARGS: --kills, --seed)
 	@$(BIN)/python -m tests.faults $(ARGS)

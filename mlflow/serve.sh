@@ -12,6 +12,8 @@ command -v mlflow >/dev/null || fail "no mlflow here; pip install 'mlflow[auth]>
 
 [[ -n ${MLFLOW_BACKEND_STORE_URI:-} ]] ||
     fail "set MLFLOW_BACKEND_STORE_URI to postgresql+psycopg2://USER@HOST:5432/DATABASE, its password in PGPASSWORD"
+[[ $MLFLOW_BACKEND_STORE_URI == postgresql* ]] ||
+    fail "MLFLOW_BACKEND_STORE_URI is not a Postgres database; expected postgresql+psycopg2://USER@HOST:5432/DATABASE"
 [[ -n ${MLFLOW_AUTH_ADMIN_PASSWORD:-} ]] ||
     fail "set MLFLOW_AUTH_ADMIN_PASSWORD to the password of the user admin, 12 characters or more"
 [[ -n ${MLFLOW_FLASK_SERVER_SECRET_KEY:-} ]] ||
@@ -21,9 +23,14 @@ command -v mlflow >/dev/null || fail "no mlflow here; pip install 'mlflow[auth]>
 host=${MLFLOW_HOST:-127.0.0.1}
 port=${MLFLOW_PORT:-5000}
 state=${MLFLOW_STATE:-$PWD/mlflow-state}
+[[ $port =~ ^[0-9]+$ ]] || fail "MLFLOW_PORT is $port; expected a number"
+
+# By these names alone it answers, and web pages of these origins alone may call it.
+hosts=${MLFLOW_SERVER_ALLOWED_HOSTS:-localhost,localhost:$port,127.0.0.1,127.0.0.1:$port}
+origins=${MLFLOW_SERVER_CORS_ALLOWED_ORIGINS:-http://localhost:$port,http://127.0.0.1:$port}
 
 umask 077
-mkdir -p "$state/artifacts"
+mkdir -p "$state/artifacts" || fail "cannot make the folder $state; set MLFLOW_STATE to one that can be written"
 state=$(cd "$state" && pwd)
 
 # Users and permissions lie in the same database as the runs, so that one backup has both.
@@ -40,11 +47,7 @@ export MLFLOW_AUTH_CONFIG_PATH="$state/basic_auth.ini" MLFLOW_AUTH_ADMIN_PASSWOR
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 unset MLFLOW_TRACKING_URI MLFLOW_RUN_ID
 
-options=(--host "$host" --port "$port" --workers "${MLFLOW_WORKERS:-2}")
-options+=(--app-name basic-auth --artifacts-destination "$state/artifacts")
-[[ -z ${MLFLOW_SERVER_ALLOWED_HOSTS:-} ]] || options+=(--allowed-hosts "$MLFLOW_SERVER_ALLOWED_HOSTS")
-[[ -z ${MLFLOW_SERVER_CORS_ALLOWED_ORIGINS:-} ]] ||
-    options+=(--cors-allowed-origins "$MLFLOW_SERVER_CORS_ALLOWED_ORIGINS")
-
 cd "$state" # what MLflow writes by relative names stays here
-exec mlflow server "${options[@]}"
+exec mlflow server --host "$host" --port "$port" --workers "${MLFLOW_WORKERS:-2}" \
+    --app-name basic-auth --artifacts-destination "$state/artifacts" \
+    --allowed-hosts "$hosts" --cors-allowed-origins "$origins"

@@ -134,7 +134,8 @@ class Mirror:
         try:
             run = client.get_run(self.records.parent_run_id)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            # A server with users forbids what is not there to whoever is not its administrator.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
                 raise
             return None
         ours = run.info.lifecycle_stage == "active" and run.data.tags.get(SEARCH_TAG) == self.records.identity
