@@ -138,9 +138,11 @@ def _check_address(address: str) -> None:
     """Ray tries a dead address for minutes; a closed port is known at once."""
     if address == "auto":
         return
-    found = re.fullmatch(r"(?:ray://)?([^:/\s]+):(\d{1,5})", address)
+    if address.startswith("ray://"):  # Ray Client would run the records' writer on the head, away from the records
+        raise UserError(f"--address {address}: start the search on a machine of the cluster, with `ray job submit`")
+    found = re.fullmatch(r"([^:/\s]+):(\d{1,5})", address)
     if found is None:
-        raise UserError(f"--address {address}: expected auto, HOST:PORT or ray://HOST:PORT")
+        raise UserError(f"--address {address}: expected auto or HOST:PORT")
     try:
         socket.create_connection((found[1], int(found[2])), timeout=5).close()
     except (OSError, OverflowError) as error:

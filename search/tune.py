@@ -89,7 +89,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--concurrency", metavar="N", help="trials at once, or auto")
     parser.add_argument("--gpus-per-trial", metavar="F", help="GPUs that a trial reserves; a fraction shares one")
     parser.add_argument(
-        "--address", metavar="ADDRESS", help="a running Ray cluster to join, such as auto or ray://host:10001"
+        "--address", metavar="ADDRESS", help="a running Ray cluster to join: auto, or HOST:PORT of its head"
     )
     parser.add_argument("--resume", action="store_true", help="finish the search in --out")
     parser.add_argument(

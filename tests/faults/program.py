@@ -30,8 +30,9 @@ def main() -> int:
 
     folder, trials, sleep, address, how = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]
     joined = None if address == "-" else address
+    subject = Formula(sleep=sleep, log=folder / "measured", processes=folder / "processes")
     ran = Experiment(spec_of(folder, trials), folder / "out", address=joined, resume=how == "resume")
-    return 0 if experiment.run(ran, Formula(sleep=sleep), n_items=1000) is Ending.COMPLETE else 130
+    return 0 if experiment.run(ran, subject, n_items=1000) is Ending.COMPLETE else 130
 
 
 if __name__ == "__main__":

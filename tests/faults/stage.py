@@ -106,7 +106,9 @@ class Nodes:
         head = ["--head", "--port", str(self.port), "--num-cpus", "0", "--include-dashboard", "false"]
         self.head = start([*self._ray, *head, "--temp-dir", str(folder)], folder, "head.log")
         wait_until("the head", self._answers)
-        self.workers = [self._node() for _ in range(count)]
+        self.workers: list[Process] = []
+        for _ in range(count):
+            self.add()
         time.sleep(10)  # to register
 
     def _answers(self) -> bool:
@@ -115,15 +117,16 @@ class Nodes:
             return True
         return False
 
-    def _node(self) -> Process:
-        return start([*self._ray, "--address", self.address, "--num-cpus", "1"], self.folder, "nodes.log")
+    def add(self, **environment: str) -> None:
+        command = [*self._ray, "--address", self.address, "--num-cpus", "1"]
+        self.workers.append(start(command, self.folder, "nodes.log", **environment))
 
     def kill(self, random: Random) -> None:
         """A node vanishes, and another one comes."""
         lost = self.workers.pop(random.randrange(len(self.workers)))
         kill_all(family(lost))
         lost.wait()
-        self.workers.append(self._node())
+        self.add()
 
     def stop(self) -> None:
         for process in (*self.workers, self.head):

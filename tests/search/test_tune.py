@@ -116,7 +116,8 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         (["--accept-changes"], "--accept-changes: there is nothing to accept without --resume"),
         (["--out", "file"], "file is a file, expected a folder"),
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
-        (["--address", "somewhere"], "--address somewhere: expected auto, HOST:PORT or ray://HOST:PORT"),
+        (["--address", "somewhere"], "--address somewhere: expected auto or HOST:PORT"),
+        (["--address", "ray://host:10001"], "--address ray://host:10001: start the search on a machine of the cluster"),
         (["--gpus-per-trial", "0.5"], "space.yaml: search.gpus_per_trial: 0.5 asked for, but there are 0 GPUs"),
     ],
 )
@@ -159,12 +160,12 @@ def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.Monkey
     searches = []
     monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search) or FakeSubject())
     monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: (searches.append(n_items), ending)[1])
-    flags = ["--trials", "7", "--concurrency", "auto", "--gpus-per-trial", "0.25", "--address", "ray://host:1"]
+    flags = ["--trials", "7", "--concurrency", "auto", "--gpus-per-trial", "0.25", "--address", "host:1"]
     changes = ["--set", "search.seed=3", "search.trials=8", "--set", "name=other"]
     assert run(*flags, *changes) == (status, "", "")
     search, n_items = searches
     assert (search.spec.search.trials, search.spec.search.seed, search.spec.search.gpus_per_trial) == (7, 3, 0.25)
-    assert (search.directory, search.address, search.resume) == (folder / "runs/other", "ray://host:1", False)
+    assert (search.directory, search.address, search.resume) == (folder / "runs/other", "host:1", False)
     assert n_items == 41
     assert run("--resume", "--out", "used")[0] == status
     assert (searches[2].directory, searches[2].resume) == (folder / "used", True)
