@@ -43,7 +43,7 @@ def shortened(command: list[str]) -> list[str]:
     if "search.tune" in words and "--trials" not in words:
         words += ["--trials", "2"]
     small = SMALL if "search.tune" in words else SMALL[:2]
-    return [sys.executable, *words[1:], *(small if "search.report" not in words else [])]
+    return [sys.executable, *words[1:], *([] if {"search.report", "search.track"} & {*words} else small)]
 
 
 def test_commands_run_one_after_another(tmp_path: Path) -> None:
