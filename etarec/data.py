@@ -119,7 +119,9 @@ def rehearsal(data: Interactions, config: DataConfig) -> Interactions:
 
     A longer stream on which a model ages and a user comes back shows more of what adapting does on test.
     """
-    train, _ = _part_sizes(data.n_samples, replace(config, valid_share=config.rehearsal_share, rehearsal_share=None))
+    share = config.rehearsal_share or config.valid_share
+    wanted = replace(config, valid_share=share, rehearsal_share=None)
+    train, _ = _part_sizes(data.n_samples.astype(np.int64), wanted)
     train_end = _frozen(np.minimum(train, data.train_end).astype(np.int32))
     parts = ("offsets", "items", "valid_end", "vocabulary")
     hashed = {name: getattr(data, name) for name in parts} | {"train_end": train_end}

@@ -8,6 +8,7 @@ follows a little later, because writing it takes longer the more trials there ar
 import fcntl
 import json
 import os
+import re
 import threading
 import time
 import uuid
@@ -274,7 +275,7 @@ def _cut_torn_line(file: BinaryIO, journal: Path) -> None:
 
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Leaves out the parts of the filter rate that this search has no use for (never anything but 0)."""
-    idle = [c for c in table.columns if c.removeprefix("valid_").removeprefix("test_") in _WHERE_IT_APPLIES]
+    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in _WHERE_IT_APPLIES]
     idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
     return table.drop(columns=idle)
 

@@ -122,9 +122,20 @@ def _cells(run: Reproduction, rows: list[Row], interactions: Interactions) -> It
             order = run.spec.data.order, run.spec.data.order_seed
             subject = Recommender(interactions, trained, *order, path.parent)
             cells = [Cell(row.name, train.seed, trained.epochs, trained.sha256) for row in members]
+            both = list(zip(members, cells, strict=True))
             for split in SPLITS:
-                _measure(run, machine, subject, list(zip(members, cells, strict=True)), split)
+                _measure(run, machine, subject, both, split)
+            if run.spec.data.rehearsal_share:
+                _measure(run, machine, _rehearsal(run, subject), both, "valid", tabulate.REHEARSAL)
             yield cells
+
+
+def _rehearsal(run: Reproduction, subject: Recommender) -> Recommender:
+    """What a search of these settings would measure its trials on, see `data.rehearsal`."""
+    held_out, train = data.rehearsal(subject.data, run.spec.data), subject.checkpoint.train
+    with run.timed("train"), shown(train, run.console.out) as watch:
+        trained, _ = load_or_train(held_out, subject.checkpoint.model, train, watch)
+    return replace(subject, data=held_out, checkpoint=trained)
 
 
 def _groups(rows: list[Row]) -> dict[tuple[ModelConfig, TrainConfig], list[Row]]:
@@ -154,15 +165,24 @@ class _Machine:
 
 
 def _measure(
-    run: Reproduction, machine: _Machine, subject: Recommender, members: list[tuple[Row, Cell]], split: SplitName
+    run: Reproduction,
+    machine: _Machine,
+    subject: Recommender,
+    members: list[tuple[Row, Cell]],
+    split: SplitName,
+    column: str = "",
 ) -> None:
-    """Fills the cells' measurements on one split: those that were kept are read, the others made and kept."""
+    """Fills the cells' measurements on one split: those that were kept are read, the others made and kept.
+
+    column: what the table calls it, if not by the split's name.
+    """
+    column = column or split
     folder = run.directory / "measured"
     jobs = {row.name: Job(row.adapt, trial_seed(cell.seed, row.adapt)) for row, cell in members}
     names = {row: kept.name_of(subject, job, split) for row, job in jobs.items()}
     found = {name: kept.find(folder, name) for name in names.values()}
     wanted = {name: row for row, name in names.items() if found[name] is None}
-    with run.timed("measure"), run.console.out.status(f"  measuring {len(wanted)} on {split}"):
+    with run.timed("measure"), run.console.out.status(f"  measuring {len(wanted)} on {column}"):
         fresh = machine.measure(subject, [jobs[row] for row in wanted.values()], split) if wanted else ()
         for (name, label), measurement in zip(wanted.items(), fresh, strict=True):
             if measurement is None:
@@ -172,14 +192,14 @@ def _measure(
             about = {"row": label, "split": split, "seed": job.seed, **sources, "adapt": vars(job.config)}
             kept.keep(folder, name, measurement, {**about, "metrics": measurement.metrics()})
             found[name] = measurement
-            run.console.line(_line(members[0][1].seed, label, split, measurement))
+            run.console.line(_line(members[0][1].seed, label, column, measurement))
     for row, cell in members:
-        cell.measured[split] = found[names[row.name]]
-        if (there := cell.measured[split]) is not None and row.name not in wanted.values():
-            run.console.line(f"{_line(cell.seed, row.name, split, there)}, kept from before")
+        cell.measured[column] = found[names[row.name]]
+        if (there := cell.measured[column]) is not None and row.name not in wanted.values():
+            run.console.line(f"{_line(cell.seed, row.name, column, there)}, kept from before")
 
 
-def _line(seed: int, row: str, split: SplitName, measurement: Measurement) -> str:
+def _line(seed: int, row: str, split: str, measurement: Measurement) -> str:
     metrics = measurement.metrics()
     return (
         f"  {row}, seed {seed}, {split}: HR@10 {metrics['hr_at_10']:.4f}  NDCG@10 {metrics['ndcg_at_10']:.4f}"

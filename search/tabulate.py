@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +28,9 @@ from search.rows import PublishedNumbers
 WORDS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "hr_at_50": "HR@50", "ndcg_at_50": "NDCG@50"}
 SPREAD = "_sd"
 PUBLISHED = "published"
+REHEARSAL = "rehearsal"
+SPLITS = ("valid", "test", REHEARSAL)
+FEWEST_TO_RANK = 4  # rows
 _DASH = "\N{EN DASH}"
 
 
@@ -54,9 +58,9 @@ class Cell:
     measured: dict[str, Measurement | None] = field(default_factory=dict)  # by split
 
     def metrics(self) -> dict[str, float | None]:
-        """Every metric of both splits."""
+        """Every metric of each split."""
         values: dict[str, float | None] = {}
-        for split in ("valid", "test"):
+        for split in SPLITS:
             there = self.measured.get(split)
             numbers = there.metrics() if there else {}
             values |= {f"{split}_{name}": numbers.get(name) for name in METRICS}
@@ -65,7 +69,8 @@ class Cell:
 
 def by_seed(cells: Sequence[Cell]) -> pd.DataFrame:
     """seeds.csv: a line per row and training seed."""
-    metrics = [f"{split}_{name}" for split in ("valid", "test") for name in METRICS]
+    rehearsed = any(REHEARSAL in cell.measured for cell in cells)
+    metrics = [f"{split}_{name}" for split in SPLITS if split != REHEARSAL or rehearsed for name in METRICS]
     lines = [
         {"row": c.row, "seed": c.seed, "training_epochs": c.epochs, "checkpoint_sha256": c.checkpoint, **c.metrics()}
         for c in cells
@@ -79,7 +84,7 @@ def by_row(rows: Sequence[Row], seeds: pd.DataFrame, *, published: bool) -> pd.D
 
     published: whether the published numbers are about these data, and so belong beside ours.
     """
-    numbers = [name for name in seeds.columns if name.startswith(("valid_", "test_"))]
+    numbers = [name for name in seeds.columns if name.startswith(tuple(f"{split}_" for split in SPLITS))]
     lines = []
     for row in rows:
         own = seeds[seeds["row"] == row.name]
@@ -165,6 +170,10 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
         ]
         if f"published_{name}" in table and table[f"published_{name}"].notna().any():
             shown[f"{word} {PUBLISHED}"] = [_quality(value) for value in table[f"published_{name}"]]
+    if f"{REHEARSAL}_hr_at_10" in table:
+        shown["valid HR@10"], shown["rehearsal HR@10"] = (
+            [_quality(value) for value in table[f"{split}_hr_at_10"]] for split in ("valid", REHEARSAL)
+        )
     adapting = table["target"] != "none"  # a model that never adapts has nothing to filter
     both = (table[f"{split}_filter_rate"].where(adapting) for split in ("test", "valid"))
     shown["filter rate test (valid)"] = _rates(*both)
@@ -240,7 +249,19 @@ def _rich(cells: pd.DataFrame) -> Table:
 
 def _table_note(table: pd.DataFrame) -> str:
     spread = "mean ± standard deviation over training seeds" if (table["seeds"] > 1).any() else "one training seed"
-    return f"Test split, {spread}; all items are ranked, ties count against the target."
+    return f"Test split, {spread}; all items are ranked, ties count against the target." + _agreement(table)
+
+
+def _agreement(table: pd.DataFrame) -> str:
+    """How well the rows' order on validation, and in rehearsal, tells their order on test."""
+    columns = [f"{split}_hr_at_10" for split in ("test", "valid", REHEARSAL)]
+    if not set(columns) <= set(table) or len(known := table[columns].dropna()) < FEWEST_TO_RANK:
+        return ""
+    valid, rehearsal = (scipy.stats.spearmanr(known[columns[0]], known[name]).statistic for name in columns[1:])
+    return (
+        f" Rank correlation of HR@10 with test over {len(known)} rows (Spearman): validation {valid:.2f}, "
+        f"rehearsal {rehearsal:.2f}."
+    )
 
 
 def _comparison_note(compared: pd.DataFrame) -> str:

@@ -155,3 +155,16 @@ def test_help_does_not_wait_for_ray(folder: Path) -> None:
         env={"PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "") and "--rows" in done.stdout
+
+
+@pytest.mark.ray
+def test_a_table_with_a_rehearsal_measures_it_from_its_own_checkpoint(folder: Path, capsys) -> None:
+    Path("space.yaml").write_text(
+        yaml.safe_dump({**TINY, "data": {**TINY["data"], "rehearsal_share": 0.35}, "table": {"rows": ROWS[:2]}})
+    )
+    assert run(capsys, "--seeds", "0")[0] == 0
+    seeds = pd.read_csv("runs/space-table/seeds.csv")
+    assert list(seeds["row"]) == ["static", "stream"] and seeds.rehearsal_hr_at_10.notna().all()
+    kept = [json.loads(file.read_text()) for file in Path("runs/space-table/measured").glob("*.json")]
+    assert sorted(one["split"] for one in kept) == ["test"] * 2 + ["valid"] * 4
+    assert len({one["checkpoint"] for one in kept}) == len({one["data"] for one in kept}) == 2

@@ -125,3 +125,23 @@ def test_a_model_that_never_adapts_has_no_filter_rate(rows, cells) -> None:
 )
 def test_shares_as_text(value: float, text: str) -> None:
     assert tabulate._share(value) == text
+
+
+def test_the_rank_correlation_with_test_is_said_where_a_rehearsal_was_measured() -> None:
+    hits = [0.1, 0.3, 0.5, 0.7, 0.9]
+    rows, cells = [row(str(hit), (0,)) for hit in hits], [cell(str(hit), 0, hit) for hit in hits]
+    plain = tabulate.by_row(rows, tabulate.by_seed(cells), published=False)
+    assert not [name for name in plain if name.startswith("rehearsal")] and "correlation" not in tabulate.markdown(
+        "t", plain, pd.DataFrame()
+    )
+    for one, hit in zip(cells, [0.3, 0.1, 0.9, 0.5, 0.7], strict=True):
+        one.measured[tabulate.REHEARSAL] = measured(hit, 3)
+    table = tabulate.by_row(rows, tabulate.by_seed(cells), published=False)
+    assert not [name for name in table if "chance" in name]
+    text = tabulate.markdown("t", table, pd.DataFrame())
+    expected = [
+        scipy_stats.spearmanr(table["test_hr_at_10"], table[f"{split}_hr_at_10"])[0] for split in ("valid", "rehearsal")
+    ]
+    assert expected[1] < 0.9 < expected[0]
+    assert f"over 5 rows (Spearman): validation {expected[0]:.2f}, rehearsal {expected[1]:.2f}." in text
+    assert "| valid HR@10 | rehearsal HR@10 |" in text
