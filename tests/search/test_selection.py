@@ -160,6 +160,19 @@ def test_gates_at_random_along_the_front_are_the_same_on_both_splits(spec: Spec,
     assert [job.config for job in on_test.jobs].count(along[f"random {rates[0]:.0%}"].config) == 1
 
 
+def test_gates_at_random_adapt_as_the_chosen_point_does(spec: Spec, tmp_path: Path) -> None:
+    on_valid = Measured("valid")
+    trials = [
+        replace(trial, parameters={**trial.parameters, "learning_rate": 1e-3 * (trial.number + 1)})
+        for trial in finished(spec, on_valid)
+    ]
+    searched = spec_of(tmp_path, space={**SPACE, "learning_rate": {"low": 1e-4, "high": 1.0}})
+    selection = select(searched, trials, N_ITEMS, on_valid)
+    rates = {p.config.learning_rate for p in selection.baselines if p.name.startswith("random")}
+    assert selection.chosen is not None and rates == {selection.chosen.config.learning_rate}
+    assert len({point.config.learning_rate for point in selection.front}) > 1
+
+
 @pytest.mark.parametrize("without", [{"search": {"random_points": 0}}, {"baselines": ["all", "none"]}])
 def test_gates_at_random_can_be_switched_off(tmp_path: Path, without: dict[str, Any]) -> None:
     selection, _, _ = selected(spec_of(tmp_path, **without))
