@@ -58,10 +58,11 @@ class DataConfig:
     split: Literal["ratio", "leave_one_out"] = Field(default="ratio", description="how a user's samples are parted")
     valid_share: Share = Field(default=0.2, description="ratio split: share of a user's samples for validation")
     test_share: Share = Field(default=0.5, description="ratio split: share of a user's samples for test")
-    rehearsal_share: Share | None = Field(
-        default=None,
+    rehearsal_share: Share | Literal["auto"] | None = Field(
+        default="auto",
         description="search on so large a share of a user's samples before test, from a checkpoint trained without "
-        "them; null: on the validation split, from the checkpoint itself",
+        "them; null: on the validation split, from the checkpoint itself; auto: half of the training share more than "
+        "validation where target `weights` learns `next_item` and no checkpoint is given",
     )
     max_length: Count = Field(default=50, description="a sample's input is its user's last so many items")
     order: OrderName = Field(default="position", description="order in which a stream serves its samples")
@@ -77,7 +78,7 @@ class DataConfig:
 
     @model_validator(mode="after")
     def _rehearsal_holds_more_out(self) -> Self:
-        if self.rehearsal_share is not None:
+        if isinstance(self.rehearsal_share, float):
             if self.split != "ratio":
                 raise ValueError("rehearsal_share needs split: ratio")
             if not self.valid_share < self.rehearsal_share < 1 - self.test_share:

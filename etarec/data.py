@@ -114,12 +114,11 @@ def load(config: DataConfig) -> Interactions:
     return data
 
 
-def rehearsal(data: Interactions, config: DataConfig) -> Interactions:
-    """The same data with `rehearsal_share` for validation: less to train on, the same test samples.
+def rehearsal(data: Interactions, config: DataConfig, share: float) -> Interactions:
+    """The same data with so large a share for validation: less to train on, the same test samples.
 
-    A longer stream on which a model ages and a user comes back shows more of what adapting does on test.
+    A longer stream, on which a model ages and a user comes back, shows more of what adapting does on test.
     """
-    share = config.rehearsal_share or config.valid_share
     wanted = replace(config, valid_share=share, rehearsal_share=None)
     train, _ = _part_sizes(data.n_samples.astype(np.int64), wanted)
     train_end = _frozen(np.minimum(train, data.train_end).astype(np.int32))

@@ -23,7 +23,7 @@ from search.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
 from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
 from search.records import Ending, Records, State, Trial, held, write_whole
 from search.selection import Selection
-from search.spec import Spec, as_dict, baseline_config, check_against_data, to_yaml
+from search.spec import Spec, as_dict, baseline_config, check_against_data, rehearsal_share, to_yaml
 from search.tracker import Tracker
 from search.trial import Job, Recommender, Subject, measure_on_validation
 
@@ -83,12 +83,26 @@ def prepare(experiment: Experiment) -> Recommender:
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     cache = cache_path(interactions, spec.model, spec.train).parent
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
-    return replace(subject, rehearsal=_rehearsal(experiment, subject)) if spec.data.rehearsal_share else subject
+    held_out = _held_out(experiment, interactions)
+    return replace(subject, rehearsal=_rehearsal(experiment, subject, held_out)) if held_out else subject
 
 
-def _rehearsal(experiment: Experiment, subject: Recommender) -> Recommender:
+def _held_out(experiment: Experiment, interactions: Interactions) -> Interactions | None:
+    """The split of a rehearsal, if there is to be one. A log too short for `auto` goes without."""
+    spec, share = experiment.spec, rehearsal_share(experiment.spec)
+    if share is None:
+        return None
+    held_out = data.rehearsal(interactions, spec.data, share)
+    if held_out.sample_counts()["train"]:
+        return held_out
+    if spec.data.rehearsal_share == "auto":
+        return None
+    with experiment.naming_file():
+        raise UserError(f"data.rehearsal_share: {share} leaves no train sample, expected less, or null")
+
+
+def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interactions) -> Recommender:
     """What is searched instead: less to train on, a longer stream, and a checkpoint of the same settings for it."""
-    held_out = data.rehearsal(subject.data, experiment.spec.data)
     with experiment.timed("rehearsal"), shown(experiment.spec.train, experiment.console.out) as watch:
         trained, path = load_or_train(held_out, subject.checkpoint.model, subject.checkpoint.train, watch)
     experiment.console.rehearsal(held_out, trained, path)
@@ -102,7 +116,7 @@ def dry_run(experiment: Experiment) -> None:
     machine = runner.machine(experiment.address)
     _plan(experiment, machine)
     interactions = _load_data(experiment)
-    searched = data.rehearsal(interactions, spec.data) if spec.data.rehearsal_share else interactions
+    searched = _held_out(experiment, interactions) or interactions
     given = Path(spec.checkpoint) if spec.checkpoint and searched is interactions else None
     path = given or cache_path(searched, spec.model, spec.train)
     trained, epoch_seconds = None, None

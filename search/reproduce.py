@@ -24,11 +24,12 @@ from search.plan import Plan, trial_bytes
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.records import write_whole
 from search.rows import RowConfig, TableConfig
-from search.spec import Spec, baseline_on, to_yaml, trial_seed
+from search.spec import Spec, baseline_on, to_yaml
 from search.tabulate import Cell, Row
 from search.trial import Job, Recommender
 
 SPLITS: tuple[SplitName, ...] = ("valid", "test")
+WIDEST = 220  # a log file has no edge to break a table at
 
 
 @dataclass
@@ -125,14 +126,14 @@ def _cells(run: Reproduction, rows: list[Row], interactions: Interactions) -> It
             both = list(zip(members, cells, strict=True))
             for split in SPLITS:
                 _measure(run, machine, subject, both, split)
-            if run.spec.data.rehearsal_share:
-                _measure(run, machine, _rehearsal(run, subject), both, "valid", tabulate.REHEARSAL)
+            if isinstance(share := run.spec.data.rehearsal_share, float):  # asked for: it trains a model once more
+                _measure(run, machine, _rehearsal(run, subject, share), both, "valid", tabulate.REHEARSAL)
             yield cells
 
 
-def _rehearsal(run: Reproduction, subject: Recommender) -> Recommender:
+def _rehearsal(run: Reproduction, subject: Recommender, share: float) -> Recommender:
     """What a search of these settings would measure its trials on, see `data.rehearsal`."""
-    held_out, train = data.rehearsal(subject.data, run.spec.data), subject.checkpoint.train
+    held_out, train = data.rehearsal(subject.data, run.spec.data, share), subject.checkpoint.train
     with run.timed("train"), shown(train, run.console.out) as watch:
         trained, _ = load_or_train(held_out, subject.checkpoint.model, train, watch)
     return replace(subject, data=held_out, checkpoint=trained)
@@ -178,7 +179,7 @@ def _measure(
     """
     column = column or split
     folder = run.directory / "measured"
-    jobs = {row.name: Job(row.adapt, trial_seed(cell.seed, row.adapt)) for row, cell in members}
+    jobs = {row.name: Job(row.adapt, cell.seed) for row, cell in members}
     names = {row: kept.name_of(subject, job, split) for row, job in jobs.items()}
     found = {name: kept.find(folder, name) for name in names.values()}
     wanted = {name: row for row, name in names.items() if found[name] is None}
@@ -220,4 +221,4 @@ def _write(run: Reproduction, rows: list[Row], cells: list[Cell], published: boo
     document = {**run.provenance.document(), "checkpoint": run.checkpoints}
     write_whole(directory / "provenance.json", json.dumps(document, indent=2))
     for shown_table in tabulate.terminal(table, compared) if compare else ():
-        run.console.out.print(shown_table)
+        run.console.out.print(shown_table, width=None if run.console.out.is_terminal else WIDEST)

@@ -221,6 +221,17 @@ def baseline_on(base: AdaptConfig, name: BaselineName, *, n_items: int, random_r
             return replace(AdaptConfig.published(**asdict(base)), top_k=min(50, n_items))
 
 
+def rehearsal_share(spec: Spec) -> float | None:
+    """`data.rehearsal_share`, or what `auto` means here; see docs/results.md for why and for which target."""
+    data, adapt = spec.data, spec.adapt
+    if data.rehearsal_share != "auto":
+        return data.rehearsal_share
+    learns = adapt.target == "weights" and adapt.objective == "next_item"
+    if not learns or data.split != "ratio" or spec.checkpoint is not None:
+        return None
+    return round(data.valid_share + (1 - data.valid_share - data.test_share) / 2, 6)
+
+
 def check_against_data(spec: Spec, n_items: int) -> None:
     """Raise UserError, which names the key, if K can exceed the catalogue of `n_items` items (padding excluded)."""
     searched = spec.space.get("top_k")

@@ -311,9 +311,9 @@ def test_beauty_loads(shared_data: Path) -> None:
 
 def test_a_rehearsal_is_the_split_with_more_held_out_and_the_same_test_samples() -> None:
     simulated = {"dataset": "simulated", "simulation": SimulationConfig(users=200, items=300)}
-    config = DataConfig(**simulated, rehearsal_share=0.35)
+    config = DataConfig(**simulated)
     whole = data.load(config)
-    rehearsed, expected = data.rehearsal(whole, config), data.load(DataConfig(**simulated, valid_share=0.35))
+    rehearsed, expected = data.rehearsal(whole, config, 0.35), data.load(DataConfig(**simulated, valid_share=0.35))
     for name in ("offsets", "items", "train_end", "valid_end"):
         assert np.array_equal(getattr(rehearsed, name), getattr(expected, name)), name
     assert rehearsed.sha256 == expected.sha256 != whole.sha256
@@ -323,10 +323,10 @@ def test_a_rehearsal_is_the_split_with_more_held_out_and_the_same_test_samples()
 @given(samples=st.lists(st.integers(1, 40), min_size=1, max_size=30), test=st.sampled_from([0.05, 0.1, 0.3, 0.5]))
 def test_a_rehearsal_never_holds_a_test_sample_nor_trains_on_more(samples: list[int], test: float) -> None:
     """Also where a part below one takes a sample from train, as it does for short histories."""
-    config = DataConfig(dataset="simulated", valid_share=0.1, test_share=test, rehearsal_share=0.45)
+    config = DataConfig(dataset="simulated", valid_share=0.1, test_share=test)
     parts = np.array([data.ratio_sizes(n, Fraction("0.1"), Fraction(str(test))) for n in samples])
     ends = parts.cumsum(1)
     source = replace(interactions([n + 1 for n in samples]), train_end=ends[:, 0], valid_end=ends[:, 1])
-    rehearsed = data.rehearsal(source, config)
+    rehearsed = data.rehearsal(source, config, 0.45)
     assert np.array_equal(rehearsed.valid_end, source.valid_end)
     assert (rehearsed.train_end <= source.train_end).all()

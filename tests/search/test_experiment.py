@@ -223,3 +223,45 @@ def test_trials_shorter_than_a_worker_s_start_use_all_slots(tmp_path: Path, monk
     of_trials = [line.split() for line in lines]
     assert len({process for process, _, _ in of_trials}) == 2
     assert {(threads, policy) for _, threads, policy in of_trials} == {("1", "passive")}
+
+
+def rehearsing(folder: Path, users: int, **data: object) -> Experiment:
+    document = {
+        "data": {"simulation": {"users": users, "items": 60}, **data},
+        "model": {"width": 8, "heads": 2, "mlp_width": 8},
+        "train": {"epochs": 1},
+        "space": {"top_k": {"low": 2, "high": 9}},
+    }
+    (folder / "space.yaml").write_text(yaml.safe_dump(document))
+    return Experiment(load(folder / "space.yaml"), folder / "out", file=folder / "space.yaml")
+
+
+def test_trials_rehearse_where_target_weights_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path))
+    ran = rehearsing(tmp_path, 150)
+    subject = experiment.prepare(ran)
+    searched = subject.without_test()
+    assert subject.rehearsal is not None and searched.checkpoint is subject.rehearsal.checkpoint
+    assert searched.checkpoint.sha256 != subject.checkpoint.sha256 == ran.provenance.checkpoint["sha256"]
+    counts = {name: ran.provenance.rehearsal["samples"][name] for name in ("train", "valid")}
+    assert counts["train"] < subject.data.sample_counts()["train"]
+    assert sum(counts.values()) == sum(subject.data.sample_counts()[name] for name in counts)
+    assert f"rehearsal   trials are measured on {counts['valid']} samples before test" in capsys.readouterr().out
+    assert experiment._identity(ran)["rehearsal checkpoint sha256"] == searched.checkpoint.sha256
+    alone = experiment.prepare(rehearsing(tmp_path, 150, rehearsal_share=None))
+    assert alone.rehearsal is None and alone.checkpoint.sha256 == subject.checkpoint.sha256
+
+
+def test_a_rehearsal_without_a_train_sample_is_left_out_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path))
+    monkeypatch.setattr(experiment.data, "rehearsal", lambda data, config, share: EmptyTrain())
+    assert experiment.prepare(rehearsing(tmp_path, 150)).rehearsal is None
+    with pytest.raises(UserError, match=r"space.yaml: data.rehearsal_share: 0.4 leaves no train sample"):
+        experiment.prepare(rehearsing(tmp_path, 150, rehearsal_share=0.4))
+
+
+class EmptyTrain:
+    def sample_counts(self) -> dict[str, int]:
+        return {"train": 0, "valid": 9, "test": 9}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from search.spec import (
     check_against_data,
     load,
     published_points,
+    rehearsal_share,
     to_yaml,
     trial_config,
     trial_seed,
@@ -469,3 +471,23 @@ def test_loading_does_not_need_the_harness():
     code = "import sys, search.spec; print(*sorted({'ray', 'optuna', 'mlflow', 'torch'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("document", "share"),
+    [
+        ({}, 0.35),
+        ({"data": {"valid_share": 0.1, "test_share": 0.3}}, 0.4),
+        ({"data": {"rehearsal_share": 0.4}}, 0.4),
+        ({"data": {"rehearsal_share": None}}, None),
+        ({"data": {"split": "leave_one_out"}}, None),
+        ({"adapt": {"objective": "entropy"}}, None),
+        ({"adapt": {"target": "state"}}, None),
+        ({"checkpoint": "trained.safetensors"}, None),
+        ({"checkpoint": "trained.safetensors", "data": {"rehearsal_share": 0.3}}, 0.3),
+    ],
+)
+def test_what_is_rehearsed_by_itself(tmp_path, document, share):
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump({"space": {"top_k": {"low": 2, "high": 9}}, **document}))
+    assert rehearsal_share(load(file)) == share

@@ -195,7 +195,7 @@ def test_serving_looks_nothing_up(recommender: Recommender, monkeypatch: pytest.
 
 
 def test_a_search_measures_the_rehearsal_and_test_the_checkpoint(log: Interactions, recommender: Recommender) -> None:
-    held_out = data.rehearsal(log, DataConfig(dataset="simulated", rehearsal_share=0.4))
+    held_out = data.rehearsal(log, DataConfig(dataset="simulated"), 0.4)
     rehearsal = Recommender(held_out, replace(checkpoint_of(log, 1), data_sha256=held_out.sha256), "position", 0)
     both = replace(recommender, rehearsal=rehearsal)
     searched = both.without_test()
