@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from formula import Formula
@@ -132,3 +133,23 @@ def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory
     assert not warnings and len(list(once.iterdir())) == 1
     expected = [Formula().measure(job.config, "test", 0).metrics() for job in jobs]
     assert [found and found.metrics() for found in measured] == expected
+
+
+def test_a_space_with_fewer_configurations_than_slots_is_complete_with_all(tmp_path: Path, plan: Plan) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump({"space": {"top_k": {"choices": [10, 50]}}, "search": {"trials": 9}}))
+    records = Records(tmp_path)
+    wide = Plan(concurrency=4, threads_per_trial=1, cpus_per_trial=0.25, gpus_per_trial=0)
+    ending = runner.run_search(load(file), Formula(), records, wide, lambda trial: None)
+    assert ending is Ending.COMPLETE
+    assert [trial.parameters["top_k"] for trial in records.in_state(State.FINISHED)] == [10, 50]
+
+
+def test_one_at_a_time_two_searches_are_the_same(tmp_path: Path, plan: Plan) -> None:
+    alone = Plan(concurrency=1, threads_per_trial=1, cpus_per_trial=1, gpus_per_trial=0)
+    tables = []
+    for name in ("first", "second"):
+        records, _, _ = searched(folder_of(tmp_path, name), alone, Formula(fails=(0.1, 0.3)), trials=16, concurrency=1)
+        tables.append(records.table().drop(columns=["mlflow_run_id"]))
+    pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
+    assert set(tables[0].state) == {"FINISHED", "FAILED"}

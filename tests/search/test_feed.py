@@ -1,0 +1,118 @@
+"""What Ray is given to run, and when: no Ray runs here."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.tune.search import Searcher
+
+from search import feed as feed_module
+from search.feed import Feed
+from search.plan import Plan
+from search.records import METRICS, Ending, Records, State
+from search.slot import Fault, Kind
+from search.spec import load
+
+DIED, MEMORY = (Fault(kind, "why", "Traceback") for kind in (Kind.DIED, Kind.MEMORY))
+RESULT = dict.fromkeys(METRICS, 0.25)
+
+
+@pytest.fixture(autouse=True)
+def workers_started(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plans for which workers of the next phase were started."""
+    started: list[Plan] = []
+    monkeypatch.setattr(feed_module, "start_workers", started.append)
+    return started
+
+
+@pytest.fixture
+def feed_of(tmp_path: Path) -> Any:
+    def _feed_of(concurrency: int, **search: Any) -> Feed:
+        file = tmp_path / "space.yaml"
+        space = {"top_k": {"low": 2, "high": 500, "log": True}, "entropy_quantile": {"low": 0.05, "high": 1.0}}
+        file.write_text(yaml.safe_dump({"space": space, "search": {"trials": 4, **search}}))
+        return Feed(load(file), Records(tmp_path), Plan(concurrency, 1, 1, 0), lambda trial: None)
+
+    return _feed_of
+
+
+def end(feed: Feed, number: int, state: State = State.FINISHED) -> None:
+    if state is State.FINISHED:
+        feed.records.finished(number, RESULT, {})
+    else:
+        feed.records.ended(number, state, "why")
+    feed.ended(number)
+
+
+def test_what_may_have_to_be_tried_again_keeps_the_search_open(feed_of: Any, workers_started: list[Plan]) -> None:
+    feed = feed_of(2, trials=2)
+    first, second = feed.suggest("a"), feed.suggest("b")
+    assert first["adapt"] != second["adapt"] and feed.suggest("c") is None
+    end(feed, 0)
+    assert feed.suggest("c") is None and len(workers_started) == 1
+    assert feed.retry(1, DIED)
+    assert feed.suggest("c") == second and feed.numbers["c"] == 1
+    end(feed, 1)
+    assert feed.suggest("d") == Searcher.FINISHED and feed.ending is Ending.COMPLETE and len(workers_started) == 1
+
+
+def test_what_lacks_memory_waits_for_the_others_and_nothing_starts_beside_it(feed_of: Any) -> None:
+    feed = feed_of(3)
+    given = [feed.suggest(name) for name in "abc"]
+    assert feed.retry(1, MEMORY)
+    assert feed.suggest("d") is None  # two still run
+    end(feed, 0)
+    assert feed.suggest("d") is None
+    end(feed, 2)
+    assert feed.suggest("d") == given[1] and feed.suggest("e") is None
+    assert not feed.retry(1, MEMORY)  # it was alone
+    end(feed, 1, State.FAILED)
+    assert feed.suggest("e")["adapt"] not in [each["adapt"] for each in given]
+
+
+@pytest.mark.parametrize(("retries", "fault"), [(0, DIED), (2, Fault(Kind.ERROR, "why", ""))])
+def test_what_is_not_tried_again(feed_of: Any, retries: int, fault: Fault) -> None:
+    feed = feed_of(2, retries=retries)
+    feed.suggest("a")
+    assert not feed.retry(0, fault) and feed.records.trials[0].retries == 0
+
+
+def test_attempts_are_counted_across_a_resume(feed_of: Any, tmp_path: Path) -> None:
+    feed = feed_of(1, retries=1)
+    feed.suggest("a")
+    assert feed.retry(0, DIED)
+    resumed = feed_of(1, retries=1)
+    resumed.suggest("a")
+    assert not resumed.retry(0, DIED)
+
+
+def test_too_many_failures_in_a_row_end_it_attempts_do_not_count(feed_of: Any) -> None:
+    feed = feed_of(1, max_failures_in_a_row=2, retries=5)
+    feed.suggest("a")
+    for name in "bcd":
+        assert feed.retry(0, DIED) and feed.suggest(name)
+    end(feed, 0, State.FAILED)
+    assert feed.suggest("e")
+    end(feed, 1, State.FAILED)
+    assert feed.suggest("f") == Searcher.FINISHED and feed.ending is Ending.FAILING
+
+
+def test_the_next_suggestion_is_drawn_while_all_slots_are_busy(feed_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = feed_of(2)
+    feed.draw_ahead()
+    assert feed._ahead is None  # a slot is free: it would be asked for in any case
+    feed.suggest("a"), feed.suggest("b")
+    feed.draw_ahead()
+    drawn = feed._ahead
+    assert drawn is not None
+    monkeypatch.setattr(feed.suggestions, "ask", lambda recorded: pytest.fail("asked once more"))
+    end(feed, 1)
+    assert feed.suggest("c")["adapt"]["top_k"] == drawn["top_k"]
+
+
+def test_a_trial_waits_while_another_worker_starts(feed_of: Any) -> None:
+    feed = feed_of(2)
+    assert feed.suggest("a")["wait"] is False
+    feed.starting = True
+    assert feed.suggest("b")["wait"] is True
