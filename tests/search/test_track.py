@@ -1,9 +1,11 @@
 """`python -m search.track DIR` makes MLflow's copy again from the files, whatever the store holds."""
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from multiprocessing.connection import Connection
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+import psutil
 import pytest
+import test_interrupt
 import yaml
 from mlflow.entities import Run
 
@@ -305,3 +309,34 @@ def test_it_is_a_command_that_finds_the_default_store(out: Path, tmp_path: Path)
     assert done.returncode == 0 and "7 runs written anew" in done.stdout and done.stderr == "", done.stderr
     assert len(done.stdout.splitlines()) == 2
     assert len(runs()) == TRIALS + 1
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_a_killed_search_whose_store_is_lost_is_tracked_and_then_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    search = test_interrupt.start(tmp_path)
+    test_interrupt.wait_for_finished(search, tmp_path, 3)
+    assert track.main([str(tmp_path / "out")]) == 2 and "still running" in capsys.readouterr().err
+    relatives = test_interrupt.family(search)
+    os.killpg(search.pid, signal.SIGKILL)
+    search.wait()
+    for relative in relatives:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            relative.kill()
+    (tmp_path / "mlflow.db").unlink()
+    assert track.main([str(tmp_path / "out")]) == 0, capsys.readouterr().err
+    records = Records(tmp_path / "out")
+    assert not records.in_state(State.RUNNING) and len(records.in_state(State.FINISHED)) >= 3
+    store = mlflow.MlflowClient()
+    found = store.search_runs([store.get_experiment_by_name("formula").experiment_id])  # type: ignore[union-attr]
+    assert {run.data.tags.get("trial_id", "search"): run.info.status for run in found} == {
+        **{trial.trial_id: str(trial.state) for trial in records.snapshot()},
+        "search": "KILLED",
+    }
+    assert test_interrupt.start(tmp_path, "resume").wait(timeout=600) == 0, (tmp_path / "output").read_text()
+    test_interrupt.assert_complete(tmp_path)
+    assert track.main([str(tmp_path / "out")]) == 0 and "nothing was missing" in capsys.readouterr().out
