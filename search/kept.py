@@ -11,14 +11,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from etarec.config import SplitName, UserError
+from etarec.config import AdaptConfig, SplitName, UserError
 from etarec.evaluate import Measurement
 from search.records import write_whole
-from search.spec import canonical
 from search.trial import Job, Recommender
 
-RECIPE = 1  # part of every name: raise it when the same configuration measures other numbers
+RECIPE = 1  # part of every name: raise it when the same configuration measures other numbers, or a default changes
 
+_DEFAULTS = AdaptConfig()  # count for nothing, so that a new field does not rename what was measured before it
 _ARRAYS = ("users", "ranks", "admitted")
 
 
@@ -27,7 +27,7 @@ def name_of(subject: Recommender, job: Job, split: SplitName) -> str:
     data, times = subject.data, subject.data.timestamps if subject.order == "time" else None
     depends_on = {
         "recipe": RECIPE,
-        "adapt": canonical(job.config),
+        "adapt": {key: value for key, value in vars(job.config).items() if value != getattr(_DEFAULTS, key)},
         "seed": job.seed,
         "checkpoint": subject.checkpoint.sha256,
         "data": data.sha256,

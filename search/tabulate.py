@@ -178,7 +178,7 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
     both = (table[f"{split}_filter_rate"].where(adapting) for split in ("test", "valid"))
     shown["filter rate test (valid)"] = _rates(*both)
     if "published_filter_rate" in table and table["published_filter_rate"].notna().any():
-        shown[PUBLISHED] = _rates(table["published_filter_rate"], table["published_valid_filter_rate"])
+        shown[f"filter rate {PUBLISHED}"] = _rates(table["published_filter_rate"], table["published_valid_filter_rate"])
     shown["seeds"] = [str(count) for count in table["seeds"]]
     return pd.DataFrame(shown)
 
@@ -241,7 +241,8 @@ def _markdown(cells: pd.DataFrame) -> str:
 def _rich(cells: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(cells.columns):
-        table.add_column(name, justify="left" if place == 0 else "right")
+        # A number's word over the word for whose it is: side by side they are wider than the numbers.
+        table.add_column(name.replace(f" {PUBLISHED}", f"\n{PUBLISHED}"), justify="left" if place == 0 else "right")
     for line in cells.to_numpy().tolist():
         table.add_row(*map(Text, line))
     return table

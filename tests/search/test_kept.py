@@ -69,6 +69,16 @@ def test_the_name_is_of_all_that_a_measurement_depends_on(subject: Recommender) 
     assert len(names) == 10
 
 
+def test_a_name_outlives_the_fields_that_were_added_after_it(subject: Recommender, monkeypatch) -> None:
+    job = Job(AdaptConfig(top_k=9), 5)
+    name = kept.name_of(subject, job, "test")
+    monkeypatch.setitem(vars(kept._DEFAULTS), "new", "as before")
+    monkeypatch.setitem(vars(job.config), "new", "as before")
+    assert kept.name_of(subject, job, "test") == name
+    monkeypatch.setitem(vars(job.config), "new", "otherwise")
+    assert kept.name_of(subject, job, "test") != name
+
+
 def test_the_name_is_of_nothing_else(subject: Recommender) -> None:
     job = Job(AdaptConfig(), 5)
     name = kept.name_of(subject, job, "test")
