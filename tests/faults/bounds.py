@@ -1,0 +1,85 @@
+"""What a long search takes of disk and memory: python -m tests.faults.bounds [TRIALS]."""
+
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.faults.stage import Search, family
+
+MIB = 2**20
+
+
+@dataclass
+class Bounds:
+    """Bytes. kept: the output folder and MLflow's store; scratch: Ray's files, at most, and what was left of them.
+
+    early, late: resident memory of the driver after a tenth of the trials, and its maximum.
+    """
+
+    seconds: float
+    kept: int
+    store: int
+    scratch: int
+    left: int
+    early: int
+    late: int
+    processes: int
+
+    def __str__(self) -> str:
+        sizes = {name: getattr(self, name) / MIB for name in ("kept", "store", "scratch", "left", "early", "late")}
+        counts = f"{self.seconds:.0f} s, {self.processes} processes left behind"
+        return ", ".join([f"{name} {size:.1f} MiB" for name, size in sizes.items()] + [counts])
+
+
+def measure(folder: Path, temporary: Path, trials: int) -> Bounds:
+    """Runs a search in `folder` of `trials` trials that cost nothing. temporary: for Ray's files, a short path."""
+    begin = time.monotonic()
+    search = Search(folder, trials, 0.0, f"sqlite:///{folder}/mlflow.db", None, temporary)
+    driver, scratch, early, late = psutil.Process(search.process.pid), 0, 0, 0
+    members = {driver}
+    while search.running:
+        try:
+            late = max(late, driver.memory_info().rss)
+        except psutil.Error:
+            break
+        early = early or (late if _begun(search.directory) > trials / 10 else 0)
+        scratch = max(scratch, size(temporary))
+        members |= set(family(search.process))
+        time.sleep(0.5)
+    status = search.process.wait()
+    if status:
+        raise RuntimeError(f"exit status {status}: {search.output[-2000:]}")
+    seconds = time.monotonic() - begin
+    _, alive = psutil.wait_procs([member for member in members if member.is_running()], timeout=30)
+    kept, store = size(search.directory), size(folder / "mlflow.db")
+    return Bounds(seconds, kept, store, scratch, size(temporary), early, late, len(alive))
+
+
+def _begun(directory: Path) -> int:
+    journal = directory / "trials.jsonl"
+    return journal.read_bytes().count(b'"event": "started"') if journal.exists() else 0
+
+
+def size(path: Path) -> int:
+    """Bytes on disk of a file, or of all files below."""
+    total = 0
+    for file in [path, *path.rglob("*")]:
+        try:
+            total += file.lstat().st_blocks * 512
+        except OSError:  # gone since
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    places = [Path(tempfile.mkdtemp(prefix="fb", dir="/tmp")) for _ in range(2)]
+    try:
+        print(measure(*places, int(sys.argv[1]) if len(sys.argv) > 1 else 1000))
+    finally:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,43 @@
+"""A search takes little of disk and memory and leaves nothing behind; docs/reliability.md has the long form."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.bounds import MIB, measure
+from tests.faults.stage import Search, family, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+TRIALS = 60
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="fb", dir="/tmp"))  # short, since sockets lie below
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def test_what_a_search_takes(tmp_path: Path, temporary: Path) -> None:
+    bounds = measure(tmp_path, temporary, TRIALS)
+    assert bounds.scratch > MIB, bounds  # it is this folder that Ray's files were in
+    assert bounds.kept + bounds.store < 20 * MIB, bounds  # of which a trial's share is little: 200 MB for 1,000
+    assert bounds.late - bounds.early < 100 * MIB, bounds
+    assert bounds.processes == 0 and not list(temporary.iterdir()), bounds
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, temporary: Path) -> None:
+    search = Search(tmp_path, TRIALS, 0.3, f"sqlite:///{tmp_path}/mlflow.db", None, temporary)
+    wait_until("trials", lambda: (tmp_path / "processes").exists() or not search.running)
+    assert list(temporary.iterdir())
+    members = family(search.process)
+    os.killpg(search.process.pid, signal.SIGINT)
+    assert search.process.wait(timeout=120) == 130, search.output
+    assert psutil.wait_procs(members, timeout=30)[1] == []
+    assert not list(temporary.iterdir()) and "Traceback" not in search.output
