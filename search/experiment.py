@@ -79,7 +79,6 @@ def prepare(experiment: Experiment) -> Recommender:
     with experiment.timed("train"):
         trained, path = _checkpoint(spec, interactions, experiment.console)
     experiment.console.checkpoint(trained, path)
-    experiment.provenance.data = about_data(spec, interactions)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     cache = cache_path(interactions, spec.model, spec.train).parent
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)

@@ -185,6 +185,18 @@ def test_unnamed_weights_and_other_timestamps_are_not_taken_for_those_before(log
             assert same(again, expected) and np.array_equal(again.users, expected.users)
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_what_is_prepared_is_not_computed_by_the_first_trial(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch, config: AdaptConfig
+) -> None:
+    trial._RESIDENT.clear()
+    expected = recommender.measure(config, "valid", 0)
+    trial._RESIDENT.clear()
+    trial.prepare(recommender, config, 0, threads=1)
+    monkeypatch.setattr("etarec.frozen.look_up", lambda *given: pytest.fail("computed by the trial"))
+    assert same(measure_on_validation(recommender, config, 0, threads=1), expected)
+
+
 def test_serving_looks_nothing_up(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up = recommender.measure(AdaptConfig(target="none"), "valid", 0)
     encoded, hidden = [], Encoder.hidden
