@@ -35,6 +35,7 @@ FREE_TO_CHANGE = (
     "choose",
     "bootstrap_replicates",
     "max_failures_in_a_row",
+    "random_points",
     "retries",
     "trial_timeout",
 )

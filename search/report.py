@@ -93,6 +93,7 @@ def describe(run: Run) -> dict[str, Any]:
         "baseline_words": BASELINES | dict.fromkeys(along, ALONG),
         "has_chance": any(row["test_vs_random_hr_at_10"] is not None for row in front),
         "filters": run.filters,
+        "rehearsal": _rehearsal(run.provenance.get("rehearsal") or {}),
         "choice": run.chosen,
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
         "effects": _effects(run),
@@ -105,6 +106,17 @@ def describe(run: Run) -> dict[str, Any]:
         "provenance": _provenance(run.provenance),
         "command": str(run.provenance.get("command", "")),
     }
+
+
+def _rehearsal(record: dict[str, Any]) -> str:
+    """What validation means where trials were rehearsed; nothing where they ran on the validation split."""
+    counts = record.get("samples") or {}
+    if not {"train", "valid"} <= counts.keys():
+        return ""
+    return (
+        f"Validation is a rehearsal here: trials and baselines ran on the {counts['valid']:,} samples before test, "
+        f"from a checkpoint trained on the {counts['train']:,} before those. Test has the one that was trained on more."
+    )
 
 
 def parameter_text(name: str, value: Any) -> str:
@@ -251,6 +263,7 @@ def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("checkpoint sha256", trained.get("sha256")),
         ("trained epochs", trained.get("epochs")),
         ("checkpoint on validation", _joined(f"{METRIC_WORDS.get(name, name)} {value:.4f}" for name, value in valid)),
+        ("rehearsal checkpoint", (record.get("rehearsal") or {}).get("path")),
         ("search", _how(record.get("search") or {})),
         ("hardware", _machine(record.get("hardware") or {})),
         ("versions", _joined(f"{name} {version}" for name, version in (record.get("versions") or {}).items())),

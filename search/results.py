@@ -19,7 +19,7 @@ SECONDS = ("forward_seconds", "gate_seconds", "adapt_seconds")
 _MEASURED = (*QUALITY_METRICS, "filter_rate", "seconds", *SECONDS)
 _TEST = (*(f"test_{name}" for name in _MEASURED), *differences.COLUMNS)
 
-_SECTIONS = {"git", "data", "checkpoint", "versions", "hardware", "seconds", "search"}
+_SECTIONS = {"git", "data", "checkpoint", "rehearsal", "versions", "hardware", "seconds", "search"}
 
 
 @dataclass(frozen=True)
