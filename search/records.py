@@ -138,11 +138,12 @@ class Records:
 
     def retried(self, number: int, error: str, traceback: str) -> None:
         """An attempt that had no result although the configuration may have one: the trial runs again."""
-        self._append({"event": "retried", "number": number, "error": error, "traceback": traceback})
+        self._append({"event": "retried", "number": number, "error": _plain(error), "traceback": _plain(traceback)})
 
     def ended(self, number: int, state: State, error: str, traceback: str = "") -> None:
         """A trial that has no result: FAILED or KILLED, and why."""
-        self._append({"event": "ended", "number": number, "state": state, "error": error, "traceback": traceback})
+        texts = {"error": _plain(error), "traceback": _plain(traceback)}
+        self._append({"event": "ended", "number": number, "state": state, **texts})
 
     def tracked(self, number: int, run_id: str) -> None:
         self._append({"event": "tracked", "number": number, "mlflow_run_id": run_id})
@@ -259,6 +260,11 @@ def held(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(journal)
+
+
+def _plain(text: str) -> str:
+    """What can be written as UTF-8: an exception's text may hold half a surrogate pair, of a file's name, say."""
+    return text.encode(errors="replace").decode()
 
 
 def _lines(journal: Path) -> list[bytes]:

@@ -209,3 +209,12 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch:
     monkeypatch.undo()
     write_whole(file, "third\n")
     assert [path.name for path in tmp_path.iterdir()] == ["chosen.yaml"]
+
+
+def test_an_error_that_is_no_text_does_not_end_the_search(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.started(0, {"top_k": 3})
+    records.retried(0, "lost \udc80", "in \ud800")
+    records.ended(0, State.FAILED, "no file \udcff", "of \udcff")
+    records.write_table()
+    assert Records(tmp_path).trials[0].error == "no file ?" in (tmp_path / "trials.csv").read_text()
