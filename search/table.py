@@ -47,9 +47,7 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="only these rows")
     parser.add_argument("--seeds", nargs="+", type=_seed, default=[], metavar="N", help="training seeds of every row")
-    parser.add_argument(
-        "--address", metavar="ADDRESS", help="a running Ray cluster to join, such as auto or ray://host:10001"
-    )
+    parser.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster to join: auto or HOST:PORT")
     parser.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="key.path=value", help="change values of the file"
     )
