@@ -122,12 +122,15 @@ def test_test_is_read_once_per_front_point_and_baseline_and_after_the_search(fin
     first_test = next(i for i, line in enumerate(measured) if line.startswith("test"))
     assert all(line.startswith("test") for line in measured[first_test:])
     front = len(pd.read_csv(finished / "out/pareto.csv"))
-    assert len(measured) - first_test == front + 5
+    assert len(measured) - first_test == front + len(pd.read_csv(finished / "out/baselines.csv"))
 
 
 def test_baselines(finished: Path) -> None:
     table = pd.read_csv(finished / "out/baselines.csv").set_index("trial_id")
-    assert set(table.index) == {"none", "all", "random", "naive", "published"}
+    along = [name for name in table.index if name.startswith("random ")]
+    assert len(along) == 4 and set(table.index) - set(along) == {"none", "all", "random", "naive", "published"}
+    for name in along:  # the formula counts no sample as seen
+        assert table.test_filter_rate[name] == pytest.approx(float(name.strip("random %")) / 100, abs=0.01)
     assert table.test_filter_rate["none"] == 1 and table.test_filter_rate["all"] == 0
     chosen = yaml.safe_load((finished / "out/chosen.yaml").read_text())
     front = pd.read_csv(finished / "out/pareto.csv").set_index("trial_id")
@@ -164,7 +167,7 @@ def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path, monkeypatch: 
 
 def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _, ending = run(tmp_path, Formula(nan_without_gate=True), trials=3)
+    _, ending = run(tmp_path, Formula(nan_without_gate=True), trials=3, random_points=0)
     assert ending is Ending.COMPLETE
     table = pd.read_csv(tmp_path / "out/baselines.csv").set_index("trial_id")
     assert set(table.index) == {"none", "random", "naive", "published"}
