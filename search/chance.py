@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 RANDOM: Final = "random"  # the baseline at the chosen point's filter rate; those along the front are `random 25%`
 EVERYTHING: Final = "all"
 NOTHING: Final = "none"
+WIDEST = 0.15  # filter rates further apart are not interpolated between
 
 
 def name(rate: float) -> str:
@@ -60,13 +61,17 @@ def rates(asked: Sequence[float], points: int) -> list[float]:
 def neighbours(filter_rates: ArrayLike, at: float) -> NDArray[np.float64] | None:
     """Weights, float [N], that interpolate linearly between the two measured filter rates around `at`.
 
-    filter_rates: float [N], in any order, NaN where a point was not measured. None where `at` is not between two.
+    filter_rates: float [N], in any order, NaN where a point was not measured. None where `at` is not between two, or
+    these lie further apart than WIDEST: chance's curve bends down, so a straight line over a wide gap runs below it and
+    would flatter every gate.
     """
     x = np.asarray(filter_rates, dtype=np.float64)
     below, above = np.flatnonzero(x <= at), np.flatnonzero(x >= at)
     if not len(below) or not len(above):
         return None
     low, high = below[np.argmax(x[below])], above[np.argmin(x[above])]
+    if x[high] - x[low] > WIDEST:
+        return None
     share = (at - x[low]) / (x[high] - x[low]) if x[high] > x[low] else 0.0
     weights = np.zeros(len(x))
     weights[low] += 1 - share

@@ -95,7 +95,7 @@ class SearchConfig:
     )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     random_points: Annotated[int, Field(ge=0, le=100)] = Field(
-        default=4, description="gates at random measured along the front beside the baseline `random`; 0: none"
+        default=8, description="gates at random measured along the front beside the baseline `random`; 0: none"
     )
     bootstrap_replicates: Count = Field(default=2000, description="resamples of the users behind each test interval")
     max_failures_in_a_row: Count = Field(default=10, description="stop the search after so many failed trials in a row")

@@ -54,11 +54,18 @@ def test_what_was_asked_leaves_out_what_was_seen() -> None:
         (1.1, None),
     ],
 )
-def test_neighbours(at: float, weights: list[float] | None) -> None:
+def test_neighbours(at: float, weights: list[float] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chance, "WIDEST", 1.0)
     found = chance.neighbours([1.0, 0.2, 0.4, np.nan], at)
     assert (found is None) is (weights is None)
     if found is not None:
         assert found == pytest.approx(weights)
+
+
+def test_a_wide_gap_is_not_interpolated_over() -> None:
+    """Chance's curve is concave: a straight line from 70% to 99% runs far below it, and any gate would beat that."""
+    assert chance.neighbours([0.0, 0.14, 0.30], 0.1) == pytest.approx([2 / 7, 5 / 7, 0])
+    assert chance.neighbours([0.0, 0.14, 0.30], 0.2) is None
 
 
 def test_between_no_points_there_is_nothing() -> None:

@@ -1,11 +1,13 @@
 """Differences on test: against everything, the chosen point and chance, corrected over each file's own family."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 from etarec.evaluate import FILTERS, SECONDS, Measurement
 from etarec.metrics import per_sample
-from search import differences, stats
+from search import chance, differences, stats
 from search.differences import COLUMNS, on_test
 
 USERS = np.repeat(np.arange(80, dtype=np.int32), 5)
@@ -19,6 +21,13 @@ def measured(hit: float, rate: float, seed: int) -> Measurement:
     ranks = np.where(rng.random(len(USERS)) < hit, rng.integers(0, 10, len(USERS)), 60).astype(np.int32)
     admitted = np.arange(len(USERS)) >= round(rate * len(USERS))
     return Measurement(USERS, ranks, admitted, dict.fromkeys(FILTERS, 0), dict.fromkeys(SECONDS, 1.0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_points_are_enough() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chance, "WIDEST", 1.0)
+        yield
 
 
 @pytest.fixture(scope="module")

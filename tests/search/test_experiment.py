@@ -128,7 +128,7 @@ def test_test_is_read_once_per_front_point_and_baseline_and_after_the_search(fin
 def test_baselines(finished: Path) -> None:
     table = pd.read_csv(finished / "out/baselines.csv").set_index("trial_id")
     along = [name for name in table.index if name.startswith("random ")]
-    assert len(along) == 4 and set(table.index) - set(along) == {"none", "all", "random", "naive", "published"}
+    assert 2 < len(along) <= 8 and set(table.index) - set(along) == {"none", "all", "random", "naive", "published"}
     for name in along:  # the formula counts no sample as seen
         assert table.test_filter_rate[name] == pytest.approx(float(name.strip("random %")) / 100, abs=0.01)
     assert table.test_filter_rate["none"] == 1 and table.test_filter_rate["all"] == 0

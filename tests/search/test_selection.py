@@ -122,7 +122,7 @@ def test_the_front_follows_the_objective_that_was_asked_for(tmp_path: Path) -> N
 def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
     on_valid = Measured("valid")
     chosen_from = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
-    assert [job.config.gate for job in on_valid.jobs] == ["eta", "open", "eta", "eta"] + ["random"] * 5
+    assert [job.config.gate for job in on_valid.jobs] == ["eta", "open", "eta", "eta"] + ["random"] * 9
     assert [point.name for point in chosen_from.baselines][:5] == ["none", "all", "naive", "published", "random"]
     assert all(job.seed == trial_seed(spec.search.seed, job.config) for job in on_valid.jobs)
     assert chosen_from.chosen is not None and "adapting on every sample" in chosen_from.choice.reason  # type: ignore[union-attr]
@@ -149,7 +149,7 @@ def test_gates_at_random_along_the_front_are_the_same_on_both_splits(spec: Spec,
     along = {point.name: point for point in selection.baselines if point.name.startswith("random ")}
     asked = [1 - point.config.entropy_quantile for point in selection.front]
     rates = [point.config.random_rate for point in along.values()]
-    assert len(rates) == 4 and list(along) == [f"random {rate:.0%}" for rate in rates]
+    assert len(rates) == 8 and list(along) == [f"random {rate:.0%}" for rate in rates]
     assert rates[0] <= min(asked) < rates[0] + 0.01 and rates[-1] - 0.01 < max(asked) <= rates[-1]
     assert np.diff(rates) == pytest.approx(np.diff(rates).mean(), abs=0.011)
     for point in along.values():
