@@ -4,10 +4,17 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def seeded_torch() -> None:
+    """A fresh model has the same weights in every run, whichever tests ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

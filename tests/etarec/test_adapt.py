@@ -222,7 +222,7 @@ def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_
     assert measured.admitted.tolist() == [verdict == "admitted" for verdict in verdicts]
     for reason in ("seen", "entropy", "redundancy", "chance", "loss"):
         assert measured.filtered[f"filtered_by_{reason}"] == verdicts.count(reason)
-    assert measured.admitted.sum() > 20
+    assert measured.admitted.any()
     assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
 
 
