@@ -1,33 +1,16 @@
-import math
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from spaces import floats, integers, make
 
-from etarec.config import AdaptConfig, DataConfig, TrainConfig, UserError
+from etarec.config import DataConfig, TrainConfig, UserError
 from search.dimension import Dimension
-from search.spec import (
-    SearchConfig,
-    Spec,
-    as_dict,
-    baseline_config,
-    canonical,
-    check_against_data,
-    load,
-    published_points,
-    rehearsal_share,
-    to_yaml,
-    trial_config,
-    trial_seed,
-)
+from search.spec import SearchConfig, Spec, as_dict, load, to_yaml
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 SPACE = "space: {top_k: {low: 2, high: 500, log: true}, cosine_threshold: {low: 0.02, high: 1, log: true}}\n"
 
 
@@ -45,18 +28,6 @@ def failure(path: Path, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
         load(path, overrides)
     return str(caught.value)
-
-
-def make(**space: Dimension) -> Spec:
-    return Spec(name="x", space=space)
-
-
-def integers(low: int, high: int, **more: Any) -> Dimension:
-    return Dimension(kind="int", low=low, high=high, **more)
-
-
-def floats(low: float, high: float, **more: Any) -> Dimension:
-    return Dimension(kind="float", low=low, high=high, **more)
 
 
 def test_everything_but_space_has_a_default(write):
@@ -348,146 +319,7 @@ def test_written_form_is_plain_and_leaves_searched_fields_out_of_adapt():
     assert not {"checkpoint", "kind"} & document.keys()
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_files_are_valid_and_begin_at_the_published_gates(path):
-    spec = load(path)
-    assert {point["top_k"] for point in published_points(spec)} == {10, 50}
-    assert not any(line.strip().startswith("path: /") for line in path.read_text().splitlines())
-
-
-def test_paper_settings():
-    spec = load(CONFIGS / "paper.yaml")
-    published = baseline_config(spec, "published", n_items=10_672, random_rate=0.5, chosen=AdaptConfig())
-    gate = {
-        "top_k": 50,
-        "entropy_threshold": 3.901,
-        "cosine_threshold": 0.3,
-        "average_over": "all",
-        "min_admitted": 0.1,
-    }
-    learner = {"objective": "entropy", "serve": "after", "parameters": "projections", "optimizer": "sgd"}
-    assert published == AdaptConfig(**gate, **learner, learning_rate=1e-3, momentum=0.9)
-
-
-def test_published_points_are_left_out_where_the_space_does_not_contain_them():
-    quantile = floats(0.1, 0.9)
-    assert published_points(make(top_k=integers(20, 80), entropy_quantile=quantile)) == [
-        {"top_k": 50, "entropy_quantile": 0.5}
-    ]
-    assert published_points(make(top_k=integers(2, 80, step=8))) == [{"top_k": 10}, {"top_k": 50}]
-    assert published_points(make(top_k=integers(3, 80, step=8))) == []
-    assert published_points(make(cosine_threshold=floats(0.01, 0.2))) == []
-
-
-def test_other_dimensions_of_a_published_point_are_neutral():
-    spec = make(
-        entropy_quantile=floats(0.0, 1.0),
-        learning_rate=floats(1e-6, 1e-4, log=True),
-        momentum=floats(0.5, 0.99),
-        batch_size=integers(16, 64),
-        entropy_threshold=Dimension(kind="choices", choices=(1.0, None)),
-        parameters=Dimension(kind="choices", choices=("projections", "body")),
-    )
-    (point,) = published_points(spec)  # K is not searched, so both published gates are the same point
-    assert point.pop("learning_rate") == pytest.approx(1e-5)
-    assert point == {
-        "entropy_quantile": 0.5,
-        "momentum": 0.9,
-        "batch_size": 40,
-        "entropy_threshold": None,
-        "parameters": "body",
-    }
-
-
-def test_baselines_are_one_class_that_differs_by_the_gate():
-    spec = replace(make(top_k=integers(2, 9), learning_rate=floats(1e-4, 1e-2)), adapt=AdaptConfig(momentum=0.5))
-    chosen = trial_config(spec, {"top_k": 7, "learning_rate": 3e-3})
-    learner = AdaptConfig(momentum=0.5, learning_rate=3e-3)
-    made = {name: baseline_config(spec, name, n_items=1000, random_rate=0.25, chosen=chosen) for name in spec.baselines}
-    assert made == {
-        "none": replace(learner, target="none"),
-        "all": replace(learner, gate="open"),
-        "random": replace(learner, gate="random", random_rate=0.25),
-        "naive": replace(learner, top_k=None, entropy_threshold=0.4 * math.log(1000)),
-        "published": learner,
-    }
-    assert baseline_config(spec, "published", n_items=30, random_rate=0.2, chosen=chosen).top_k == 30
-
-
-def test_naive_and_published_gates_ignore_the_gate_of_the_file():
-    spec = replace(make(top_k=integers(2, 9)), adapt=AdaptConfig(gate="random", cosine_threshold=0.9))
-    for name in ("naive", "published"):
-        config = baseline_config(spec, name, n_items=1000, random_rate=0.25, chosen=AdaptConfig())
-        assert (config.gate, config.cosine_threshold) == ("eta", 0.3)
-
-
-def test_trial_config_needs_exactly_the_searched_keys():
-    spec = make(top_k=integers(2, 9))
-    assert trial_config(spec, {"top_k": 3}) == AdaptConfig(top_k=3)
-    for parameters in ({}, {"top_k": 3, "momentum": 0.1}):
-        with pytest.raises(ValueError, match="top_k"):
-            trial_config(spec, parameters)
-
-
-def test_seeds_depend_on_run_and_configuration_and_on_nothing_else():
-    configs = [AdaptConfig(top_k=k) for k in range(1, 200)]
-    seeds = {trial_seed(seed, config) for seed in (0, 1) for config in configs}
-    assert len(seeds) == 2 * len(configs)
-    assert all(0 <= seed < 2**31 for seed in seeds)
-    assert trial_seed(3, AdaptConfig(cosine_threshold=1)) == trial_seed(3, AdaptConfig(cosine_threshold=1.0))
-    code = (
-        "from etarec.config import AdaptConfig; from search.spec import trial_seed; print(trial_seed(7, AdaptConfig()))"
-    )
-    other = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "1"}
-    )
-    assert int(other.stdout) == trial_seed(7, AdaptConfig())
-
-
-def test_canonical_text_tells_configurations_apart():
-    assert canonical(AdaptConfig()) == canonical(AdaptConfig())
-    assert canonical(AdaptConfig(top_k=None)) != canonical(AdaptConfig())
-
-
-@pytest.mark.parametrize(
-    ("spec", "place"),
-    [
-        (make(top_k=integers(2, 501)), "space.top_k.high: given 501"),
-        (make(top_k=Dimension(kind="choices", choices=(None, 600, 5))), "space.top_k.choices: given 600"),
-        (replace(make(momentum=floats(0, 0.5)), adapt=AdaptConfig(top_k=700)), "adapt.top_k: given 700"),
-    ],
-)
-def test_k_beyond_the_catalogue_names_its_size(spec, place):
-    with pytest.raises(UserError, match=rf"{place}, expected at most 500, the number of items"):
-        check_against_data(spec, 500)
-    check_against_data(spec, 700)
-
-
-def test_full_entropy_fits_every_catalogue():
-    check_against_data(replace(make(momentum=floats(0, 0.5)), adapt=AdaptConfig(top_k=None)), 5)
-
-
 def test_loading_does_not_need_the_harness():
     code = "import sys, search.spec; print(*sorted({'ray', 'optuna', 'mlflow', 'torch'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
-
-
-@pytest.mark.parametrize(
-    ("document", "share"),
-    [
-        ({}, 0.35),
-        ({"data": {"valid_share": 0.1, "test_share": 0.3}}, 0.4),
-        ({"data": {"rehearsal_share": 0.4}}, 0.4),
-        ({"data": {"rehearsal_share": None}}, None),
-        ({"data": {"split": "leave_one_out"}}, None),
-        ({"adapt": {"objective": "entropy"}}, None),
-        ({"adapt": {"target": "state"}}, None),
-        ({"checkpoint": "trained.safetensors"}, None),
-        ({"checkpoint": "trained.safetensors", "data": {"rehearsal_share": 0.3}}, 0.3),
-    ],
-)
-def test_what_is_rehearsed_by_itself(tmp_path, document, share):
-    file = tmp_path / "space.yaml"
-    file.write_text(yaml.safe_dump({"space": {"top_k": {"low": 2, "high": 9}}, **document}))
-    assert rehearsal_share(load(file)) == share

@@ -1,0 +1,18 @@
+"""Specs and dimensions in a word."""
+
+from typing import Any
+
+from search.dimension import Dimension
+from search.spec import Spec
+
+
+def make(**space: Dimension) -> Spec:
+    return Spec(name="x", space=space)
+
+
+def integers(low: int, high: int, **more: Any) -> Dimension:
+    return Dimension(kind="int", low=low, high=high, **more)
+
+
+def floats(low: float, high: float, **more: Any) -> Dimension:
+    return Dimension(kind="float", low=low, high=high, **more)
