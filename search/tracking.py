@@ -104,7 +104,8 @@ class Mirror:
 
     def _look(self) -> None:
         """Finds the experiment, the parent run and its children, and makes what is not there."""
-        client = self._client = mlflow.MlflowClient()
+        with _alone(mlflow.get_tracking_uri()):  # the client opens its store at once
+            client = self._client = mlflow.MlflowClient()
         self._written = {}
         self._experiment_id = self._known_experiment(client) or _experiment(client, self.experiment)
         self.answered(False)
