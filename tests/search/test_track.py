@@ -32,13 +32,6 @@ def result(number: int) -> dict[str, float]:
     return dict.fromkeys(METRICS, (number + 1) / 7) | {"filtered_by_seen": 0.0, "filtered_by_chance": 0.0}
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file.read_bytes()
-
-
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: bytes) -> Path:
     """The folder of a search whose process was killed in its last trial after an earlier end."""
