@@ -11,9 +11,15 @@ settings.register_profile("untimed", deadline=None)  # a busy machine is no fail
 settings.load_profile("untimed")
 
 
-@pytest.fixture(autouse=True)
-def seeded_torch() -> None:
-    """A fresh model has the same weights in every run, whichever tests ran before."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """A fixture of any scope makes the same model in every run, whichever tests ran before."""
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """So does a test."""
     torch.manual_seed(0)
 
 
