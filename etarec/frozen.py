@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from etarec import scoring
+from etarec import fused, scoring
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.fisher import diagonal
@@ -217,11 +217,11 @@ def _remove(place: Path) -> None:
 def _numerics(device: torch.device) -> list[str]:
     """What the last bits of the passes depend on, beside weights and data."""
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads"]
+    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads", fused.kind()]
 
 
 def _digest() -> str:
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".c", ".py"))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from etarec.dual import FastLayer, InnerNorm, dual
+from etarec.dual import FastLayer, InnerNorm
 from etarec.dual_math import NORM_EPS
+from etarec.fused import inner_loop
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def primal(
 ) -> Tensor:
     """The inner loop as the paper writes it, one token after another, its gradients taken by autograd. As q.
 
-    The reference that `dual` is tested against; materialises every W_i.
+    The reference that `dual` is tested against, as `fused` is against that; materialises every W_i.
     """
     N, H, L, _ = k.shape
     M, since = decay.shape[0], L - q.shape[2]
@@ -133,7 +134,7 @@ class TTTLayer(nn.Module):
         cos, sin = rotary_table(mini_batch, head_width, rope_base)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        self.form = dual
+        self.form = inner_loop
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

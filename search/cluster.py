@@ -199,9 +199,10 @@ def _installed() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "is missing"
     try:
+        from etarec.fused import kind
         from search.provenance import digest
 
-        found["etarec's code"] = digest()
+        found |= {"etarec's code": digest(), "inner loop (a C compiler)": kind()}
     except ImportError as error:
-        found["etarec's code"] = f"cannot be imported ({error})"
+        found |= {"etarec's code": f"cannot be imported ({error})", "inner loop (a C compiler)": "unknown"}
     return found

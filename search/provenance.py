@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 
+from etarec import fused
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from search.spec import Spec
@@ -81,8 +82,9 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 def sources() -> dict[str, str]:
     """What this process imports of the program: the digest of every source file, by its path."""
     root = Path(__file__).parents[1]
-    files = sorted(file for package in ("etarec", "search") for file in (root / package).rglob("*.py"))
-    return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
+    files = sorted(file for package in ("etarec", "search") for file in (root / package).rglob("*"))
+    sources = [file for file in files if file.suffix in (".c", ".py")]
+    return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in sources}
 
 
 def digest() -> str:
@@ -110,6 +112,7 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "inner_loop": fused.kind(),
     }
 
 

@@ -27,6 +27,16 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+COUNT_CPUS = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+deadline = time.monotonic() + 120
+while ray.cluster_resources().get("CPU", 0) < int(sys.argv[2]):
+    if time.monotonic() > deadline:
+        sys.exit(1)
+    time.sleep(0.2)
+"""
+
 
 def start(command: list[str], folder: Path, log: str, **environment: str) -> Process:
     """A process of its own session, as a shell would start it."""
@@ -109,13 +119,18 @@ class Nodes:
         self.workers: list[Process] = []
         for _ in range(count):
             self.add()
-        time.sleep(10)  # to register
+        self.wait_until_registered()
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             return True
         return False
+
+    def wait_until_registered(self) -> None:
+        """A search that starts earlier would plan for the nodes that are there, and put all its trials on them."""
+        command = [sys.executable, "-c", COUNT_CPUS, self.address, str(len(self.workers))]
+        assert start(command, self.folder, "nodes.log").wait(timeout=180) == 0, "not all nodes registered"
 
     def add(self, **environment: str) -> None:
         command = [*self._ray, "--address", self.address, "--num-cpus", "1"]

@@ -85,6 +85,7 @@ def test_a_node_with_other_code_is_named(tmp_path: Path, nodes: Nodes) -> None:
     with (other / "etarec/gate.py").open("a") as file:
         file.write("# a later version\n")
     nodes.add(PYTHONPATH=str(other))
+    nodes.wait_until_registered()
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump(TINY))
     command = [sys.executable, "-m", "search.tune", "--space", str(file), "--dry-run", "--address", nodes.address]
