@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from etarec import fused, scoring
+from etarec import compiled, scoring
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.fisher import diagonal
@@ -217,7 +217,7 @@ def _remove(place: Path) -> None:
 def _numerics(device: torch.device) -> list[str]:
     """What the last bits of the passes depend on, beside weights and data."""
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads", fused.kind()]
+    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads", compiled.kind()]
 
 
 def _digest() -> str:

@@ -2,20 +2,12 @@
 
 It computes what dual.py does, up to rounding, in a fraction of the time, where there is a C compiler, the tensors are
 float32 on the CPU and the inner model is TTT-MLP with sizes that are multiples of LANES; everywhere else dual.py does.
-ETAREC_INNER_LOOP=torch asks for dual.py everywhere. The library lies beside this package's bytecode, one per source,
-sizes and processor; where that folder cannot be written, each process compiles one for itself, in seconds.
 
 Symbols: N sequences, H heads, L positions, F head width, G hidden fast width, M mini-batch.
 """
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,22 +17,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from etarec.compiled import library
 from etarec.dual import FastLayer, InnerNorm, dual
 
 SOURCE = Path(__file__).with_name("inner_loop.c")
 LANES = 8  # of a vector, as inner_loop.c is written
-COMPILE_SECONDS = 120.0
-# Sums may be taken in another order, as vector units want it; NaN and infinity stay what they are.
-FLAGS = (
-    "-O3",
-    "-march=native",
-    "-fno-aggressive-loop-optimizations",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fno-signed-zeros",
-    "-fassociative-math",
-    "-freciprocal-math",
-)
 _SHARED = ("decay", "norm_weight", "norm_bias", "w1", "b1", "w2", "b2")
 
 
@@ -55,25 +36,11 @@ def inner_loop(
     lengths: Tensor | None = None,
 ) -> Tensor:
     """As `dual`."""
-    library = _library_for(q, decay, fast)
-    if library is None:
+    compiled = _library_for(q, decay, fast)
+    if compiled is None:
         return dual(q, k, v, token_rate, decay, fast, norm, lengths)
     layers = [tensor for layer in fast for tensor in layer]
-    return _Fused.apply(library, lengths, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
-
-
-def kind() -> str:
-    """Which form runs here on the CPU, for whoever has to know why numbers differ in their last digits."""
-    return "compiled" if compiler() else "torch"
-
-
-@functools.cache
-def compiler() -> str | None:
-    """The C compiler that is used, if any."""
-    if os.environ.get("ETAREC_INNER_LOOP") == "torch":
-        return None
-    found = (shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
-    return next((path for path in found if path), None)
+    return _Fused.apply(compiled, lengths, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
 
 
 def _library_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> ctypes.CDLL | None:
@@ -86,59 +53,12 @@ def _library_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> ctypes.
 
 @functools.cache
 def _library(F: int, G: int, M: int) -> ctypes.CDLL | None:
-    """The loaded library; None where there is no compiler, or it does not understand what it is given."""
-    cc = compiler()
-    if cc is None:
-        return None
-    sizes = [f"-DF={F}", f"-DG={G}", f"-DM={M}"]
-    key = "\0".join([SOURCE.read_text(encoding="utf-8"), cc, *FLAGS, *sizes, _processor()])
-    name = f"inner_loop-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    kept = SOURCE.parent / "__pycache__" / name
-    if not kept.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder, name)
-            command = [cc, *FLAGS, *sizes, "-shared", "-fPIC", str(SOURCE), "-o", str(made), "-lm"]
-            if not _compiles(command):
-                return None
-            if not _moves(made, kept):
-                return _load(made)  # stays loaded when the file is gone
-    return _load(kept)
-
-
-def _compiles(command: list[str]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-def _moves(made: Path, kept: Path) -> bool:
-    """Whether the file stands complete in its place; other processes may do the same at the same time."""
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
-    try:
-        kept.parent.mkdir(exist_ok=True)
-        shutil.copy(made, partial)
-        partial.replace(kept)
-        return True
-    except OSError:
-        return False
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    span: list[Any] = [ctypes.POINTER(_Work), ctypes.c_longlong, ctypes.c_longlong]
-    library.inner_loop_forward.argtypes = span
-    library.inner_loop_backward.argtypes = [*span, ctypes.POINTER(_Gradients), ctypes.c_void_p]
-    return library
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        return f"{platform.machine()} {platform.processor()}"
+    found = library(SOURCE, ("F", F), ("G", G), ("M", M))
+    if found is not None:
+        span: list[Any] = [ctypes.POINTER(_Work), ctypes.c_longlong, ctypes.c_longlong]
+        found.inner_loop_forward.argtypes = span
+        found.inner_loop_backward.argtypes = [*span, ctypes.POINTER(_Gradients), ctypes.c_void_p]
+    return found
 
 
 class _View(ctypes.Structure):
@@ -164,7 +84,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        library: ctypes.CDLL,
+        compiled: ctypes.CDLL,
         lengths: Tensor | None,
         q: Tensor,
         k: Tensor,
@@ -177,9 +97,9 @@ class _Fused(torch.autograd.Function):
         tensors |= {name: x.contiguous() for name, x in zip(_SHARED, shared, strict=True)}
         if lengths is not None:
             tensors["lengths"] = lengths.to(torch.int64).contiguous()
-        _over_sequences(library.inner_loop_forward, tensors)
+        _over_sequences(compiled.inner_loop_forward, tensors)
         out = tensors.pop("out")
-        ctx.library, ctx.names = library, list(tensors)
+        ctx.compiled, ctx.names = compiled, list(tensors)
         ctx.save_for_backward(*tensors.values())
         return out
 
@@ -191,7 +111,7 @@ class _Fused(torch.autograd.Function):
         tensors = {**given, "d_out": _along_last(d_out), "d_q": _heads_inside(d_out)}
         tensors |= {f"d_{name}": d_out.new_zeros(N, L, H, F).transpose(1, 2) for name in "kv"}
         tensors["d_rate"] = d_out.new_zeros(N, L, H).transpose(1, 2)
-        parts = _over_sequences(ctx.library.inner_loop_backward, tensors, [given[name] for name in _SHARED])
+        parts = _over_sequences(ctx.compiled.inner_loop_backward, tensors, [given[name] for name in _SHARED])
         totals = [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
         return None, None, *(tensors[f"d_{name}"] for name in ("q", "k", "v", "rate")), *totals
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from etarec.largest import count_not_below, top
+
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
-GROUP = 8  # scores whose maximum stands for them in the search for the largest
 WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all rows of a chunk of items
 
 
@@ -42,7 +43,7 @@ def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) ->
         if top_k:
             tops.append(top(scores, top_k))
         if bound is not None:  # comes last, because it overwrites the scores
-            ranks.append(_count_not_below(scores, bound[rows]) - 1)
+            ranks.append(count_not_below(scores, bound[rows]) - 1)
     return Scan(
         torch.cat(ranks) if ranks else None,
         torch.cat([scores for scores, _ in tops]) if tops else None,
@@ -64,7 +65,7 @@ def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k:
             top_scores, place = values.topk(min(top_k, values.shape[1]))
             top_items = items.gather(1, place)
         if counts is not None and bound is not None:  # comes last, because it overwrites the scores
-            counts += _count_not_below(scores, bound)
+            counts += count_not_below(scores, bound)
     return Scan(None if counts is None else counts - 1, top_scores, top_items)
 
 
@@ -77,34 +78,6 @@ def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:
     products = hidden * own_vectors
     slack = hidden.shape[1] ** 0.5 * torch.finfo(hidden.dtype).eps * products.abs().sum(1)
     return (products.sum(1) - slack)[:, None]
-
-
-def _count_not_below(scores: Tensor, bound: Tensor) -> Tensor:
-    """Not `>=`, which is false for a score that is not a number: a diverged model would have its targets on top.
-
-    Overwrites the scores: a sum of ones as floats, exact up to 2^24 of them, is several times faster than of booleans.
-    """
-    return scores.shape[1] - torch.lt(scores, bound, out=scores).sum(1).long()
-
-
-def top(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The K largest scores of each row, descending, and their places: [B, K] of [B, V].
-
-    Every GROUP places apart make up a group, and the K largest are among the K groups with the largest maxima.
-    """
-    B, V = scores.shape
-    groups = V // GROUP
-    if top_k * 2 * GROUP > V:
-        values, places = scores.topk(top_k)
-        return values, places
-    grouped = scores[:, : groups * GROUP].view(B, GROUP, groups)
-    best = grouped.amax(1).topk(top_k, sorted=False).indices[:, None]
-    candidates = grouped.gather(2, best.expand(-1, GROUP, -1)).flatten(1)
-    places = (best + groups * torch.arange(GROUP, device=scores.device)[:, None]).flatten(1)
-    rest = torch.arange(groups * GROUP, V, device=scores.device).expand(B, -1)
-    candidates, places = torch.cat((candidates, scores[:, groups * GROUP :]), 1), torch.cat((places, rest), 1)
-    values, chosen = candidates.topk(top_k)
-    return values, places.gather(1, chosen)
 
 
 class Spread(NamedTuple):

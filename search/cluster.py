@@ -199,10 +199,10 @@ def _installed() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "is missing"
     try:
-        from etarec.fused import kind
+        from etarec.compiled import kind
         from search.provenance import digest
 
-        found |= {"etarec's code": digest(), "inner loop (a C compiler)": kind()}
+        found |= {"etarec's code": digest(), "code for the CPU (by a C compiler)": kind()}
     except ImportError as error:
-        found |= {"etarec's code": f"cannot be imported ({error})", "inner loop (a C compiler)": "unknown"}
+        found |= {"etarec's code": f"cannot be imported ({error})", "code for the CPU (by a C compiler)": "unknown"}
     return found

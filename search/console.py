@@ -12,7 +12,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from etarec import fused
+from etarec import compiled
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
@@ -64,7 +64,7 @@ class Console:
         self.line(f"resources   {plan}")
         if plan.note:
             self.line(f"note        {plan.note}")
-        if fused.kind() == "torch" and not plan.gpus_per_trial:
+        if compiled.kind() == "torch" and not plan.gpus_per_trial:
             self.line("note        no C compiler here, so TTT4Rec's inner loop runs in torch, at about half the speed")
 
     def pilot(

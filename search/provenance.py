@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import torch
 
-from etarec import fused
+from etarec import compiled
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from search.spec import Spec
@@ -112,7 +112,7 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        "inner_loop": fused.kind(),
+        "cpu_code": compiled.kind(),
     }
 
 

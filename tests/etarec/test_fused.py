@@ -2,30 +2,16 @@
 
 import ctypes
 import gc
-import shutil
-import subprocess
 import weakref
-from pathlib import Path
 
 import pytest
 import torch
 
-from etarec import fused
+from etarec import compiled, fused
 from etarec.dual import dual
 from etarec.ttt import TTTLayer
 
-pytestmark = pytest.mark.skipif(fused.compiler() is None, reason="the compiled inner loop needs a C compiler")
-
-
-@pytest.fixture
-def anew():
-    """Forgets libraries and compilers that were found, before the test and behind it."""
-    found = (fused._library, fused.compiler)
-    for each in found:
-        each.cache_clear()
-    yield
-    for each in found:
-        each.cache_clear()
+pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="the compiled inner loop needs a C compiler")
 
 
 @pytest.fixture
@@ -66,7 +52,7 @@ def assert_as_dual(layer: TTTLayer, x: torch.Tensor, *options) -> None:
 def test_the_library_is_what_runs():
     layer = layer_of()
     assert isinstance(fused._library_for(torch.empty(1), layer.decay_offset, _fast(layer)), ctypes.CDLL)
-    assert layer.form is fused.inner_loop and fused.kind() == "compiled"
+    assert layer.form is fused.inner_loop
 
 
 def _fast(layer):
@@ -177,62 +163,3 @@ def test_what_it_was_not_written_for_is_left_to_the_dual_form(layer):
     ours = layer(x)
     layer.form = dual
     assert torch.equal(ours, layer(x))
-
-
-@pytest.mark.usefixtures("anew")
-def test_without_a_compiler_the_dual_form_runs(monkeypatch):
-    layer, x = layer_of(), torch.randn(2, 9, 64)
-    layer.form = dual
-    expected = layer(x)
-    layer.form = fused.inner_loop
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert fused.kind() == "torch" and torch.equal(layer(x), expected)
-
-
-@pytest.mark.usefixtures("anew")
-def test_it_can_be_switched_off(monkeypatch):
-    monkeypatch.setenv("ETAREC_INNER_LOOP", "torch")
-    assert fused.kind() == "torch"
-
-
-@pytest.mark.usefixtures("anew")
-@pytest.mark.parametrize("compiler", ["#!/bin/sh\nexit 1\n", "no program at all"])
-def test_a_compiler_that_fails_is_as_good_as_none(tmp_path, monkeypatch, compiler):
-    monkeypatch.setattr(fused, "SOURCE", _copy_of_the_source(tmp_path))
-    (tmp_path / "cc").write_text(compiler)
-    (tmp_path / "cc").chmod(0o755)
-    monkeypatch.setenv("CC", str(tmp_path / "cc"))
-    assert fused.compiler() == str(tmp_path / "cc") and fused._library(16, 64, 8) is None
-
-
-@pytest.mark.usefixtures("anew")
-def test_it_is_compiled_once_and_anew_for_another_source(tmp_path, monkeypatch):
-    source = _copy_of_the_source(tmp_path)
-    monkeypatch.setattr(fused, "SOURCE", source)
-    for _ in range(2):
-        assert fused._library(16, 64, 8) is not None
-        fused._library.cache_clear()
-    (kept,) = (tmp_path / "__pycache__").iterdir()
-    first = kept.stat().st_mtime_ns
-    source.write_text(source.read_text() + "/* changed */\n")
-    assert fused._library(16, 64, 8) is not None
-    assert len(list((tmp_path / "__pycache__").iterdir())) == 2 and kept.stat().st_mtime_ns == first
-
-
-@pytest.mark.usefixtures("anew")
-def test_where_nothing_can_be_kept_a_process_compiles_for_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(fused, "SOURCE", _copy_of_the_source(tmp_path))
-    (tmp_path / "__pycache__").write_text("a file, where a folder would have to be")
-    layer = layer_of()
-    assert fused._library(16, 64, 8) is not None
-    assert_as_dual(layer, torch.randn(2, 9, 64))
-
-
-def _copy_of_the_source(folder: Path) -> Path:
-    return Path(shutil.copy(fused.SOURCE, folder / fused.SOURCE.name))
-
-
-def test_the_source_compiles_without_a_warning(tmp_path):
-    command = [fused.compiler(), "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DF=16", "-DG=64", "-DM=8", "-c"]
-    done = subprocess.run([*command, str(fused.SOURCE), "-o", str(tmp_path / "o")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

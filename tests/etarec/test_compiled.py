@@ -1,0 +1,100 @@
+"""C beside Python: compiled once, kept where that is possible, and done without where there is no compiler."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from etarec import compiled, fused, largest
+from etarec.dual import dual
+from etarec.ttt import TTTLayer
+
+SOURCE = "int twice(int n) { return FACTOR * n; }\n"
+SOURCES = sorted(Path(compiled.__file__).parent.glob("*.c"))
+needs_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="needs a C compiler")
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """Forgets libraries and compilers that were found, before the test and behind it."""
+    found = (compiled.library, compiled.compiler, fused._library, largest._library)
+    for each in found:
+        each.cache_clear()
+    yield
+    for each in found:
+        each.cache_clear()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "twice.c").write_text(SOURCE)
+    return tmp_path / "twice.c"
+
+
+def kept(folder: Path) -> list[Path]:
+    return list((folder / "__pycache__").iterdir())
+
+
+@needs_compiler
+def test_it_is_compiled_once_and_anew_for_another_source_or_size(source):
+    assert compiled.kind() == "compiled"
+    for _ in range(2):
+        assert compiled.library(source, ("FACTOR", 2)).twice(21) == 42
+        compiled.library.cache_clear()
+    (first,) = kept(source.parent)
+    made = first.stat().st_mtime_ns
+    assert compiled.library(source, ("FACTOR", 3)).twice(21) == 63
+    source.write_text(SOURCE.replace("n;", "n + 1;"))
+    compiled.library.cache_clear()
+    assert compiled.library(source, ("FACTOR", 2)).twice(21) == 43
+    assert len(kept(source.parent)) == 3 and first.stat().st_mtime_ns == made
+
+
+@needs_compiler
+def test_where_nothing_can_be_kept_a_process_compiles_for_itself(source):
+    (source.parent / "__pycache__").write_text("a file, where a folder would have to be")
+    assert compiled.library(source, ("FACTOR", 2)).twice(21) == 42
+
+
+@needs_compiler
+@pytest.mark.parametrize("compiler", ["#!/bin/sh\nexit 1\n", "no program at all"])
+def test_a_compiler_that_fails_is_as_good_as_none(source, monkeypatch, compiler):
+    (source.parent / "cc").write_text(compiler)
+    (source.parent / "cc").chmod(0o755)
+    monkeypatch.setenv("CC", str(source.parent / "cc"))
+    assert compiled.compiler() == str(source.parent / "cc") and compiled.library(source, ("FACTOR", 2)) is None
+
+
+@pytest.mark.parametrize("absent", ["no compiler", "switched off"])
+def test_without_a_compiler_torch_computes_the_same(monkeypatch, absent):
+    if absent == "no compiler":
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    else:
+        monkeypatch.setenv("ETAREC_COMPILED", "no")
+    layer, x = TTTLayer(64, 4, "mlp", 8, inner_rate=1.0, rope_base=1000.0), torch.randn(2, 9, 64)
+    ours = layer(x)
+    layer.form = dual
+    assert compiled.kind() == "torch" and torch.equal(ours, layer(x))
+    scores = torch.randn(3, 500)
+    assert torch.equal(largest.top(scores, 7)[1], scores.topk(7).indices)
+
+
+@needs_compiler
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_the_sources_compile_without_a_warning(tmp_path, source):
+    """-Wno-psabi: how vectors are passed between files; nothing here is."""
+    command = [compiled.compiler(), "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DF=16", "-DG=64", "-DM=8"]
+    done = subprocess.run(
+        [*command, "-c", str(source), "-o", str(tmp_path / "o")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_sources_are_part_of_what_a_search_depends_on():
+    """A resume, a cluster's nodes and what is cached beside a checkpoint ask whether the code is the same."""
+    from search.provenance import sources
+
+    assert {f"etarec/{path.name}" for path in SOURCES} <= set(sources())
