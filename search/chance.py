@@ -32,9 +32,9 @@ def along_front(baseline: str) -> bool:
     return baseline.startswith(f"{RANDOM} ")
 
 
-def on_curve(baseline: str, target: str) -> bool:
-    """Whether a baseline is a point of chance's curve; target: what the search adapts, `adapt.target`."""
-    return at_random(baseline) or baseline == EVERYTHING or (baseline == NOTHING and target == "weights")
+def on_curve(baseline: str) -> bool:
+    """Whether a baseline is a point of chance's curve: its ends filter nothing and everything."""
+    return at_random(baseline) or baseline in (EVERYTHING, NOTHING)
 
 
 def asked_rate(metrics: dict[str, float]) -> float:

@@ -57,10 +57,18 @@ class Console:
             f"trained on {counts['train']:,}: HR@10 {checkpoint.valid['hr_at_10']:.4f}"
         )
 
+    def to_rehearse(self, held_out: Interactions) -> None:
+        counts = held_out.sample_counts()
+        self.line(
+            f"rehearsal   trials run on {counts['valid']:,} samples before test, from a second checkpoint that is "
+            f"trained on the {counts['train']:,} before those"
+        )
+
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
         self.line(
             f"search      {spec.search.trials} trials, sampler {spec.search.sampler}; files in {shown(directory)}"
         )
+        self.line("searched    " + "; ".join(f"{name} {dimension}" for name, dimension in spec.space.items()))
         self.line(f"resources   {plan}")
         if plan.note:
             self.line(f"note        {plan.note}")
@@ -118,7 +126,9 @@ class Console:
         begin = time.perf_counter()
         with self._progress() as progress:
             yield from progress.track(items, total=total, description=what)
-        self.line(f"  {total} configurations measured on {what} in {time.perf_counter() - begin:.0f} s")
+        self.line(
+            f"  {total} configuration{'s' * (total != 1)} measured on {what} in {time.perf_counter() - begin:.0f} s"
+        )
 
     def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, ending: Ending) -> None:
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}

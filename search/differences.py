@@ -46,7 +46,6 @@ def on_test(
     tests: Sequence["Measurement | None"],
     front: int,
     chosen: str | None,
-    target: str,
     replicates: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -59,7 +58,6 @@ def on_test(
         names: of the rows, the first `front` of them the front's.
         tests: their measurements; None leaves a row empty.
         chosen: the chosen point's name.
-        target: what the search adapts.
         replicates: of the bootstrap.
         seed: of bootstrap and randomisation.
     """
@@ -71,7 +69,7 @@ def on_test(
     sums, counts = stats.per_user_sums(next(iter(measured.values())).users, np.column_stack(scores))
     means = stats.bootstrap_means(sums, counts, replicates, seed)
     table.loc[list(measured), INTERVAL] = np.column_stack(stats.interval(means[:, : len(measured)]))
-    comparisons = _comparisons(names, measured, chosen, target)
+    comparisons = _comparisons(names, measured, chosen)
     if comparisons:
         contrasts = np.column_stack([one.contrast for one in comparisons])
         found = stats.contrasts(sums, counts, means, np.kron(np.eye(len(METRICS)), contrasts), seed)
@@ -79,17 +77,15 @@ def on_test(
     return table
 
 
-def _comparisons(
-    names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None, target: str
-) -> list[_Comparison]:
+def _comparisons(names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None) -> list[_Comparison]:
     known = [names[row] for row in measured]
     one = dict(zip(known, np.eye(len(known)), strict=True))
     rates = np.array([1 - test.admitted.mean() for test in measured.values()])
-    curve = np.where([chance.on_curve(name, target) for name in known], rates, np.nan)
+    curve = np.where([chance.on_curve(name) for name in known], rates, np.nan)
     comparisons = []
     for row, name, rate in zip(measured, known, rates, strict=True):
         others = {TO_EVERYTHING: one.get(chance.EVERYTHING), TO_CHOSEN: one.get(chosen or "")}
-        others[TO_CHANCE] = None if chance.on_curve(name, target) else chance.neighbours(curve, float(rate))
+        others[TO_CHANCE] = None if chance.on_curve(name) else chance.neighbours(curve, float(rate))
         comparisons += [_Comparison(row, kind, one[name] - o) for kind, o in others.items() if o is not None]
     return comparisons
 

@@ -36,6 +36,12 @@ class Dimension:
             raise ValueError(problem)
         return self
 
+    def __str__(self) -> str:
+        """2 to 500, log scale"""
+        if self.choices is not None:
+            return "one of " + " | ".join(map(shown, self.choices))
+        return f"{self.low} to {self.high}" + (", log scale" if self.log else "")
+
     def _choices_problem(self) -> str | None:
         if self.log or not self.low is self.high is self.step is None:
             also = ", with choices it has no low, high, log or step" if self.choices else ""

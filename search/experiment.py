@@ -18,12 +18,22 @@ from etarec.evaluate import Measurement
 from etarec.train import cache_path, load_or_train, shown, train
 from search import report, runner, selection
 from search.console import Console
+from search.console import shown as where
 from search.mirrored import PARENT_STATES, flat
 from search.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
 from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
-from search.records import Ending, Records, State, Trial, held, write_whole
+from search.records import JOURNAL, Ending, Records, State, Trial, held, write_whole
 from search.selection import Selection
-from search.spec import Spec, as_dict, baseline_config, check_against_data, rehearsal_share, to_yaml
+from search.spec import (
+    Spec,
+    as_dict,
+    baseline_config,
+    check_against_data,
+    check_measured,
+    check_something_to_learn,
+    rehearsal_share,
+    to_yaml,
+)
 from search.tracker import Tracker
 from search.trial import Job, Recommender, Subject, measure_on_validation
 
@@ -116,7 +126,10 @@ def dry_run(experiment: Experiment) -> None:
     machine = runner.machine(experiment.address)
     _plan(experiment, machine)
     interactions = _load_data(experiment)
-    searched = _held_out(experiment, interactions) or interactions
+    held_out = _held_out(experiment, interactions)
+    searched = held_out or interactions
+    if held_out:
+        console.to_rehearse(held_out)
     given = Path(spec.checkpoint) if spec.checkpoint and searched is interactions else None
     path = given or cache_path(searched, spec.model, spec.train)
     trained, epoch_seconds = None, None
@@ -147,6 +160,7 @@ def _load_data(experiment: Experiment) -> Interactions:
         interactions = data.load(spec.data)
         with experiment.naming_file():
             check_against_data(spec, interactions.n_items - 1)
+            check_something_to_learn(spec, _held_out(experiment, interactions) or interactions)
             data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
     experiment.console.data(spec, interactions)
     return interactions
@@ -173,6 +187,8 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     """
     experiment.directory.mkdir(parents=True, exist_ok=True)
     with held(experiment.directory):
+        if not experiment.resume and (experiment.directory / JOURNAL).stat().st_size:
+            raise UserError(f"{experiment.directory}: another search came first; give another --out, or add --resume")
         return _run(experiment, subject, n_items)
 
 
@@ -185,6 +201,7 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     tracker = Tracker(spec.name, records, flat(as_dict(spec)), console.warn)
     try:
         with runner.cluster(spec.search, experiment.address, trial_bytes(subject)) as plan:
+            runner.take_sigterm_for_ctrl_c()
             console.plan(spec, plan, directory)
             ending = _search(experiment, subject, records, plan, tracker)
             try:
@@ -202,12 +219,11 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
         records.write_table()
         tracker.close(state, {}, None, None, patience=5)
         raise
-    tracker.close(
-        PARENT_STATES[ending],
-        {"hypervolume": selected.hypervolume},
-        _tested(selected),
-        directory,
-    )
+    try:
+        outcome = {"hypervolume": selected.hypervolume}
+        tracker.close(PARENT_STATES[ending], outcome, _tested(selected), directory)
+    except KeyboardInterrupt:
+        console.warn(f"MLflow may not be up to date; `python -m search.track {where(directory)}` brings it there")
     records.write_table()
     console.result(spec, records, selected, directory, ending)
     return ending
@@ -231,6 +247,8 @@ def _check_resumed(experiment: Experiment) -> None:
     names = {"checkpoint sha256", "rehearsal checkpoint sha256"} & records.settings.keys()
     to_come = {name: records.settings[name] for name in names}
     records.check({**_identity(experiment), **to_come}, experiment.accept_changes)
+    with experiment.naming_file():
+        check_measured(experiment.spec, {trial.trial_id: trial.parameters for trial in records.trials.values()})
 
 
 def _search(experiment: Experiment, subject: Subject, records: Records, plan: Plan, tracker: Tracker) -> Ending:

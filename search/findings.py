@@ -99,14 +99,14 @@ def findings(chosen: Row, baselines: dict[str, Row], front: list[Row], split: Sp
 
 
 def saving(chosen: Row, everything: Row | None, split: Split) -> float | None:
-    """Share of the adaptation seconds of `everything` that the chosen point saves; None if either is unknown.
+    """Share of the seconds that serving takes with `everything` which the chosen point saves; None if unknown.
 
     On validation they are: what all trials have in common is looked up there.
     """
     if split == "valid":
         return None
-    before = everything and everything.get(f"{split}_adapt_seconds")
-    after = chosen.get(f"{split}_adapt_seconds")
+    before = everything and everything.get(f"{split}_seconds")
+    after = chosen.get(f"{split}_seconds")
     return None if not before or after is None else 1 - after / before
 
 
@@ -130,10 +130,13 @@ def _cost(chosen: Row, everything: Row | None, split: Split) -> str:
     text = f"Adapting on every sample gives {hit_rate(everything[f'{split}_hr_at_10'])} (difference {delta})"
     saved = saving(chosen, everything, split)
     if saved is None:
-        return f"{text}; the seconds of adaptation were not measured."
-    before, after = (significant(row[f"{split}_adapt_seconds"]) for row in (everything, chosen))
+        return f"{text}; the seconds were not measured."
+    before, after = (significant(row[f"{split}_seconds"]) for row in (everything, chosen))
     verdict = f"{percent(saved)} less" if saved >= 0 else f"{percent(-saved)} more"
-    return f"{text}; the adaptation itself took {after} s instead of {before} s, {verdict}."
+    adapting = " instead of ".join(
+        f"{significant(row.get(f'{split}_adapt_seconds'))} s" for row in (chosen, everything)
+    )
+    return f"{text}; serving took {after} s instead of {before} s, {verdict} (of these, adapting {adapting})."
 
 
 def _adapting(chosen: Row, baselines: dict[str, Row], split: Split) -> Finding:
@@ -155,19 +158,32 @@ def _adapting(chosen: Row, baselines: dict[str, Row], split: Split) -> Finding:
     if gain <= 0:
         text = f"{numbers} The cheapest good answer is to skip every backward pass."
         return Finding("bad", "Adapting gains nothing", text)
-    kept = f" {_kept(chosen, frozen, everything, gain, split)}"
+    keeps = _gap(chosen, frozen, split) > 0
+    kept = f" {_kept(chosen, frozen, everything, gain, split) if keeps else _behind(chosen, frozen, split)}"
     if split == "test" and _touches_zero(frozen):
         return Finding("note", "Whether adapting helps is not settled", numbers + " The interval includes 0." + kept)
+    if not keeps:
+        return Finding("bad", "Adapting pays, but not as the chosen configuration does it", numbers + kept)
     return Finding("good" if split == "test" else "note", "Adapting pays", numbers + kept)
 
 
 def _kept(chosen: Row, frozen: Row, everything: Row, gain: float, split: Split) -> str:
     above = _gap(chosen, frozen, split)
-    if above <= 0:
-        return f"The chosen configuration keeps none of that gain: it is {signed(above)} from no adaptation."
     if _gap(chosen, everything, split) >= 0:
         return "The chosen configuration keeps all of that gain."
     return f"The chosen configuration keeps {percent(above / gain, 0)} of that gain."
+
+
+def _behind(chosen: Row, frozen: Row, split: Split) -> str:
+    """No adaptation against the chosen configuration, which is no better; the interval is in the baseline's row."""
+    text = (
+        "The chosen configuration keeps none of that gain: no adaptation is "
+        f"{signed(_gap(frozen, chosen, split))} from it in HR@10"
+    )
+    low, high, p = (frozen.get(f"test_vs_chosen_hr_at_10_{name}") for name in ("low", "high", "p"))
+    if split == "test" and low is not None and high is not None and p is not None:
+        text += f", 95% interval {signed(low)} to {signed(high)}, p = {significant(p)}"
+    return f"{text}. Serving the frozen model is the better answer."
 
 
 def _touches_zero(row: Row) -> bool:

@@ -32,9 +32,7 @@ def plotly_script() -> str:
     return str(get_plotlyjs())
 
 
-def pareto_html(
-    trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFrame, chosen: str, metric: str, target: str
-) -> str:
+def pareto_html(trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFrame, chosen: str, metric: str) -> str:
     """Interactive plot of a metric over the filter rate, as an HTML fragment.
 
     Args:
@@ -43,10 +41,9 @@ def pareto_html(
         baselines: the baselines; trial_id is their name.
         chosen: trial_id of the chosen point.
         metric: the searched quality, a key of METRIC_WORDS.
-        target: what the search adapts; it says which baselines lie on chance's curve.
     """
     figure = go.Figure(layout=_layout(height=560))
-    curves, baselines = _chance(baselines, metric, target)
+    curves, baselines = _chance(baselines, metric)
     for split, curve in curves.items():
         line, marker = {"color": _CHANCE, "width": 1.5, "dash": _DASHES[split][0]}, {"size": 5, "color": _CHANCE}
         figure.add_scatter(
@@ -110,13 +107,12 @@ def pareto_png(
     baselines: pd.DataFrame,
     chosen: str,
     metric: str,
-    target: str,
     path: Path,
 ) -> None:
     """The plot of `pareto_html` as a PNG of 1600 x 1000 pixels, written to `path`."""
     figure = Figure(figsize=(10, 6.25), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    curves, baselines = _chance(baselines, metric, target)
+    curves, baselines = _chance(baselines, metric)
     for split, curve in curves.items():
         style: dict[str, Any] = {"color": _CHANCE, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
         axes.plot(curve["x"], curve["y"], label=f"chance, {_SPLITS[split]}", linewidth=1.2, **style)
@@ -139,13 +135,13 @@ def pareto_png(
     figure.savefig(path)
 
 
-def _chance(baselines: pd.DataFrame, metric: str, target: str) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+def _chance(baselines: pd.DataFrame, metric: str) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     """Chance's curves by prefix, as far as there is more than the baseline `random`, and the other baselines."""
     names = baselines["trial_id"]
     along = names.map(chance.along_front).astype(bool)
     if not along.any():
         return {}, baselines
-    on_curve = baselines[[chance.on_curve(name, target) for name in names]]
+    on_curve = baselines[[chance.on_curve(name) for name in names]]
     curves = {prefix: _positions(on_curve, prefix, metric).sort_values("x") for prefix in _SPLITS}
     return {prefix: curve for prefix, curve in curves.items() if len(curve) > 1}, baselines[~along]
 

@@ -57,7 +57,7 @@ def render(directory: Path) -> None:
     run = load(directory)
     context = describe(run)
     frames = (run.finished, run.front, run.baselines)
-    what = (str(run.chosen.get("trial_id", "")), run.quality, run.target)
+    what = (str(run.chosen.get("trial_id", "")), run.quality)
     try:
         plots.pareto_png(*frames, *what, directory / "pareto.png")
         _write(directory / "report.md", "report.md.j2", context)
@@ -97,7 +97,7 @@ def describe(run: Run) -> dict[str, Any]:
         "choice": run.chosen,
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
         "effects": _effects(run),
-        "chance": 1.96 / math.sqrt(max(len(run.finished) - 1, 1)),
+        "chance": min(1.96 / math.sqrt(max(len(run.finished) - 1, 1)), 1.0),
         "counts": _counts(run),
         "failures": _failures(run.trials),
         "timings": _timings(run.split, [*timed, *([chosen] if chosen else [])]),

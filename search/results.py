@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ SECONDS = ("forward_seconds", "gate_seconds", "adapt_seconds")
 _MEASURED = (*QUALITY_METRICS, "filter_rate", "seconds", *SECONDS)
 _TEST = (*(f"test_{name}" for name in _MEASURED), *differences.COLUMNS)
 
-_SECTIONS = {"git", "data", "checkpoint", "rehearsal", "versions", "hardware", "seconds", "search"}
+_RECORDED = {"git", "data", "checkpoint", "rehearsal", "versions", "hardware", "seconds", "search"}
+_SPECIFIED = {"data", "model", "train", "adapt", "space", "search"}  # there `checkpoint` is a file's name
 
 
 @dataclass(frozen=True)
@@ -74,30 +75,31 @@ def load(directory: Path) -> Run:
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
-    spec = _mapping(directory / "spec.yaml", yaml.safe_load)
+    spec = _mapping(directory / "spec.yaml", yaml.safe_load, _SPECIFIED)
     if not isinstance(spec.get("space"), dict):
         raise UserError(f"{directory / 'spec.yaml'}: `space` must be a mapping of the searched parameters")
     run = Run(
         spec=spec,
-        provenance=_mapping(directory / "provenance.json", json.loads),
+        provenance=_mapping(directory / "provenance.json", json.loads, _RECORDED),
         trials=_table(directory / "trials.csv", ("trial_id", "state", *spec["space"], *_MEASURED), spec["space"]),
         front=(front := _points(directory / "pareto.csv", spec["space"])),
         baselines=_points(directory / "baselines.csv", spec["space"]),
-        chosen=_mapping(directory / "chosen.yaml", yaml.safe_load) if len(front) else {},
+        chosen=_mapping(directory / "chosen.yaml", yaml.safe_load, {"adapt"}) if len(front) else {},
     )
     if len(front) and str(run.chosen.get("trial_id")) not in set(front["trial_id"]):
         raise UserError(f"{directory / 'chosen.yaml'}: trial_id {run.chosen.get('trial_id')!r} is no row of pareto.csv")
     return run
 
 
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _mapping(path: Path, parse: Callable[[str], Any], sections: Set[str]) -> dict[str, Any]:
+    """The file's mapping; its `sections` are mappings or null."""
     try:
         content = parse(_text(path))
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of keys to values")
-    for key in _SECTIONS & content.keys():
+    for key in sections & content.keys():
         if content[key] is not None and not isinstance(content[key], dict):
             raise UserError(f"{path}: {key}: expected a mapping of keys to values, not {content[key]!r}")
     return content

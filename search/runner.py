@@ -6,7 +6,10 @@ again.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -22,7 +25,7 @@ from search.plan import Plan
 from search.records import Ending, Records, State, Trial
 from search.spec import Spec
 
-__all__ = ["cluster", "machine", "measure_all", "run_search"]
+__all__ = ["cluster", "machine", "measure_all", "run_search", "take_sigterm_for_ctrl_c"]
 
 
 def run_search(
@@ -41,27 +44,49 @@ def run_search(
     feed = Feed(spec, records, plan, on_change)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
     worker = ray.tune.with_parameters(slot.Slot, subject=subject, threads=plan.threads_per_trial)
-    with scratch() as folder:
-        ray.tune.Tuner(
-            ray.tune.with_resources(worker, plan.resources),
-            tune_config=ray.tune.TuneConfig(
-                search_alg=feed,
-                scheduler=InOrder(),  # type: ignore[no-untyped-call]
-                num_samples=spec.search.trials * (1 + spec.search.retries),
-                reuse_actors=True,
-            ),
-            run_config=ray.tune.RunConfig(
-                name="search",
-                storage_path=str(folder),
-                verbose=0,
-                callbacks=[Recorder(records, feed, warn)],
-                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
-    for running in records.in_state(State.RUNNING):
-        records.ended(running.number, State.KILLED, "the search was interrupted")
-        on_change(records.trials[running.number])
+    try:
+        with scratch() as folder, _signals_as_before():
+            ray.tune.Tuner(
+                ray.tune.with_resources(worker, plan.resources),
+                tune_config=ray.tune.TuneConfig(
+                    search_alg=feed,
+                    scheduler=InOrder(),  # type: ignore[no-untyped-call]
+                    num_samples=spec.search.trials * (1 + spec.search.retries),
+                    reuse_actors=True,
+                ),
+                run_config=ray.tune.RunConfig(
+                    name="search",
+                    storage_path=str(folder),
+                    verbose=0,
+                    callbacks=[Recorder(records, feed, warn)],
+                    checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            ).fit()
+    finally:  # a second Ctrl-C, or a fault of Ray's, comes out of `fit` itself
+        for running in records.in_state(State.RUNNING):
+            records.ended(running.number, State.KILLED, "the search was interrupted")
+            on_change(records.trials[running.number])
     return feed.ending
+
+
+def take_sigterm_for_ctrl_c() -> None:
+    """What batch systems and `kill` send ends a search as Ctrl-C does; `ray.init` has put a handler there that aborts."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+@contextmanager
+def _signals_as_before() -> Iterator[None]:
+    """Ray Tune catches Ctrl-C for itself, and goes on doing so, unheard, when its work is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def measure_all(

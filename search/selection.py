@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from search import chance, differences
-from search.chance import EVERYTHING, RANDOM
+from search.chance import EVERYTHING, NOTHING, RANDOM
 from search.pareto import Choice, choose, hypervolume, non_dominated
 from search.records import METRICS, Trial, without_idle_columns
 from search.spec import Spec, baseline_config, trial_config, trial_seed
@@ -126,11 +126,20 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
     return {
         "trial_id": selection.chosen.name,
         "rule": f"the highest filter rate whose validation {spec.search.quality} is within "
-        f"{spec.search.choose.tolerance:.1%} of the best",
-        "why": selection.choice.reason,
+        f"{spec.search.choose.tolerance:.1%} of the best, adapting on everything included; where none is, the best",
+        "why": selection.choice.reason + _better_left(spec, selection, selection.chosen),
         "adapt": config,
         "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
     }
+
+
+def _better_left(spec: Spec, selection: Selection, chosen: Point) -> str:
+    """A sentence where not adapting at all was as good or better on validation; the search has no such trial."""
+    frozen = next((point.valid for point in selection.baselines if point.name == NOTHING), None)
+    if frozen is None or _objectives(spec, frozen)[0] < _objectives(spec, chosen.valid)[0]:
+        return ""
+    quality, rate = _objectives(spec, frozen)
+    return f" But not adapting at all (baseline {NOTHING}) has {quality:.4f} at {rate:.1%} there, no worse in either."
 
 
 def _objectives(spec: Spec, metrics: dict[str, float]) -> tuple[float, float]:
@@ -171,9 +180,9 @@ def _test_metrics(point: Point) -> dict[str, float]:
 
 def _differences(spec: Spec, selection: Selection, points: list[Point]) -> pd.DataFrame:
     names, tests = [point.name for point in points], [point.test for point in points]
-    chosen, config = (selection.chosen.name, selection.chosen.config) if selection.chosen else (None, spec.adapt)
+    chosen = selection.chosen.name if selection.chosen else None
     chances = spec.search.bootstrap_replicates, spec.search.seed
-    return differences.on_test(names, tests, len(selection.front), chosen, config.target, *chances)
+    return differences.on_test(names, tests, len(selection.front), chosen, *chances)
 
 
 def _on_test_front(spec: Spec, table: pd.DataFrame, front: int) -> list[bool | None]:

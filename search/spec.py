@@ -8,10 +8,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -33,8 +33,12 @@ from search import rows
 from search.dimension import Dimension, Value, complete, form_problems
 from search.rows import TableConfig
 
+if TYPE_CHECKING:
+    from etarec.data import Interactions  # which imports pandas: a mistake in a file is told without
+
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _PUBLISHED_TOP_K = (10, 50)
+_OPENING = {"entropy_quantile", "cosine_threshold"}  # what opens and closes the gate
 _NAIVE_SHARE_OF_LN_V = 0.4
 _GATE_FIELDS = {"gate", "top_k", "entropy_quantile", "entropy_threshold", "cosine_threshold", "admit"}
 _GATE_FIELDS |= {"criterion", "calibrate", "average_over", "weighting", "min_admitted", "random_rate"}
@@ -180,14 +184,17 @@ def trial_config(spec: Spec, parameters: dict[str, Any]) -> AdaptConfig:
     return replace(spec.adapt, **parameters)
 
 
-def published_points(spec: Spec) -> list[dict[str, Any]]:
-    """The gates of the ETA-Rec report (K = 10 and K = 50) as parameters, as far as the space contains them.
+def first_points(spec: Spec) -> list[dict[str, Any]]:
+    """Parameters that every search tries first, as far as the space contains them: the gates of the ETA-Rec report
+    (K = 10 and K = 50), and the gate as far open as it goes, the end of the front beside adapting on everything.
 
-    Searched fields that the report's gate does not set take AdaptConfig's default, or the middle of their dimension.
+    Searched fields that these do not set take AdaptConfig's default, or the middle of their dimension.
     """
+    gates = [_published_gate(top_k) for top_k in _PUBLISHED_TOP_K]
+    opened = {key: _opened(spec, key) for key in _OPENING & spec.space.keys()}
+    gates += [opened] if opened else []
     points: list[dict[str, Any]] = []
-    for top_k in _PUBLISHED_TOP_K:
-        gate = _published_gate(top_k)
+    for gate in gates:
         point = {key: gate[key] if key in gate else _neutral(key, dim) for key, dim in spec.space.items()}
         if point not in points and all(dim.contains(point[key]) for key, dim in spec.space.items()):
             points.append(point)
@@ -208,6 +215,8 @@ def baseline_config(
 def baseline_on(base: AdaptConfig, name: BaselineName, *, n_items: int, random_rate: float = 0.0) -> AdaptConfig:
     """The baseline `name` with the adaptation of `base`."""
     match name:
+        case "none" if base.target == "state":  # the model without its inner loop; target none would run it
+            return replace(base, gate="random", random_rate=1.0)
         case "none":
             return replace(base, target="none")
         case "all":
@@ -232,6 +241,18 @@ def rehearsal_share(spec: Spec) -> float | None:
     return round(data.valid_share + (1 - data.valid_share - data.test_share) / 2, 6)
 
 
+def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
+    """Raise UserError where no sample of validation is ever adapted on, so that all trials would be the same."""
+    adapt = spec.adapt
+    learns = adapt.target == "weights" and adapt.objective == "next_item" and adapt.new_transitions_only
+    searched = {"target", "objective", "new_transitions_only", "transitions"} & spec.space.keys()
+    if learns and not searched and int((data.valid_end - data.train_end).max()) <= 1:
+        raise UserError(
+            "adapt.new_transitions_only: given true, but every validation sample ends in a transition that was trained "
+            "on, since no user has two of them; expected false, or data.split: ratio with a rehearsal_share"
+        )
+
+
 def check_against_data(spec: Spec, n_items: int) -> None:
     """Raise UserError, which names the key, if K can exceed the catalogue of `n_items` items (padding excluded)."""
     searched = spec.space.get("top_k")
@@ -242,10 +263,33 @@ def check_against_data(spec: Spec, n_items: int) -> None:
         raise UserError(f"{place}: given {largest}, expected at most {n_items}, the number of items in the catalogue")
 
 
+def check_measured(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise UserError, which names key and trial, where a space can no longer hold what was measured in it.
+
+    measured: the trials' parameters by their ids. A range may have become narrower: the study takes what lies outside.
+    """
+    for trial_id, parameters in measured.items():
+        for key, dimension in spec.space.items():
+            value = parameters.get(key)
+            if not dimension.contains(value) and (dimension.choices is not None or value is None):
+                raise UserError(
+                    f"space.{key}: {trial_id} was measured with {shown(value)}, expected a space that contains it: the "
+                    "study of a resumed search holds all its trials"
+                )
+
+
 def _published_gate(top_k: int) -> dict[str, Any]:
     """The searchable values that make the published gate."""
     published = asdict(AdaptConfig.published(top_k))
     return {key: published[key] for key in ("top_k", "entropy_quantile", "cosine_threshold")}
+
+
+def _opened(spec: Spec, key: str) -> Value:
+    """The value with which the gate admits the most."""
+    dimension = spec.space[key]
+    values = [value for value in dimension.choices or (dimension.low, dimension.high) if value is not None]
+    turned = key == "entropy_quantile" and spec.adapt.admit == "uncertain"
+    return min(values) if turned else max(values)
 
 
 def _neutral(key: str, dimension: Dimension) -> Value:
@@ -269,6 +313,8 @@ def _relation_problems(document: dict[str, Any]) -> Iterator[Problem]:
         yield ("checkpoint",), "it stands for `model` and `train`; keep either the checkpoint or those sections"
     if not document.get("space"):
         yield ("space",), "missing or empty, expected searched fields such as {top_k: {low: 2, high: 500, log: true}}"
+    if fixed.get("target") == "none":
+        yield ("adapt", "target"), "given none, which adapts nothing, so that nothing in `space` has an effect"
     if "entropy_quantile" in space and fixed.get("entropy_threshold") is not None:
         yield (
             ("space", "entropy_quantile"),

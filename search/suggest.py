@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, R
 from optuna.trial import TrialState
 
 from search.dimension import Dimension
-from search.spec import Spec, published_points
+from search.spec import Spec, first_points
 
 ATTEMPTS = 20  # at a configuration that was not suggested before
 Parameters = dict[str, Any]
@@ -32,7 +32,7 @@ class Suggestions:
         self.search, self._lag = spec.search, concurrency + concurrency // 2
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
-        self._published = published_points(spec)  # not queued in the study at once: the records may want the next place
+        self._first = first_points(spec)  # not queued in the study at once: the records may want the next place
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
         self._told = 0
@@ -81,8 +81,8 @@ class Suggestions:
     def _suggest(self) -> tuple[optuna.Trial | None, Parameters]:
         known = [parameters for _, parameters in self._asked]
         for attempt in range(ATTEMPTS):
-            if self._published:
-                self.study.enqueue_trial(self._published.pop(0))
+            if self._first:
+                self.study.enqueue_trial(self._first.pop(0))
             trial, parameters = self._draw(attempt)
             if parameters not in known:
                 return trial, parameters

@@ -114,12 +114,16 @@ class Nodes:
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         self._ray = [*ray, "--object-store-memory", "100000000"]
         head = ["--head", "--port", str(self.port), "--num-cpus", "0", "--include-dashboard", "false"]
-        self.head = start([*self._ray, *head, "--temp-dir", str(folder)], folder, "head.log")
-        wait_until("the head", self._answers)
         self.workers: list[Process] = []
-        for _ in range(count):
-            self.add()
-        self.wait_until_registered()
+        self.head = start([*self._ray, *head, "--temp-dir", str(folder)], folder, "head.log")
+        try:
+            wait_until("the head", self._answers)
+            for _ in range(count):
+                self.add()
+            self.wait_until_registered()
+        except BaseException:
+            self.stop()
+            raise
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError):

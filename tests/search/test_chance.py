@@ -73,11 +73,11 @@ def test_between_no_points_there_is_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "target", "there"),
+    ("name", "there"),
     [
-        ("random", "state", True), ("random 25%", "state", True), ("all", "state", True), ("none", "weights", True),
-        ("none", "state", False), ("published", "weights", False), ("randomised", "weights", False),
+        ("random", True), ("random 25%", True), ("all", True), ("none", True), ("published", False),
+        ("randomised", False),
     ],
 )  # fmt: skip
-def test_points_of_the_curve(name: str, target: str, there: bool) -> None:
-    assert chance.on_curve(name, target) is there
+def test_points_of_the_curve(name: str, there: bool) -> None:
+    assert chance.on_curve(name) is there

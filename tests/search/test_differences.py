@@ -37,7 +37,7 @@ def tests() -> list[Measurement | None]:
 
 @pytest.fixture(scope="module")
 def table(tests):
-    return on_test(NAMES, tests, 2, "trial-0001", "weights", 400, 0)
+    return on_test(NAMES, tests, 2, "trial-0001", 400, 0)
 
 
 def mean(test: Measurement, metric: str = "hr_at_10") -> float:
@@ -72,12 +72,6 @@ def test_nothing_is_compared_with_chance_that_is_chance(table) -> None:
     assert table.test_vs_random_hr_at_10.notna().tolist() == [True, True, False, False, False, False]
 
 
-def test_without_adapted_weights_no_adaptation_is_not_chance(tests) -> None:
-    of_state = on_test(NAMES, tests, 2, None, "state", 50, 0)
-    assert of_state.test_vs_random_hr_at_10.notna().tolist() == [True, False, False, False, False, False]
-    assert of_state.filter(like="vs_chosen").isna().all(axis=None)
-
-
 @pytest.mark.parametrize("rows", [slice(0, 2), slice(2, 6)])
 def test_holm_is_over_a_files_comparisons_and_not_over_those_with_itself(table, rows: slice) -> None:
     part = table.iloc[rows]
@@ -92,12 +86,12 @@ def test_holm_is_over_a_files_comparisons_and_not_over_those_with_itself(table, 
 
 
 def test_what_was_not_measured_stays_empty(tests) -> None:
-    nothing = on_test(NAMES, [None] * 6, 2, "trial-0001", "weights", 50, 0)
+    nothing = on_test(NAMES, [None] * 6, 2, "trial-0001", 50, 0)
     assert nothing.isna().all(axis=None) and list(nothing) == COLUMNS and len(nothing) == 6
-    some = on_test(NAMES, [tests[0], None, *tests[2:]], 2, "trial-0002", "weights", 50, 0)
+    some = on_test(NAMES, [tests[0], None, *tests[2:]], 2, "trial-0002", 50, 0)
     assert some.iloc[1].isna().all() and some.test_delta_hr_at_10.notna().tolist() == [True, False] + [True] * 4
     assert some.filter(like="vs_chosen").isna().all(axis=None)
-    alone = on_test(NAMES[:1], tests[:1], 1, None, "weights", 50, 0)
+    alone = on_test(NAMES[:1], tests[:1], 1, None, 50, 0)
     assert alone.test_hr_at_10_low.notna().all() and alone.test_delta_hr_at_10.isna().all()
 
 

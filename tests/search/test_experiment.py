@@ -56,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        subject = Formula(fails=(0.05, 0.2), kills=(0.2, 0.35), nan=(0.35, 0.5), log=folder / "measured")
+        subject = Formula(fails=(0.05, 0.16), kills=(0.16, 0.18), nan=(0.4, 0.5), log=folder / "measured")
         _, ending = run(folder, subject)
     assert ending is Ending.COMPLETE
     return folder
@@ -159,7 +159,7 @@ def test_provenance_counts(finished: Path) -> None:
 
 def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    ran, ending = run(tmp_path, Formula(fails=(0, 1)), max_failures_in_a_row=3)
+    ran, ending = run(tmp_path, Formula(fails=(0, 2)), max_failures_in_a_row=3)
     assert ending is Ending.FAILING
     assert len(Records(ran.directory).in_state(State.FAILED)) in (3, 4)  # the one beside the last may still end
     assert "No trial finished" in (ran.directory / "report.md").read_text()
@@ -186,8 +186,20 @@ def test_a_trial_over_its_time_limit_fails_and_the_search_goes_on(
 
 def test_resume_with_another_setting_is_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished)
+    resumed = Experiment(spec_of(finished, seed=1), finished / "out", resume=True)
     with pytest.raises(UserError, match=r"search.seed: was 0, now 1"):
-        run(finished, Formula(), seed=1)
+        experiment.run(resumed, Formula(), n_items=1000)
+
+
+def test_a_folder_that_another_search_has_taken_meanwhile_is_refused(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training lies between the first look at --out and the first line of the journal."""
+    monkeypatch.chdir(finished)
+    before = (finished / "out/trials.jsonl").read_bytes()
+    with pytest.raises(UserError, match="another search came first"):
+        run(finished, Formula(), trials=TRIALS + 2)
+    assert (finished / "out/trials.jsonl").read_bytes() == before
 
 
 def test_resume_with_changed_code_is_refused_unless_accepted(

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,15 +15,17 @@ import psutil
 import pytest
 
 from search.records import Records, State
+from tests.faults.stage import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 HERE = Path(__file__).parent
 TRIALS = 10
 
 
-def start(folder: Path, *extra: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *extra: str, **variables: str) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
     environment.pop("MLFLOW_TRACKING_URI", None)
+    environment |= variables
     command = [sys.executable, str(HERE / "formula_search.py"), str(folder), str(TRIALS), "0.5", *extra]
     with (folder / "output").open("a") as output:
         return subprocess.Popen(
@@ -74,6 +77,34 @@ def test_ctrl_c_ends_cleanly_and_resume_finishes(tmp_path: Path) -> None:
     assert_complete(tmp_path)
     again = Records(tmp_path / "out").trials
     assert {number: again[number].metrics for number in finished} == finished
+
+
+def test_sigterm_ends_as_ctrl_c_does(tmp_path: Path) -> None:
+    """What a batch system sends before it kills: nothing is left RUNNING, in files or MLflow."""
+    search = start(tmp_path)
+    wait_for_finished(search, tmp_path, 2)
+    relatives = family(search)
+    search.send_signal(signal.SIGTERM)
+    assert search.wait(timeout=60) == 130, (tmp_path / "output").read_text()
+    assert psutil.wait_procs(relatives, timeout=15)[1] == []
+    assert not Records(tmp_path / "out").in_state(State.RUNNING)
+    store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}
+
+
+def test_one_ctrl_c_is_enough_while_a_store_does_not_answer(tmp_path: Path) -> None:
+    """After the last trial too, where Ray Tune went on catching Ctrl-C for itself."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        search = start(tmp_path, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        wait_until("the report", lambda: (tmp_path / "out/report.html").exists() or search.poll() is not None)
+        time.sleep(3)
+        os.killpg(search.pid, signal.SIGINT)
+        begin = time.monotonic()
+        assert search.wait(timeout=60) == 0, (tmp_path / "output").read_text()
+        assert time.monotonic() - begin < 30 and "search.track" in (tmp_path / "output").read_text()
 
 
 def test_resume_after_kill_9_measures_nothing_twice(tmp_path: Path) -> None:

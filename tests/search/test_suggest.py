@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.spec import Spec, load, published_points, trial_config
+from search.spec import Spec, first_points, load, trial_config
 from search.suggest import Parameters, Suggestions
 
 SPACE: dict[str, Any] = {
@@ -108,10 +108,11 @@ def test_a_slow_trial_does_not_hold_the_others_up_for_long(spec: Any, concurrenc
     assert asked == ahead
 
 
-def test_published_points_come_first(spec: Any) -> None:
+def test_first_points_come_first(spec: Any) -> None:
     its = spec()
-    points = published_points(its)
-    assert len(points) == 2 and searched(its, 3, 1)[0][:2] == points
+    points = first_points(its)
+    assert len(points) == 3 and searched(its, 4, 1)[0][:3] == points
+    assert (points[2]["entropy_quantile"], points[2]["cosine_threshold"]) == (1.0, 1.0)  # as far open as it goes
 
 
 def test_no_configuration_comes_twice_and_a_space_has_an_end(spec: Any) -> None:

@@ -16,8 +16,8 @@ from search.spec import (
     baseline_config,
     canonical,
     check_against_data,
+    first_points,
     load,
-    published_points,
     rehearsal_share,
     trial_config,
     trial_seed,
@@ -29,7 +29,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_files_are_valid_and_begin_at_the_published_gates(path):
     spec = load(path)
-    assert {point["top_k"] for point in published_points(spec)} == {10, 50}
+    assert {point["top_k"] for point in first_points(spec)} == {10, 50}
+    assert first_points(spec)[-1]["cosine_threshold"] == 1.0
     assert not any(line.strip().startswith("path: /") for line in path.read_text().splitlines())
 
 
@@ -47,14 +48,24 @@ def test_paper_settings():
     assert published == AdaptConfig(**gate, **learner, learning_rate=1e-3, momentum=0.9)
 
 
-def test_published_points_are_left_out_where_the_space_does_not_contain_them():
+def test_first_points_are_left_out_where_the_space_does_not_contain_them():
     quantile = floats(0.1, 0.9)
-    assert published_points(make(top_k=integers(20, 80), entropy_quantile=quantile)) == [
-        {"top_k": 50, "entropy_quantile": 0.5}
+    assert first_points(make(top_k=integers(20, 80), entropy_quantile=quantile)) == [
+        {"top_k": 50, "entropy_quantile": 0.5},
+        {"top_k": 50, "entropy_quantile": 0.9},
     ]
-    assert published_points(make(top_k=integers(2, 80, step=8))) == [{"top_k": 10}, {"top_k": 50}]
-    assert published_points(make(top_k=integers(3, 80, step=8))) == []
-    assert published_points(make(cosine_threshold=floats(0.01, 0.2))) == []
+    assert first_points(make(top_k=integers(2, 80, step=8))) == [{"top_k": 10}, {"top_k": 50}]
+    assert first_points(make(top_k=integers(3, 80, step=8))) == []
+    assert first_points(make(cosine_threshold=floats(0.01, 0.2))) == [{"cosine_threshold": 0.2}]
+
+
+def test_the_gate_is_tried_as_far_open_as_it_goes():
+    choices = Dimension(kind="choices", choices=(0.25, 0.75))
+    opened = first_points(make(entropy_quantile=choices, cosine_threshold=floats(0.01, 0.6)))[-1]
+    assert opened == {"entropy_quantile": 0.75, "cosine_threshold": 0.6}
+    turned = make(entropy_quantile=floats(0.1, 0.9))
+    turned = replace(turned, adapt=replace(turned.adapt, admit="uncertain"))
+    assert first_points(turned)[-1] == {"entropy_quantile": 0.1}  # at least E0: the lower, the more is admitted
 
 
 def test_other_dimensions_of_a_published_point_are_neutral():
@@ -66,7 +77,8 @@ def test_other_dimensions_of_a_published_point_are_neutral():
         entropy_threshold=Dimension(kind="choices", choices=(1.0, None)),
         parameters=Dimension(kind="choices", choices=("projections", "body")),
     )
-    (point,) = published_points(spec)  # K is not searched, so both published gates are the same point
+    point, opened = first_points(spec)  # K is not searched, so both published gates are the same point
+    assert opened == {**point, "entropy_quantile": 1.0}
     assert point.pop("learning_rate") == pytest.approx(1e-5)
     assert point == {
         "entropy_quantile": 0.5,
