@@ -70,7 +70,7 @@ def run_search(
 
 
 def take_sigterm_for_ctrl_c() -> None:
-    """What batch systems and `kill` send ends a search as Ctrl-C does; `ray.init` has put a handler there that aborts."""
+    """What batch systems and `kill` send ends a search as Ctrl-C does; `ray.init` leaves a handler that aborts."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
