@@ -40,7 +40,7 @@ class Feed(Searcher):
         self._alone: set[int] = set()  # to be measured with nothing beside them
         self._next = 0
         self._ahead: dict[str, Any] | None = None  # the parameters of the next trial, once they are drawn
-        self._exhausted = self._measures_next = False
+        self._exhausted = self._measures_next = self._failing = False
         self._failures_in_a_row = 0
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
@@ -76,6 +76,8 @@ class Feed(Searcher):
         ended = self.records.trials[number]
         self._running.remove(number)
         self._failures_in_a_row = 0 if ended.state is State.FINISHED else self._failures_in_a_row + 1
+        if self._failures_in_a_row >= self.spec.search.max_failures_in_a_row:
+            self._failing = True  # for good: what still runs then may well finish
         self.suggestions.tell(number, self._objectives(ended.metrics))
         self.on_change(ended)
 
@@ -129,10 +131,6 @@ class Feed(Searcher):
             self._ahead = self.suggestions.ask(known.parameters if known else None)
             self._exhausted = self._ahead is None
         return True
-
-    @property
-    def _failing(self) -> bool:
-        return self._failures_in_a_row >= self.spec.search.max_failures_in_a_row
 
     def _objectives(self, metrics: dict[str, float]) -> list[float] | None:
         return [metrics[name] for name in self.spec.search.objectives] if metrics else None

@@ -98,6 +98,16 @@ def test_too_many_failures_in_a_row_end_it_attempts_do_not_count(feed_of: Any) -
     assert feed.suggest("f") == Searcher.FINISHED and feed.ending is Ending.FAILING
 
 
+def test_a_trial_that_finishes_afterwards_does_not_undo_too_many_failures(feed_of: Any) -> None:
+    feed = feed_of(2, max_failures_in_a_row=2)
+    feed.suggest("slow"), feed.suggest("a")
+    end(feed, 1, State.FAILED)
+    feed.suggest("b")
+    end(feed, 2, State.FAILED)
+    end(feed, 0)
+    assert feed.suggest("c") == Searcher.FINISHED and feed.ending is Ending.FAILING
+
+
 def test_the_next_suggestion_is_drawn_while_all_slots_are_busy(feed_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = feed_of(2)
     feed.draw_ahead()
