@@ -12,6 +12,8 @@ from typing import Any
 
 import ray
 import ray.tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.tune.execution import tune_controller as ray_controller
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -148,6 +150,23 @@ class Feed(Searcher):
         return {}  # for Ray's own snapshot, which nobody reads
 
 
+class Workers(RayActorManager):
+    """Ray Tune's workers, of which one that the memory monitor ends has died.
+
+    The error of such a worker is neither of the two that Ray 2.60 expects here: it ends the whole search, on a cluster
+    whose monitor only its owner can switch off as well.
+    """
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, slot.death(exception))
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        super()._actor_task_failed(tracked_actor_task, slot.death(exception))
+
+
+ray_controller.RayActorManager = Workers  # type: ignore[attr-defined]  # there is no option for it
+
+
 class InOrder(FIFOScheduler):
     """Each trial keeps the worker that starts for it.
 
@@ -222,6 +241,7 @@ class Recorder(ray.tune.Callback):
         self.feed.ended(number)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        trial._default_result_or_future = None  # Tune reads it at the end, and raises if the memory monitor was first
         number, fault = self.feed.numbers[trial.trial_id], slot.fault(trial)
         if trial.trial_id in self._overdue:
             reason = f"over its time limit of {self.feed.spec.search.trial_timeout:g} s (search.trial_timeout)"

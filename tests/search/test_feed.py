@@ -1,17 +1,21 @@
 """What Ray is given to run, and when: no Ray runs here."""
 
+import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
 
 from search import feed as feed_module
-from search.feed import Feed
+from search.feed import Feed, Recorder, Workers
 from search.plan import Plan
 from search.records import METRICS, Ending, Records, State
-from search.slot import Fault, Kind
+from search.slot import Fault, Kind, OverMemoryError
 from search.spec import load
 
 DIED, MEMORY = (Fault(kind, "why", "Traceback") for kind in (Kind.DIED, Kind.MEMORY))
@@ -126,3 +130,34 @@ def test_a_trial_waits_while_another_worker_starts(feed_of: Any) -> None:
     assert feed.suggest("a")["wait"] is False
     feed.starting = True
     assert feed.suggest("b")["wait"] is True
+
+
+@pytest.mark.parametrize(
+    ("error", "heard"),
+    [
+        (OutOfMemoryError("the node is full"), OverMemoryError),
+        (RayError("something else"), RayActorError),
+        (RayActorError(error_msg="it died"), RayActorError),
+    ],
+)
+@pytest.mark.parametrize("while_it_starts", [True, False])
+def test_whatever_ends_a_worker_is_its_death_for_tune(error: RayError, heard: type, while_it_starts: bool) -> None:
+    """Tune itself takes other errors than a dead actor's for a mistake of its own, and ends the search."""
+    assert tune_controller.RayActorManager is Workers
+    manager, errors = Workers.__new__(Workers), []
+    manager._failed_actor_ids, manager._cleanup_actor = set(), lambda tracked_actor: None
+    worker = SimpleNamespace(actor_id=1, _on_error=lambda worker, error: errors.append(error))
+    if while_it_starts:
+        manager._actor_start_failed(worker, error)
+    else:
+        manager._actor_task_failed(SimpleNamespace(_tracked_actor=worker, _on_error=worker._on_error), error)
+    assert {type(each) for each in errors} == {heard} and manager._failed_actor_ids == {1}
+    assert str(pickle.loads(pickle.dumps(errors[0]))) == str(error)
+
+
+def test_tune_does_not_read_what_a_lost_worker_was_asked_first(feed_of: Any) -> None:
+    feed = feed_of(1)
+    feed.suggest("a")
+    lost = SimpleNamespace(trial_id="a", error_file=None, pickled_error_file=None, _default_result_or_future=object())
+    Recorder(feed.records, feed, lambda text: None).on_trial_error(0, [], lost)
+    assert lost._default_result_or_future is None and feed.records.trials[0].state is State.FAILED
