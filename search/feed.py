@@ -37,6 +37,7 @@ class Feed(Searcher):
         self.suggestions = Suggestions(spec, plan.concurrency)
         self.numbers: dict[str, int] = {}  # by Ray's trial id
         self.starting = False  # whether a worker is: a trial given to another waits for it
+        self.workers = 0  # that have their resources, those that start among them
         self._running: set[int] = set()
         self._again: deque[int] = deque()
         self._alone: set[int] = set()  # to be measured with nothing beside them
@@ -174,7 +175,10 @@ class InOrder(FIFOScheduler):
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
-        return None  # the controller starts what is pending, in the order of suggestion
+        """None: the controller starts what is pending, in the order of suggestion. It alone knows of its workers."""
+        feed: Feed = tune_controller.search_alg.searcher
+        feed.workers = tune_controller._tune_controller._actor_manager.num_live_actors
+        return None
 
 
 class Recorder(ray.tune.Callback):
@@ -186,6 +190,7 @@ class Recorder(ray.tune.Callback):
         self._overdue: set[str] = set()
         self._up: set[Any] = set()  # workers that have imported what they need
         self._waiting: dict[Any, float] = {}  # workers that are held back, and since when
+        self._slots = feed.plan.concurrency  # workers that can be at once, as far as is known
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         self.feed.starting = self._starting(trials)
@@ -194,10 +199,14 @@ class Recorder(ray.tune.Callback):
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         """To a trial whose worker is still starting Tune gives one that falls free, and drops the one that starts.
 
-        So that trials shorter than a start (seconds) use all slots, workers wait for those that start.
+        So that trials shorter than a start (seconds) use all slots, workers wait for those that start. The cluster may
+        have fewer slots than planned, or lose some: those that were waited for in vain are not waited for again before
+        a worker has their resources.
         """
         if self._waiting:
             waited = time.monotonic() - min(self._waiting.values())
+            if waited > PATIENCE:
+                self._slots = self.feed.workers
             if waited > PATIENCE or not self._starting(trials):
                 for worker in self._waiting:
                     worker.begin.remote()
@@ -205,8 +214,14 @@ class Recorder(ray.tune.Callback):
         self.feed.draw_ahead()
 
     def _starting(self, trials: list[RayTrial]) -> bool:
-        live = (each for each in trials if each.status in (RayTrial.PENDING, RayTrial.RUNNING))
-        return any(each.temporary_state.ray_actor not in self._up for each in live)
+        """Whether a trial has no worker that is up, but a slot.
+
+        A pending trial whose worker does not exist yet counts: there are moments between one that Tune drops and the next.
+        """
+        self._slots = max(self._slots, self.feed.workers)
+        live = [each for each in trials if each.status in (RayTrial.PENDING, RayTrial.RUNNING)]
+        up = sum(each.temporary_state.ray_actor in self._up for each in live)
+        return up < min(len(live), self._slots)
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         if trial.temporary_state.ray_actor in self._up:

@@ -125,6 +125,50 @@ def test_the_next_suggestion_is_drawn_while_all_slots_are_busy(feed_of: Any, mon
     assert feed.suggest("c")["adapt"]["top_k"] == drawn["top_k"]
 
 
+class Held:
+    """A worker that is up, and how often it was told to begin."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.begin = self
+
+    def remote(self) -> None:
+        self.begun += 1
+
+
+def live(*workers: Held | None) -> list[Any]:
+    """A trial per worker; those without one are pending."""
+    states = ["RUNNING" if worker else "PENDING" for worker in workers]
+    return [
+        SimpleNamespace(trial_id=str(place), status=state, temporary_state=SimpleNamespace(ray_actor=worker))
+        for place, (worker, state) in enumerate(zip(workers, states, strict=True))
+    ]
+
+
+def test_a_slot_that_does_not_come_is_waited_for_once(feed_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, worker, late = feed_of(2), Held(), Held()
+    recorder = Recorder(feed.records, feed, lambda text: None)
+    trials = live(worker, None)
+
+    def step(workers: int, patience: float = 60.0) -> bool:
+        """Whether the worker that reports is held back."""
+        feed.workers, begun = workers, worker.begun
+        monkeypatch.setattr(feed_module, "PATIENCE", patience)
+        recorder.on_step_begin(0, trials)
+        recorder.on_trial_result(0, trials, trials[0], {"up": True})
+        recorder.on_step_end(0, trials)
+        return worker.begun == begun
+
+    assert step(1)
+    assert not step(1, patience=-1.0) and not step(1)  # in vain, and not again
+    assert step(2) and step(1)  # a node came: its worker starts, is dropped for one that is free, and comes again
+    recorder.on_trial_result(0, trials, live(late)[0], {"up": True})
+    trials[1].temporary_state.ray_actor = late
+    assert not step(2)
+    trials[1].temporary_state.ray_actor = None  # it died
+    assert step(1)
+
+
 def test_a_trial_waits_while_another_worker_starts(feed_of: Any) -> None:
     feed = feed_of(2)
     assert feed.suggest("a")["wait"] is False

@@ -153,6 +153,17 @@ def test_a_killed_worker_costs_no_slot(tmp_path: Path, plan: Plan) -> None:
     assert len(set(processes[-8:])) == 2 and min(map(processes[-8:].count, set(processes[-8:]))) >= 2
 
 
+def test_slots_that_are_not_there_are_waited_for_once(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = 10.0
+    monkeypatch.setattr("search.feed.PATIENCE", patience)
+    half = int(ray.cluster_resources()["CPU"]) // 2
+    records, ending, _ = searched(tmp_path, Plan(3, 1, half, 0), Formula(sleep=0.2), trials=8)
+    ends = [trial.ended for trial in records.trials.values()]
+    assert ending is Ending.COMPLETE and max(ends) - min(ends) < patience
+
+
 def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory(tmp_path: Path, plan: Plan) -> None:
     once, crowd = folder_of(tmp_path, "once"), folder_of(tmp_path, "crowd")
     jobs = [Job(AdaptConfig(top_k=50, entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
