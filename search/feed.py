@@ -12,6 +12,8 @@ from typing import Any
 
 import ray
 import ray.tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.tune.execution import tune_controller as ray_controller
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -35,12 +37,13 @@ class Feed(Searcher):
         self.suggestions = Suggestions(spec, plan.concurrency)
         self.numbers: dict[str, int] = {}  # by Ray's trial id
         self.starting = False  # whether a worker is: a trial given to another waits for it
+        self.workers = 0  # that have their resources, those that start among them
         self._running: set[int] = set()
         self._again: deque[int] = deque()
         self._alone: set[int] = set()  # to be measured with nothing beside them
         self._next = 0
         self._ahead: dict[str, Any] | None = None  # the parameters of the next trial, once they are drawn
-        self._exhausted = self._measures_next = False
+        self._exhausted = self._measures_next = self._failing = False
         self._failures_in_a_row = 0
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
@@ -76,6 +79,8 @@ class Feed(Searcher):
         ended = self.records.trials[number]
         self._running.remove(number)
         self._failures_in_a_row = 0 if ended.state is State.FINISHED else self._failures_in_a_row + 1
+        if self._failures_in_a_row >= self.spec.search.max_failures_in_a_row:
+            self._failing = True  # for good: what still runs then may well finish
         self.suggestions.tell(number, self._objectives(ended.metrics))
         self.on_change(ended)
 
@@ -130,10 +135,6 @@ class Feed(Searcher):
             self._exhausted = self._ahead is None
         return True
 
-    @property
-    def _failing(self) -> bool:
-        return self._failures_in_a_row >= self.spec.search.max_failures_in_a_row
-
     def _objectives(self, metrics: dict[str, float]) -> list[float] | None:
         return [metrics[name] for name in self.spec.search.objectives] if metrics else None
 
@@ -150,6 +151,23 @@ class Feed(Searcher):
         return {}  # for Ray's own snapshot, which nobody reads
 
 
+class Workers(RayActorManager):
+    """Ray Tune's workers, of which one that the memory monitor ends has died.
+
+    The error of such a worker is neither of the two that Ray 2.60 expects here: it ends the whole search, on a cluster
+    whose monitor only its owner can switch off as well.
+    """
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, slot.death(exception))
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        super()._actor_task_failed(tracked_actor_task, slot.death(exception))
+
+
+ray_controller.RayActorManager = Workers  # type: ignore[attr-defined]  # there is no option for it
+
+
 class InOrder(FIFOScheduler):
     """Each trial keeps the worker that starts for it.
 
@@ -157,7 +175,10 @@ class InOrder(FIFOScheduler):
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
-        return None  # the controller starts what is pending, in the order of suggestion
+        """None: the controller starts what is pending, in the order of suggestion. It alone knows of its workers."""
+        feed: Feed = tune_controller.search_alg.searcher
+        feed.workers = tune_controller._tune_controller._actor_manager.num_live_actors
+        return None
 
 
 class Recorder(ray.tune.Callback):
@@ -169,6 +190,7 @@ class Recorder(ray.tune.Callback):
         self._overdue: set[str] = set()
         self._up: set[Any] = set()  # workers that have imported what they need
         self._waiting: dict[Any, float] = {}  # workers that are held back, and since when
+        self._slots = feed.plan.concurrency  # workers that can be at once, as far as is known
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         self.feed.starting = self._starting(trials)
@@ -177,10 +199,14 @@ class Recorder(ray.tune.Callback):
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         """To a trial whose worker is still starting Tune gives one that falls free, and drops the one that starts.
 
-        So that trials shorter than a start (seconds) use all slots, workers wait for those that start.
+        So that trials shorter than a start (seconds) use all slots, workers wait for those that start. The cluster may
+        have fewer slots than planned, or lose some: those that were waited for in vain are not waited for again before
+        a worker has their resources.
         """
         if self._waiting:
             waited = time.monotonic() - min(self._waiting.values())
+            if waited > PATIENCE:
+                self._slots = self.feed.workers
             if waited > PATIENCE or not self._starting(trials):
                 for worker in self._waiting:
                     worker.begin.remote()
@@ -188,8 +214,14 @@ class Recorder(ray.tune.Callback):
         self.feed.draw_ahead()
 
     def _starting(self, trials: list[RayTrial]) -> bool:
-        live = (each for each in trials if each.status in (RayTrial.PENDING, RayTrial.RUNNING))
-        return any(each.temporary_state.ray_actor not in self._up for each in live)
+        """Whether a trial has no worker that is up, but a slot.
+
+        A pending trial whose worker does not exist yet counts: there are moments between one that Tune drops and the next.
+        """
+        self._slots = max(self._slots, self.feed.workers)
+        live = [each for each in trials if each.status in (RayTrial.PENDING, RayTrial.RUNNING)]
+        up = sum(each.temporary_state.ray_actor in self._up for each in live)
+        return up < min(len(live), self._slots)
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         if trial.temporary_state.ray_actor in self._up:
@@ -224,6 +256,7 @@ class Recorder(ray.tune.Callback):
         self.feed.ended(number)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        trial._default_result_or_future = None  # Tune reads it at the end, and raises if the memory monitor was first
         number, fault = self.feed.numbers[trial.trial_id], slot.fault(trial)
         if trial.trial_id in self._overdue:
             reason = f"over its time limit of {self.feed.spec.search.trial_timeout:g} s (search.trial_timeout)"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import ray.tune
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial as RayTrial
 
 from etarec.config import AdaptConfig
@@ -35,6 +35,10 @@ class Fault(NamedTuple):
     kind: Kind
     reason: str
     traceback: str
+
+
+class OverMemoryError(RayActorError):
+    """The node's memory was almost used up, and Ray's monitor ended the worker."""
 
 
 class Slot(ray.tune.Trainable):
@@ -77,6 +81,8 @@ def fault(ended: RayTrial) -> Fault:
     file = Path(ended.error_file) if ended.error_file else None
     text = file.read_text().strip() if file and file.exists() else "Ray gave no reason"
     error = _error(ended)
+    if isinstance(error, OverMemoryError):
+        return Fault(Kind.MEMORY, _OVER, text)
     if isinstance(error, RayActorError) and _IN_CREATION not in text:
         gone = "the worker's node died" if "its node" in str(error) else _DIED
         return Fault(Kind.DIED, gone, text)
@@ -88,6 +94,7 @@ def _last_line(traceback: str) -> str:
 
 
 _DIED = "the worker process died (killed, or out of memory)"
+_OVER = "the node ran out of memory (Ray's memory monitor ended the worker)"
 
 
 def _error(ended: RayTrial) -> BaseException | None:
@@ -100,10 +107,18 @@ def _error(ended: RayTrial) -> BaseException | None:
     return error
 
 
+def death(error: Exception) -> Exception:
+    """The error of a call to a worker, so that Ray Tune takes every end of the worker for one."""
+    if isinstance(error, (RayActorError, RayTaskError)) or not isinstance(error, RayError):
+        return error
+    kind = OverMemoryError if isinstance(error, OutOfMemoryError) else RayActorError
+    return kind(error_msg=str(error))
+
+
 def out_of_memory(error: object) -> bool:
     """Whether a worker ended because what ran at once was too much for a device's or the machine's memory."""
     cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, (torch.OutOfMemoryError, MemoryError))
+    return isinstance(cause, (torch.OutOfMemoryError, MemoryError, OutOfMemoryError))
 
 
 def be_there() -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 from formula import Formula
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from etarec.config import AdaptConfig
-from search import runner
+from search import runner, slot
 from search.plan import Plan
 from search.records import Ending, Records, State
 from search.spec import SearchConfig, Spec, load
@@ -100,6 +102,30 @@ def test_what_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> No
     assert records.trials[0].error.startswith("OutOfMemoryError: ") and not warnings
 
 
+@pytest.mark.parametrize("fits_alone", [True, False])
+def test_what_the_memory_monitor_ends_is_measured_alone(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, fits_alone: bool
+) -> None:
+    """Ray says so of a killed worker where its monitor killed it; the search hears that here of every killed one."""
+    get = ray.get
+
+    def answer(*args: Any, **options: Any) -> Any:
+        try:
+            return get(*args, **options)
+        except RayActorError as error:
+            raise OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.") from error
+
+    monkeypatch.setattr("ray.get", answer)
+    once = folder_of(tmp_path, "once") if fits_alone else None
+    subject = Formula(kills=(0.49, 0.51), once=once, log=tmp_path / "measured")
+    records, ending, warnings = searched(tmp_path, plan, subject, trials=4)
+    assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == (4 if fits_alone else 2)
+    for trial in (records.trials[0], records.trials[1]):  # the published points
+        assert trial.retries == 1
+        assert trial.error == ("" if fits_alone else f"{slot._OVER}; attempt 2")
+    assert len(lines(tmp_path / "measured")) == 2 * 2 + 2 and all(slot._OVER in text for text in warnings)
+
+
 def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan: Plan) -> None:
     subject = Formula(fails=MOST, log=tmp_path / "measured", processes=tmp_path / "processes")
     records, ending, warnings = searched(tmp_path, plan, subject, trials=8)
@@ -125,6 +151,17 @@ def test_a_killed_worker_costs_no_slot(tmp_path: Path, plan: Plan) -> None:
     assert [number for number, trial in records.trials.items() if trial.retries] == [5]  # the other slot is busy then
     processes = [line.split()[0] for line in lines(tmp_path / "processes")]
     assert len(set(processes[-8:])) == 2 and min(map(processes[-8:].count, set(processes[-8:]))) >= 2
+
+
+def test_slots_that_are_not_there_are_waited_for_once(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = 10.0
+    monkeypatch.setattr("search.feed.PATIENCE", patience)
+    half = int(ray.cluster_resources()["CPU"]) // 2
+    records, ending, _ = searched(tmp_path, Plan(3, 1, half, 0), Formula(sleep=0.2), trials=8)
+    ends = [trial.ended for trial in records.trials.values()]
+    assert ending is Ending.COMPLETE and max(ends) - min(ends) < patience
 
 
 def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory(tmp_path: Path, plan: Plan) -> None:
