@@ -29,6 +29,7 @@ from search.spec import SearchConfig
 ANSWER_SECONDS = 120.0  # a node that imports torch for the first time takes its time
 STALE_SECONDS = 60.0  # a younger folder may belong to a process that has not locked it yet
 PREFIX = "etarec-"
+LOCK = "lock"
 LONGEST_BASE = 16  # characters; Ray's sockets lie 90 deeper, and a socket's path has at most 107
 
 _QUIET = {
@@ -82,11 +83,11 @@ def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTE
 def scratch() -> Iterator[Path]:
     """A folder for Ray's files, gone with the block; those of processes that were killed in theirs go too."""
     base = _base()
-    for left in base.glob(f"{PREFIX}*/lock"):
+    for left in filter(Path.is_dir, base.glob(f"{PREFIX}*")):
         _remove_left(left)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:
-        with FileLock(folder / "lock"):
+        with FileLock(folder / LOCK):
             yield folder
     finally:
         for _ in range(20):  # Ray's processes write their last lines while they end
@@ -101,12 +102,12 @@ def _base() -> Path:
     return Path(base if len(base) <= LONGEST_BASE else "/tmp")
 
 
-def _remove_left(lock: Path) -> None:
-    """Whoever lives holds the lock of its folder."""
+def _remove_left(folder: Path) -> None:
+    """Whoever lives holds the lock of its folder; one without a lock was being made or removed when its search died."""
     try:
-        if time.time() - lock.stat().st_mtime > STALE_SECONDS:
-            with FileLock(lock, timeout=0):
-                shutil.rmtree(lock.parent, ignore_errors=True)
+        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+            with FileLock(folder / LOCK, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
     except (OSError, Timeout):  # somebody else's
         return
 

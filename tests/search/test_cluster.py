@@ -131,9 +131,10 @@ def test_scratch_is_gone_afterwards_and_takes_what_the_killed_left(
 ) -> None:
     monkeypatch.setattr(cluster, "_base", lambda: tmp_path)
     monkeypatch.setattr(cluster, "STALE_SECONDS", -1.0)
-    left = tmp_path / f"{cluster.PREFIX}left"
+    left, without_lock = (tmp_path / f"{cluster.PREFIX}{name}" for name in ("left", "half"))
     left.mkdir()
     (left / "lock").touch()
+    (without_lock / "session").mkdir(parents=True)  # a second Ctrl-C came while it was removed
     with cluster.scratch() as folder:
         assert [path.name for path in tmp_path.iterdir()] == [folder.name]
         with cluster.scratch() as beside:
