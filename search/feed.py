@@ -216,7 +216,7 @@ class Recorder(ray.tune.Callback):
     def _starting(self, trials: list[RayTrial]) -> bool:
         """Whether a trial has no worker that is up, but a slot.
 
-        A pending trial whose worker does not exist yet counts: there are moments between one that Tune drops and the next.
+        A pending trial whose worker does not exist yet counts: moments lie between one that Tune drops and the next.
         """
         self._slots = max(self._slots, self.feed.workers)
         live = [each for each in trials if each.status in (RayTrial.PENDING, RayTrial.RUNNING)]
