@@ -120,7 +120,7 @@ class Nodes:
             wait_until("the head", self._answers)
             for _ in range(count):
                 self.add()
-            self.wait_until_registered()
+                self.wait_until_registered()  # two that start at once may take the same port, and one of them dies
         except BaseException:
             self.stop()
             raise
