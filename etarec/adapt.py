@@ -7,7 +7,7 @@ samples only (arXiv 2407.04620). `none`: the frozen model. What a stream's `Froz
 Symbols: B samples of a batch, A admitted ones, D width, V items without the padding id, K of Top-K.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,15 @@ def build(
     model.eval()
     kinds: dict[str, type[_Frozen]] = {"none": _Frozen, "state": _State, "weights": _Weights}
     return kinds[config.target](config, model, encoder, stream, clock, seed, frozen)
+
+
+class _Offered(NamedTuple):
+    """Transitions that samples of a batch may learn from: their samples int[T], as places in the batch, the hidden
+    states [T, D] before them and the rows int[T] of the item vectors that they lead to."""
+
+    owner: npt.NDArray[np.int64]
+    hidden: Tensor
+    items: Tensor
 
 
 class _Frozen:
@@ -160,6 +169,8 @@ class _Weights(_Frozen):
         size = min(self.config.batch_size, len(stream))
         self._first = None if self.frozen is None else self.frozen.first_hidden(size)
         self.observed = Observed(self.encoder, stream, self.config)
+        gated_by = self.config.objective, self.config.gate, self.config.criterion
+        self._gated_by_loss = gated_by == ("next_item", "eta", "loss")
         self._moving = self.model.adaptable(self.config.parameters)
         penalised, episodic = self.config.fisher_alpha > 0, self.config.reset == "batch"
         self._fisher = self._fisher_diagonal() if penalised else []
@@ -170,13 +181,13 @@ class _Weights(_Frozen):
         self.optimizer = _optimizer(self.config, self._moving)
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
-        with torch.no_grad(), self.clock("forward"):
-            hidden = self.hidden(rows) if self._first is None or rows.start else self._first
-            scan = self.scan(rows, hidden, self.scores_needed())
         if self.config.serve == "before":
             self.observed.served(rows)
+        with torch.no_grad(), self.clock("forward"):
+            hidden, offered = self._forward(rows)
+            scan = self.scan(rows, hidden, self.scores_needed())
         with torch.no_grad(), self.clock("gate"):
-            decision = self.judge(hidden, scan, *self._to_learn(rows))
+            decision = self.judge(hidden, scan, *self._to_learn(rows, offered))
         chosen = decision.admitted.nonzero()[:, 0]
         if len(chosen):
             with self.clock("adapt"):
@@ -190,20 +201,37 @@ class _Weights(_Frozen):
         assert scan.ranks is not None
         return scan.ranks, decision
 
-    def _to_learn(self, rows: slice) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
+    def _forward(self, rows: slice) -> tuple[Tensor, _Offered | None]:
+        """The batch's hidden states and, where the gate asks for the losses, those before what its samples may learn.
+
+        One pass gives both; the first batch's own is apart, so that looked up it is the same to the last digit.
+        """
+        first = rows.start == 0
+        if not self._gated_by_loss:
+            return self._first if first and self._first is not None else self.hidden(rows), None
+        part = np.arange(len(self.ends))[rows]
+        owner, places = self.observed.of(part)
+        if first:
+            hidden = self.hidden(rows) if self._first is None else self._first
+            before = self._before(part[owner], places)
+        else:
+            owners = np.append(part, part[owner])
+            both = self.encoder.hidden(self.model, self.starts[owners], np.append(self.ends[rows], places))
+            hidden, before = both.split([len(part), len(owner)])
+        return hidden, _Offered(owner, before, self._items(places))
+
+    def _to_learn(self, rows: slice, offered: _Offered | None) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
         """Samples that offer nothing to learn from, and for `criterion: loss` the mean loss of what each offers."""
         part = np.arange(len(self.ends))[rows]
         if self.config.objective == "entropy":
             return np.zeros(len(part), np.bool_), None
-        if self.config.gate != "eta" or self.config.criterion == "entropy":
+        if offered is None:
             return self.observed.nothing(part), None
-        owner, places = self.observed.of(part)
-        counts = np.bincount(owner, minlength=len(part))
+        counts = np.bincount(offered.owner, minlength=len(part))
         losses = torch.zeros(len(part), device=self.encoder.device)
-        if len(owner):
-            hidden, observed = self._transitions(part[owner], places)
-            each = scoring.losses(hidden, self.model.item_vectors, observed)
-            losses = losses.to(each).index_add_(0, torch.from_numpy(owner).to(each.device), each)
+        if len(offered.owner):
+            each = scoring.losses(offered.hidden, self.model.item_vectors, offered.items)
+            losses = losses.to(each).index_add_(0, torch.from_numpy(offered.owner).to(each.device), each)
         return counts == 0, losses / torch.from_numpy(counts).to(losses)
 
     def _step(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> None:
@@ -233,14 +261,19 @@ class _Weights(_Frozen):
         """Mean cross-entropy of the transitions that the samples' own inputs show, each from the items before."""
         owner, places = self.observed.of(part)
         self.observed.learned(places)
-        hidden, observed = self._transitions(part[owner], places)
+        hidden = self._before(part[owner], places)
         scale = None if weights is None else weights[torch.from_numpy(owner).to(weights.device)]
-        return scoring.cross_entropy(hidden, self.model.items.weight, observed, scale, padding=1)
+        return scoring.cross_entropy(hidden, self.model.items.weight, self._items(places), scale, padding=1)
 
-    def _transitions(self, part: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Hidden states [T, D] before, and rows int[T] of the item vectors of, transitions of the samples `part`."""
-        hidden = self.encoder.hidden(self.model, self.starts[part], places)
-        return hidden, self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
+    def _before(self, part: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Tensor:
+        """Hidden states [T, D] before transitions of the samples `part`."""
+        if not len(places):
+            return self.model.item_vectors.new_empty(0, self.model.item_vectors.shape[1])
+        return self.encoder.hidden(self.model, self.starts[part], places)
+
+    def _items(self, places: npt.NDArray[np.int64]) -> Tensor:
+        """Rows int[T] of the item vectors: what transitions lead to."""
+        return self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
 
     def _entropy(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
         """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""

@@ -15,7 +15,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 COMPILE_SECONDS = 120.0
+FEW_THREADS = 3
 # Sums may be taken in another order, as vector units want it; NaN and infinity stay what they are.
 FLAGS = (
     "-O3",
@@ -43,6 +47,15 @@ def compiler() -> str | None:
     return next((path for path in found if path), None)
 
 
+def takes(scores: Tensor) -> bool:
+    """Whether compiled code computes on a block of scores here.
+
+    It does so in one thread; torch shares out the rows among its own, which is faster where they are many.
+    """
+    plain = scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.is_contiguous()
+    return plain and torch.get_num_threads() <= FEW_THREADS
+
+
 @functools.cache
 def library(source: Path, *sizes: tuple[str, int]) -> ctypes.CDLL | None:
     """The loaded library; sizes are the constants of its source. None where there is no compiler, or it fails."""
@@ -50,7 +63,8 @@ def library(source: Path, *sizes: tuple[str, int]) -> ctypes.CDLL | None:
     if cc is None:
         return None
     constants = [f"-D{name}={value}" for name, value in sizes]
-    key = "\0".join([source.read_text(encoding="utf-8"), cc, *FLAGS, *constants, _processor()])
+    texts = [file.read_text(encoding="utf-8") for file in (source, *sorted(source.parent.glob("*.h")))]
+    key = "\0".join([*texts, cc, *FLAGS, *constants, _processor()])
     name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     kept = source.parent / "__pycache__" / name
     if kept.exists():

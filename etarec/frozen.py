@@ -221,7 +221,7 @@ def _numerics(device: torch.device) -> list[str]:
 
 
 def _digest() -> str:
-    files = sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".c", ".py"))
+    files = sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".c", ".h", ".py"))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

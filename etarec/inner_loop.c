@@ -9,14 +9,11 @@
 #include <math.h>
 #include <string.h>
 
-#define LANES 8 /* of a vector */
+#include "lanes.h"
+
 #define EPS 1e-6f
 #define LINEAR 1.5957691216057308f /* sqrt(8 / pi): gelu(x) = x sigmoid(LINEAR x + CUBIC x^3) */
 #define CUBIC (0.044715f * LINEAR)
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int int_lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* Strides are counted in floats, of the dimensions N, H and L; F is contiguous. */
 typedef struct {
@@ -150,27 +147,6 @@ INLINE float total(const float *a) {
     float sum = 0;
     for (int j = 0; j < F; j++) sum += a[j];
     return sum;
-}
-
-/* Cephes' expf: 2^n times a polynomial of the rest, to one or two units in the last place. NaN stays NaN. */
-INLINE lanes exponential(lanes x) {
-    const lanes high = (lanes){0} + 88.0f, low = (lanes){0} - 87.0f;
-    int_lanes above = x > high, below = x < low;
-    x = (lanes)((above & (int_lanes)high) | (below & (int_lanes)low) | (~(above | below) & (int_lanes)x));
-    lanes times = x * 1.44269504f;
-    int_lanes negative = (x < 0.0f) & 1;
-    int_lanes whole = __builtin_convertvector(times + 0.5f, int_lanes) - negative; /* floor but for exact integers */
-    lanes n = __builtin_convertvector(whole, lanes);
-    lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    lanes p = (lanes){0} + 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    int_lanes power = (whole + 127) << 23;
-    return p * (lanes)power;
 }
 
 /* value = gelu(x) and the sigmoid in it, of rows of G. */

@@ -12,17 +12,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from etarec.compiled import library
+from etarec.compiled import library, takes
 
 SOURCE = Path(__file__).with_name("scan.c")
 GROUP = 8  # scores whose maximum stands for them in the search for the largest
-FEW_THREADS = 3
 
 
 def top(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """The K largest scores of each row, descending, and their places: [B, K] of [B, V]."""
     few = top_k * GROUP <= scores.shape[1]  # of more, torch's way is as fast
-    compiled = _library_for(scores) if few else None
+    compiled = _library() if few and takes(scores) else None
     found = None if compiled is None else _top_compiled(compiled, scores, top_k)
     return _top(scores, top_k) if found is None else found
 
@@ -32,7 +31,7 @@ def count_not_below(scores: Tensor, bound: Tensor) -> Tensor:
 
     Not `>=`, which is false for a score that is not a number: a diverged model would have its targets on top.
     """
-    compiled = _library_for(scores)
+    compiled = _library() if takes(scores) else None
     if compiled is None:
         # A sum of ones as floats, exact up to 2^24 of them, is several times faster than of booleans.
         return scores.shape[1] - torch.lt(scores, bound, out=scores).sum(1).long()
@@ -65,12 +64,6 @@ def _top_compiled(compiled: ctypes.CDLL, scores: Tensor, top_k: int) -> tuple[Te
     room = scores.new_empty(V + 1), torch.empty(V + 1, dtype=torch.int32), scores.new_empty(V // 4 + 1)
     given = (x.data_ptr() for x in (values, places, *room))
     return (values, places) if compiled.largest(scores.data_ptr(), B, V, top_k, *given) == B else None
-
-
-def _library_for(scores: Tensor) -> ctypes.CDLL | None:
-    """It computes in one thread; torch shares out the rows among its own, which is faster where they are many."""
-    plain = scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.is_contiguous()
-    return _library() if plain and torch.get_num_threads() <= FEW_THREADS else None
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from etarec.largest import count_not_below, top
+from etarec.softmax import log_sum_exp, softmax
 
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
 WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all rows of a chunk of items
@@ -149,10 +150,13 @@ def sampled_cross_entropy(
 def losses(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
     """[B]: -log softmax(scores)[target] of each row, without gradients."""
     found = hidden.new_empty(hidden.shape[0])
-    for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
-        _, _, _, log_total = next(_softmax_chunks(hidden[rows], vectors))
-        found[rows] = log_total[:, 0] - (hidden[rows] * vectors[targets[rows]]).sum(1)
-    return found
+    if vectors.shape[0] <= WHOLE_ROWS:
+        for rows, scores in _row_blocks(hidden, vectors):
+            found[rows] = log_sum_exp(scores)[:, 0]
+    else:
+        for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
+            found[rows] = _log_total(hidden[rows], vectors)[:, 0]
+    return found - (hidden * vectors[targets]).sum(1)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -229,17 +233,17 @@ def _softmax_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Te
     """
     if vectors.shape[0] <= WHOLE_ROWS:
         for items, scores in _item_chunks(hidden, vectors):
-            yield items, scores, *_softmax(scores)
+            yield items, scores, *softmax(scores)
         return
-    total = hidden.new_full((hidden.shape[0], 1), -torch.inf)
-    for _, scores in _item_chunks(hidden, vectors):
-        total = torch.logaddexp(total, _softmax(scores)[1])
+    total = _log_total(hidden, vectors)
     for items, scores in _item_chunks(hidden, vectors):
-        p, log_sum = _softmax(scores)
+        p, log_sum = softmax(scores)
         yield items, scores, p.mul_((log_sum - total).exp()), total
 
 
-def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """softmax over the row and log sum exp [B, 1], which the row's maximum gives without another visit to exp."""
-    p = scores.softmax(1)
-    return p, scores.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
+def _log_total(hidden: Tensor, vectors: Tensor) -> Tensor:
+    """Each row's log sum exp over all items, chunk by chunk: [B, 1]."""
+    total = hidden.new_full((hidden.shape[0], 1), -torch.inf)
+    for _, scores in _item_chunks(hidden, vectors):
+        total = torch.logaddexp(total, log_sum_exp(scores))
+    return total

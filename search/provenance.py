@@ -83,7 +83,7 @@ def sources() -> dict[str, str]:
     """What this process imports of the program: the digest of every source file, by its path."""
     root = Path(__file__).parents[1]
     files = sorted(file for package in ("etarec", "search") for file in (root / package).rglob("*"))
-    sources = [file for file in files if file.suffix in (".c", ".py")]
+    sources = [file for file in files if file.suffix in (".c", ".h", ".py")]
     return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in sources}
 
 

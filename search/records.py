@@ -161,7 +161,10 @@ class Records:
             return [replace(trial) for _, trial in sorted(self.trials.items())]
 
     def table(self) -> pd.DataFrame:
-        """trials.csv: a row per trial, failed ones included; parts of the filter rate only where they apply."""
+        """trials.csv: a row per trial, failed ones included; parts of the filter rate only where they apply.
+
+        A traceback is one line, its line ends written as \\n, so that the file has one line per trial.
+        """
         trials = [trial for _, trial in sorted(self.trials.items())]
         parameters = list(dict.fromkeys(name for trial in trials for name in trial.parameters))
         rows = [
@@ -172,10 +175,11 @@ class Records:
                 **{name: trial.metrics.get(name) for name in METRICS},
                 "mlflow_run_id": trial.mlflow_run_id,
                 "error": trial.error,
+                "traceback": trial.traceback.replace("\n", "\\n"),
             }
             for trial in trials
         ]
-        columns = ["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error"]
+        columns = ["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error", "traceback"]
         # As objects first: beside a null, pandas would make an integer a float.
         table = pd.DataFrame(rows, columns=columns, dtype=object)
         return without_idle_columns(table.astype(dict.fromkeys(METRICS, float)))

@@ -27,6 +27,8 @@ from search.spec import Spec
 
 __all__ = ["cluster", "machine", "measure_all", "run_search", "take_sigterm_for_ctrl_c"]
 
+RETRIES = 3  # of a measurement after the search
+
 
 def run_search(
     spec: Spec,
@@ -94,11 +96,12 @@ def measure_all(
 ) -> Iterator[Measurement | None]:
     """Measures the jobs in parallel and yields their measurements in the jobs' order, None for one that failed.
 
-    Ray itself runs a job again whose process or node died; one that ran out of memory is run again by itself.
+    A job whose process or node died is run again, RETRIES times at most; one that ran out of memory by itself.
     """
     shared = ray.put(subject)
     measure = retest.measure_on_test if on_test else trial.measure_on_validation
-    task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial)(slot.measure)
+    # Ray's own retries have no end where its memory monitor kills the task (task_oom_retries).
+    task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(slot.measure)
 
     def start(place: int) -> Any:
         return task.remote(measure, shared, jobs[place].config, jobs[place].seed, plan.threads_per_trial)
@@ -108,8 +111,11 @@ def measure_all(
     try:
         for place in range(len(jobs)):
             measurement = _measured(started[place])
-            if slot.out_of_memory(measurement):
-                ray.wait(list(started.values()), num_returns=len(started))
+            for _ in range(RETRIES):
+                if not slot.transient(measurement):
+                    break
+                if slot.out_of_memory(measurement):
+                    ray.wait(list(started.values()), num_returns=len(started))
                 started[place] = start(place)
                 measurement = _measured(started[place])
             del started[place]

@@ -121,6 +121,11 @@ def out_of_memory(error: object) -> bool:
     return isinstance(cause, (torch.OutOfMemoryError, MemoryError, OutOfMemoryError))
 
 
+def transient(error: object) -> bool:
+    """Whether a measurement ended for what lay outside it: memory, a killed process or a lost node."""
+    return out_of_memory(error) or (isinstance(error, RayError) and not isinstance(error, RayTaskError))
+
+
 def be_there() -> None:
     """Makes a process start and import all that a measurement needs."""
     import search.retest  # noqa: F401

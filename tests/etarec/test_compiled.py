@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from etarec import compiled, fused, largest
+from etarec import compiled, fused, largest, softmax
 from etarec.dual import dual
 from etarec.ttt import TTTLayer
 
@@ -20,7 +20,7 @@ needs_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="needs a
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
     """Forgets libraries and compilers that were found, before the test and behind it."""
-    found = (compiled.library, compiled.compiler, fused._library, largest._library)
+    found = (compiled.library, compiled.compiler, fused._library, largest._library, softmax._library)
     for each in found:
         each.cache_clear()
     yield
@@ -54,6 +54,22 @@ def test_it_is_compiled_once_and_anew_for_another_source_or_size(source):
 
 
 @needs_compiler
+def test_it_is_compiled_anew_for_another_header(source):
+    source.write_text('#include "factor.h"\n' + SOURCE)
+    for factor in (2, 3):
+        source.with_name("factor.h").write_text(f"#define FACTOR {factor}\n")
+        compiled.library.cache_clear()
+        assert compiled.library(source).twice(21) == factor * 21
+
+
+def test_double_precision_and_many_threads_are_left_to_torch(monkeypatch):
+    assert compiled.takes(torch.empty(2, 3))
+    assert not compiled.takes(torch.empty(2, 3, dtype=torch.float64)) and not compiled.takes(torch.empty(3, 2).T)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    assert not compiled.takes(torch.empty(2, 3))
+
+
+@needs_compiler
 def test_where_nothing_can_be_kept_a_process_compiles_for_itself(source):
     (source.parent / "__pycache__").write_text("a file, where a folder would have to be")
     assert compiled.library(source, ("FACTOR", 2)).twice(21) == 42
@@ -80,6 +96,7 @@ def test_without_a_compiler_torch_computes_the_same(monkeypatch, absent):
     assert compiled.kind() == "torch" and torch.equal(ours, layer(x))
     scores = torch.randn(3, 500)
     assert torch.equal(largest.top(scores, 7)[1], scores.topk(7).indices)
+    assert torch.equal(softmax.softmax(scores)[0], scores.softmax(1))
 
 
 @needs_compiler

@@ -10,7 +10,7 @@ import pytest
 import ray
 import yaml
 from formula import Formula
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from etarec.config import AdaptConfig
 from search import runner, slot
@@ -173,6 +173,29 @@ def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory
     assert not warnings and len(list(once.iterdir())) == 1
     expected = [Formula().measure(job.config, "test", 0).metrics() for job in jobs]
     assert [found and found.metrics() for found in measured] == expected
+
+
+@pytest.mark.parametrize("by", ["somebody", "the memory monitor"])
+def test_a_measurement_that_always_loses_its_worker_is_given_up(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Ray itself would repeat for ever what its monitor kills."""
+    get = ray.get
+
+    def answer(*args: Any, **options: Any) -> Any:
+        try:
+            return get(*args, **options)
+        except WorkerCrashedError as error:
+            raise OutOfMemoryError("killed due to the node running low on memory.") from error
+
+    if by == "the memory monitor":
+        monkeypatch.setattr("ray.get", answer)
+    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.2, 0.4)]
+    warnings: list[str] = []
+    subject = Formula(kills=(0.3, 0.5), log=tmp_path / "measured")
+    first, second = runner.measure_all(subject, jobs, plan, warnings.append, on_test=True)
+    assert first is not None and second is None and len(warnings) == 1
+    assert len(lines(tmp_path / "measured")) == 1 + 1 + runner.RETRIES
 
 
 def test_a_space_with_fewer_configurations_than_slots_is_complete_with_all(tmp_path: Path, plan: Plan) -> None:
