@@ -35,7 +35,7 @@ from etarec.models import BERT4Rec, SequenceModel, build
 from etarec.settings import check_folder, load_training
 
 TOKENS_PER_PASS = 2**13  # training runs on all cores, and several threads want larger passes than one does
-RECIPE = 3  # part of a cached checkpoint's key: raise it when the same settings train to other weights
+RECIPE = 4  # part of a cached checkpoint's key: raise it when the same settings train to other weights
 
 
 @dataclass(frozen=True)

@@ -273,7 +273,8 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, MlflowException) and (cause := re.search(r"failed with (?:timeout )?exception (.*)", text)):
         closed, late = "refused" in cause[1], "timed out" in cause[1] or "timeout" in text
         text = "connection refused" if closed else "no answer in time" if late else text
-    return _without_password(text.splitlines()[0][:200])
+    line = text.splitlines()[0]
+    return _without_password(line if isinstance(error, UserError) else line[:200])
 
 
 def _without_password(text: str) -> str:
