@@ -112,6 +112,9 @@ def _remove_left(folder: Path) -> None:
         return
 
 
+_TOKEN = "; one with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
+
+
 @contextmanager
 def _ray(address: str | None, **options: Any) -> Iterator[None]:
     if address is not None:
@@ -124,7 +127,7 @@ def _ray(address: str | None, **options: Any) -> Iterator[None]:
         try:
             ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, ValueError) as error:
-            raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
+            raise UserError(f"--address {address}: no Ray cluster answers there ({error}){_TOKEN}") from error
         except RuntimeError as error:
             if address is None or "ersion mismatch" not in str(error):
                 raise
