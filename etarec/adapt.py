@@ -85,7 +85,7 @@ class _Frozen:
         self.config, self.model, self.encoder, self.clock, self.frozen = config, model, encoder, clock, frozen
         self.gate = Gate(config, seed)
         self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
-        self.targets = encoder.items[torch.from_numpy(self.ends).to(encoder.device)] - 1  # rows of the item vectors
+        self.targets = self.items(self.ends)
         self.prepare(stream)
 
     def prepare(self, stream: Stream) -> None:
@@ -104,6 +104,10 @@ class _Frozen:
 
     def scan(self, rows: slice, hidden: Tensor, top_k: int) -> scoring.Scan:
         return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k)
+
+    def items(self, places: npt.NDArray[np.int64]) -> Tensor:
+        """Rows int[n] of the item vectors: the items at places of the flat items array."""
+        return self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
 
     def scores_needed(self) -> int:
         return self.gate.scores_needed(self.model.item_vectors.shape[0])
@@ -218,7 +222,7 @@ class _Weights(_Frozen):
             owners = np.append(part, part[owner])
             both = self.encoder.hidden(self.model, self.starts[owners], np.append(self.ends[rows], places))
             hidden, before = both.split([len(part), len(owner)])
-        return hidden, _Offered(owner, before, self._items(places))
+        return hidden, _Offered(owner, before, self.items(places))
 
     def _to_learn(self, rows: slice, offered: _Offered | None) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
         """Samples that offer nothing to learn from, and for `criterion: loss` the mean loss of what each offers."""
@@ -228,10 +232,8 @@ class _Weights(_Frozen):
         if offered is None:
             return self.observed.nothing(part), None
         counts = np.bincount(offered.owner, minlength=len(part))
-        losses = torch.zeros(len(part), device=self.encoder.device)
-        if len(offered.owner):
-            each = scoring.losses(offered.hidden, self.model.item_vectors, offered.items)
-            losses = losses.to(each).index_add_(0, torch.from_numpy(offered.owner).to(each.device), each)
+        each = scoring.losses(offered.hidden, self.model.item_vectors, offered.items)
+        losses = each.new_zeros(len(part)).index_add_(0, torch.from_numpy(offered.owner).to(each.device), each)
         return counts == 0, losses / torch.from_numpy(counts).to(losses)
 
     def _step(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> None:
@@ -263,17 +265,13 @@ class _Weights(_Frozen):
         self.observed.learned(places)
         hidden = self._before(part[owner], places)
         scale = None if weights is None else weights[torch.from_numpy(owner).to(weights.device)]
-        return scoring.cross_entropy(hidden, self.model.items.weight, self._items(places), scale, padding=1)
+        return scoring.cross_entropy(hidden, self.model.items.weight, self.items(places), scale, padding=1)
 
     def _before(self, part: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Tensor:
         """Hidden states [T, D] before transitions of the samples `part`."""
         if not len(places):
             return self.model.item_vectors.new_empty(0, self.model.item_vectors.shape[1])
         return self.encoder.hidden(self.model, self.starts[part], places)
-
-    def _items(self, places: npt.NDArray[np.int64]) -> Tensor:
-        """Rows int[T] of the item vectors: what transitions lead to."""
-        return self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
 
     def _entropy(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
         """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""

@@ -36,7 +36,7 @@ INLINE float exponentials(const float *x, long long n, float bound, float *out) 
 }
 
 /* scores: [rows, items], contiguous, not empty. log_sums[row]: log sum exp of the row, which is NaN where one of its
- * scores is NaN or infinite. out: the softmax, [rows, items], the scores' own room or another; or NULL. */
+ * scores is NaN or infinite. out: the softmax, [rows, items], or NULL. */
 void softmax(const float *scores, long long rows, long long items, float *out, float *log_sums) {
     for (long long row = 0; row < rows; row++) {
         const float *x = scores + row * items;

@@ -17,14 +17,14 @@ from etarec.compiled import library, takes
 SOURCE = Path(__file__).with_name("softmax.c")
 
 
-def softmax(scores: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """softmax over each row, [B, V], and log sum exp, [B, 1]. out: where the first goes; it may be the scores."""
+def softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax over each row, [B, V], and log sum exp, [B, 1]."""
     compiled = _library() if takes(scores) else None
     if compiled is None:
         p = torch.softmax(scores, 1)
         log_sum = scores.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()  # without another visit to exp
-        return p if out is None else out.copy_(p), log_sum
-    p, log_sum = torch.empty_like(scores) if out is None else out, scores.new_empty(len(scores), 1)
+        return p, log_sum
+    p, log_sum = torch.empty_like(scores), scores.new_empty(len(scores), 1)
     compiled.softmax(scores.data_ptr(), *scores.shape, p.data_ptr(), log_sum.data_ptr())
     return p, log_sum
 

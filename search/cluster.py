@@ -31,6 +31,7 @@ STALE_SECONDS = 60.0  # a younger folder may belong to a process that has not lo
 PREFIX = "etarec-"
 LOCK = "lock"
 LONGEST_BASE = 16  # characters; Ray's sockets lie 90 deeper, and a socket's path has at most 107
+_TOKEN = "; one with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -110,9 +111,6 @@ def _remove_left(folder: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
     except (OSError, Timeout):  # somebody else's
         return
-
-
-_TOKEN = "; one with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
 
 
 @contextmanager

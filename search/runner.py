@@ -96,7 +96,7 @@ def measure_all(
 ) -> Iterator[Measurement | None]:
     """Measures the jobs in parallel and yields their measurements in the jobs' order, None for one that failed.
 
-    A job whose process or node died is run again, RETRIES times at most; one that ran out of memory by itself.
+    A job whose process or node died is run again, RETRIES times at most; one that ran out of memory once, by itself.
     """
     shared = ray.put(subject)
     measure = retest.measure_on_test if on_test else trial.measure_on_validation
@@ -111,11 +111,14 @@ def measure_all(
     try:
         for place in range(len(jobs)):
             measurement = _measured(started[place])
+            alone = False
             for _ in range(RETRIES):
-                if not slot.transient(measurement):
+                crowded = slot.out_of_memory(measurement) and not alone
+                if not crowded and not slot.died(measurement):
                     break
-                if slot.out_of_memory(measurement):
+                if crowded:
                     ray.wait(list(started.values()), num_returns=len(started))
+                    alone = True
                 started[place] = start(place)
                 measurement = _measured(started[place])
             del started[place]

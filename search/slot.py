@@ -121,9 +121,9 @@ def out_of_memory(error: object) -> bool:
     return isinstance(cause, (torch.OutOfMemoryError, MemoryError, OutOfMemoryError))
 
 
-def transient(error: object) -> bool:
-    """Whether a measurement ended for what lay outside it: memory, a killed process or a lost node."""
-    return out_of_memory(error) or (isinstance(error, RayError) and not isinstance(error, RayTaskError))
+def died(error: object) -> bool:
+    """Whether a measurement ended because its process was killed or its node was lost, for whatever reason."""
+    return isinstance(error, RayError) and not isinstance(error, (RayTaskError, OutOfMemoryError))
 
 
 def be_there() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from etarec import data
+from etarec import compiled, data, largest, softmax
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
@@ -145,3 +145,15 @@ class LiteralGate:
 @pytest.fixture(scope="session")
 def literal_gate() -> type[LiteralGate]:
     return LiteralGate
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute on a block of scores: scan.c and softmax.c, and what runs where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(largest, "_library", lambda: None)
+        monkeypatch.setattr(softmax, "_library", lambda: None)
+    elif compiled.compiler() is None:
+        pytest.skip("needs a C compiler")
+    else:
+        assert compiled.takes(torch.empty(1, 1)) and largest._library() and softmax._library()

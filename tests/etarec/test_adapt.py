@@ -167,6 +167,15 @@ def test_a_backward_pass_sees_the_admitted_samples_only(world: World, objective:
     assert work.backward == sum(batches)
 
 
+def test_what_a_loss_gate_looks_at_comes_from_the_pass_that_serves(world: World, monkeypatch) -> None:
+    work = Work(monkeypatch)
+    measured = world.measure(AdaptConfig(**WEIGHTS, **BY_LOSS, weighting="none"))
+    batches = -(-len(measured.ranks) // 32)
+    assert batches > 2 and len([ends for graph, _, ends in work.encoded if not graph]) == 1 + batches
+    offered = len(work.ends(graph=False)) - len(measured.ranks)
+    assert offered > measured.admitted.sum() > 0  # and the first batch has a pass of its own
+
+
 def test_the_inner_loop_runs_for_the_admitted_samples_only(world: World, monkeypatch) -> None:
     work = Work(monkeypatch)
     measured = world.measure(AdaptConfig(target="state", batch_size=32, **GATED))

@@ -4,20 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from etarec import compiled, largest
+from etarec import largest
 
 KINDS = ["random", "ties", "equal", "ascending", "descending", "organ pipe", "one outlier"]
 
-
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "torch":
-        monkeypatch.setattr(largest, "_library", lambda: None)
-    elif compiled.compiler() is None:
-        pytest.skip("needs a C compiler")
-    else:
-        assert compiled.takes(torch.empty(1, 1))
-    return request.param
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def scores_of(kind: str, B: int, V: int) -> Tensor:

@@ -6,17 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from etarec import compiled, softmax
+from etarec import softmax
 
-
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "torch":
-        monkeypatch.setattr(softmax, "_library", lambda: None)
-    elif compiled.compiler() is None:
-        pytest.skip("needs a C compiler")
-    else:
-        assert compiled.takes(torch.empty(1, 1))
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def scores_of(V: int, scale: float) -> Tensor:
@@ -33,15 +25,6 @@ def test_it_is_that_of_double_precision(V, scale):
     for given in (log_sum, softmax.log_sum_exp(scores)):
         torch.testing.assert_close(given.double(), exact.logsumexp(1, keepdim=True), rtol=2e-6, atol=2e-6)
     assert torch.equal(scores, scores_of(V, scale))
-
-
-def test_it_goes_where_it_shall():
-    scores = scores_of(71, 3.0)
-    p, log_sum = softmax.softmax(scores)
-    other = torch.empty_like(scores)
-    for out in (other, scores):
-        given, same_sum = softmax.softmax(scores, out)
-        assert given is out and torch.equal(out, p) and torch.equal(same_sum, log_sum)
 
 
 @pytest.mark.parametrize("place", [0, 5, 63, 70])

@@ -15,10 +15,11 @@ import psutil
 import pytest
 import yaml
 
+from etarec.config import UserError
 from search import cluster, experiment
 from search.experiment import Experiment
 from search.records import Records
-from search.spec import load
+from search.spec import SearchConfig, load
 from tests.faults import program, verdict
 from tests.faults.stage import ROOT, Nodes, Search, family, kill_all, start, wait_until
 
@@ -140,3 +141,16 @@ def test_scratch_is_gone_afterwards_and_takes_what_the_killed_left(
         with cluster.scratch() as beside:
             assert folder.exists() and beside.exists()  # whoever lives is left alone
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_that_does_not_let_us_in_is_told_with_what_it_may_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at here:6379")
+
+    monkeypatch.setattr("ray.init", refuse)
+    monkeypatch.setattr(cluster, "_check_address", lambda address: None)
+    with (
+        pytest.raises(UserError, match=r"--address here:6379: no Ray cluster answers there .*RAY_AUTH_MODE=token"),
+        cluster.cluster(SearchConfig(), "here:6379"),
+    ):
+        pass
