@@ -24,7 +24,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 _AXIS = {"gridcolor": _GRID, "linecolor": "#d5d9e0", "zeroline": False, "ticks": "outside", "tickcolor": "#d5d9e0"}
 _SPLITS = {"valid_": "validation", "test_": "test"}
 _DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's words, matplotlib's
-_RATE_TITLE = "filter rate: backward passes skipped (%)"
+_RATE_TITLE = "filter rate (% of passes skipped)"
 
 
 def plotly_script() -> str:
