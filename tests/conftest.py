@@ -7,8 +7,13 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.faults.stage import heed_ctrl_c
+
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
+
+
+heed_ctrl_c()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,7 +24,7 @@ import mlflow
 import psutil
 
 from tests.faults import program, verdict
-from tests.faults.stage import Nodes, Search, TrackingServer, family, kill_all, wait_until
+from tests.faults.stage import Nodes, Search, TrackingServer, family, heed_ctrl_c, kill_all, wait_until
 from tests.faults.verdict import Verdict
 
 ALONE = ("driver", "tree", "Ctrl-C", "worker", "tracking server")
@@ -131,6 +131,7 @@ class Round:
 
 def main() -> int:
     arguments = parse()
+    heed_ctrl_c()
     os.environ["MLFLOW_TRACKING_URI"] = ""
     seed = secrets.randbits(31) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)

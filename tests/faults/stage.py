@@ -38,6 +38,12 @@ while ray.cluster_resources().get("CPU", 0) < int(sys.argv[2]):
 """
 
 
+def heed_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts would do so too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(command: list[str], folder: Path, log: str, **environment: str) -> Process:
     """A process of its own session, as a shell would start it."""
     with (folder / log).open("ab") as output:
