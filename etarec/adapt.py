@@ -61,12 +61,13 @@ def build(
 
 
 class _Offered(NamedTuple):
-    """Transitions that samples of a batch may learn from: their samples int[T], as places in the batch, the hidden
-    states [T, D] before them and the rows int[T] of the item vectors that they lead to."""
+    """Transitions that samples of a batch may learn from: their samples int[T], as places in the batch, and their own
+    places int[T]; of those whose loss is not known yet the places int[U] and the hidden states [U, D] before them."""
 
     owner: npt.NDArray[np.int64]
-    hidden: Tensor
-    items: Tensor
+    places: npt.NDArray[np.int64]
+    unknown: npt.NDArray[np.int64]
+    before: Tensor
 
 
 class _Frozen:
@@ -102,8 +103,8 @@ class _Frozen:
     def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
         return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], rate_scale, inner_loop)
 
-    def scan(self, rows: slice, hidden: Tensor, top_k: int) -> scoring.Scan:
-        return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k)
+    def scan(self, rows: slice, hidden: Tensor, top_k: int, losses: bool = False) -> scoring.Scan:
+        return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k, losses)
 
     def items(self, places: npt.NDArray[np.int64]) -> Tensor:
         """Rows int[n] of the item vectors: the items at places of the flat items array."""
@@ -175,6 +176,8 @@ class _Weights(_Frozen):
         self.observed = Observed(self.encoder, stream, self.config)
         gated_by = self.config.objective, self.config.gate, self.config.criterion
         self._gated_by_loss = gated_by == ("next_item", "eta", "loss")
+        size = len(self.encoder.items) if self._gated_by_loss else 0
+        self._losses = torch.full((size,), torch.nan, dtype=self.model.item_vectors.dtype)
         self._moving = self.model.adaptable(self.config.parameters)
         penalised, episodic = self.config.fisher_alpha > 0, self.config.reset == "batch"
         self._fisher = self._fisher_diagonal() if penalised else []
@@ -189,9 +192,9 @@ class _Weights(_Frozen):
             self.observed.served(rows)
         with torch.no_grad(), self.clock("forward"):
             hidden, offered = self._forward(rows)
-            scan = self.scan(rows, hidden, self.scores_needed())
+            scan = self.scan(rows, hidden, self.scores_needed(), self._gated_by_loss)
         with torch.no_grad(), self.clock("gate"):
-            decision = self.judge(hidden, scan, *self._to_learn(rows, offered))
+            decision = self.judge(hidden, scan, *self._to_learn(rows, offered, scan.losses))
         chosen = decision.admitted.nonzero()[:, 0]
         if len(chosen):
             with self.clock("adapt"):
@@ -206,7 +209,7 @@ class _Weights(_Frozen):
         return scan.ranks, decision
 
     def _forward(self, rows: slice) -> tuple[Tensor, _Offered | None]:
-        """The batch's hidden states and, where the gate asks for the losses, those before what its samples may learn.
+        """The batch's hidden states and, where the gate asks for losses, what its samples may learn.
 
         One pass gives both; the first batch's own is apart, so that looked up it is the same to the last digit.
         """
@@ -215,26 +218,37 @@ class _Weights(_Frozen):
             return self._first if first and self._first is not None else self.hidden(rows), None
         part = np.arange(len(self.ends))[rows]
         owner, places = self.observed.of(part)
+        known = ~np.isnan(self._losses.numpy()[places]) | np.isin(places, self.ends[rows])
+        asked, offers = np.unique(places[~known], return_index=True)
+        owners = part[owner[~known][offers]]
         if first:
             hidden = self.hidden(rows) if self._first is None else self._first
-            before = self._before(part[owner], places)
+            before = self._before(owners, asked)
         else:
-            owners = np.append(part, part[owner])
-            both = self.encoder.hidden(self.model, self.starts[owners], np.append(self.ends[rows], places))
-            hidden, before = both.split([len(part), len(owner)])
-        return hidden, _Offered(owner, before, self.items(places))
+            starts, ends = (np.append(x[rows], y) for x, y in ((self.starts, self.starts[owners]), (self.ends, asked)))
+            hidden, before = self.encoder.hidden(self.model, starts, ends).split([len(part), len(asked)])
+        return hidden, _Offered(owner, places, asked, before)
 
-    def _to_learn(self, rows: slice, offered: _Offered | None) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
-        """Samples that offer nothing to learn from, and for `criterion: loss` the mean loss of what each offers."""
+    def _to_learn(
+        self, rows: slice, offered: _Offered | None, served: Tensor | None
+    ) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
+        """Samples that offer nothing to learn from, and for `criterion: loss` the mean loss of what each offers.
+
+        A transition's loss is that with which its own sample was served; only of one that came before the stream it
+        is computed, once. served: [B], the losses of the batch's own targets.
+        """
         part = np.arange(len(self.ends))[rows]
         if self.config.objective == "entropy":
             return np.zeros(len(part), np.bool_), None
-        if offered is None:
+        if offered is None or served is None:
             return self.observed.nothing(part), None
+        losses = scoring.losses(offered.before, self.model.item_vectors, self.items(offered.unknown))
+        self._losses[torch.from_numpy(offered.unknown)] = losses.to(self._losses)
+        self._losses[torch.from_numpy(self.ends[rows])] = served.to(self._losses)
         counts = np.bincount(offered.owner, minlength=len(part))
-        each = scoring.losses(offered.hidden, self.model.item_vectors, offered.items)
-        losses = each.new_zeros(len(part)).index_add_(0, torch.from_numpy(offered.owner).to(each.device), each)
-        return counts == 0, losses / torch.from_numpy(counts).to(losses)
+        sums = np.bincount(offered.owner, self._losses.numpy()[offered.places], minlength=len(part))
+        with np.errstate(invalid="ignore"):
+            return counts == 0, torch.from_numpy(sums / counts).to(served)
 
     def _step(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> None:
         loss = self._next_item(part, weights) if self.config.objective == "next_item" else self._entropy(part, weights)

@@ -3,8 +3,8 @@
 Symbols: B samples of a batch, K of Top-K, V items without the padding id, D width, H a Top-K entropy in nats,
 E0 the entropy threshold, m the moving average of softmaxes: [V].
 
-`criterion: loss` is ours: in the place of H stands the loss of what a sample would learn, known before the backward
-pass. A large one tells of a transition that the model takes for noise.
+`criterion: loss` is ours: in the place of H stands the loss of what a sample would learn, as it was when that was
+served: it costs no pass. A large one tells of a transition that the model takes for noise.
 
 The functions are pure; `Gate` holds what lives from batch to batch, E0 and m. A whole batch is judged against the m
 that stood before it, so that decisions do not depend on the order inside a batch.

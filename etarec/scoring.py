@@ -24,37 +24,41 @@ WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all 
 
 class Scan(NamedTuple):
     """ranks: int[B], number of other items not scored below the target, None without targets; top_scores: [B, K]
-    descending and top_items: int[B, K], None when K is 0. A score that is not a number counts against the target."""
+    descending and top_items: int[B, K], None when K is 0; losses: [B], -log softmax(scores)[target], None if nobody
+    asked. A score that is not a number counts against the target."""
 
     ranks: Tensor | None
     top_scores: Tensor | None
     top_items: Tensor | None
+    losses: Tensor | None = None
 
 
-def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int) -> Scan:
-    """Ranks of the targets and the K largest scores of each row, in one pass over the scores."""
+def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int, losses: bool = False) -> Scan:
+    """Ranks of the targets and the K largest scores of each row, in one pass over the scores; with `losses`, those of
+    the targets too."""
     bound = None if targets is None else _tie_bound(hidden, vectors[targets])
     if vectors.shape[0] > WHOLE_ROWS:
         parts = _slices(hidden.shape[0], _rows_of(hidden, vectors))
-        scans = [_scan_by_items(hidden[r], vectors, None if bound is None else bound[r], top_k) for r in parts]
-        columns = zip(*scans, strict=True)
-        return Scan(*(None if column[0] is None else torch.cat(column) for column in columns))
-    ranks, tops = [], []
-    for rows, scores in _row_blocks(hidden, vectors):
-        if top_k:
-            tops.append(top(scores, top_k))
-        if bound is not None:  # comes last, because it overwrites the scores
-            ranks.append(count_not_below(scores, bound[rows]) - 1)
-    return Scan(
-        torch.cat(ranks) if ranks else None,
-        torch.cat([scores for scores, _ in tops]) if tops else None,
-        torch.cat([items for _, items in tops]) if tops else None,
-    )
+        scans = [_scan_by_items(hidden[r], vectors, None if bound is None else bound[r], top_k, losses) for r in parts]
+    else:
+        scans = []
+        for rows, scores in _row_blocks(hidden, vectors):
+            values, items = top(scores, top_k) if top_k else (None, None)
+            total = log_sum_exp(scores)[:, 0] if losses else None
+            ranks = None if bound is None else count_not_below(scores, bound[rows]) - 1  # may overwrite the scores
+            scans.append(Scan(ranks, values, items, total))
+    columns = zip(*scans, strict=True)
+    whole = Scan(*(None if column[0] is None else torch.cat(column) for column in columns))
+    if whole.losses is None or targets is None:
+        return whole
+    return whole._replace(losses=whole.losses - (hidden * vectors[targets]).sum(1))
 
 
-def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int) -> Scan:
+def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, losses: bool) -> Scan:
+    """`losses` of the result: log sum exp of each row."""
     # In place: small results kept from every chunk would lie between the large ones and keep their memory from reuse.
     counts = None if bound is None else torch.zeros(hidden.shape[0], dtype=torch.long, device=hidden.device)
+    total = hidden.new_full((hidden.shape[0],), -torch.inf) if losses else None
     top_scores: Tensor | None = None
     top_items: Tensor | None = None
     for chunk, scores in _item_chunks(hidden, vectors):
@@ -65,9 +69,11 @@ def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k:
                 values, items = torch.cat((top_scores, values), 1), torch.cat((top_items, items), 1)
             top_scores, place = values.topk(min(top_k, values.shape[1]))
             top_items = items.gather(1, place)
+        if total is not None:
+            torch.logaddexp(total, log_sum_exp(scores)[:, 0], out=total)
         if counts is not None and bound is not None:  # comes last, because it overwrites the scores
             counts += count_not_below(scores, bound)
-    return Scan(None if counts is None else counts - 1, top_scores, top_items)
+    return Scan(None if counts is None else counts - 1, top_scores, top_items, total)
 
 
 def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class LiteralWeights:
         }
         self._optimizer = lambda: kinds[config.optimizer](list(moving.values()))
         self.optimizer = self._optimizer()
+        self.surprise: dict[tuple[int, int], float] = {}  # the loss of a sample's target, when it was served
         self.learned: set[tuple[int, int]] = set()
         self.bound: float | None = None
         self.moving = moving
@@ -101,6 +102,8 @@ class LiteralWeights:
         samples = [(int(u), int(t)) for u, t in zip(users, positions, strict=True)]
         inputs = [self.world.inputs(*sample) for sample in samples]
         ranks, scores = self._ranks(samples, inputs)
+        for (user, position), z in zip(samples, scores, strict=True):
+            self.surprise[user, position] = F.cross_entropy(z, torch.tensor(self.world.target(user, position))).item()
         # What a sample of this batch would teach another's target is learned from in no batch that still ranks it.
         unserved = samples if self.config.serve == "after" else []
         self.shown = [self._transitions(*sample, unserved) for sample in samples]
@@ -143,8 +146,17 @@ class LiteralWeights:
 
     @torch.no_grad()
     def _by_loss(self, seen: np.ndarray, samples: list[tuple[int, int]]) -> list[str]:
-        """The variants leave the test of redundancy open."""
-        losses = np.array([np.mean(self._losses(n, samples, []) or [np.nan]) for n in range(len(samples))])
+        """A transition counts with the loss at which its sample was served, or that of when it was first offered.
+
+        The variants leave the test of redundancy open.
+        """
+        losses = np.full(len(samples), np.nan)
+        for n, (user, position) in enumerate(samples):
+            for place in self.shown[n]:
+                if (user, place) not in self.surprise:
+                    self.surprise[user, place] = self._loss_of_transition(user, position, place).item()
+            if self.shown[n]:
+                losses[n] = np.mean([self.surprise[user, place] for place in self.shown[n]])
         if self.config.calibrate == "each_batch" or self.bound is None:
             self.bound = None if seen.all() else np.quantile(losses[~seen], self.config.entropy_quantile)
         below = (losses < self.bound) if self.bound is not None else ~seen

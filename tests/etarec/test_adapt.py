@@ -167,13 +167,15 @@ def test_a_backward_pass_sees_the_admitted_samples_only(world: World, objective:
     assert work.backward == sum(batches)
 
 
-def test_what_a_loss_gate_looks_at_comes_from_the_pass_that_serves(world: World, monkeypatch) -> None:
+def test_a_loss_gate_asks_for_no_loss_twice(world: World, monkeypatch) -> None:
+    """The losses of what was served are known; those of transitions before the stream come out of the pass that
+    serves, and the first batch has a pass of its own."""
     work = Work(monkeypatch)
-    measured = world.measure(AdaptConfig(**WEIGHTS, **BY_LOSS, weighting="none"))
+    measured = world.measure(AdaptConfig(**WEIGHTS, **BY_LOSS, weighting="none", transitions="pending"))
     batches = -(-len(measured.ranks) // 32)
     assert batches > 2 and len([ends for graph, _, ends in work.encoded if not graph]) == 1 + batches
-    offered = len(work.ends(graph=False)) - len(measured.ranks)
-    assert offered > measured.admitted.sum() > 0  # and the first batch has a pass of its own
+    ends = work.ends(graph=False)
+    assert len(ends) == len(set(ends)) > len(measured.ranks) > measured.admitted.sum() > 0
 
 
 def test_the_inner_loop_runs_for_the_admitted_samples_only(world: World, monkeypatch) -> None:

@@ -244,3 +244,13 @@ def test_padding_rows_of_the_table_are_no_items_and_get_no_gradient() -> None:
     torch.testing.assert_close(ours[0], expected[0])
     torch.testing.assert_close(ours[1][1:], expected[1])
     assert (ours[1][0] == 0).all()
+
+
+@SIZES
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_a_scan_gives_the_targets_losses_too(B, V, top_k):
+    hidden, vectors, targets = factors(B, V)
+    scan = scoring.scan(hidden, vectors, targets, min(top_k, V), losses=True)
+    torch.testing.assert_close(scan.losses, F.cross_entropy(hidden @ vectors.T, targets, reduction="none"))
+    plain = scoring.scan(hidden, vectors, targets, min(top_k, V))
+    assert plain.losses is None and torch.equal(scan.ranks, plain.ranks)
