@@ -52,8 +52,11 @@ def takes(scores: Tensor) -> bool:
 
     It does so in one thread; torch shares out the rows among its own, which is faster where they are many.
     """
-    plain = scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.is_contiguous()
-    return plain and torch.get_num_threads() <= FEW_THREADS
+    return takes_floats(scores) and scores.is_contiguous() and torch.get_num_threads() <= FEW_THREADS
+
+
+def takes_floats(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 @functools.cache

@@ -189,7 +189,7 @@ class AdaptConfig:
     gate: Literal["eta", "open", "random"] = Field(default="eta", description="ETA's two tests, none, or chance")
     criterion: Literal["entropy", "loss"] = Field(
         default="entropy",
-        description="what must lie below E0: the Top-K entropy, or the loss with which what would be learned was served",
+        description="what must lie below E0: the Top-K entropy, or the loss at which what would be learned was served",
     )
     calibrate: Literal["first_batch", "each_batch"] = Field(
         default="first_batch", description="batch whose quantile is E0: the stream's first, or each batch its own"

@@ -1,4 +1,4 @@
-/* What inner_loop.c and softmax.c share: vectors of LANES floats, and their exponential. */
+/* Vectors of LANES floats, and their exponential. */
 
 #ifndef LANES_H
 #define LANES_H

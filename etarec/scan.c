@@ -1,134 +1,20 @@
 /* Of a block of scores: each row's K largest, and how many lie below a bound; what largest.py asks of every block.
- * compiled.py compiles this file for the machine it runs on.
- *
- * Every GROUP places of a row, `groups` apart, make up a group. The k-th largest of the groups' maxima is at most the
- * k-th largest of the row and close to it, so that hardly more than k scores have to be ordered; the k-th largest of the
- * maxima is found in the same way, from the maxima of theirs.
- */
+ * compiled.py compiles this file for the machine it runs on. */
 
-#include <math.h>
-#include <string.h>
-
-#define GROUP 8
-#define SPARSE 2 /* groups per k from which on looking at maxima pays */
-#define FEW 16   /* so many are sorted by insertion */
-
-typedef struct {
-    float *value;
-    int *place;
-} Pairs;
-
-static inline void swap(Pairs a, int i, int j) {
-    float value = a.value[i];
-    int place = a.place[i];
-    a.value[i] = a.value[j], a.place[i] = a.place[j];
-    a.value[j] = value, a.place[j] = place;
-}
-
-/* Parts a[from..to] into one that is at least, and one that is at most, some value; the end of the first. */
-static int part(Pairs a, int from, int to) {
-    float first = a.value[from], middle = a.value[from + (to - from) / 2], last = a.value[to];
-    float pivot = fmaxf(fminf(first, middle), fminf(fmaxf(first, middle), last)); /* their median */
-    int i = from - 1, j = to + 1;
-    for (;;) {
-        while (a.value[++i] > pivot) continue;
-        while (a.value[--j] < pivot) continue;
-        if (i >= j) return j;
-        swap(a, i, j);
-    }
-}
-
-/* Brings the k largest of n to the front, in no order (Hoare's selection). */
-static void select_largest(Pairs a, int n, int k) {
-    int from = 0, to = n - 1;
-    while (from < to) {
-        int end = part(a, from, to);
-        if (k - 1 <= end)
-            to = end;
-        else
-            from = end + 1;
-    }
-}
-
-static void sort_descending(Pairs a, int from, int to) {
-    while (to - from >= FEW) {
-        int end = part(a, from, to);
-        if (end - from < to - end) {
-            sort_descending(a, from, end);
-            from = end + 1;
-        } else {
-            sort_descending(a, end + 1, to);
-            to = end;
-        }
-    }
-    for (int i = from + 1; i <= to; i++)
-        for (int j = i; j > from && a.value[j] > a.value[j - 1]; j--) swap(a, j, j - 1);
-}
-
-static float least(const float *x, int n) {
-    float found = x[0];
-    for (int i = 1; i < n; i++) found = x[i] < found ? x[i] : found;
-    return found;
-}
-
-static int gather(const float *x, int from, int to, int step, float bound, Pairs found, int count) {
-    for (int i = from; i < to; i += step) {
-        found.value[count] = x[i], found.place[count] = i;
-        count += x[i] >= bound;
-    }
-    return count;
-}
-
-/* Brings the k largest of x to the front of `found`, in no order. found: for n and one more; maxima: for n / 4. */
-static void largest_of(const float *x, int n, int k, Pairs found, float *maxima) {
-    int groups = n / GROUP, whole = groups * GROUP, count = 0;
-    if (groups < SPARSE * k) {
-        count = gather(x, 0, n, 1, -INFINITY, found, 0);
-    } else {
-        memcpy(maxima, x, groups * sizeof(float));
-        for (int start = groups; start < whole; start += groups)
-            for (int i = 0; i < groups; i++) maxima[i] = x[start + i] > maxima[i] ? x[start + i] : maxima[i];
-        largest_of(maxima, groups, k, found, maxima + groups);
-        float bound = least(found.value, k);
-        for (int i = 0; i < groups; i++)
-            if (maxima[i] >= bound) count = gather(x, i, whole, groups, bound, found, count);
-        count = gather(x, whole, n, 1, bound, found, count);
-    }
-    if (count > k) select_largest(found, count, k);
-}
-
-typedef int bits __attribute__((may_alias));
-
-/* By the bits: with -fno-signed-zeros gcc 12 takes x * 0 for 0, whatever x is. */
-static int all_finite(const float *x, long long n) {
-    const bits *b = (const bits *)x, exponent = 0x7f800000;
-    int found = 0;
-    for (long long i = 0; i < n; i++) found |= (b[i] & exponent) == exponent;
-    return !found;
-}
+#include "row.h"
 
 /* scores: [rows, items], contiguous. Writes values [rows, k], descending, and places [rows, k]. found_*: room for
  * items + 1; maxima: for items / 4. The number of rows that could be done: one with what is not finite ends it. */
 long long largest(const float *scores, long long rows, long long items, long long k, float *values, long long *places,
                   float *found_values, int *found_places, float *maxima) {
     Pairs found = {found_values, found_places};
-    for (long long row = 0; row < rows; row++) {
-        const float *x = scores + row * items;
-        if (!all_finite(x, items)) return row;
-        largest_of(x, (int)items, (int)k, found, maxima);
-        sort_descending(found, 0, (int)k - 1);
-        memcpy(values + row * k, found_values, k * sizeof(float));
-        for (int i = 0; i < k; i++) places[row * k + i] = found_places[i];
-    }
+    for (long long row = 0; row < rows; row++)
+        if (!largest_in_order(scores + row * items, items, k, found, maxima, values + row * k, places + row * k))
+            return row;
     return rows;
 }
 
 /* counts[row]: how many scores of the row are not below its bound, those that are not numbers included. */
 void count_not_below(const float *scores, long long rows, long long items, const float *bounds, long long *counts) {
-    for (long long row = 0; row < rows; row++) {
-        const float *x = scores + row * items, bound = bounds[row];
-        int below = 0;
-        for (long long i = 0; i < items; i++) below += x[i] < bound;
-        counts[row] = items - below;
-    }
+    for (long long row = 0; row < rows; row++) counts[row] = not_below(scores + row * items, items, bounds[row]);
 }

@@ -1,5 +1,7 @@
 """Everything that touches all items: ranks, Top-K, the mean of softmaxes and the loss, in blocks that stay in cache.
 
+Where products.py computes it, compiled for the processor; what stands here is the same in torch, for everywhere else.
+
 Symbols: B rows (samples), D width, V items without the padding id, K of Top-K, C items of a chunk.
 hidden: [B, D]; vectors: [V, D], row i being item code i + 1; targets: int[B], rows of `vectors`.
 
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from etarec.largest import count_not_below, top
+from etarec import products
+from etarec.largest import GROUP, count_not_below, top
 from etarec.softmax import log_sum_exp, softmax
 
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
@@ -37,28 +40,38 @@ def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int, lo
     """Ranks of the targets and the K largest scores of each row, in one pass over the scores; with `losses`, those of
     the targets too."""
     bound = None if targets is None else _tie_bound(hidden, vectors[targets])
+    found = _scan(hidden, vectors, bound, top_k, losses)
+    if found.losses is None or targets is None:
+        return found
+    return found._replace(losses=found.losses - (hidden * vectors[targets]).sum(1))
+
+
+def _scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sums: bool) -> Scan:
+    """`losses` of the result: each row's log sum exp."""
+    if _compiled(hidden, vectors) and top_k * GROUP <= vectors.shape[0]:
+        asked = products.scan(hidden, vectors, bound, top_k, log_sums)
+        if asked is not None:
+            ranks = None if asked.not_below is None else asked.not_below - 1
+            return Scan(ranks, asked.top_scores, asked.top_items, asked.log_sum)
     if vectors.shape[0] > WHOLE_ROWS:
         parts = _slices(hidden.shape[0], _rows_of(hidden, vectors))
-        scans = [_scan_by_items(hidden[r], vectors, None if bound is None else bound[r], top_k, losses) for r in parts]
+        bounds = ((r, None if bound is None else bound[r]) for r in parts)
+        scans = [_scan_by_items(hidden[r], vectors, part, top_k, log_sums) for r, part in bounds]
     else:
         scans = []
         for rows, scores in _row_blocks(hidden, vectors):
             values, items = top(scores, top_k) if top_k else (None, None)
-            total = log_sum_exp(scores)[:, 0] if losses else None
+            sums = log_sum_exp(scores)[:, 0] if log_sums else None
             ranks = None if bound is None else count_not_below(scores, bound[rows]) - 1  # may overwrite the scores
-            scans.append(Scan(ranks, values, items, total))
+            scans.append(Scan(ranks, values, items, sums))
     columns = zip(*scans, strict=True)
-    whole = Scan(*(None if column[0] is None else torch.cat(column) for column in columns))
-    if whole.losses is None or targets is None:
-        return whole
-    return whole._replace(losses=whole.losses - (hidden * vectors[targets]).sum(1))
+    return Scan(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
-def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, losses: bool) -> Scan:
-    """`losses` of the result: log sum exp of each row."""
+def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sums: bool) -> Scan:
     # In place: small results kept from every chunk would lie between the large ones and keep their memory from reuse.
     counts = None if bound is None else torch.zeros(hidden.shape[0], dtype=torch.long, device=hidden.device)
-    total = hidden.new_full((hidden.shape[0],), -torch.inf) if losses else None
+    total = hidden.new_full((hidden.shape[0],), -torch.inf) if log_sums else None
     top_scores: Tensor | None = None
     top_items: Tensor | None = None
     for chunk, scores in _item_chunks(hidden, vectors):
@@ -155,6 +168,15 @@ def sampled_cross_entropy(
 @torch.no_grad()
 def losses(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
     """[B]: -log softmax(scores)[target] of each row, without gradients."""
+    return _log_sums(hidden, vectors) - (hidden * vectors[targets]).sum(1)
+
+
+def _log_sums(hidden: Tensor, vectors: Tensor) -> Tensor:
+    """Each row's log sum exp over all items: [B]."""
+    if _compiled(hidden, vectors):
+        asked = products.scan(hidden, vectors, None, 0, log_sum=True)
+        assert asked is not None and asked.log_sum is not None
+        return asked.log_sum
     found = hidden.new_empty(hidden.shape[0])
     if vectors.shape[0] <= WHOLE_ROWS:
         for rows, scores in _row_blocks(hidden, vectors):
@@ -162,7 +184,11 @@ def losses(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
     else:
         for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
             found[rows] = _log_total(hidden[rows], vectors)[:, 0]
-    return found - (hidden * vectors[targets]).sum(1)
+    return found
+
+
+def _compiled(hidden: Tensor, vectors: Tensor) -> bool:
+    return vectors.shape[0] <= WHOLE_ROWS and products.takes(hidden, vectors)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -170,34 +196,48 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, padding: int) -> Tensor:
-        needs_hidden, needs_table = ctx.needs_input_grad[:2]
-        vectors = table[padding:]
-        losses = hidden.new_empty(hidden.shape[0])
-        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_table = torch.zeros_like(table) if needs_table else None
-        grad_vectors = None if grad_table is None else grad_table[padding:]
-        for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
-            h, target, weight = hidden[rows], targets[rows], weights[rows, None]
-            if grad_hidden is not None:
-                grad_hidden[rows] = -weight * vectors[target]
-            if grad_vectors is not None:
-                grad_vectors.index_add_(0, target, -weight * h)
-            for items, _, p, log_total in _softmax_chunks(h, vectors):
-                losses[rows] = log_total[:, 0] - (h * vectors[target]).sum(1)
-                if grad_hidden is None and grad_vectors is None:
-                    break
-                pull = p.mul_(weight)
-                if grad_hidden is not None:
-                    grad_hidden[rows].addmm_(pull, vectors[items])
-                if grad_vectors is not None:
-                    grad_vectors[items].addmm_(pull.T, h)
-        ctx.save_for_backward(grad_hidden, grad_table)
-        return (losses * weights).sum()
+        found, *gradients = _losses_and_gradients(hidden, table, targets, weights, padding, ctx.needs_input_grad[:2])
+        ctx.save_for_backward(*gradients)
+        return (found * weights).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if gradient is None else gradient * grads[0] for gradient in ctx.saved_tensors)
         return *scaled, None, None, None
+
+
+def _losses_and_gradients(
+    hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, padding: int, needs: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Each row's loss, and the gradients of their weighted sum at `hidden` and `table`, as far as they are needed."""
+    vectors, (needs_hidden, needs_table) = table[padding:], needs
+    grad_table = torch.zeros_like(table) if needs_table else None
+    grad_vectors = None if grad_table is None else grad_table[padding:]
+    if _compiled(hidden, vectors):
+        total = _log_sums(hidden, vectors)
+        grad_hidden = None
+        if any(needs):
+            back = products.cross_entropy_back
+            grad_hidden = back(hidden, vectors, targets, weights, total, grad_vectors, needs_hidden)
+        return total - (hidden * vectors[targets]).sum(1), grad_hidden, grad_table
+    losses = hidden.new_empty(hidden.shape[0])
+    grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+    for rows in _slices(hidden.shape[0], _rows_of(hidden, vectors)):
+        h, target, weight = hidden[rows], targets[rows], weights[rows, None]
+        if grad_hidden is not None:
+            grad_hidden[rows] = -weight * vectors[target]
+        if grad_vectors is not None:
+            grad_vectors.index_add_(0, target, -weight * h)
+        for items, _, p, log_total in _softmax_chunks(h, vectors):
+            losses[rows] = log_total[:, 0] - (h * vectors[target]).sum(1)
+            if grad_hidden is None and grad_vectors is None:
+                break
+            pull = p.mul_(weight)
+            if grad_hidden is not None:
+                grad_hidden[rows].addmm_(pull, vectors[items])
+            if grad_vectors is not None:
+                grad_vectors[items].addmm_(pull.T, h)
+    return losses, grad_hidden, grad_table
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:

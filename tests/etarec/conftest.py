@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from etarec import compiled, data, largest, softmax
+from etarec import compiled, data, largest, products, softmax
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
@@ -150,6 +150,7 @@ def literal_gate() -> type[LiteralGate]:
 @pytest.fixture(params=["compiled", "torch"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to compute on a block of scores: scan.c and softmax.c, and what runs where there is no compiler."""
+    monkeypatch.setattr(products, "takes", lambda *_: False)
     if request.param == "torch":
         monkeypatch.setattr(largest, "_library", lambda: None)
         monkeypatch.setattr(softmax, "_library", lambda: None)

@@ -150,10 +150,10 @@ HEAD = b"user_id,item_id,timestamp\n"
         ("log.csv", HEAD + b"\xff\xfe,x,1\n", "cannot be read as UTF-8 text.*invalid UTF8"),
         ("log.csv", bytes(range(256)) * 9, "cannot be read as UTF-8 text"),
         ("log.csv", b"a\0b,c\n", "cannot be read as UTF-8 text.*binary"),
-        ("log.csv", gzip.compress(HEAD), "cannot be read as UTF-8 text"),
+        ("log.csv", gzip.compress(HEAD, mtime=0), "cannot be read as UTF-8 text"),
         ("log.csv.gz", HEAD, "cannot be read as gzip of UTF-8 text"),
-        ("log.csv.gz", gzip.compress(HEAD)[:-9], "cannot be read as gzip of UTF-8 text"),
-        ("log.csv.gz", gzip.compress(HEAD + b"a,x,1\n" * 9999)[:-30], "cannot be read as gzip of UTF-8 text"),
+        ("log.csv.gz", gzip.compress(HEAD, mtime=0)[:-9], "cannot be read as gzip of UTF-8 text"),
+        ("log.csv.gz", gzip.compress(HEAD + b"a,x,1\n" * 9999, mtime=0)[:-30], "cannot be read as gzip of UTF-8 text"),
         ("log.parquet", b"PAR1" + bytes(99), "cannot be read as Parquet"),
     ],
 )

@@ -1,0 +1,143 @@
+/* Products of hidden states with the vectors of all items, and at once what is asked of the scores: ranks, the largest,
+ * the softmax's denominator, the gradients of a cross-entropy. Scores live in registers or in a block that stays in the
+ * second cache, and items' vectors are put in the order of the registers once for all rows; what a library does for a
+ * product of a few rows, it does for every few rows again. products.py says what for; compiled.py compiles this file for
+ * the machine it runs on, with the width D of the vectors, a multiple of PANEL, as a constant.
+ *
+ * Symbols: B rows (samples), V items. hidden: [B, D], followed by zeros up to a multiple of ROWS; vectors: [V, D].
+ */
+
+#include "row.h"
+
+#define ROWS 6            /* of a tile: ROWS x PANEL scores, in registers */
+#define PANEL (2 * LANES) /* items of a tile */
+#define WHOLE (2 * ROWS)  /* rows whose scores of all items are alive together */
+#define CHUNK (6 * PANEL) /* items whose scores with a block of rows are alive together; a multiple of ROWS too */
+#define BLOCK (43 * ROWS) /* rows of such a block */
+
+typedef lanes Tile[ROWS][2];
+
+INLINE long long smaller(long long a, long long b) {
+    return a < b ? a : b;
+}
+
+/* c += a b, with `inner` summed over: a's element (i, k) is a[i * ai + k * ak], b's row k starts at b + k * bk. */
+INLINE void multiply(long long inner, const float *a, long long ai, long long ak, const float *b, long long bk,
+                     Tile c) {
+    for (long long k = 0; k < inner; k++) {
+        lanes left = *(const lanes *)(b + k * bk), right = *(const lanes *)(b + k * bk + LANES);
+#pragma GCC unroll 6
+        for (int i = 0; i < ROWS; i++) {
+            lanes one = (lanes){0} + a[i * ai + k * ak];
+            c[i][0] += one * left;
+            c[i][1] += one * right;
+        }
+    }
+}
+
+INLINE void load(Tile c, const float *from, long long stride, long long rows) {
+    for (long long r = 0; r < rows; r++) memcpy(c[r], from + r * stride, sizeof c[r]);
+}
+
+INLINE void store(Tile c, float *to, long long stride, long long rows) {
+    for (long long r = 0; r < rows; r++) memcpy(to + r * stride, c[r], sizeof c[r]);
+}
+
+/* The scores of ROWS rows with a panel's items. */
+INLINE void score(const float *hidden, const float *panel, Tile s) {
+    memset(s, 0, sizeof(Tile));
+    multiply(D, hidden, D, 1, panel, PANEL, s);
+}
+
+/* Panels hold the vectors of PANEL items by component, [D, PANEL], with zeros for items that are not there. */
+static void pack(const float *vectors, long long items, float *panels) {
+    for (; items >= PANEL; items -= PANEL, vectors += PANEL * D, panels += PANEL * D)
+        for (int d = 0; d < D; d++)
+            for (int i = 0; i < PANEL; i++) panels[d * PANEL + i] = vectors[i * D + d];
+    for (int d = 0; items && d < D; d++)
+        for (int i = 0; i < PANEL; i++) panels[d * PANEL + i] = i < items ? vectors[i * D + d] : 0.0f;
+}
+
+/* Of each row, as far as there is room for it: how many scores are not below its bound, log sum exp, and the k largest
+ * scores, descending, with their places, [B, k]. Room: packed for V x D and scores for WHOLE x V, both with V up to a
+ * multiple of PANEL; found and maxima as in row.h. The number of rows that could be done: where the largest are asked,
+ * a score that is not finite ends it. */
+long long scan(const float *hidden, long long B, const float *vectors, long long V, const float *bounds,
+               long long *counts, float *log_sums, long long k, float *values, long long *places, float *packed,
+               float *scores, float *found_values, int *found_places, float *maxima) {
+    Pairs found = {found_values, found_places};
+    long long width = (V + PANEL - 1) / PANEL * PANEL;
+    float sum;
+    pack(vectors, V, packed);
+    for (long long start = 0; start < B; start += WHOLE) {
+        long long rows = smaller(WHOLE, B - start);
+        for (long long item = 0; item < V; item += PANEL)
+            for (long long row = 0; row < rows; row += ROWS) {
+                Tile s;
+                score(hidden + (start + row) * D, packed + item * D, s);
+                store(s, scores + row * width + item, width, ROWS);
+            }
+        for (long long row = 0; row < rows; row++) {
+            const float *x = scores + row * width;
+            long long at = start + row;
+            if (k && !largest_in_order(x, V, k, found, maxima, values + at * k, places + at * k)) return at;
+            if (counts) counts[at] = not_below(x, V, bounds[at]);
+            if (log_sums) log_sums[at] = log_sum_exp(x, V, 0, &sum);
+        }
+    }
+    return B;
+}
+
+/* weight (softmax - onehot(target)) of a block's rows and a chunk's items, the first of which is `first`. */
+static void pulls(const float *hidden, long long rows, const float *panels, long long items, long long first,
+                  const long long *targets, const float *weights, const float *log_sums, float *pull) {
+    for (long long start = 0; start < rows; start += ROWS)
+        for (long long from = 0; from < items; from += PANEL) {
+            Tile s;
+            score(hidden + start * D, panels + from * D, s);
+            for (int r = 0; r < ROWS; r++) {
+                int there = start + r < rows;
+                float weight = there ? weights[start + r] : 0.0f, log_sum = there ? log_sums[start + r] : 0.0f;
+                for (int j = 0; j < 2; j++) s[r][j] = exponential(s[r][j] - log_sum) * weight;
+            }
+            store(s, pull + start * CHUNK + from, CHUNK, ROWS);
+        }
+    for (long long row = 0; row < rows; row++) {
+        long long place = targets[row] - first;
+        if (place >= 0 && place < items) pull[row * CHUNK + place] -= weights[row];
+    }
+}
+
+/* The gradients of the sum over rows of weight (log_sum - score of the target): d_hidden, as hidden and zeros at first,
+ * and d_vectors, as vectors; each may be NULL. Room: pull for BLOCK x CHUNK. */
+void cross_entropy_back(const float *hidden, long long B, const float *vectors, long long V, const long long *targets,
+                        const float *weights, const float *log_sums, float *d_hidden, float *d_vectors, float *pull) {
+    float panels[D * CHUNK];
+    for (long long start = 0; start < B; start += BLOCK) {
+        long long rows = smaller(BLOCK, B - start), filled = (rows + ROWS - 1) / ROWS * ROWS;
+        const float *h = hidden + start * D;
+        for (long long first = 0; first < V; first += CHUNK) {
+            long long items = smaller(CHUNK, V - first);
+            const float *v = vectors + first * D;
+            pack(v, items, panels);
+            pulls(h, rows, panels, items, first, targets + start, weights + start, log_sums + start, pull);
+            for (long long row = 0; d_hidden && row < rows; row += ROWS)
+                for (int d = 0; d < D; d += PANEL) {
+                    float *to = d_hidden + (start + row) * D + d;
+                    Tile c;
+                    load(c, to, D, ROWS);
+                    multiply(items, pull + row * CHUNK, CHUNK, 1, v + d, D, c);
+                    store(c, to, D, ROWS);
+                }
+            for (long long i = 0; d_vectors && i < items; i += ROWS)
+                for (int d = 0; d < D; d += PANEL) {
+                    long long there = smaller(ROWS, items - i);
+                    float *to = d_vectors + (first + i) * D + d;
+                    Tile c = {{{0}}};
+                    if (start) load(c, to, D, there);
+                    multiply(filled, pull + i, 1, CHUNK, h + d, D, c);
+                    store(c, to, D, there);
+                }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+"""Scores of all items and what is asked of them, without the matrix of scores: products.c, compiled for the processor.
+
+For float32 on the CPU and one thread, which is what a trial beside others has: a library's product of a few rows with
+all items spends half of its time on bringing the items into order, for every few rows again. `takes` says whether this
+module computes; torch does everywhere else, in scoring.py.
+
+Symbols: B rows, D width, V items, K of Top-K.
+"""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from etarec.compiled import library, takes_floats
+
+SOURCE = Path(__file__).with_name("products.c")
+ROWS, PANEL = 6, 16  # as products.c has them
+WHOLE, BLOCK, CHUNK = 2 * ROWS, 43 * ROWS, 6 * PANEL
+
+
+class Asked(NamedTuple):
+    """Of every row: scores not below its bound int[B], log sum exp [B], the K largest [B, K], descending, and their
+    places. What nobody asked for is None."""
+
+    not_below: Tensor | None
+    log_sum: Tensor | None
+    top_scores: Tensor | None
+    top_items: Tensor | None
+
+
+def takes(hidden: Tensor, vectors: Tensor) -> bool:
+    floats = takes_floats(hidden) and takes_floats(vectors) and vectors.is_contiguous()
+    return floats and torch.get_num_threads() == 1 and _library_for(vectors) is not None
+
+
+def scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sum: bool) -> Asked | None:
+    """One look at hidden @ vectors.T, [B, V]. bound: [B, 1]. None where the largest of what is not finite are asked."""
+    B, V = hidden.shape[0], vectors.shape[0]
+    compiled, padded, width = _library_for(vectors), _padded(hidden), -(-V // PANEL) * PANEL
+    assert compiled is not None
+    counts = None if bound is None else torch.empty(B, dtype=torch.long)
+    bounds = None if bound is None else bound.contiguous()
+    sums = hidden.new_empty(B) if log_sum else None
+    values = hidden.new_empty(B, top_k) if top_k else None
+    places = torch.empty(B, top_k, dtype=torch.long) if top_k else None
+    room = [hidden.new_empty(n) for n in (width * vectors.shape[1], width * WHOLE, V + 1, V // 4 + 1)]
+    room.insert(3, torch.empty(V + 1, dtype=torch.int32))
+    given = (_address(x) for x in (bounds, counts, sums))
+    found = (_address(x) for x in (values, places, *room))
+    done = compiled.scan(_address(padded), B, _address(vectors), V, *given, top_k, *found)
+    return Asked(counts, sums, values, places) if done == B else None
+
+
+def cross_entropy_back(
+    hidden: Tensor,
+    vectors: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    log_sums: Tensor,
+    d_vectors: Tensor | None,
+    needs_hidden: bool,
+) -> Tensor | None:
+    """The gradient at `hidden` of sum weights (log_sums - scores of the targets), [B, D], if asked for.
+
+    weights, log_sums: [B]. d_vectors: [V, D], filled with the gradient at `vectors`.
+    """
+    compiled, padded = _library_for(vectors), _padded(hidden)
+    assert compiled is not None
+    d_hidden = torch.zeros_like(padded) if needs_hidden else None
+    given = [padded, vectors, *(x.contiguous() for x in (targets, weights, log_sums))]
+    work = (d_hidden, d_vectors, hidden.new_empty(BLOCK * CHUNK))
+    rows, items, *rest = map(_address, (*given, *work))
+    compiled.cross_entropy_back(rows, hidden.shape[0], items, vectors.shape[0], *rest)
+    return None if d_hidden is None else d_hidden[: hidden.shape[0]]
+
+
+def _padded(hidden: Tensor) -> Tensor:
+    """With rows of zeros up to a multiple of ROWS."""
+    B, D = hidden.shape
+    padded = hidden.new_zeros(-(-B // ROWS) * ROWS, D)
+    padded[:B] = hidden.detach()
+    return padded
+
+
+def _address(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _library_for(vectors: Tensor) -> ctypes.CDLL | None:
+    width = vectors.shape[1]
+    return None if width % PANEL else _library(width)
+
+
+@functools.cache
+def _library(width: int) -> ctypes.CDLL | None:
+    found = library(SOURCE, ("D", width))
+    if found is not None:
+        address, number = ctypes.c_void_p, ctypes.c_longlong
+        rows: list[Any] = [address, number, address, number]
+        found.scan.argtypes = [*rows, address, address, address, number, *[address] * 7]
+        found.scan.restype = number
+        found.cross_entropy_back.argtypes = [*rows, *[address] * 6]
+        found.cross_entropy_back.restype = None
+    return found
