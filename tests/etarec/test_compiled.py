@@ -103,21 +103,9 @@ def test_without_a_compiler_torch_computes_the_same(monkeypatch, absent):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_the_sources_compile_without_a_warning(tmp_path, source):
     """-Wno-psabi: how vectors are passed between files; nothing here is."""
-    command = [
-        compiled.compiler(),
-        "-O2",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-Wno-psabi",
-        "-DF=16",
-        "-DG=64",
-        "-DM=8",
-        "-DD=16",
-    ]
-    done = subprocess.run(
-        [*command, "-c", str(source), "-o", str(tmp_path / "o")], capture_output=True, text=True, check=False
-    )
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DF=16", "-DG=64", "-DM=8", "-DD=16"]
+    command = [compiled.compiler(), *flags, "-c", str(source), "-o", str(tmp_path / "o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
