@@ -176,8 +176,8 @@ class _Weights(_Frozen):
         self.observed = Observed(self.encoder, stream, self.config)
         gated_by = self.config.objective, self.config.gate, self.config.criterion
         self._gated_by_loss = gated_by == ("next_item", "eta", "loss")
-        size = len(self.encoder.items) if self._gated_by_loss else 0
-        self._losses = torch.full((size,), torch.nan, dtype=self.model.item_vectors.dtype)
+        kept = len(self.encoder.items) if self._gated_by_loss else 0  # a loss by the place of a transition
+        self._losses = torch.full((kept,), torch.nan, dtype=self.model.item_vectors.dtype)
         self._moving = self.model.adaptable(self.config.parameters)
         penalised, episodic = self.config.fisher_alpha > 0, self.config.reset == "batch"
         self._fisher = self._fisher_diagonal() if penalised else []
@@ -234,8 +234,8 @@ class _Weights(_Frozen):
     ) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
         """Samples that offer nothing to learn from, and for `criterion: loss` the mean loss of what each offers.
 
-        A transition's loss is that with which its own sample was served; only of one that came before the stream it
-        is computed, once. served: [B], the losses of the batch's own targets.
+        A transition's loss is that at which its own sample was served; only of one that came before the stream it is
+        computed, once. served: [B], the losses of the batch's own targets.
         """
         part = np.arange(len(self.ends))[rows]
         if self.config.objective == "entropy":

@@ -58,6 +58,20 @@ static void pack(const float *vectors, long long items, float *panels) {
         for (int i = 0; i < PANEL; i++) panels[d * PANEL + i] = i < items ? vectors[i * D + d] : 0.0f;
 }
 
+INLINE long long padded_to_panels(long long items) {
+    return (items + PANEL - 1) / PANEL * PANEL;
+}
+
+/* The scores of up to WHOLE rows with all items, [WHOLE, width]. */
+static void whole_rows(const float *hidden, long long rows, const float *packed, long long width, float *scores) {
+    for (long long item = 0; item < width; item += PANEL)
+        for (long long row = 0; row < rows; row += ROWS) {
+            Tile s;
+            score(hidden + row * D, packed + item * D, s);
+            store(s, scores + row * width + item, width, ROWS);
+        }
+}
+
 /* Of each row, as far as there is room for it: how many scores are not below its bound, log sum exp, and the k largest
  * scores, descending, with their places, [B, k]. Room: packed for V x D and scores for WHOLE x V, both with V up to a
  * multiple of PANEL; found and maxima as in row.h. The number of rows that could be done: where the largest are asked,
@@ -66,17 +80,12 @@ long long scan(const float *hidden, long long B, const float *vectors, long long
                long long *counts, float *log_sums, long long k, float *values, long long *places, float *packed,
                float *scores, float *found_values, int *found_places, float *maxima) {
     Pairs found = {found_values, found_places};
-    long long width = (V + PANEL - 1) / PANEL * PANEL;
+    long long width = padded_to_panels(V);
     float sum;
     pack(vectors, V, packed);
     for (long long start = 0; start < B; start += WHOLE) {
         long long rows = smaller(WHOLE, B - start);
-        for (long long item = 0; item < V; item += PANEL)
-            for (long long row = 0; row < rows; row += ROWS) {
-                Tile s;
-                score(hidden + (start + row) * D, packed + item * D, s);
-                store(s, scores + row * width + item, width, ROWS);
-            }
+        whole_rows(hidden + start * D, rows, packed, width, scores);
         for (long long row = 0; row < rows; row++) {
             const float *x = scores + row * width;
             long long at = start + row;
@@ -86,6 +95,22 @@ long long scan(const float *hidden, long long B, const float *vectors, long long
         }
     }
     return B;
+}
+
+/* totals[item], zeros at first: the sum of the rows' softmaxes. Room: as in `scan`. */
+void softmax_sum(const float *hidden, long long B, const float *vectors, long long V, float *totals, float *packed,
+                 float *scores) {
+    long long width = padded_to_panels(V);
+    float sum;
+    pack(vectors, V, packed);
+    for (long long start = 0; start < B; start += WHOLE) {
+        whole_rows(hidden + start * D, smaller(WHOLE, B - start), packed, width, scores);
+        for (long long row = 0; row < smaller(WHOLE, B - start); row++) {
+            float *p = scores + row * width;
+            log_sum_exp(p, V, p, &sum);
+            for (long long i = 0; i < V; i++) totals[i] += p[i] * (1.0f / sum);
+        }
+    }
 }
 
 /* weight (softmax - onehot(target)) of a block's rows and a chunk's items, the first of which is `first`. */
@@ -98,7 +123,7 @@ static void pulls(const float *hidden, long long rows, const float *panels, long
             for (int r = 0; r < ROWS; r++) {
                 int there = start + r < rows;
                 float weight = there ? weights[start + r] : 0.0f, log_sum = there ? log_sums[start + r] : 0.0f;
-                for (int j = 0; j < 2; j++) s[r][j] = exponential(s[r][j] - log_sum) * weight;
+                for (int j = 0; j < 2; j++) s[r][j] = exponential_of_negative(s[r][j] - log_sum) * weight;
             }
             store(s, pull + start * CHUNK + from, CHUNK, ROWS);
         }

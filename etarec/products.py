@@ -40,19 +40,29 @@ def takes(hidden: Tensor, vectors: Tensor) -> bool:
 def scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sum: bool) -> Asked | None:
     """One look at hidden @ vectors.T, [B, V]. bound: [B, 1]. None where the largest of what is not finite are asked."""
     B, V = hidden.shape[0], vectors.shape[0]
-    compiled, padded, width = _library_for(vectors), _padded(hidden), -(-V // PANEL) * PANEL
+    compiled, padded = _library_for(vectors), _padded(hidden)
     assert compiled is not None
     counts = None if bound is None else torch.empty(B, dtype=torch.long)
     bounds = None if bound is None else bound.contiguous()
     sums = hidden.new_empty(B) if log_sum else None
     values = hidden.new_empty(B, top_k) if top_k else None
     places = torch.empty(B, top_k, dtype=torch.long) if top_k else None
-    room = [hidden.new_empty(n) for n in (width * vectors.shape[1], width * WHOLE, V + 1, V // 4 + 1)]
-    room.insert(3, torch.empty(V + 1, dtype=torch.int32))
+    found = hidden.new_empty(V + 1), torch.empty(V + 1, dtype=torch.int32), hidden.new_empty(V // 4 + 1)
+    room = _room(vectors)
     given = (_address(x) for x in (bounds, counts, sums))
-    found = (_address(x) for x in (values, places, *room))
-    done = compiled.scan(_address(padded), B, _address(vectors), V, *given, top_k, *found)
+    work = (_address(x) for x in (values, places, *room, *found))
+    done = compiled.scan(_address(padded), B, _address(vectors), V, *given, top_k, *work)
     return Asked(counts, sums, values, places) if done == B else None
+
+
+def softmax_sum(hidden: Tensor, vectors: Tensor) -> Tensor:
+    """The sum over rows of softmax(scores): [V]."""
+    V, (compiled, padded) = vectors.shape[0], (_library_for(vectors), _padded(hidden))
+    assert compiled is not None
+    totals, room = hidden.new_zeros(V), _room(vectors)
+    work = map(_address, (totals, *room))
+    compiled.softmax_sum(_address(padded), hidden.shape[0], _address(vectors), V, *work)
+    return totals
 
 
 def cross_entropy_back(
@@ -78,6 +88,12 @@ def cross_entropy_back(
     return None if d_hidden is None else d_hidden[: hidden.shape[0]]
 
 
+def _room(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """For the vectors in the order of the registers, and for all scores of WHOLE rows."""
+    width = -(-vectors.shape[0] // PANEL) * PANEL
+    return vectors.new_empty(width * vectors.shape[1]), vectors.new_empty(width * WHOLE)
+
+
 def _padded(hidden: Tensor) -> Tensor:
     """With rows of zeros up to a multiple of ROWS."""
     B, D = hidden.shape
@@ -87,6 +103,7 @@ def _padded(hidden: Tensor) -> Tensor:
 
 
 def _address(x: Tensor | None) -> int | None:
+    """Good for as long as something else keeps the tensor."""
     return None if x is None else x.data_ptr()
 
 
@@ -103,6 +120,8 @@ def _library(width: int) -> ctypes.CDLL | None:
         rows: list[Any] = [address, number, address, number]
         found.scan.argtypes = [*rows, address, address, address, number, *[address] * 7]
         found.scan.restype = number
+        found.softmax_sum.argtypes = [*rows, address, address, address]
+        found.softmax_sum.restype = None
         found.cross_entropy_back.argtypes = [*rows, *[address] * 6]
         found.cross_entropy_back.restype = None
     return found

@@ -7,7 +7,8 @@ hidden: [B, D]; vectors: [V, D], row i being item code i + 1; targets: int[B], r
 
 Scores are hidden @ vectors.T. Never more than a block of them exists at a time, so peak memory beyond the arguments and
 results is BLOCK * 4 bytes for the scores, as much again for what is computed from them, and the loss V * D * 4 (up to
-three times while its gradient is handed on). Sampled, the loss takes 12 bytes per row and sampled item instead.
+three times while its gradient is handed on); compiled, a copy of the vectors in another order. Sampled, the loss takes
+12 bytes per row and sampled item instead.
 """
 
 from collections.abc import Iterator
@@ -95,9 +96,9 @@ def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:
     Matrix products sum in an order that differs from column to column, so equal vectors may score differently in the
     last bits: by about sqrt(D) eps sum |x_i y_i| at most (Higham & Mary 2019, doi 10.1137/18M1226312).
     """
-    products = hidden * own_vectors
-    slack = hidden.shape[1] ** 0.5 * torch.finfo(hidden.dtype).eps * products.abs().sum(1)
-    return (products.sum(1) - slack)[:, None]
+    terms = hidden * own_vectors
+    slack = hidden.shape[1] ** 0.5 * torch.finfo(hidden.dtype).eps * terms.abs().sum(1)
+    return (terms.sum(1) - slack)[:, None]
 
 
 class Spread(NamedTuple):
@@ -127,6 +128,8 @@ def _spread_rows(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> S
 
 def mean_softmax(hidden: Tensor, vectors: Tensor) -> Tensor:
     """The mean over rows of softmax(scores): [V]."""
+    if _compiled(hidden, vectors):
+        return products.softmax_sum(hidden, vectors) / hidden.shape[0]
     total = hidden.new_zeros(vectors.shape[0])
     for h in hidden.split(_rows_of(hidden, vectors)):
         for items, _, p, _ in _softmax_chunks(h, vectors):

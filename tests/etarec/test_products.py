@@ -35,6 +35,8 @@ def test_counts_sums_and_the_largest(B, V):
     asked = products.scan(hidden, vectors, bound, top_k, log_sum=True)
     assert torch.equal(asked.not_below, (scores >= bound).sum(1))
     torch.testing.assert_close(asked.log_sum.double(), scores.logsumexp(1), rtol=2e-6, atol=2e-6)
+    total = products.softmax_sum(hidden, vectors)
+    torch.testing.assert_close(total.double(), scores.softmax(1).sum(0), rtol=2e-5, atol=1e-6)
     torch.testing.assert_close(asked.top_scores.double(), scores.topk(top_k).values, rtol=2e-6, atol=2e-6)
     assert torch.equal(scores.gather(1, asked.top_items), scores.topk(top_k).values)
     assert products.scan(hidden, vectors, None, 0, log_sum=False) == (None, None, None, None)
@@ -115,7 +117,8 @@ def test_both_ways_agree(monkeypatch):
         scan = scoring.scan(hidden, vectors, targets, 20, losses=True)
         gradients = torch.autograd.grad(loss, leaves)
         assert not gradients[1][0].any()
-        found.append([loss, *gradients, scan.top_scores, scan.losses, scan.ranks.float()])
+        mean = scoring.mean_softmax(hidden, vectors)
+        found.append([loss, mean, *gradients, scan.top_scores, scan.losses, scan.ranks.float()])
         monkeypatch.setattr(products, "takes", lambda *_: False)
     for ours, plain in zip(*found, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
