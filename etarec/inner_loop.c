@@ -446,8 +446,8 @@ INLINE void add(float *sum, const float *more, int count) {
     for (int i = 0; i < count; i++) sum[i] += more[i];
 }
 
-/* The fast weights at the start of each of a sequence's mini-batches but the first, which are there: made again, since to keep those of all sequences
- * from the forward pass on costs more, in memory that is not in any cache. */
+/* The fast weights at the start of each of a sequence's mini-batches but the first, which are there: made again, since
+ * to keep those of all sequences from the forward pass on costs more, in memory that is not in any cache. */
 static void all_fast(const Work *w, long long n, long long h, long long length, Fast *states) {
     Batch batch;
     for (long long start = 0; start + M < length; start += M, states++) {

@@ -98,6 +98,12 @@ class Feed(Searcher):
         return True
 
     @property
+    def idle(self) -> int:
+        """How many workers may wait for a trial: none beside one that needs the memory, or when no more will come."""
+        alone = self._alone & self._running or (self._again and self._again[0] in self._alone)
+        return 0 if alone or self._measures_next or self._failing else self.plan.concurrency
+
+    @property
     def ending(self) -> Ending:
         """Why the search ended, once it has."""
         if self._failing:
@@ -169,15 +175,25 @@ ray_controller.RayActorManager = Workers  # type: ignore[attr-defined]  # there 
 
 
 class InOrder(FIFOScheduler):
-    """Each trial keeps the worker that starts for it.
+    """Each trial keeps the worker that starts for it, and a worker without a trial waits for one.
 
-    Tune's own order gives it a worker that has fallen free and drops the one that starts, for ever fewer at once.
+    Tune's own order gives a trial a worker that has fallen free and drops the one that starts, for ever fewer at once.
+    Of the workers for which no trial is pending it keeps one: where suggestions wait for a result, the others would
+    have to start anew.
     """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._idle = 0
 
     def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
         """None: the controller starts what is pending, in the order of suggestion. It alone knows of its workers."""
         feed: Feed = tune_controller.search_alg.searcher
-        feed.workers = tune_controller._tune_controller._actor_manager.num_live_actors
+        controller = tune_controller._tune_controller
+        feed.workers = controller._actor_manager.num_live_actors
+        for trial in controller.get_trials()[:1]:  # all of them ask for the same resources
+            controller._actor_cache.increase_max(trial.placement_group_factory, feed.idle - self._idle)
+            self._idle = feed.idle
         return None
 
 

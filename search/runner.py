@@ -52,7 +52,7 @@ def run_search(
                 ray.tune.with_resources(worker, plan.resources),
                 tune_config=ray.tune.TuneConfig(
                     search_alg=feed,
-                    scheduler=InOrder(),  # type: ignore[no-untyped-call]
+                    scheduler=InOrder(),
                     num_samples=spec.search.trials * (1 + spec.search.retries),
                     reuse_actors=True,
                 ),

@@ -22,8 +22,9 @@ class Formula:
     """HR@10 falls with the filter rate, fastest where K is far from 50; `test` is a tenth lower than `valid`.
 
     fails, kills, nan: a trial whose entropy_quantile lies in the range (low, high) raises, kills its process or has NaN
-    seconds. log: a file that gets a line per measurement, processes: one that gets the measuring process, its threads
-    and how they wait. sleep: seconds of a measurement, prepares: of what a process does before its first one.
+    seconds; slow: a gated one takes `slow_for` seconds. log: a file that gets a line per measurement, processes: one
+    that gets the measuring process, its threads and how they wait. sleep: seconds of a measurement, prepares: of what
+    a process does before its first one.
     once: a folder in which a killed configuration leaves its name, and is not killed again. crowd: a folder in which
     those that run know of each other; a trial whose entropy_quantile lies in `memory` has too little beside others.
     """
@@ -32,6 +33,7 @@ class Formula:
     kills: tuple[float, float] = (2, 2)
     nan: tuple[float, float] = (2, 2)
     slow: tuple[float, float] = (2, 2)
+    slow_for: float = 30.0
     nan_without_gate: bool = False
     memory: tuple[float, float] = (2, 2)
     sleep: float = 0.0
@@ -55,7 +57,8 @@ class Formula:
             with self.processes.open("a") as file:
                 file.write(f"{os.getpid()} {torch.get_num_threads()} {os.environ.get('OMP_WAIT_POLICY')}\n")
         with self.among_others(config):
-            time.sleep(30 if inside(config.entropy_quantile, self.slow) and config.gate == "eta" else self.sleep)
+            slow = inside(config.entropy_quantile, self.slow) and config.gate == "eta"
+            time.sleep(self.slow_for if slow else self.sleep)
         if inside(config.entropy_quantile, self.fails):
             raise RuntimeError("the formula was told to fail")
         if inside(config.entropy_quantile, self.kills) and not self.was_killed(split, config):

@@ -141,6 +141,15 @@ def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan:
     assert len({line.split()[0] for line in lines(tmp_path / "processes")}) <= 2
 
 
+def test_a_worker_that_waits_for_a_result_keeps_its_slot(tmp_path: Path, plan: Plan) -> None:
+    """Trial 8 waits for trial 5: of the two workers that have none then, both measure on."""
+    subject = Formula(slow=(0.444, 0.446), slow_for=3.0, sleep=0.2, processes=tmp_path / "processes")
+    records, _, _ = searched(tmp_path, plan, subject, trials=16)
+    assert records.trials[7].ended < records.trials[5].ended - 1 and records.trials[5].ended <= records.trials[8].began
+    processes = [line.split()[0] for line in lines(tmp_path / "processes")]
+    assert len(set(processes)) == 2 and min(map(processes[-8:].count, set(processes))) >= 2
+
+
 def test_what_a_worker_prepares_is_no_trial_s_time(tmp_path: Path, plan: Plan) -> None:
     records, ending, _ = searched(tmp_path, plan, Formula(prepares=6.0), trials=3, trial_timeout=3.0)
     assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 3
