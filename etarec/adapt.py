@@ -20,11 +20,12 @@ from etarec.config import AdaptConfig, UserError
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.fisher import diagonal
-from etarec.frozen import FrozenPasses
+from etarec.frozen import BATCH, FrozenPasses
 from etarec.gate import Decision, Gate, topk_entropy
 from etarec.models import SequenceModel
 from etarec.observed import Observed
 
+KEPT_SCORES = 2**22  # of Top-K scores of batches whose passes are made at once
 GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
 
 Rows = slice | npt.NDArray[np.int64]  # places in the stream
@@ -123,24 +124,39 @@ class _Frozen:
 class _State(_Frozen):
     """Admitted samples are served through the inner loop, the others with the learned initial fast weights.
 
-    The gate looks at the scores of the frozen pass; nothing outlives a sample. Looked up, what costs anything is the
-    gate, and the inner loop of admitted samples only where weights scale its rate.
+    The gate looks at the scores of the frozen pass; nothing outlives a sample. So the passes of many batches are made
+    at once, and only the gate takes them one after another. Looked up, what costs anything is the gate, and the inner
+    loop of admitted samples only where weights scale its rate.
     """
 
     def prepare(self, stream: Stream) -> None:
         weighted = self.config.gate == "eta" and self.config.weighting == "entropy"
         self.served = None if self.frozen is None or weighted else self.frozen.ranks
+        self._ahead: dict[int, tuple[Tensor, Decision]] = {}  # by a batch's first place
         if self.frozen is not None:
             self.frozen.initial_hidden(slice(0))
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
+        if rows.start not in self._ahead:
+            size, at_once = rows.stop - rows.start, min(BATCH, KEPT_SCORES // max(1, self.scores_needed()))
+            end = min(rows.start + max(1, at_once // size) * size, len(self.ends))
+            self._serve_all([slice(start, min(start + size, end)) for start in range(rows.start, end, size)])
+        return self._ahead.pop(rows.start)
+
+    def _serve_all(self, batches: list[slice]) -> None:
+        start, whole = batches[0].start, slice(batches[0].start, batches[-1].stop)
         with torch.no_grad(), self.clock("forward"):
-            hidden, scan = self._frozen_pass(rows)
+            hidden, scan = self._frozen_pass(whole)
         assert scan.ranks is not None
         with torch.no_grad(), self.clock("gate"):
-            decision = self.judge(hidden, scan, np.zeros(len(hidden), np.bool_))
+            parts = [slice(rows.start - start, rows.stop - start) for rows in batches]
+            nothing_seen = np.zeros(len(hidden), np.bool_)
+            decisions = [self.judge(hidden[part], scan.of(part), nothing_seen[part]) for part in parts]
         with torch.no_grad(), self.clock("adapt"):
-            return self._adapted(rows, scan.ranks, decision), decision
+            ranks = self._adapted(whole, scan.ranks, decisions)
+        self._ahead = {
+            rows.start: (ranks[part], decision) for rows, part, decision in zip(batches, parts, decisions, strict=True)
+        }
 
     def _frozen_pass(self, rows: slice) -> tuple[Tensor, scoring.Scan]:
         top_k = self.scores_needed()
@@ -153,14 +169,15 @@ class _State(_Frozen):
             scan = scoring.scan(hidden, self.model.item_vectors, None, top_k)._replace(ranks=ranks)
         return hidden, scan
 
-    def _adapted(self, rows: slice, ranks: Tensor, decision: Decision) -> Tensor:
+    def _adapted(self, rows: slice, ranks: Tensor, decisions: list[Decision]) -> Tensor:
+        admitted = torch.cat([decision.admitted for decision in decisions])
         if self.served is not None:
-            return torch.where(decision.admitted, self.served[rows], ranks)
-        chosen = decision.admitted.nonzero()[:, 0]
+            return torch.where(admitted, self.served[rows], ranks)
+        chosen = admitted.nonzero()[:, 0]
         if not len(chosen):
             return ranks
-        scale = None if decision.weights is None else decision.weights[chosen]
-        hidden = self.hidden(places(rows, chosen), scale)
+        weights = [decision.weights for decision in decisions if decision.weights is not None]
+        hidden = self.hidden(places(rows, chosen), torch.cat(weights)[chosen] if weights else None)
         adapted = scoring.scan(hidden, self.model.item_vectors, self.targets[rows][chosen], top_k=0).ranks
         assert adapted is not None
         return ranks.index_copy(0, chosen, adapted.to(ranks.dtype))

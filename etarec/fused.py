@@ -112,7 +112,7 @@ class _Fused(torch.autograd.Function):
         tensors |= {f"d_{name}": d_out.new_zeros(N, L, H, F).transpose(1, 2) for name in "kv"}
         tensors["d_rate"] = d_out.new_zeros(N, L, H).transpose(1, 2)
         parts = _over_sequences(ctx.compiled.inner_loop_backward, tensors, [given[name] for name in _SHARED])
-        totals = [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
+        totals = parts[0] if len(parts) == 1 else [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
         return None, None, *(tensors[f"d_{name}"] for name in ("q", "k", "v", "rate")), *totals
 
 

@@ -7,9 +7,8 @@
  */
 
 #include <math.h>
-#include <string.h>
 
-#include "lanes.h"
+#include "matrix.h"
 
 #define EPS 1e-6f
 #define LINEAR 1.5957691216057308f /* sqrt(8 / pi): gelu(x) = x sigmoid(LINEAR x + CUBIC x^3) */
@@ -51,90 +50,6 @@ typedef struct {
     float q[M][F], causal[M][M], overlap1[M][M], overlap2[M][M];
     float p[M][G], sigmoid[M][G], y[M][G], unit[M][F], inverse_std[M], out[M][F];
 } Answers;
-
-/* C [rows, columns] = A B, or + where add is set; A's element (i, k) is a[i * ai + k * ak], B [inner, columns]. */
-INLINE void tile(int rows, int width, int inner, int columns, const float *a, int ai, int ak, const float *b, float *c,
-                 int add) {
-    lanes sum[4][2];
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < width; j++)
-            sum[i][j] = add ? *(const lanes *)(c + i * columns + j * LANES) : (lanes){0};
-    for (int k = 0; k < inner; k++)
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < width; j++)
-                sum[i][j] += a[i * ai + k * ak] * *(const lanes *)(b + k * columns + j * LANES);
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < width; j++) *(lanes *)(c + i * columns + j * LANES) = sum[i][j];
-}
-
-INLINE void product(int rows, int inner, int columns, const float *a, int ai, int ak, const float *b, float *c,
-                    int add) {
-    int i = 0;
-    for (; i + 4 <= rows; i += 4) {
-        int j = 0;
-        for (; j + 2 * LANES <= columns; j += 2 * LANES)
-            tile(4, 2, inner, columns, a + i * ai, ai, ak, b + j, c + i * columns + j, add);
-        for (; j < columns; j += LANES)
-            tile(4, 1, inner, columns, a + i * ai, ai, ak, b + j, c + i * columns + j, add);
-    }
-    for (int rest = rows & 3; rest > 0; rest--, i++) {
-        int j = 0;
-        for (; j + 2 * LANES <= columns; j += 2 * LANES)
-            tile(1, 2, inner, columns, a + i * ai, ai, ak, b + j, c + i * columns + j, add);
-        for (; j < columns; j += LANES)
-            tile(1, 1, inner, columns, a + i * ai, ai, ak, b + j, c + i * columns + j, add);
-    }
-}
-
-#ifdef __clang__
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (int_lanes){__VA_ARGS__})
-#endif
-#define LOW_PAIRS 0, 8, 1, 9, 4, 12, 5, 13
-#define HIGH_PAIRS 2, 10, 3, 11, 6, 14, 7, 15
-#define LOW_TWOS 0, 1, 8, 9, 4, 5, 12, 13
-#define HIGH_TWOS 2, 3, 10, 11, 6, 7, 14, 15
-#define LOW_FOURS 0, 1, 2, 3, 8, 9, 10, 11
-#define HIGH_FOURS 4, 5, 6, 7, 12, 13, 14, 15
-
-/* A block of LANES x LANES, in three rounds of interleaving. */
-INLINE void turn(lanes *x) {
-    lanes y[LANES];
-    for (int i = 0; i < 4; i++) {
-        y[2 * i] = SHUFFLE(x[2 * i], x[2 * i + 1], LOW_PAIRS);
-        y[2 * i + 1] = SHUFFLE(x[2 * i], x[2 * i + 1], HIGH_PAIRS);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
-            x[i + 2 * j] = SHUFFLE(y[i + j], y[i + j + 2], LOW_TWOS);
-            x[i + 2 * j + 1] = SHUFFLE(y[i + j], y[i + j + 2], HIGH_TWOS);
-        }
-    for (int i = 0; i < 4; i++) y[i] = SHUFFLE(x[i], x[i + 4], LOW_FOURS);
-    for (int i = 0; i < 4; i++) x[i + 4] = SHUFFLE(x[i], x[i + 4], HIGH_FOURS);
-    for (int i = 0; i < 4; i++) x[i] = y[i];
-}
-
-/* B [columns, wide] = A^T of A [rows, columns]; what is behind the rows is 0. */
-INLINE void transpose(int rows, int columns, int wide, const float *a, float *b) {
-    for (int i = 0; i < wide; i += LANES)
-        for (int j = 0; j < columns; j += LANES) {
-            lanes block[LANES];
-            for (int n = 0; n < LANES; n++)
-                block[n] = i + n < rows ? *(const lanes *)(a + (i + n) * columns + j) : (lanes){0};
-            turn(block);
-            for (int n = 0; n < LANES; n++) *(lanes *)(b + (j + n) * wide + i) = block[n];
-        }
-}
-
-INLINE void repeat(int rows, int columns, const float *row, float *c) {
-    for (int i = 0; i < rows; i++) memcpy(c + i * columns, row, columns * sizeof(float));
-}
-
-INLINE void add_rows(int rows, int columns, const float *a, float *sum) {
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) sum[j] += a[i * columns + j];
-}
 
 /* Of two vectors of F. */
 INLINE float dot(const float *a, const float *b) {

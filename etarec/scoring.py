@@ -36,6 +36,9 @@ class Scan(NamedTuple):
     top_items: Tensor | None
     losses: Tensor | None = None
 
+    def of(self, rows: slice) -> "Scan":
+        return Scan(*(None if column is None else column[rows] for column in self))
+
 
 def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int, losses: bool = False) -> Scan:
     """Ranks of the targets and the K largest scores of each row, in one pass over the scores; with `losses`, those of

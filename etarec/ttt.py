@@ -157,27 +157,46 @@ class TTTLayer(nn.Module):
         descending: only the output at each sequence's own last item is wanted, [N, 1, D], and what is behind it is
         not computed.
         """
-        N, L, D = x.shape
-        fast = [FastLayer(w, b) for w, b in zip(self.fast_weights, self.fast_biases, strict=True)]
-        norm = InnerNorm(self.inner_norm_weight, self.inner_norm_bias)
-        positions = torch.arange(since, L) if lengths is None else (lengths - 1)[:, None, None]
-        q = rotate(self._split(self.q(asked(x, since, lengths))), self.cos, self.sin, positions.to(x.device))
-        if inner_loop:
-            k, v = rotate(self._split(self.k(x)), self.cos, self.sin), self._split(self.v(x))
-            out = self.form(q, k, v, self._token_rate(x, rate_scale), self._decay(), fast, norm, lengths)
-        else:
-            out = frozen(q, fast, norm)
-        return self.o(self.post_norm(out.transpose(1, 2).reshape(N, -1, D)))
+        q = rotate(self.split(self.q(asked(x, since, lengths))), self.cos, self.sin, self._places(x, since, lengths))
+        if not inner_loop:
+            return self.o(self.post_norm(self.answer_frozen(q)))
+        k, v = rotate(self.split(self.k(x)), self.cos, self.sin), self.split(self.v(x))
+        return self.o(self.post_norm(self.answer(q, k, v, torch.sigmoid(self.rate(x)), rate_scale, lengths)))
 
-    def _split(self, x: Tensor) -> Tensor:
+    def answer(
+        self, q: Tensor, k: Tensor, v: Tensor, rate: Tensor, rate_scale: Tensor | None, lengths: Tensor | None
+    ) -> Tensor:
+        """What the fast model says to the queries after its inner steps: [N, L - since, D].
+
+        q, k, v: after the rotary embedding; rate: [N, L, H], the sigmoids.
+        """
+        token_rate = rate.transpose(1, 2) * (self.inner_rate / k.shape[-1])
+        if rate_scale is not None:
+            token_rate = token_rate * rate_scale[:, None, None]
+        return _joined(self.form(q, k, v, token_rate, self._decay(), *self._fast_model(), lengths))
+
+    def answer_frozen(self, q: Tensor) -> Tensor:
+        """The same without any step."""
+        return _joined(frozen(q, *self._fast_model()))
+
+    def split(self, x: Tensor) -> Tensor:
+        """[N, L, D] -> [N, H, L, F]."""
         N, L, D = x.shape
         return x.view(N, L, self.heads, D // self.heads).transpose(1, 2)
 
-    def _token_rate(self, x: Tensor, rate_scale: Tensor | None) -> Tensor:
-        head_width = x.shape[-1] // self.heads
-        rate = torch.sigmoid(self.rate(x)).transpose(1, 2) * (self.inner_rate / head_width)
-        return rate if rate_scale is None else rate * rate_scale[:, None, None]
+    def _places(self, x: Tensor, since: int, lengths: Tensor | None) -> Tensor:
+        positions = torch.arange(since, x.shape[1]) if lengths is None else (lengths - 1)[:, None, None]
+        return positions.to(x.device)
+
+    def _fast_model(self) -> tuple[list[FastLayer], InnerNorm]:
+        layers = zip(self.fast_weights, self.fast_biases, strict=True)
+        return [FastLayer(w, b) for w, b in layers], InnerNorm(self.inner_norm_weight, self.inner_norm_bias)
 
     def _decay(self) -> Tensor:
         places = torch.arange(1, self.decay_offset.shape[0] + 1, device=self.decay_offset.device)
         return torch.clamp(1 / places + self.decay_offset, min=0)
+
+
+def _joined(x: Tensor) -> Tensor:
+    """[N, H, L, F] -> [N, L, D]."""
+    return x.transpose(1, 2).flatten(2)

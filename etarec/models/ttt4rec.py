@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from etarec import block
 from etarec.config import ModelConfig
 from etarec.dual_math import NORM_EPS
 from etarec.models.base import SequenceModel
@@ -31,12 +32,28 @@ class Block(nn.Module):
             config.width, config.heads, config.inner, config.mini_batch, config.inner_rate, config.rope_base
         )
         self.mlp = SwiGLU(config.width, config.mlp_width)
+        self.sizes = block.Sizes(config.width, config.heads, config.mlp_width, config.mini_batch)
 
     def forward(
         self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int, lengths: Tensor | None
     ) -> Tensor:
+        if block.takes(x, self.sizes):
+            return self._compiled(x, rate_scale, inner_loop, since, lengths)
         x = asked(x, since, lengths) + self.ttt(self.ttt_norm(x), rate_scale, inner_loop, since, lengths)
         return x + self.mlp(self.mlp_norm(x))
+
+    def _compiled(
+        self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int, lengths: Tensor | None
+    ) -> Tensor:
+        ttt, mlp = self.ttt, self.mlp
+        q, k, v, rate = (module.weight for module in (ttt.q, ttt.k, ttt.v, ttt.rate))
+        weights = block.Projections(self.ttt_norm.weight, q, k, v, rate, ttt.rate.bias)
+        x, q, k, v, rate = block.before(x, weights, (ttt.cos, ttt.sin), self.sizes, since, lengths, inner_loop)
+        q, k, v = (ttt.split(each) for each in (q, k, v))
+        out = ttt.answer(q, k, v, rate, rate_scale, lengths) if inner_loop else ttt.answer_frozen(q)
+        o, mlp_norm, gate, up, down = (m.weight for m in (ttt.o, self.mlp_norm, mlp.gate, mlp.up, mlp.down))
+        mixing = block.Mixing(ttt.post_norm.weight, ttt.post_norm.bias, o, mlp_norm, gate, up, down)
+        return block.after(out, x, mixing, self.sizes)
 
 
 class TTT4Rec(SequenceModel):
@@ -65,6 +82,6 @@ class TTT4Rec(SequenceModel):
         lengths: Tensor | None = None,
     ) -> Tensor:
         *below, last = self.blocks
-        for block in below:
-            x = block(x, rate_scale, inner_loop, 0, None)
+        for each in below:
+            x = each(x, rate_scale, inner_loop, 0, None)
         return self.output_norm(last(x, rate_scale, inner_loop, since, lengths))

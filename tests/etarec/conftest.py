@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model_config() -> ModelConfig:
-    return ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=24)
+    return ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=32)
 
 
 @pytest.fixture(scope="session")

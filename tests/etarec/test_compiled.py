@@ -103,7 +103,19 @@ def test_without_a_compiler_torch_computes_the_same(monkeypatch, absent):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_the_sources_compile_without_a_warning(tmp_path, source):
     """-Wno-psabi: how vectors are passed between files; nothing here is."""
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DF=16", "-DG=64", "-DM=8", "-DD=16"]
+    flags = [
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-psabi",
+        "-DF=16",
+        "-DG=64",
+        "-DM=8",
+        "-DD=16",
+        "-DH=2",
+        "-DW=32",
+    ]
     command = [compiled.compiler(), *flags, "-c", str(source), "-o", str(tmp_path / "o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,110 @@
+/* Products of small matrices of floats, and their transposes, for code whose matrices stay in the first caches. */
+
+#ifndef MATRIX_H
+#define MATRIX_H
+
+#include <string.h>
+
+#include "lanes.h"
+
+/* Keeps gcc from reading a vector again in each of the multiply-adds that need it: loads are what they wait for. */
+#ifdef __AVX__ /* where a vector fits into a register */
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v) (void)(v)
+#endif
+
+/* A corner of C = A B, or + where add is set, in registers: A's element (i, k) is a[i * ai + k * ak], B's row k starts at
+ * b + k * bk, C's row i at c + i * ci. */
+INLINE void tile(int rows, int width, int inner, const float *a, int ai, int ak, const float *b, int bk, float *c,
+                 int ci, int add) {
+    lanes sum[4][2];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < width; j++)
+            sum[i][j] = add ? *(const lanes *)(c + i * ci + j * LANES) : (lanes){0};
+    for (int k = 0; k < inner; k++) {
+        lanes row[2];
+        for (int j = 0; j < width; j++) {
+            row[j] = *(const lanes *)(b + k * bk + j * LANES);
+            IN_REGISTER(row[j]);
+        }
+        for (int i = 0; i < rows; i++) {
+            lanes one = (lanes){0} + a[i * ai + k * ak];
+            for (int j = 0; j < width; j++) sum[i][j] += one * row[j];
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < width; j++) *(lanes *)(c + i * ci + j * LANES) = sum[i][j];
+}
+
+/* C [rows, columns] = A B, or + where add is set; A's element (i, k) is a[i * ai + k * ak], B [inner, columns]. */
+INLINE void product(int rows, int inner, int columns, const float *a, int ai, int ak, const float *b, float *c,
+                    int add) {
+    int i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        int j = 0;
+        for (; j + 2 * LANES <= columns; j += 2 * LANES)
+            tile(4, 2, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
+        for (; j < columns; j += LANES)
+            tile(4, 1, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
+    }
+    for (int rest = rows & 3; rest > 0; rest--, i++) {
+        int j = 0;
+        for (; j + 2 * LANES <= columns; j += 2 * LANES)
+            tile(1, 2, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
+        for (; j < columns; j += LANES)
+            tile(1, 1, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
+    }
+}
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (int_lanes){__VA_ARGS__})
+#endif
+#define LOW_PAIRS 0, 8, 1, 9, 4, 12, 5, 13
+#define HIGH_PAIRS 2, 10, 3, 11, 6, 14, 7, 15
+#define LOW_TWOS 0, 1, 8, 9, 4, 5, 12, 13
+#define HIGH_TWOS 2, 3, 10, 11, 6, 7, 14, 15
+#define LOW_FOURS 0, 1, 2, 3, 8, 9, 10, 11
+#define HIGH_FOURS 4, 5, 6, 7, 12, 13, 14, 15
+
+/* A block of LANES x LANES, in three rounds of interleaving. */
+INLINE void turn(lanes *x) {
+    lanes y[LANES];
+    for (int i = 0; i < 4; i++) {
+        y[2 * i] = SHUFFLE(x[2 * i], x[2 * i + 1], LOW_PAIRS);
+        y[2 * i + 1] = SHUFFLE(x[2 * i], x[2 * i + 1], HIGH_PAIRS);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            x[i + 2 * j] = SHUFFLE(y[i + j], y[i + j + 2], LOW_TWOS);
+            x[i + 2 * j + 1] = SHUFFLE(y[i + j], y[i + j + 2], HIGH_TWOS);
+        }
+    for (int i = 0; i < 4; i++) y[i] = SHUFFLE(x[i], x[i + 4], LOW_FOURS);
+    for (int i = 0; i < 4; i++) x[i + 4] = SHUFFLE(x[i], x[i + 4], HIGH_FOURS);
+    for (int i = 0; i < 4; i++) x[i] = y[i];
+}
+
+/* B [columns, wide] = A^T of A [rows, columns]; what is behind the rows is 0. */
+INLINE void transpose(int rows, int columns, int wide, const float *a, float *b) {
+    for (int i = 0; i < wide; i += LANES)
+        for (int j = 0; j < columns; j += LANES) {
+            lanes block[LANES];
+            for (int n = 0; n < LANES; n++)
+                block[n] = i + n < rows ? *(const lanes *)(a + (i + n) * columns + j) : (lanes){0};
+            turn(block);
+            for (int n = 0; n < LANES; n++) *(lanes *)(b + (j + n) * wide + i) = block[n];
+        }
+}
+
+INLINE void repeat(int rows, int columns, const float *row, float *c) {
+    for (int i = 0; i < rows; i++) memcpy(c + i * columns, row, columns * sizeof(float));
+}
+
+INLINE void add_rows(int rows, int columns, const float *a, float *sum) {
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) sum[j] += a[i * columns + j];
+}
+
+#endif
