@@ -120,8 +120,8 @@ INLINE long long query_of(const Work *w, long long position) {
     return w->lengths ? 0 : position - (w->positions - w->asked);
 }
 
-static void turn_fast(Fast *fast) {
-    transpose(F, G, F, fast->w1[0], fast->w1t[0]);
+/* w1t is for gradients alone, which turn it themselves. */
+static void turn_w2(Fast *fast) {
     transpose(G, F, G, fast->w2[0], fast->w2t[0]);
 }
 
@@ -130,7 +130,7 @@ static void first_fast(const Work *w, long long h, Fast *fast) {
     memcpy(fast->b1, w->b1 + h * G, sizeof fast->b1);
     memcpy(fast->w2, w->w2 + h * G * F, sizeof fast->w2);
     memcpy(fast->b2, w->b2 + h * F, sizeof fast->b2);
-    turn_fast(fast);
+    turn_w2(fast);
 }
 
 /* The inner loss's gradients of all the mini-batch's tokens. */
@@ -207,7 +207,7 @@ static void step(const Work *w, const Batch *b, const Fast *now, Fast *fast) {
     product(G, M, F, b->x[0], 1, G, pull2[0], fast->w2[0], 1);
     add_rows(M, G, pull1[0], fast->b1);
     add_rows(M, F, pull2[0], fast->b2);
-    turn_fast(fast);
+    turn_w2(fast);
 }
 
 void inner_loop_forward(const Work *w, long long begin, long long end) {
@@ -385,7 +385,8 @@ void inner_loop_backward(const Work *w, long long begin, long long end, Shared *
             memset(&d, 0, sizeof d);
             for (long long start = (length - 1) / M * M; start >= 0; start -= M) {
                 int m = (int)(length - start < M ? length - start : M);
-                const Fast *fast = scratch + start / M;
+                Fast *fast = scratch + start / M;
+                transpose(F, G, F, fast->w1[0], fast->w1t[0]);
                 memset(&back, 0, sizeof back);
                 asked.count = places(w, length, start, m, &asked.first);
                 learn(w, n, h, start, m, fast, &batch);

@@ -1,6 +1,6 @@
 /* Products of hidden states with the vectors of all items, and at once what is asked of the scores: ranks, the largest,
- * the softmax's denominator, the gradients of a cross-entropy. Scores live in registers or in a block that stays in the
- * second cache, and items' vectors are put in the order of the registers once for all rows; what a library does for a
+ * the softmax's denominator, the gradients of a cross-entropy. Scores of a few rows stay in the second cache, their
+ * exponentials are kept where a gradient needs them again, and items' vectors are put in the order of the registers once for all rows; what a library does for a
  * product of a few rows, it does for every few rows again. products.py says what for; compiled.py compiles this file for
  * the machine it runs on, with the width D of the vectors, a multiple of PANEL, as a constant.
  *
@@ -12,7 +12,7 @@
 #define ROWS 6            /* of a tile: ROWS x PANEL scores, in registers */
 #define PANEL (2 * LANES) /* items of a tile */
 #define WHOLE (2 * ROWS)  /* rows whose scores of all items are alive together */
-#define CHUNK (6 * PANEL) /* items whose scores with a block of rows are alive together; a multiple of ROWS too */
+#define CHUNK (6 * PANEL) /* items whose gradients with a block of rows are alive together; a multiple of ROWS too */
 #define BLOCK (43 * ROWS) /* rows of such a block */
 
 typedef lanes Tile[ROWS][2];
@@ -113,39 +113,42 @@ void softmax_sum(const float *hidden, long long B, const float *vectors, long lo
     }
 }
 
-/* weight (softmax - onehot(target)) of a block's rows and a chunk's items, the first of which is `first`. */
-static void pulls(const float *hidden, long long rows, const float *panels, long long items, long long first,
-                  const long long *targets, const float *weights, const float *log_sums, float *pull) {
-    for (long long start = 0; start < rows; start += ROWS)
-        for (long long from = 0; from < items; from += PANEL) {
-            Tile s;
-            score(hidden + start * D, panels + from * D, s);
-            for (int r = 0; r < ROWS; r++) {
-                int there = start + r < rows;
-                float weight = there ? weights[start + r] : 0.0f, log_sum = there ? log_sums[start + r] : 0.0f;
-                for (int j = 0; j < 2; j++) s[r][j] = exponential_of_negative(s[r][j] - log_sum) * weight;
-            }
-            store(s, pull + start * CHUNK + from, CHUNK, ROWS);
-        }
+/* weight (softmax - onehot(target)) of a block's rows and a chunk's items, the first of which is `first`. The
+ * exponentials [rows, width] times a row's scale are weight x softmax. */
+static void pulls(const float *exponentials, long long width, const float *scale, long long rows, long long items,
+                  long long first, const long long *targets, const float *weights, float *restrict pull) {
     for (long long row = 0; row < rows; row++) {
+        const float *e = exponentials + row * width + first;
+        for (long long i = 0; i < items; i++) pull[row * CHUNK + i] = e[i] * scale[row];
         long long place = targets[row] - first;
         if (place >= 0 && place < items) pull[row * CHUNK + place] -= weights[row];
     }
+    long long filled = (rows + ROWS - 1) / ROWS * ROWS;
+    memset(pull + rows * CHUNK, 0, (filled - rows) * CHUNK * sizeof(float));
 }
 
-/* The gradients of the sum over rows of weight (log_sum - score of the target): d_hidden, as hidden and zeros at first,
- * and d_vectors, as vectors; each may be NULL. Room: pull for BLOCK x CHUNK. */
-void cross_entropy_back(const float *hidden, long long B, const float *vectors, long long V, const long long *targets,
-                        const float *weights, const float *log_sums, float *d_hidden, float *d_vectors, float *pull) {
-    float panels[D * CHUNK];
+/* log sum exp of each row; and the gradients of the sum over rows of weight (log_sum - score of the target): d_hidden,
+ * as hidden and zeros at first, and d_vectors, as vectors; each may be NULL. Room: packed as in `scan`, exponentials for
+ * BLOCK x V with V up to a multiple of PANEL, pull for BLOCK x CHUNK. */
+void cross_entropy(const float *hidden, long long B, const float *vectors, long long V, const long long *targets,
+                   const float *weights, float *log_sums, float *d_hidden, float *d_vectors, float *packed,
+                   float *exponentials, float *pull) {
+    long long width = padded_to_panels(V);
+    float scale[BLOCK], sum;
+    pack(vectors, V, packed);
     for (long long start = 0; start < B; start += BLOCK) {
         long long rows = smaller(BLOCK, B - start), filled = (rows + ROWS - 1) / ROWS * ROWS;
         const float *h = hidden + start * D;
+        for (long long row = 0; row < rows; row++) {
+            float *x = exponentials + row * width;
+            if (row % WHOLE == 0) whole_rows(h + row * D, smaller(WHOLE, rows - row), packed, width, x);
+            log_sums[start + row] = log_sum_exp(x, V, x, &sum);
+            scale[row] = weights[start + row] / sum;
+        }
         for (long long first = 0; first < V; first += CHUNK) {
             long long items = smaller(CHUNK, V - first);
             const float *v = vectors + first * D;
-            pack(v, items, panels);
-            pulls(h, rows, panels, items, first, targets + start, weights + start, log_sums + start, pull);
+            pulls(exponentials, width, scale, rows, items, first, targets + start, weights + start, pull);
             for (long long row = 0; d_hidden && row < rows; row += ROWS)
                 for (int d = 0; d < D; d += PANEL) {
                     float *to = d_hidden + (start + row) * D + d;

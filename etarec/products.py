@@ -65,27 +65,29 @@ def softmax_sum(hidden: Tensor, vectors: Tensor) -> Tensor:
     return totals
 
 
-def cross_entropy_back(
+def cross_entropy(
     hidden: Tensor,
     vectors: Tensor,
     targets: Tensor,
     weights: Tensor,
-    log_sums: Tensor,
     d_vectors: Tensor | None,
     needs_hidden: bool,
-) -> Tensor | None:
-    """The gradient at `hidden` of sum weights (log_sums - scores of the targets), [B, D], if asked for.
+) -> tuple[Tensor, Tensor | None]:
+    """Each row's log sum exp, [B], and the gradient at `hidden` of the sum over rows of weight (log sum exp - score of
+    the target), [B, D], if asked for.
 
-    weights, log_sums: [B]. d_vectors: [V, D], filled with the gradient at `vectors`.
+    weights: [B]. d_vectors: [V, D], filled with the gradient at `vectors`. Room: BLOCK V floats.
     """
-    compiled, padded = _library_for(vectors), _padded(hidden)
+    B, (compiled, padded) = hidden.shape[0], (_library_for(vectors), _padded(hidden))
     assert compiled is not None
     d_hidden = torch.zeros_like(padded) if needs_hidden else None
-    given = [padded, vectors, *(x.contiguous() for x in (targets, weights, log_sums))]
-    work = (d_hidden, d_vectors, hidden.new_empty(BLOCK * CHUNK))
+    log_sums, (packed, _) = hidden.new_empty(B), _room(vectors)
+    exponentials = hidden.new_empty(min(len(padded), BLOCK) * (len(packed) // hidden.shape[1]))
+    given = [padded, vectors, targets.contiguous(), weights.contiguous()]
+    work = (log_sums, d_hidden, d_vectors, packed, exponentials, hidden.new_empty(BLOCK * CHUNK))
     rows, items, *rest = map(_address, (*given, *work))
-    compiled.cross_entropy_back(rows, hidden.shape[0], items, vectors.shape[0], *rest)
-    return None if d_hidden is None else d_hidden[: hidden.shape[0]]
+    compiled.cross_entropy(rows, B, items, vectors.shape[0], *rest)
+    return log_sums, None if d_hidden is None else d_hidden[:B]
 
 
 def _room(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,6 +124,6 @@ def _library(width: int) -> ctypes.CDLL | None:
         found.scan.restype = number
         found.softmax_sum.argtypes = [*rows, address, address, address]
         found.softmax_sum.restype = None
-        found.cross_entropy_back.argtypes = [*rows, *[address] * 6]
-        found.cross_entropy_back.restype = None
+        found.cross_entropy.argtypes = [*rows, *[address] * 8]
+        found.cross_entropy.restype = None
     return found

@@ -220,11 +220,10 @@ def _losses_and_gradients(
     grad_table = torch.zeros_like(table) if needs_table else None
     grad_vectors = None if grad_table is None else grad_table[padding:]
     if _compiled(hidden, vectors):
-        total = _log_sums(hidden, vectors)
-        grad_hidden = None
         if any(needs):
-            back = products.cross_entropy_back
-            grad_hidden = back(hidden, vectors, targets, weights, total, grad_vectors, needs_hidden)
+            total, grad_hidden = products.cross_entropy(hidden, vectors, targets, weights, grad_vectors, needs_hidden)
+        else:
+            total, grad_hidden = _log_sums(hidden, vectors), None
         return total - (hidden * vectors[targets]).sum(1), grad_hidden, grad_table
     losses = hidden.new_empty(hidden.shape[0])
     grad_hidden = torch.empty_like(hidden) if needs_hidden else None
