@@ -44,7 +44,7 @@ class ExperimentFile:
         given = read_yaml(path).items()
         self.document = {key: value for key, value in given if not (value is None and schema.keys((key,)))}
         _make_paths_absolute(self.document, path.parent)
-        self.origins = [(self._override(text), text) for text in overrides]
+        self.origins = list(self._override_all(overrides))
         data = self.document.setdefault("data", {})
         if isinstance(data, dict) and not {"dataset", "path"} & data.keys():
             data["dataset"] = "simulated"
@@ -67,6 +67,17 @@ class ExperimentFile:
             lines = (f"{self.path}: {dotted(place)}: {problem}{self._origin(place)}" for place, problem in ordered)
             raise UserError("\n".join(lines))
         return value
+
+    def _override_all(self, texts: Sequence[str]) -> Iterator[tuple[Location, str]]:
+        """The places that the `--set` texts changed, beside the texts. Raises UserError with every one that fails."""
+        problems = []
+        for text in texts:
+            try:
+                yield self._override(text), text
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise UserError("\n".join(problems))
 
     def _override(self, text: str) -> Location:
         """Put one `--set` text into the document; gives the place that it changed."""
