@@ -58,6 +58,7 @@ def _library(F: int, G: int, M: int) -> ctypes.CDLL | None:
         span: list[Any] = [ctypes.POINTER(_Work), ctypes.c_longlong, ctypes.c_longlong]
         found.inner_loop_forward.argtypes = span
         found.inner_loop_backward.argtypes = [*span, ctypes.POINTER(_Gradients), ctypes.c_void_p]
+        found.floats_of_a_state.restype = ctypes.c_longlong
     return found
 
 
@@ -111,7 +112,8 @@ class _Fused(torch.autograd.Function):
         tensors = {**given, "d_out": _along_last(d_out), "d_q": _heads_inside(d_out)}
         tensors |= {f"d_{name}": d_out.new_zeros(N, L, H, F).transpose(1, 2) for name in "kv"}
         tensors["d_rate"] = d_out.new_zeros(N, L, H).transpose(1, 2)
-        parts = _over_sequences(ctx.compiled.inner_loop_backward, tensors, [given[name] for name in _SHARED])
+        compiled, shared = ctx.compiled, [given[name] for name in _SHARED]
+        parts = _over_sequences(compiled.inner_loop_backward, tensors, shared, compiled.floats_of_a_state())
         totals = parts[0] if len(parts) == 1 else [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
         return None, None, *(tensors[f"d_{name}"] for name in ("q", "k", "v", "rate")), *totals
 
@@ -126,8 +128,13 @@ def _heads_inside(like: Tensor) -> Tensor:
     return like.new_empty(N, L, H, F).transpose(1, 2)
 
 
-def _over_sequences(function: Any, tensors: dict[str, Tensor], shared: Sequence[Tensor] = ()) -> list[list[Tensor]]:
-    """Runs over all sequences, a part for each of torch's threads; each part's gradients of what is `shared`."""
+def _over_sequences(
+    function: Any, tensors: dict[str, Tensor], shared: Sequence[Tensor] = (), floats: int = 0
+) -> list[list[Tensor]]:
+    """Runs over all sequences, a part for each of torch's threads; each part's gradients of what is `shared`.
+
+    floats: of room for each mini-batch of the longest sequence.
+    """
     (N, H, L, _), threads = tensors["k"].shape, torch.get_num_threads()
     work = _Work(sequences=N, heads=H, positions=L, asked=tensors["q"].shape[2])
     for name, type_, *_ in _Work._fields_:
@@ -137,9 +144,7 @@ def _over_sequences(function: Any, tensors: dict[str, Tensor], shared: Sequence[
     parts = threads if threads <= N else 1
     ends = [N * part // parts for part in range(parts + 1)]
     sums = [[torch.zeros_like(x) for x in shared] for _ in range(parts)]
-    states = -(-L // tensors["decay"].shape[0])  # of the longest sequence, each with its matrices transposed as well
-    size = states * sum(x[0].numel() * (1 + (x.shape[1] > 1)) for x in shared[3:])
-    rooms = [tensors["k"].new_empty(size) for _ in sums]
+    rooms = [tensors["k"].new_empty(-(-L // tensors["decay"].shape[0]) * floats) for _ in sums]
     calls = [
         (begin, end, *((_Gradients(*(x.data_ptr() for x in own)), room.data_ptr()) if shared else ()))
         for begin, end, own, room in zip(ends, ends[1:], sums, rooms, strict=False)

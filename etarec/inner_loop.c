@@ -361,41 +361,47 @@ INLINE void add(float *sum, const float *more, int count) {
     for (int i = 0; i < count; i++) sum[i] += more[i];
 }
 
-/* The fast weights at the start of each of a sequence's mini-batches but the first, which are there: made again, since
- * to keep those of all sequences from the forward pass on costs more, in memory that is not in any cache. */
-static void all_fast(const Work *w, long long n, long long h, long long length, Fast *states) {
+/* A mini-batch of a sequence: the fast weights at its start, and what its tokens teach there. */
+typedef struct {
+    Fast fast;
     Batch batch;
-    for (long long start = 0; start + M < length; start += M, states++) {
-        learn(w, n, h, start, M, states, &batch);
-        step(w, &batch, states, states + 1);
+} State;
+
+long long floats_of_a_state(void) { return sizeof(State) / sizeof(float); }
+
+/* Those of all mini-batches; the first one's fast weights are there. Made again, since to keep those of all sequences
+ * from the forward pass on costs more, in memory that is not in any cache. */
+static void all_states(const Work *w, long long n, long long h, long long length, State *state) {
+    for (long long start = 0; start < length; start += M, state++) {
+        int m = (int)(length - start < M ? length - start : M);
+        learn(w, n, h, start, m, &state->fast, &state->batch);
+        if (start + M < length) step(w, &state->batch, &state->fast, &state[1].fast);
     }
 }
 
 /* scratch: room for as many states as the longest sequence has mini-batches. */
-void inner_loop_backward(const Work *w, long long begin, long long end, Shared *shared, Fast *scratch) {
+void inner_loop_backward(const Work *w, long long begin, long long end, Shared *shared, State *scratch) {
     Fast d;
-    Batch batch;
     Answers asked;
     Back back;
     for (long long h = 0; h < w->heads; h++) {
-        first_fast(w, h, scratch);
+        first_fast(w, h, &scratch->fast);
         for (long long n = begin; n < end; n++) {
             long long length = length_of(w, n);
-            all_fast(w, n, h, length, scratch);
+            all_states(w, n, h, length, scratch);
             memset(&d, 0, sizeof d);
             for (long long start = (length - 1) / M * M; start >= 0; start -= M) {
-                int m = (int)(length - start < M ? length - start : M);
-                Fast *fast = scratch + start / M;
+                Fast *fast = &scratch[start / M].fast;
+                const Batch *batch = &scratch[start / M].batch;
                 transpose(F, G, F, fast->w1[0], fast->w1t[0]);
                 memset(&back, 0, sizeof back);
-                asked.count = places(w, length, start, m, &asked.first);
-                learn(w, n, h, start, m, fast, &batch);
-                if (start + M < length) step_back(w, &batch, &d, &back, shared->decay);
+                asked.count = places(w, length, start, batch->m, &asked.first);
+                if (start + M < length) step_back(w, batch, &d, &back, shared->decay);
                 if (asked.count) {
-                    answer(w, n, h, start, fast, &batch, &asked);
-                    answer_back(w, n, h, start, fast, &batch, &asked, &d, &back, shared);
+                    answer(w, n, h, start, fast, batch, &asked);
+                    answer_back(w, n, h, start, fast, batch, &asked, &d, &back, shared);
                 }
-                learn_back(w, n, h, start, fast, &batch, &d, &back, shared);
+                learn_back(w, n, h, start, fast, batch, &d, &back, shared);
             }
             add(shared->w1 + h * F * G, d.w1[0], F * G);
             add(shared->b1 + h * G, d.b1, G);

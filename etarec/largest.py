@@ -61,9 +61,14 @@ def _top_compiled(compiled: ctypes.CDLL, scores: Tensor, top_k: int) -> tuple[Te
     """None where a score is not finite: torch knows an order of those."""
     B, V = scores.shape
     values, places = scores.new_empty(B, top_k), torch.empty(B, top_k, dtype=torch.long)
-    room = scores.new_empty(V + 1), torch.empty(V + 1, dtype=torch.int32), scores.new_empty(V // 4 + 1)
-    given = (x.data_ptr() for x in (values, places, *room))
+    work = room(scores, V)  # kept while its addresses are in use
+    given = (x.data_ptr() for x in (values, places, *work))
     return (values, places) if compiled.largest(scores.data_ptr(), B, V, top_k, *given) == B else None
+
+
+def room(like: Tensor, V: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the compiled search works in: values found, their places and those of groups, maxima, as row.h says."""
+    return like.new_empty(V + 1), torch.empty(V + V // GROUP + 1, dtype=torch.int32), like.new_empty(V // 4 + 1)
 
 
 @functools.cache

@@ -1,12 +1,14 @@
 /* Products of hidden states with the vectors of all items, and at once what is asked of the scores: ranks, the largest,
  * the softmax's denominator, the gradients of a cross-entropy. Scores of a few rows stay in the second cache, their
- * exponentials are kept where a gradient needs them again, and items' vectors are put in the order of the registers once for all rows; what a library does for a
- * product of a few rows, it does for every few rows again. products.py says what for; compiled.py compiles this file for
- * the machine it runs on, with the width D of the vectors, a multiple of PANEL, as a constant.
+ * exponentials are kept where a gradient needs them again, and items' vectors are put in the order of the registers once
+ * for all rows; what a library does for a product of a few rows, it does for every few rows again. products.py says what
+ * for; compiled.py compiles this file for the machine it runs on, with the width D of the vectors, a multiple of PANEL,
+ * as a constant.
  *
  * Symbols: B rows (samples), V items. hidden: [B, D], followed by zeros up to a multiple of ROWS; vectors: [V, D].
  */
 
+#include "matrix.h"
 #include "row.h"
 
 #define ROWS 6            /* of a tile: ROWS x PANEL scores, in registers */
@@ -52,10 +54,8 @@ INLINE void score(const float *hidden, const float *panel, Tile s) {
 /* Panels hold the vectors of PANEL items by component, [D, PANEL], with zeros for items that are not there. */
 static void pack(const float *vectors, long long items, float *panels) {
     for (; items >= PANEL; items -= PANEL, vectors += PANEL * D, panels += PANEL * D)
-        for (int d = 0; d < D; d++)
-            for (int i = 0; i < PANEL; i++) panels[d * PANEL + i] = vectors[i * D + d];
-    for (int d = 0; items && d < D; d++)
-        for (int i = 0; i < PANEL; i++) panels[d * PANEL + i] = i < items ? vectors[i * D + d] : 0.0f;
+        transpose(PANEL, D, PANEL, vectors, panels);
+    if (items) transpose((int)items, D, PANEL, vectors, panels);
 }
 
 INLINE long long padded_to_panels(long long items) {

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from etarec import largest
 from etarec.compiled import library, takes_floats
 
 SOURCE = Path(__file__).with_name("products.c")
@@ -47,8 +48,7 @@ def scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_
     sums = hidden.new_empty(B) if log_sum else None
     values = hidden.new_empty(B, top_k) if top_k else None
     places = torch.empty(B, top_k, dtype=torch.long) if top_k else None
-    found = hidden.new_empty(V + 1), torch.empty(V + 1, dtype=torch.int32), hidden.new_empty(V // 4 + 1)
-    room = _room(vectors)
+    found, room = largest.room(hidden, V), _room(vectors)
     given = (_address(x) for x in (bounds, counts, sums))
     work = (_address(x) for x in (values, places, *room, *found))
     done = compiled.scan(_address(padded), B, _address(vectors), V, *given, top_k, *work)

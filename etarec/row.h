@@ -1,9 +1,9 @@
 /* What is asked of a row of scores: its k largest, how many lie below a bound, the sum of their exponentials. scan.c and
  * softmax.c ask it of rows that torch made, products.c of its own.
  *
- * Every GROUP places of a row, `groups` apart, make up a group. The k-th largest of the groups' maxima is at most the
- * k-th largest of the row and close to it, so that hardly more than k scores have to be ordered; the k-th largest of the
- * maxima is found in the same way, from the maxima of theirs.
+ * Every GROUP places of a row, as far apart as there are groups, make up a group, and so do the groups' maxima, until few
+ * are left. The k-th largest of those few is at most the k-th largest of the row and close to it: what is not below it is
+ * hardly more than k, and is found by going from the k down to the members of their groups.
  */
 
 #ifndef ROW_H
@@ -85,22 +85,22 @@ static inline int gather(const float *x, int from, int to, int step, float bound
     return count;
 }
 
-/* Brings the k largest of x to the front of `found`, in no order. found: for n and one more; maxima: for n / 4. */
-static inline void largest_of(const float *x, int n, int k, Pairs found, float *maxima) {
-    int groups = n / GROUP, whole = groups * GROUP, count = 0;
-    if (groups < SPARSE * k) {
-        count = gather(x, 0, n, 1, -INFINITY, found, 0);
-    } else {
-        memcpy(maxima, x, groups * sizeof(float));
-        for (int start = groups; start < whole; start += groups)
-            for (int i = 0; i < groups; i++) maxima[i] = x[start + i] > maxima[i] ? x[start + i] : maxima[i];
-        largest_of(maxima, groups, k, found, maxima + groups);
-        float bound = least(found.value, k);
-        for (int i = 0; i < groups; i++)
-            if (maxima[i] >= bound) count = gather(x, i, whole, groups, bound, found, count);
-        count = gather(x, whole, n, 1, bound, found, count);
+/* Finds the k largest of x and hardly more, in no order; their number. groups: room for n / GROUP. */
+static inline int candidates(const float *x, int n, int k, Pairs found, float *maxima, int *groups) {
+    int count = n / GROUP, whole = count * GROUP, held = 0;
+    if (count < SPARSE * k) {
+        held = gather(x, 0, n, 1, -INFINITY, found, 0);
+        if (held > k) select_largest(found, held, k);
+        return k;
     }
-    if (count > k) select_largest(found, count, k);
+    memcpy(maxima, x, count * sizeof(float));
+    for (int start = count; start < whole; start += count)
+        for (int i = 0; i < count; i++) maxima[i] = x[start + i] > maxima[i] ? x[start + i] : maxima[i];
+    int chosen = candidates(maxima, count, k, found, maxima + count, groups);
+    float bound = least(found.value, chosen);
+    memcpy(groups, found.place, chosen * sizeof(int));
+    for (int i = 0; i < chosen; i++) held = gather(x, groups[i], whole, count, bound, found, held);
+    return gather(x, whole, n, 1, bound, found, held);
 }
 
 typedef int bits __attribute__((may_alias));
@@ -114,11 +114,12 @@ static inline int all_finite(const float *x, long long n) {
 }
 
 /* Writes the k largest, descending, and their places; 0, and nothing written, where a score is not finite. found: for
- * items + 1; maxima: for items / 4. */
+ * items + 1, its places for items / GROUP more; maxima: for items / 4. */
 INLINE int largest_in_order(const float *x, long long items, long long k, Pairs found, float *maxima, float *values,
                             long long *places) {
     if (!all_finite(x, items)) return 0;
-    largest_of(x, (int)items, (int)k, found, maxima);
+    int count = candidates(x, (int)items, (int)k, found, maxima, found.place + items + 1);
+    if (count > k) select_largest(found, count, (int)k);
     sort_descending(found, 0, (int)k - 1);
     memcpy(values, found.value, k * sizeof(float));
     for (int i = 0; i < k; i++) places[i] = found.place[i];
@@ -132,9 +133,22 @@ INLINE long long not_below(const float *x, long long items, float bound) {
     return items - below;
 }
 
+INLINE lanes larger(lanes a, lanes b) {
+    int_lanes which = b > a;
+    return (lanes)((which & (int_lanes)b) | (~which & (int_lanes)a));
+}
+
+/* Of what is a number, if the first is. By lanes: with NaN about, gcc takes one after another. */
 INLINE float maximum(const float *x, long long n) {
-    float found = x[0];
-    for (long long i = 1; i < n; i++) found = x[i] > found ? x[i] : found;
+    lanes largest[WIDE];
+    for (int j = 0; j < WIDE; j++) largest[j] = (lanes){0} + x[0];
+    long long i = 0;
+    for (; i + WIDE * LANES <= n; i += WIDE * LANES)
+        for (int j = 0; j < WIDE; j++) largest[j] = larger(largest[j], *(const lanes *)(x + i + j * LANES));
+    lanes whole = larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
+    float found = whole[0];
+    for (int j = 1; j < LANES; j++) found = whole[j] > found ? whole[j] : found;
+    for (; i < n; i++) found = x[i] > found ? x[i] : found;
     return found;
 }
 

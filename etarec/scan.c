@@ -3,8 +3,8 @@
 
 #include "row.h"
 
-/* scores: [rows, items], contiguous. Writes values [rows, k], descending, and places [rows, k]. found_*: room for
- * items + 1; maxima: for items / 4. The number of rows that could be done: one with what is not finite ends it. */
+/* scores: [rows, items], contiguous. Writes values [rows, k], descending, and places [rows, k]. Room: as row.h
+ * says. The number of rows that could be done: one with what is not finite ends it. */
 long long largest(const float *scores, long long rows, long long items, long long k, float *values, long long *places,
                   float *found_values, int *found_places, float *maxima) {
     Pairs found = {found_values, found_places};
