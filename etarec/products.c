@@ -113,48 +113,58 @@ void softmax_sum(const float *hidden, long long B, const float *vectors, long lo
     }
 }
 
-/* weight (softmax - onehot(target)) of a block's rows and a chunk's items, the first of which is `first`. The
- * exponentials [rows, width] times a row's scale are weight x softmax. */
-static void pulls(const float *exponentials, long long width, const float *scale, long long rows, long long items,
-                  long long first, const long long *targets, const float *weights, float *restrict pull) {
+/* The exponentials of a row's scores less their largest, by chunks of items, `apart` floats from one to the next; their
+ * sum. log_sum: log sum exp. */
+INLINE float chunks_of_exponentials(const float *scores, long long items, long long apart, float *chunk,
+                                    float *log_sum) {
+    float bound = maximum(scores, items), sum = 0;
+    for (long long first = 0; first < items; first += CHUNK, chunk += apart)
+        sum += exponentials(scores + first, smaller(CHUNK, items - first), bound, chunk);
+    *log_sum = bound + logf(sum);
+    return sum;
+}
+
+/* Makes of a block's exponentials with a chunk's items, [filled, CHUNK], weight (softmax - onehot(target)): those times a
+ * row's scale are weight x softmax. first: the chunk's first item. */
+static void pulls(float *chunk, const float *scale, long long rows, long long filled, long long first,
+                  const long long *targets, const float *weights) {
     for (long long row = 0; row < rows; row++) {
-        const float *e = exponentials + row * width + first;
-        for (long long i = 0; i < items; i++) pull[row * CHUNK + i] = e[i] * scale[row];
+        for (int i = 0; i < CHUNK; i++) chunk[row * CHUNK + i] *= scale[row];
         long long place = targets[row] - first;
-        if (place >= 0 && place < items) pull[row * CHUNK + place] -= weights[row];
+        if (place >= 0 && place < CHUNK) chunk[row * CHUNK + place] -= weights[row];
     }
-    long long filled = (rows + ROWS - 1) / ROWS * ROWS;
-    memset(pull + rows * CHUNK, 0, (filled - rows) * CHUNK * sizeof(float));
+    memset(chunk + rows * CHUNK, 0, (filled - rows) * CHUNK * sizeof(float));
 }
 
 /* log sum exp of each row; and the gradients of the sum over rows of weight (log_sum - score of the target): d_hidden,
- * as hidden and zeros at first, and d_vectors, as vectors; each may be NULL. Room: packed as in `scan`, exponentials for
- * BLOCK x V with V up to a multiple of PANEL, pull for BLOCK x CHUNK. */
+ * as hidden and zeros at first, and d_vectors, as vectors; each may be NULL. Room: packed and scores as in `scan`, and
+ * pull for BLOCK x V with V up to a multiple of CHUNK, a block's rows by chunks of items: what is read together lies
+ * together. */
 void cross_entropy(const float *hidden, long long B, const float *vectors, long long V, const long long *targets,
                    const float *weights, float *log_sums, float *d_hidden, float *d_vectors, float *packed,
-                   float *exponentials, float *pull) {
+                   float *scores, float *pull) {
     long long width = padded_to_panels(V);
-    float scale[BLOCK], sum;
+    float scale[BLOCK];
     pack(vectors, V, packed);
     for (long long start = 0; start < B; start += BLOCK) {
         long long rows = smaller(BLOCK, B - start), filled = (rows + ROWS - 1) / ROWS * ROWS;
         const float *h = hidden + start * D;
         for (long long row = 0; row < rows; row++) {
-            float *x = exponentials + row * width;
-            if (row % WHOLE == 0) whole_rows(h + row * D, smaller(WHOLE, rows - row), packed, width, x);
-            log_sums[start + row] = log_sum_exp(x, V, x, &sum);
-            scale[row] = weights[start + row] / sum;
+            if (row % WHOLE == 0) whole_rows(h + row * D, smaller(WHOLE, rows - row), packed, width, scores);
+            scale[row] = weights[start + row] / chunks_of_exponentials(scores + row % WHOLE * width, V, filled * CHUNK,
+                                                                       pull + row * CHUNK, log_sums + start + row);
         }
-        for (long long first = 0; first < V; first += CHUNK) {
+        float *chunk = pull;
+        for (long long first = 0; first < V; first += CHUNK, chunk += filled * CHUNK) {
             long long items = smaller(CHUNK, V - first);
             const float *v = vectors + first * D;
-            pulls(exponentials, width, scale, rows, items, first, targets + start, weights + start, pull);
+            pulls(chunk, scale, rows, filled, first, targets + start, weights + start);
             for (long long row = 0; d_hidden && row < rows; row += ROWS)
                 for (int d = 0; d < D; d += PANEL) {
                     float *to = d_hidden + (start + row) * D + d;
                     Tile c;
                     load(c, to, D, ROWS);
-                    multiply(items, pull + row * CHUNK, CHUNK, 1, v + d, D, c);
+                    multiply(items, chunk + row * CHUNK, CHUNK, 1, v + d, D, c);
                     store(c, to, D, ROWS);
                 }
             for (long long i = 0; d_vectors && i < items; i += ROWS)
@@ -163,7 +173,7 @@ void cross_entropy(const float *hidden, long long B, const float *vectors, long 
                     float *to = d_vectors + (first + i) * D + d;
                     Tile c = {{{0}}};
                     if (start) load(c, to, D, there);
-                    multiply(filled, pull + i, 1, CHUNK, h + d, D, c);
+                    multiply(filled, chunk + i, 1, CHUNK, h + d, D, c);
                     store(c, to, D, there);
                 }
         }

@@ -81,10 +81,10 @@ def cross_entropy(
     B, (compiled, padded) = hidden.shape[0], (_library_for(vectors), _padded(hidden))
     assert compiled is not None
     d_hidden = torch.zeros_like(padded) if needs_hidden else None
-    log_sums, (packed, _) = hidden.new_empty(B), _room(vectors)
-    exponentials = hidden.new_empty(min(len(padded), BLOCK) * (len(packed) // hidden.shape[1]))
+    log_sums = hidden.new_empty(B)
+    pull = hidden.new_empty(min(len(padded), BLOCK) * (-(-vectors.shape[0] // CHUNK) * CHUNK))
     given = [padded, vectors, targets.contiguous(), weights.contiguous()]
-    work = (log_sums, d_hidden, d_vectors, packed, exponentials, hidden.new_empty(BLOCK * CHUNK))
+    work = (log_sums, d_hidden, d_vectors, *_room(vectors), pull)
     rows, items, *rest = map(_address, (*given, *work))
     compiled.cross_entropy(rows, B, items, vectors.shape[0], *rest)
     return log_sums, None if d_hidden is None else d_hidden[:B]
