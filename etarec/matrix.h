@@ -14,47 +14,57 @@
 #define IN_REGISTER(v) (void)(v)
 #endif
 
+/* sum += a's rows times b's, the k-th of each. */
+INLINE void multiply_add(int rows, int width, const float *a, int ai, const float *b, lanes sum[4][2]) {
+    lanes row[2];
+    for (int j = 0; j < width; j++) {
+        row[j] = *(const lanes *)(b + j * LANES);
+        IN_REGISTER(row[j]);
+    }
+    for (int i = 0; i < rows; i++) {
+        lanes one = (lanes){0} + a[i * ai];
+        for (int j = 0; j < width; j++) sum[i][j] += one * row[j];
+    }
+}
+
 /* A corner of C = A B, or + where add is set, in registers: A's element (i, k) is a[i * ai + k * ak], B's row k starts at
- * b + k * bk, C's row i at c + i * ci. */
+ * b + k * bk, C's row i at c + i * ci. A sum waits for its last multiply-add, so that few of them are taken in parts. */
 INLINE void tile(int rows, int width, int inner, const float *a, int ai, int ak, const float *b, int bk, float *c,
                  int ci, int add) {
-    lanes sum[4][2];
+    const int parts = rows * width > 4 ? 1 : rows * width > 2 ? 2 : 4;
+    lanes sum[4][4][2];
+    int k = 0;
+    for (int part = 0; part < parts; part++)
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < width; j++)
+                sum[part][i][j] = add && !part ? *(const lanes *)(c + i * ci + j * LANES) : (lanes){0};
+    for (; k + parts <= inner; k += parts)
+        for (int part = 0; part < parts; part++)
+            multiply_add(rows, width, a + (k + part) * ak, ai, b + (k + part) * bk, sum[part]);
+    for (; k < inner; k++) multiply_add(rows, width, a + k * ak, ai, b + k * bk, sum[0]);
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < width; j++)
-            sum[i][j] = add ? *(const lanes *)(c + i * ci + j * LANES) : (lanes){0};
-    for (int k = 0; k < inner; k++) {
-        lanes row[2];
         for (int j = 0; j < width; j++) {
-            row[j] = *(const lanes *)(b + k * bk + j * LANES);
-            IN_REGISTER(row[j]);
+            for (int part = 1; part < parts; part++) sum[0][i][j] += sum[part][i][j];
+            *(lanes *)(c + i * ci + j * LANES) = sum[0][i][j];
         }
-        for (int i = 0; i < rows; i++) {
-            lanes one = (lanes){0} + a[i * ai + k * ak];
-            for (int j = 0; j < width; j++) sum[i][j] += one * row[j];
-        }
-    }
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < width; j++) *(lanes *)(c + i * ci + j * LANES) = sum[i][j];
+}
+
+/* A few rows of C, all columns. */
+INLINE void strip(int rows, int inner, int columns, const float *a, int ai, int ak, const float *b, float *c,
+                  int add) {
+    int j = 0;
+    for (; j + 2 * LANES <= columns; j += 2 * LANES)
+        tile(rows, 2, inner, a, ai, ak, b + j, columns, c + j, columns, add);
+    for (; j < columns; j += LANES) tile(rows, 1, inner, a, ai, ak, b + j, columns, c + j, columns, add);
 }
 
 /* C [rows, columns] = A B, or + where add is set; A's element (i, k) is a[i * ai + k * ak], B [inner, columns]. */
 INLINE void product(int rows, int inner, int columns, const float *a, int ai, int ak, const float *b, float *c,
                     int add) {
-    int i = 0;
-    for (; i + 4 <= rows; i += 4) {
-        int j = 0;
-        for (; j + 2 * LANES <= columns; j += 2 * LANES)
-            tile(4, 2, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
-        for (; j < columns; j += LANES)
-            tile(4, 1, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
-    }
-    for (int rest = rows & 3; rest > 0; rest--, i++) {
-        int j = 0;
-        for (; j + 2 * LANES <= columns; j += 2 * LANES)
-            tile(1, 2, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
-        for (; j < columns; j += LANES)
-            tile(1, 1, inner, a + i * ai, ai, ak, b + j, columns, c + i * columns + j, columns, add);
-    }
+    for (; rows >= 4; rows -= 4, a += 4 * ai, c += 4 * columns) strip(4, inner, columns, a, ai, ak, b, c, add);
+    if (rows == 3) strip(3, inner, columns, a, ai, ak, b, c, add);
+    if (rows == 2) strip(2, inner, columns, a, ai, ak, b, c, add);
+    if (rows == 1) strip(1, inner, columns, a, ai, ak, b, c, add);
 }
 
 #ifdef __clang__

@@ -98,7 +98,7 @@ static inline int candidates(const float *x, int n, int k, Pairs found, float *m
         for (int i = 0; i < count; i++) maxima[i] = x[start + i] > maxima[i] ? x[start + i] : maxima[i];
     int chosen = candidates(maxima, count, k, found, maxima + count, groups);
     float bound = least(found.value, chosen);
-    memcpy(groups, found.place, chosen * sizeof(int));
+    for (int i = 0; i < chosen; i++) groups[i] = found.place[i];
     for (int i = 0; i < chosen; i++) held = gather(x, groups[i], whole, count, bound, found, held);
     return gather(x, whole, n, 1, bound, found, held);
 }
