@@ -41,7 +41,8 @@ INLINE void tile(int rows, int width, int inner, const float *a, int ai, int ak,
     for (; k + parts <= inner; k += parts)
         for (int part = 0; part < parts; part++)
             multiply_add(rows, width, a + (k + part) * ak, ai, b + (k + part) * bk, sum[part]);
-    for (; k < inner; k++) multiply_add(rows, width, a + k * ak, ai, b + k * bk, sum[0]);
+    for (int rest = inner % parts; rest > 0; rest--, k++)
+        multiply_add(rows, width, a + k * ak, ai, b + k * bk, sum[0]);
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < width; j++) {
             for (int part = 1; part < parts; part++) sum[0][i][j] += sum[part][i][j];

@@ -99,8 +99,10 @@ def scratch() -> Iterator[Path]:
 
 
 def _base() -> Path:
-    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return Path(base if len(base) <= LONGEST_BASE else "/tmp")
+    wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    base = Path(wanted if len(wanted) <= LONGEST_BASE else "/tmp")
+    base.mkdir(parents=True, exist_ok=True)
+    return base
 
 
 def _remove_left(folder: Path) -> None:
