@@ -101,7 +101,10 @@ def scratch() -> Iterator[Path]:
 def _base() -> Path:
     wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     base = Path(wanted if len(wanted) <= LONGEST_BASE else "/tmp")
-    base.mkdir(parents=True, exist_ok=True)
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"RAY_TMPDIR={base}: expected a folder or a place for one ({error.strerror})") from None
     return base
 
 

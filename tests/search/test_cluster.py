@@ -143,6 +143,17 @@ def test_scratch_is_gone_afterwards_and_takes_what_the_killed_left(
     assert not list(tmp_path.iterdir())
 
 
+def test_rays_folder_is_made_or_the_variable_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "LONGEST_BASE", 10_000)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "not" / "there"))
+    with cluster.scratch() as folder:
+        assert folder.parent == tmp_path / "not" / "there"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"RAY_TMPDIR=.*file: expected a folder"), cluster.scratch():
+        pass
+
+
 def test_a_cluster_that_does_not_let_us_in_is_told_with_what_it_may_want(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         raise ConnectionError("Failed to connect to Ray cluster at here:6379")
