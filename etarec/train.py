@@ -28,6 +28,7 @@ from etarec import checkpoint, scoring
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, load, stream, training_windows
+from etarec.device import default_device
 from etarec.encode import IDLE_ROWS, Encoder, group_by_length
 from etarec.evaluate import measure
 from etarec.metrics import quality
@@ -47,10 +48,6 @@ class Epoch:
     valid: dict[str, float]
     improved: bool
     seconds: float
-
-
-def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterator[Epoch]:

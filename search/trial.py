@@ -13,11 +13,11 @@ from etarec.checkpoint import Checkpoint
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, OrderName, SplitName
 from etarec.data import Interactions, stream
+from etarec.device import default_device
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement, measure
 from etarec.frozen import FrozenPasses
 from etarec.models import SequenceModel
-from etarec.train import default_device
 
 
 class Subject(Protocol):

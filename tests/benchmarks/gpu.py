@@ -1,49 +1,125 @@
-"""(g) Trials per minute on one GPU, and its share of peak."""
+"""(g) Trials on one GPU: one by itself, several at once, and the share of its peak."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
+from typing import Any
 
+import numpy as np
 import torch
 
-from etarec.config import AdaptConfig
+from etarec import train
+from etarec.config import AdaptConfig, ModelConfig, TrainConfig
+from etarec.device import default_device
+from etarec.dual import dual
+from etarec.evaluate import Measurement
+from etarec.models import SequenceModel, build
 from search import runner
 from search.spec import SearchConfig
 from search.trial import Job, Recommender
-from tests.benchmarks import material, peak, together
+from tests.benchmarks import material, peak, timing, together
 from tests.benchmarks.frame import Cell, Settings, Table
 
-AT_ONCE = (1, 4, 16)
+AT_ONCE = (1, 4, 8, 16)
+REPEATS = 3
+RANKS_APART = 0.01  # largest share of samples whose rank may differ between CPU and GPU
+TRIALS = {
+    "no adaptation": AdaptConfig(target="none"),
+    "weights, gated": AdaptConfig(),
+    "weights, adapt on everything": AdaptConfig(gate="open", new_transitions_only=False),
+    "state, adapt on everything": AdaptConfig(target="state", gate="open", weighting="none"),
+}
 
 
 def gpu(settings: Settings) -> Table:
     if not torch.cuda.is_available():
         rows: list[list[Cell]] = [["no GPU was there: nothing was measured", None, None]]
     else:
-        device = torch.device("cuda")
+        device = default_device()
         rows = [
+            *_alone(settings, device),
+            *_epoch(settings, device),
             *(_trials(settings, count) for count in AT_ONCE),
             *(_stacked(settings, device, count) for count in AT_ONCE),
             *_shares(settings, device),
         ]
     return Table(
         "(g) On a GPU",
-        "Trials of target `weights` behind the default gate on the whole validation stream, in separate processes that "
-        "share one device (search.runner with fractional gpus_per_trial); the time counts from warm workers on. "
-        "Stacked: the prototype of several configurations in one process, one after another over stacked. Shares of "
-        "peak as in (f), in wall seconds.",
+        "First trials by themselves on the whole validation stream, every sample served: on the CPU with one thread, "
+        "on the GPU, and there with the inner loop by torch, not by the kernels of inner_loop_triton.py; wall "
+        f"seconds, medians of {REPEATS} rounds in which the three take turns. The GPU admits the same samples as the CPU, "
+        f"and at most {RANKS_APART:.0%} of the ranks differ, by rounding. Then training epochs in steps of "
+        "about 512 samples. Then trials of target `weights` behind the default gate in separate processes that share "
+        "one device (search.runner with fractional gpus_per_trial); the time counts from warm workers on. Stacked: the "
+        "prototype of several configurations in one process, one after another over stacked. Shares of peak as in (f), "
+        "in wall seconds.",
         ["", "measured", "unit"],
         rows,
     )
 
 
+def _alone(settings: Settings, device: torch.device) -> list[list[Cell]]:
+    data, checkpoint = material.interactions(settings), material.checkpoint(settings)
+    core, chip, plain = (material.Subject(data, checkpoint, where) for where in (material.DEVICE, device, device))
+    _by_torch(plain.model)
+    rows: list[list[Cell]] = []
+    for name, config in TRIALS.items():
+        measured: dict[str, Measurement] = {}
+        works = {
+            "CPU, one thread": _keeping(measured, "cpu", core, config),
+            "GPU": _keeping(measured, "gpu", chip, config),
+            "GPU, inner loop by torch": _keeping(measured, "torch", plain, config),
+        }
+        rows += _rows(f"{name}: ", works)
+        for other in ("gpu", "torch"):
+            np.testing.assert_array_equal(measured[other].admitted, measured["cpu"].admitted)
+            assert (measured[other].ranks != measured["cpu"].ranks).mean() <= RANKS_APART
+    return rows
+
+
+def _keeping(
+    measured: dict[str, Measurement], name: str, subject: material.Subject, config: AdaptConfig
+) -> Callable[[], Any]:
+    return lambda: measured.__setitem__(name, subject.trial(config))
+
+
+def _rows(prefix: str, works: dict[str, Callable[[], Any]]) -> list[list[Cell]]:
+    for work in works.values():  # kernels are compiled, and memory is found, before
+        work()
+    runs = timing.interleaved(list(works.values()), REPEATS)
+    return [[prefix + name, median(run.wall for run in own), "s"] for name, own in zip(works, runs, strict=True)]
+
+
+def _by_torch(model: SequenceModel) -> None:
+    for block in model.blocks:
+        block.ttt.form = dual
+
+
+def _epoch(settings: Settings, device: torch.device) -> list[list[Cell]]:
+    data, config = material.interactions(settings), TrainConfig()
+    works: dict[str, Callable[[], Any]] = {}
+    for name in ("GPU", "GPU, inner loop by torch"):
+        model = build(ModelConfig(), data.n_items, config.dropout).to(device)
+        if name != "GPU":
+            _by_torch(model)
+        works[name] = _training(model, data, config)
+    return _rows("training epoch: ", works)
+
+
+def _training(model: SequenceModel, data: Any, config: TrainConfig) -> Callable[[], float]:
+    optimizers = train._optimizers(model, config)
+    return lambda: material.epoch(model, data, config, *optimizers)
+
+
 def _trials(settings: Settings, count: int) -> list[Cell]:
-    search = SearchConfig(trials=max(count, 4), concurrency=count, gpus_per_trial=1 / count)
+    search = SearchConfig(trials=max(2 * count, 4), concurrency=count, gpus_per_trial=1 / count)
     data, checkpoint = material.interactions(settings), material.checkpoint(settings)
     subject = Recommender(data, checkpoint, "position", 0).without_test()
     jobs = [Job(replace(AdaptConfig(), entropy_quantile=0.4 + n / 100), seed=n) for n in range(search.trials)]
     complaints: list[str] = []
     with runner.cluster(search, None) as plan:
-        list(runner.measure_all(subject, jobs[:count], plan, complaints.append, on_test=False))
+        list(runner.measure_all(subject, jobs, plan, complaints.append, on_test=False))
         begin = time.perf_counter()
         measured = list(runner.measure_all(subject, jobs, plan, complaints.append, on_test=False))
         seconds = time.perf_counter() - begin

@@ -1,0 +1,111 @@
+"""On a CUDA device: the numbers of the CPU, the same in every run. Run with `-m gpu`; CI has no such device."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from etarec import encode, train
+from etarec.config import AdaptConfig, ModelConfig, TrainConfig
+from etarec.data import stream
+from etarec.device import default_device
+from etarec.encode import Encoder
+from etarec.evaluate import Measurement, measure
+from etarec.frozen import FrozenPasses
+from etarec.models import build
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+CPU, GPU = torch.device("cpu"), default_device()
+MOVING = {"batch_size": 32, "learning_rate": 0.03, "top_k": 5, "entropy_quantile": 0.8, "cosine_threshold": 0.8}
+CONFIGS = {
+    "none": AdaptConfig(target="none"),
+    "state": AdaptConfig(target="state", **MOVING),
+    "state, unweighted": AdaptConfig(target="state", weighting="none", **MOVING),
+    "weights": AdaptConfig(**MOVING),
+    "by loss": AdaptConfig(**MOVING, criterion="loss", calibrate="each_batch", transitions="pending"),
+    "all items": AdaptConfig(**{**MOVING, "top_k": None}, objective="entropy", serve="after", optimizer="sgd"),
+    "few items": AdaptConfig(**{**MOVING, "top_k": 2}, objective="entropy"),
+    "penalised": AdaptConfig(**MOVING, fisher_alpha=10.0, fisher_samples=20),
+    "episodic": AdaptConfig(**MOVING, serve="after", reset="batch"),
+    "random": AdaptConfig(**MOVING, gate="random", parameters="projections"),
+}
+CASES = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+MODELS = {
+    "ttt4rec": ModelConfig(width=64, heads=4, mini_batch=8, mlp_width=32),
+    "ttt4rec, linear": ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=32, inner="linear"),
+    "gru4rec": ModelConfig(name="gru4rec", width=16, mlp_width=32),
+    "sasrec": ModelConfig(name="sasrec", width=16, heads=2, mlp_width=32),
+    "bert4rec": ModelConfig(name="bert4rec", width=16, heads=2, mlp_width=32),
+    "mamba4rec": ModelConfig(name="mamba4rec", width=16, mlp_width=32),
+}
+
+
+def measured(log, frozen, config: AdaptConfig, device: torch.device, dtype=torch.float64) -> Measurement:
+    model = frozen.restore(device).to(dtype)
+    return measure(model, Encoder(log, device), stream(log, "test", "position", 0), config, seed=0)
+
+
+def assert_same(one: Measurement, other: Measurement) -> None:
+    np.testing.assert_array_equal(one.admitted, other.admitted)
+    np.testing.assert_array_equal(one.ranks, other.ranks)
+    assert one.filtered == other.filtered
+
+
+@CASES
+def test_a_trial_measures_what_it_does_on_the_cpu(log, frozen, config):
+    """In double precision, so that no decision hangs on the last digits of float32."""
+    found = measured(log, frozen, config, GPU)
+    assert_same(found, measured(log, frozen, config, CPU))
+    assert config.target == "none" or 0 < found.admitted.mean() < 1 or config.reset == "batch"
+
+
+@CASES
+def test_float32_is_the_cpus_but_for_rounding(log, frozen, config):
+    found, expected = (measured(log, frozen, config, device, torch.float32) for device in (GPU, CPU))
+    assert (found.ranks == expected.ranks).mean() > 0.95
+    assert (found.admitted == expected.admitted).mean() > 0.97
+
+
+@CASES
+def test_a_trial_is_the_same_in_every_run(log, frozen, config):
+    """To the last digit: sums whose order the device chooses would drift apart from batch to batch."""
+    found = [measured(log, frozen, config, GPU, torch.float32) for _ in range(3)]
+    for other in found[1:]:
+        assert_same(found[0], other)
+
+
+@CASES
+def test_what_is_looked_up_is_what_serving_gives(log, frozen, config):
+    samples, model, encoder = stream(log, "valid", "position", 0), frozen.restore(GPU), Encoder(log, GPU)
+    passes = FrozenPasses(model, encoder, samples, ("gpu",), None)
+    looked_up = measure(model, encoder, samples, config, seed=0, frozen=passes)
+    frozen.reset(model)
+    assert_same(looked_up, measure(model, encoder, samples, config, seed=0))
+    assert looked_up.seconds["seconds"] > 0
+
+
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+def test_every_model_learns_as_on_the_cpu(log, config, monkeypatch):
+    """With the CPU's groups of sequences: BERT4Rec draws its masks group by group."""
+    monkeypatch.setitem(encode.IDLE_ROWS, "cuda", encode.IDLE_ROWS["cpu"])
+    losses = []
+    for device in (CPU, GPU):
+        torch.manual_seed(0)
+        model = build(config, log.n_items, dropout=0.0).double().to(device)
+        settings = replace(TrainConfig(), dropout=0.0, batch_size=64, learning_rate=0.01)
+        optimizers, rng = train._optimizers(model, settings), np.random.default_rng(0)
+        losses.append([train._epoch(model, Encoder(log, device), settings, optimizers, rng) for _ in range(2)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("negatives", [None, 20], ids=["all items", "sampled"])
+def test_training_is_the_same_in_every_run(log, negatives):
+    settings = TrainConfig(epochs=2, batch_size=64, negatives=negatives)
+    found = [train.train(log, MODELS["ttt4rec"], settings) for _ in range(2)]
+    for name, array in found[0].weights.items():
+        np.testing.assert_array_equal(array, found[1].weights[name], name)
