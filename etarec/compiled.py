@@ -2,7 +2,8 @@
 
 The library lies beside this package's bytecode, one per source, sizes and processor; where that folder cannot be
 written, each process compiles one for itself, in seconds. Where there is no C compiler, `library` gives None and the
-caller computes the same in torch. ETAREC_COMPILED=no asks for that everywhere.
+caller computes the same in torch. ETAREC_COMPILED=no asks for that everywhere, on a GPU as well: what fused.py takes
+to Triton there needs a C compiler, too.
 """
 
 import ctypes
@@ -34,7 +35,7 @@ FLAGS = (
 
 
 def kind() -> str:
-    """What runs here on the CPU, for whoever has to know why numbers differ in their last digits."""
+    """What runs here on the CPU, or on a GPU with Triton, for whoever has to know why numbers differ in last digits."""
     return "compiled" if compiler() else "torch"
 
 

@@ -95,3 +95,13 @@ def plus_product(total: Tensor | None, rows: slice, size: int, a: Tensor, b: Ten
         return plus(None, rows, size, torch.bmm(a, b))
     total[rows].baddbmm_(a, b)
     return total
+
+
+def along_last(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def heads_inside(like: Tensor) -> Tensor:
+    """[N, H, L, F] that is [N, L, H, F] in memory, so that joining the heads costs nothing."""
+    N, H, L, F = like.shape
+    return like.new_empty(N, L, H, F).transpose(1, 2)

@@ -1,13 +1,15 @@
 """The inner loop compiled for this machine's processor: `dual` in one pass over each sequence and head, inner_loop.c.
 
 It computes what dual.py does, up to rounding, in a fraction of the time, where there is a C compiler, the tensors are
-float32 on the CPU and the inner model is TTT-MLP with sizes that are multiples of LANES; everywhere else dual.py does.
+float32 on the CPU and the inner model is TTT-MLP with sizes that are multiples of LANES. On a GPU with Triton,
+inner_loop_triton.py does the same; everywhere else dual.py does.
 
 Symbols: N sequences, H heads, L positions, F head width, G hidden fast width, M mini-batch.
 """
 
 import ctypes
 import functools
+import importlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from etarec.compiled import library
+from etarec.compiled import compiler, library
 from etarec.dual import FastLayer, InnerNorm, dual
+from etarec.dual_math import along_last, heads_inside
 
 SOURCE = Path(__file__).with_name("inner_loop.c")
 LANES = 8  # of a vector, as inner_loop.c is written
@@ -36,11 +39,34 @@ def inner_loop(
     lengths: Tensor | None = None,
 ) -> Tensor:
     """As `dual`."""
+    triton = _triton_for(q, decay, fast)
+    if triton is not None:
+        return triton.inner_loop(q, k, v, token_rate, decay, fast, norm, lengths)
     compiled = _library_for(q, decay, fast)
     if compiled is None:
         return dual(q, k, v, token_rate, decay, fast, norm, lengths)
     layers = [tensor for layer in fast for tensor in layer]
     return _Fused.apply(compiled, lengths, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
+
+
+def _triton_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> Any:
+    """The module inner_loop_triton where it computes this, else None."""
+    if q.device.type != "cuda" or q.dtype != torch.float32 or len(fast) != 2:
+        return None
+    module = _triton()
+    F, G = fast[0].weight.shape[-2:]
+    return module if module is not None and module.takes(F, G, decay.shape[0]) else None
+
+
+@functools.cache
+def _triton() -> Any:
+    """Imported when it is first needed: most machines have no Triton. It asks for a C compiler, too."""
+    if compiler() is None:
+        return None
+    try:
+        return importlib.import_module("etarec.inner_loop_triton")
+    except ImportError:
+        return None
 
 
 def _library_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> ctypes.CDLL | None:
@@ -93,8 +119,8 @@ class _Fused(torch.autograd.Function):
         rate: Tensor,
         *shared: Tensor,
     ) -> Tensor:
-        tensors = {name: _along_last(x) for name, x in zip("qkv", (q, k, v), strict=True)}
-        tensors |= {"rate": rate, "out": _heads_inside(q)}
+        tensors = {name: along_last(x) for name, x in zip("qkv", (q, k, v), strict=True)}
+        tensors |= {"rate": rate, "out": heads_inside(q)}
         tensors |= {name: x.contiguous() for name, x in zip(_SHARED, shared, strict=True)}
         if lengths is not None:
             tensors["lengths"] = lengths.to(torch.int64).contiguous()
@@ -109,23 +135,13 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         (d_out,), given = above, dict(zip(ctx.names, ctx.saved_tensors, strict=True))
         N, H, L, F = given["k"].shape
-        tensors = {**given, "d_out": _along_last(d_out), "d_q": _heads_inside(d_out)}
+        tensors = {**given, "d_out": along_last(d_out), "d_q": heads_inside(d_out)}
         tensors |= {f"d_{name}": d_out.new_zeros(N, L, H, F).transpose(1, 2) for name in "kv"}
         tensors["d_rate"] = d_out.new_zeros(N, L, H).transpose(1, 2)
         compiled, shared = ctx.compiled, [given[name] for name in _SHARED]
         parts = _over_sequences(compiled.inner_loop_backward, tensors, shared, compiled.floats_of_a_state())
         totals = parts[0] if len(parts) == 1 else [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
         return None, None, *(tensors[f"d_{name}"] for name in ("q", "k", "v", "rate")), *totals
-
-
-def _along_last(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _heads_inside(like: Tensor) -> Tensor:
-    """[N, H, L, F] that is [N, L, H, F] in memory, so that joining the heads costs nothing."""
-    N, H, L, F = like.shape
-    return like.new_empty(N, L, H, F).transpose(1, 2)
 
 
 def _over_sequences(

@@ -20,7 +20,7 @@ needs_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="needs a
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
     """Forgets libraries and compilers that were found, before the test and behind it."""
-    found = (compiled.library, compiled.compiler, fused._library, largest._library, softmax._library)
+    found = (compiled.library, compiled.compiler, fused._library, fused._triton, largest._library, softmax._library)
     for each in found:
         each.cache_clear()
     yield
@@ -93,7 +93,7 @@ def test_without_a_compiler_torch_computes_the_same(monkeypatch, absent):
     layer, x = TTTLayer(64, 4, "mlp", 8, inner_rate=1.0, rope_base=1000.0), torch.randn(2, 9, 64)
     ours = layer(x)
     layer.form = dual
-    assert compiled.kind() == "torch" and torch.equal(ours, layer(x))
+    assert compiled.kind() == "torch" and torch.equal(ours, layer(x)) and fused._triton() is None
     scores = torch.randn(3, 500)
     assert torch.equal(largest.top(scores, 7)[1], scores.topk(7).indices)
     assert torch.equal(softmax.softmax(scores)[0], scores.softmax(1))

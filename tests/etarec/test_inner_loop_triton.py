@@ -1,0 +1,128 @@
+"""The Triton kernels against the dual form: in Triton's interpreter, on CPU tensors, or on a GPU.
+
+Triton looks at TRITON_INTERPRET when it is imported, so what is interpreted is a session of its own, which the first
+test starts; it is not the concern of any other test.
+"""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_fused import assert_as_dual, layer_of
+
+from etarec import compiled, fused
+
+pytest.importorskip("triton", reason="the kernels need Triton")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter's session")
+
+
+@pytest.mark.skipif(INTERPRETED, reason="is that session")
+def test_in_a_session_of_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """The module, to which `fused.inner_loop` turns as it does on a GPU."""
+    from etarec import inner_loop_triton
+
+    monkeypatch.setattr(fused, "_triton_for", lambda *_: inner_loop_triton)
+    return inner_loop_triton
+
+
+@interpreted
+@pytest.mark.parametrize(("length", "sinces"), [(1, (0,)), (7, (0,)), (8, (5,)), (9, (0, 8)), (17, (7, 16))])
+def test_every_output_of_whole_sequences_and_the_last_ones(kernels, length, sinces):
+    layer, scale = layer_of(32, 2), torch.linspace(0.2, 2.0, 2)
+    for since in sinces:
+        assert_as_dual(layer, torch.randn(2, length, 32), scale, True, since)
+
+
+@interpreted
+@pytest.mark.parametrize("lengths", [[1], [8], [9, 9, 4], [17, 16, 8, 7, 1]])
+def test_the_last_output_of_sequences_of_their_own_lengths(kernels, lengths):
+    """What is behind a sequence's end is not even read, and its gradient is 0."""
+    x = torch.randn(len(lengths), lengths[0], 16)
+    ends = torch.tensor(lengths, dtype=torch.int32)
+    assert_as_dual(layer_of(16, 1), x, None, True, 0, ends)
+    layer = layer_of(16, 1)
+    behind = (torch.arange(lengths[0]) >= ends[:, None])[..., None]
+    results = []
+    for wild in (0.0, float("nan")):
+        given = x.detach().masked_fill(behind, wild).requires_grad_()
+        k = layer.split(given)
+        out = layer.answer(k[:, :, :1], k, k, given[..., :1], None, ends)
+        gradients = torch.autograd.grad(out.square().sum(), [given, *layer.fast_weights, layer.decay_offset])
+        results.append((out, *gradients))
+        assert not gradients[0].masked_select(behind).any()
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+
+
+@interpreted
+@pytest.mark.parametrize("mini_batch", [4, 5, 16])
+def test_other_mini_batches(kernels, mini_batch):
+    assert_as_dual(layer_of(16, 1, mini_batch), torch.randn(1, 18, 16))
+    assert_as_dual(layer_of(16, 1, mini_batch), torch.randn(2, 18, 16), None, True, 0, torch.tensor([18, 9]))
+
+
+@interpreted
+def test_results_are_the_same_from_run_to_run_and_for_a_sequence_alone(kernels):
+    layer, x = layer_of(32, 2), torch.randn(2, 11, 32, requires_grad=True)
+    first, second = (torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()]) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    q, k, v = (torch.randn(2, 11, 2, 16).transpose(1, 2) for _ in range(3))
+    shared = (layer._decay(), *layer._fast_model())
+    rate = torch.rand(2, 11, 2).transpose(1, 2) / 16
+    together = fused.inner_loop(q, k, v, rate, *shared)
+    alone = [fused.inner_loop(*(x[n : n + 1] for x in (q, k, v, rate)), *shared) for n in range(2)]
+    assert torch.equal(torch.cat(alone), together)
+
+
+@interpreted
+def test_starting_weights_are_kept_for_gradients_alone(kernels, monkeypatch):
+    kept, launch = [], kernels._launch
+    monkeypatch.setattr(kernels, "_launch", lambda *given: (kept.append(given[3][-1]), launch(*given)))
+    layer, x = layer_of(16, 1), torch.randn(1, 9, 16)
+    with torch.no_grad():
+        layer(x)
+    layer(x)
+    layer.requires_grad_(False)(x)
+    assert [states is not None for states in kept] == [False, True, False]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(INTERPRETED, reason="compiled")
+def test_on_a_gpu():
+    layer = layer_of().cuda()
+    assert fused._triton_for(torch.empty(1, device="cuda"), layer.decay_offset, layer._fast_model()[0]) is not None
+    for length in (1, 8, 50):
+        for since in {0, length // 2, length - 1}:
+            assert_as_dual(layer, torch.randn(5, length, 64, device="cuda"), None, True, since)
+    assert_as_dual(layer, torch.randn(4, 25, 64, device="cuda"), None, True, 0, torch.tensor([25, 16, 9, 1]))
+
+
+@pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
+@pytest.mark.parametrize(
+    ("layer", "device", "taken"),
+    [
+        (layer_of(), "cuda", True),
+        (layer_of(mini_batch=5), "cuda", True),
+        (layer_of(), "cpu", False),
+        (layer_of().double(), "cuda", False),
+        (layer_of(inner="linear"), "cuda", False),
+        (layer_of(mini_batch=32), "cuda", False),
+        (layer_of(width=24, heads=1), "cuda", False),
+        (layer_of(width=64, heads=1), "cuda", False),
+    ],
+)
+def test_what_is_left_to_other_forms(layer, device, taken):
+    q = SimpleNamespace(device=torch.device(device), dtype=layer.rate.weight.dtype)
+    assert (fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is not None) == taken
