@@ -10,6 +10,7 @@ Symbols: N sequences, H heads, L positions, F head width, G hidden fast width, M
 import ctypes
 import functools
 import importlib
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,13 +61,17 @@ def _triton_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> Any:
 
 @functools.cache
 def _triton() -> Any:
-    """Imported when it is first needed: most machines have no Triton. It asks for a C compiler, too."""
+    """Imported and tried out when it is first needed: most machines have no Triton. It asks for a C compiler, too."""
     if compiler() is None:
         return None
     try:
-        return importlib.import_module("etarec.inner_loop_triton")
-    except ImportError:
+        module = importlib.import_module("etarec.inner_loop_triton")
+        module.try_out()
+    except Exception as error:  # whatever Triton, its compilers and the device raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"the inner loop is left to torch, several times slower on a GPU ({reason})", stacklevel=2)
         return None
+    return module
 
 
 def _library_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> ctypes.CDLL | None:

@@ -348,6 +348,13 @@ def inner_loop(
     return _InnerLoop.apply(keep, lengths, q, k, v, token_rate, decay, *norm, *layers)
 
 
+def try_out() -> None:
+    """Raises what Triton raises where it cannot compile or start a kernel: without Python's headers, say."""
+    one = torch.ones(1, 1, 1, LEAST, device="cuda")
+    fast = [FastLayer(one[0].expand(1, LEAST, LEAST), one[0]) for _ in range(2)]
+    inner_loop(one, one, one, one[..., 0], one[0, 0, 0, :8], fast, InnerNorm(one[0], one[0]))
+
+
 class _InnerLoop(torch.autograd.Function):
     """shared: decay, the norm's two tensors, then weight and bias of both fast layers."""
 

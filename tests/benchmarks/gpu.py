@@ -48,8 +48,8 @@ def gpu(settings: Settings) -> Table:
         "(g) On a GPU",
         "First trials by themselves on the whole validation stream, every sample served: on the CPU with one thread, "
         "on the GPU, and there with the inner loop by torch, not by the kernels of inner_loop_triton.py; wall "
-        f"seconds, medians of {REPEATS} rounds in which the three take turns. The GPU admits the same samples as the CPU, "
-        f"and at most {RANKS_APART:.0%} of the ranks differ, by rounding. Then training epochs in steps of "
+        f"seconds, medians of {REPEATS} rounds in which the three take turns. The GPU admits the same samples as the "
+        f"CPU, and at most {RANKS_APART:.0%} of the ranks differ, by rounding. Then training epochs in steps of "
         "about 512 samples. Then trials of target `weights` behind the default gate in separate processes that share "
         "one device (search.runner with fractional gpus_per_trial); the time counts from warm workers on. Stacked: the "
         "prototype of several configurations in one process, one after another over stacked. Shares of peak as in (f), "

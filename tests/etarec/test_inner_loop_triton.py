@@ -109,6 +109,14 @@ def test_on_a_gpu():
     assert_as_dual(layer, torch.randn(4, 25, 64, device="cuda"), None, True, 0, torch.tensor([25, 16, 9, 1]))
 
 
+@pytest.fixture
+def first_use():
+    """As in a process that has not asked for the kernels yet."""
+    fused._triton.cache_clear()
+    yield
+    fused._triton.cache_clear()
+
+
 @pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
 @pytest.mark.parametrize(
     ("layer", "device", "taken"),
@@ -123,6 +131,22 @@ def test_on_a_gpu():
         (layer_of(width=64, heads=1), "cuda", False),
     ],
 )
-def test_what_is_left_to_other_forms(layer, device, taken):
+def test_what_is_left_to_other_forms(layer, device, taken, first_use, monkeypatch):
+    from etarec import inner_loop_triton
+
+    monkeypatch.setattr(inner_loop_triton, "try_out", lambda: None)
     q = SimpleNamespace(device=torch.device(device), dtype=layer.rate.weight.dtype)
     assert (fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is not None) == taken
+
+
+@pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
+def test_kernels_that_cannot_start_leave_the_work_to_torch_and_say_so(first_use, monkeypatch):
+    from etarec import inner_loop_triton
+
+    def no_headers():
+        raise RuntimeError("no Python.h\nand a long tale")
+
+    monkeypatch.setattr(inner_loop_triton, "try_out", no_headers)
+    layer, q = layer_of(), SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    with pytest.warns(UserWarning, match=r"left to torch, several times slower on a GPU \(RuntimeError: no Python.h\)"):
+        assert fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is None
