@@ -160,8 +160,8 @@ class TTTLayer(nn.Module):
         q = rotate(self.split(self.q(asked(x, since, lengths))), self.cos, self.sin, self._places(x, since, lengths))
         if not inner_loop:
             return self.o(self.post_norm(self.answer_frozen(q)))
-        k, v = rotate(self.split(self.k(x)), self.cos, self.sin), self.split(self.v(x))
-        return self.o(self.post_norm(self.answer(q, k, v, torch.sigmoid(self.rate(x)), rate_scale, lengths)))
+        k, v, rate = self._learned_from(x)
+        return self.o(self.post_norm(self.answer(q, k, v, rate, rate_scale, lengths)))
 
     def answer(
         self, q: Tensor, k: Tensor, v: Tensor, rate: Tensor, rate_scale: Tensor | None, lengths: Tensor | None
@@ -183,6 +183,12 @@ class TTTLayer(nn.Module):
         """[N, L, D] -> [N, H, L, F]."""
         N, L, D = x.shape
         return x.view(N, L, self.heads, D // self.heads).transpose(1, 2)
+
+    def _learned_from(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values, [N, H, L, F], and the rates' sigmoids, [N, L, H]; one product is faster than three."""
+        weights = torch.cat((self.k.weight, self.v.weight, self.rate.weight))
+        k, v, rate = F.linear(x, weights).split([x.shape[-1], x.shape[-1], self.heads], dim=-1)
+        return rotate(self.split(k), self.cos, self.sin), self.split(v), torch.sigmoid(rate + self.rate.bias)
 
     def _places(self, x: Tensor, since: int, lengths: Tensor | None) -> Tensor:
         positions = torch.arange(since, x.shape[1]) if lengths is None else (lengths - 1)[:, None, None]

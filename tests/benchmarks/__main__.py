@@ -29,6 +29,8 @@ BENCHMARKS = {  # name -> module of this folder and its function
     "peak": ("peak", "peak"),
     "together": ("together", "together"),
     "gpu": ("gpu", "gpu"),
+    "gpu_shared": ("gpu", "gpu_shared"),
+    "gpu_peak": ("gpu", "gpu_peak"),
 }
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "performance.md"
