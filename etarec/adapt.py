@@ -115,9 +115,16 @@ class _Frozen:
         return self.gate.scores_needed(self.model.item_vectors.shape[0])
 
     def judge(
-        self, hidden: Tensor, scan: scoring.Scan, seen: npt.NDArray[np.bool_], losses: Tensor | None = None
+        self,
+        hidden: Tensor,
+        scan: scoring.Scan,
+        seen: npt.NDArray[np.bool_],
+        losses: Tensor | None = None,
+        passed_by: bool = False,
     ) -> Decision:
         closed = torch.from_numpy(seen).to(self.encoder.device)
+        if passed_by:
+            return Decision.nobody(closed)
         return self.gate.judge(hidden, self.model.item_vectors, scan, closed, losses)
 
 
@@ -187,10 +194,12 @@ class _Weights(_Frozen):
     """One optimizer step per batch over its admitted samples; the change lasts for the rest of the stream."""
 
     def prepare(self, stream: Stream) -> None:
-        """The first batch meets the checkpoint's weights, so its pass is the same in all trials of a batch size."""
-        size = min(self.config.batch_size, len(stream))
-        self._first = None if self.frozen is None else self.frozen.first_hidden(size)
+        """The checkpoint's weights serve all batches up to the first that offers something to learn, so that their
+        passes are the same in all trials of a batch size."""
         self.observed = Observed(self.encoder, stream, self.config)
+        size = min(self.config.batch_size, len(stream))
+        self._until = self._unmoved(stream, size)
+        self._known = None if self.frozen is None else self.frozen.batches(size, self._until)
         gated_by = self.config.objective, self.config.gate, self.config.criterion
         self._gated_by_loss = gated_by == ("next_item", "eta", "loss")
         kept = len(self.encoder.items) if self._gated_by_loss else 0  # a loss by the place of a transition
@@ -204,14 +213,34 @@ class _Weights(_Frozen):
             weight.requires_grad_(True)
         self.optimizer = _optimizer(self.config, self._moving)
 
+    def _unmoved(self, stream: Stream, size: int) -> int:
+        """Samples of the batches that no step comes before, whatever the gate says."""
+        probe = Observed(self.encoder, stream, self.config)
+        for start in range(0, len(stream), size):
+            rows = slice(start, min(start + size, len(stream)))
+            if self.config.serve == "before":
+                probe.served(rows)
+            if not self._nothing(probe, rows).all():
+                return rows.stop
+            probe.served(rows)
+        return len(stream)
+
+    def _nothing(self, observed: Observed, rows: slice) -> npt.NDArray[np.bool_]:
+        """Samples of a batch that offer nothing to learn from."""
+        part = np.arange(len(self.ends))[rows]
+        return np.zeros(len(part), np.bool_) if self.config.objective == "entropy" else observed.nothing(part)
+
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         if self.config.serve == "before":
             self.observed.served(rows)
+        nothing = self._nothing(self.observed, rows)
+        passed_by = self.gate.passes_by(nothing)
         with torch.no_grad(), self.clock("forward"):
             hidden, offered = self._forward(rows)
-            scan = self.scan(rows, hidden, self.scores_needed(), self._gated_by_loss)
+            scan = self._scan(rows, hidden, 0 if passed_by else self.scores_needed())
         with torch.no_grad(), self.clock("gate"):
-            decision = self.judge(hidden, scan, *self._to_learn(rows, offered, scan.losses))
+            losses = None if offered is None else self._losses_of(rows, offered, scan.losses)
+            decision = self.judge(hidden, scan, nothing, losses, passed_by)
         chosen = decision.admitted.nonzero()[:, 0]
         if len(chosen):
             with self.clock("adapt"):
@@ -228,44 +257,46 @@ class _Weights(_Frozen):
     def _forward(self, rows: slice) -> tuple[Tensor, _Offered | None]:
         """The batch's hidden states and, where the gate asks for losses, what its samples may learn.
 
-        One pass gives both; the first batch's own is apart, so that looked up it is the same to the last digit.
+        One pass gives both; where the batch's own may be looked up it is apart, to be the same to the last digit.
         """
-        first = rows.start == 0
         if not self._gated_by_loss:
-            return self._first if first and self._first is not None else self.hidden(rows), None
+            return self._served(rows), None
         part = np.arange(len(self.ends))[rows]
         owner, places = self.observed.of(part)
         known = ~np.isnan(self._losses.numpy()[places]) | np.isin(places, self.ends[rows])
         asked, offers = np.unique(places[~known], return_index=True)
         owners = part[owner[~known][offers]]
-        if first:
-            hidden = self.hidden(rows) if self._first is None else self._first
-            before = self._before(owners, asked)
+        if rows.stop <= self._until:
+            hidden, before = self._served(rows), self._before(owners, asked)
         else:
             starts, ends = (np.append(x[rows], y) for x, y in ((self.starts, self.starts[owners]), (self.ends, asked)))
             hidden, before = self.encoder.hidden(self.model, starts, ends).split([len(part), len(asked)])
         return hidden, _Offered(owner, places, asked, before)
 
-    def _to_learn(
-        self, rows: slice, offered: _Offered | None, served: Tensor | None
-    ) -> tuple[npt.NDArray[np.bool_], Tensor | None]:
-        """Samples that offer nothing to learn from, and for `criterion: loss` the mean loss of what each offers.
+    def _served(self, rows: slice) -> Tensor:
+        if self._known is None or rows.stop > self._until:
+            return self.hidden(rows)
+        return torch.from_numpy(np.array(self._known.hidden[rows])).to(self.encoder.device)
+
+    def _scan(self, rows: slice, hidden: Tensor, top_k: int) -> scoring.Scan:
+        if self._known is None or rows.stop > self._until or top_k:
+            return self.scan(rows, hidden, top_k, self._gated_by_loss)
+        return scoring.Scan(self._known.ranks[rows], None, None, self._known.losses[rows])
+
+    def _losses_of(self, rows: slice, offered: _Offered, served: Tensor | None) -> Tensor:
+        """For `criterion: loss` the mean loss of what each sample offers; of nothing it is not a number.
 
         A transition's loss is that at which its own sample was served; only of one that came before the stream it is
         computed, once. served: [B], the losses of the batch's own targets.
         """
-        part = np.arange(len(self.ends))[rows]
-        if self.config.objective == "entropy":
-            return np.zeros(len(part), np.bool_), None
-        if offered is None or served is None:
-            return self.observed.nothing(part), None
+        assert served is not None
         losses = scoring.losses(offered.before, self.model.item_vectors, self.items(offered.unknown))
         self._losses[torch.from_numpy(offered.unknown)] = losses.to(self._losses)
         self._losses[torch.from_numpy(self.ends[rows])] = served.to(self._losses)
-        counts = np.bincount(offered.owner, minlength=len(part))
-        sums = np.bincount(offered.owner, self._losses.numpy()[offered.places], minlength=len(part))
+        counts = np.bincount(offered.owner, minlength=len(served))
+        sums = np.bincount(offered.owner, self._losses.numpy()[offered.places], minlength=len(served))
         with np.errstate(invalid="ignore"):
-            return counts == 0, torch.from_numpy(sums / counts).to(served)
+            return torch.from_numpy(sums / counts).to(served)
 
     def _step(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> None:
         loss = self._next_item(part, weights) if self.config.objective == "next_item" else self._entropy(part, weights)

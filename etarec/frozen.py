@@ -1,7 +1,7 @@
 """What a frozen checkpoint makes of a stream: the same in all trials, so computed once and then looked up.
 
 Kept as memory-mapped .npy files, shared by all workers of a node. Of a stream of S samples and width D: the pass
-without the inner loop 4 S (D + 1) bytes, the ranks with it 4 S, the first batch of B samples 4 B D.
+without the inner loop 4 S (D + 1) bytes, the ranks with it 4 S, the n samples served before weights move 4 n (D + 2).
 
 They are computed in memory and then written. A file is believed only if its manifest has the key and the digests of
 what lies there. A folder is renamed into its place when it is complete; whatever the disk cannot do is done in memory,
@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,14 @@ BATCH = 4096  # samples of a batch where batches mean nothing
 KEPT, KEPT_BYTES = 1000, 4 * 2**30  # older artifacts than the newest so many, or beyond so many bytes, are removed
 LOCK_SECONDS = 3600.0  # who waits longer for another worker computes for itself
 MANIFEST = "manifest.json"
+
+
+class Served(NamedTuple):
+    """Of samples that the checkpoint served: hidden states [n, D], mapped; ranks int[n]; losses [n] of the targets."""
+
+    hidden: npt.NDArray[np.float32]
+    ranks: Tensor
+    losses: Tensor
 
 
 class FrozenPasses:
@@ -71,13 +79,25 @@ class FrozenPasses:
         """[B, D]: hidden states without the inner loop."""
         return self._tensor(self._initial["hidden"][rows])
 
-    def first_hidden(self, size: int) -> Tensor:
-        """[B, D]: hidden states of the stream's first `size` samples, from the very call that serves them."""
-        layout: Layout = {"hidden": (np.float32, (size, self._width))}
-        batch = np.arange(size)
-        return self._tensor(
-            self._arrays(f"first {size}", layout, lambda: {"hidden": _numpy(self._hidden(batch, True))})["hidden"]
-        )
+    def batches(self, size: int, count: int) -> Served:
+        """Of the stream's first `count` samples, from the very calls that serve them in batches of `size`."""
+        layout: Layout = {
+            "hidden": (np.float32, (count, self._width)),
+            "ranks": (np.int32, (count,)),
+            "losses": (np.float32, (count,)),
+        }
+
+        def compute() -> Arrays:
+            arrays: Arrays = {name: np.empty(shape, kind) for name, (kind, shape) in layout.items()}
+            for rows in (np.arange(start, min(start + size, count)) for start in range(0, count, size)):
+                hidden = self._hidden(rows, inner_loop=True)
+                scan = self._scan(rows, hidden, losses=True)
+                for name, found in (("hidden", hidden), ("ranks", scan.ranks), ("losses", scan.losses)):
+                    arrays[name][rows] = _numpy(found)
+            return arrays
+
+        found = self._arrays(f"batches {size} {count}", layout, compute)
+        return Served(found["hidden"], self._tensor(found["ranks"]), self._tensor(found["losses"]))
 
     def fisher(self, samples: int) -> dict[str, Tensor]:
         """The diagonal Fisher information of the weights, see `fisher.diagonal`."""
@@ -108,12 +128,7 @@ class FrozenPasses:
         order = by_user(self.stream)
         for rows in (order[start : start + BATCH] for start in range(0, len(order), BATCH)):
             hidden = self._hidden(rows, inner_loop)
-            ends = self.encoder.ranges(self.stream.users[rows], self.stream.positions[rows])[1]
-            targets = self.encoder.items[torch.from_numpy(ends).to(self.encoder.device)] - 1
-            with torch.no_grad():
-                found = scoring.scan(hidden, self.model.item_vectors, targets, top_k=0).ranks
-            assert found is not None
-            ranks[rows] = _numpy(found)
+            ranks[rows] = _numpy(self._scan(rows, hidden).ranks)
             if not inner_loop:
                 states[rows] = _numpy(hidden)
         return ranks, states
@@ -123,6 +138,12 @@ class FrozenPasses:
         self.model.eval()
         starts, ends = self.encoder.ranges(self.stream.users[rows], self.stream.positions[rows])
         return self.encoder.hidden(self.model, starts, ends, inner_loop=inner_loop)
+
+    @torch.no_grad()
+    def _scan(self, rows: npt.NDArray[np.int64], hidden: Tensor, losses: bool = False) -> scoring.Scan:
+        ends = self.encoder.ranges(self.stream.users[rows], self.stream.positions[rows])[1]
+        targets = self.encoder.items[torch.from_numpy(ends).to(self.encoder.device)] - 1
+        return scoring.scan(hidden, self.model.item_vectors, targets, 0, losses)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.encoder.device)
@@ -228,5 +249,6 @@ def _digest() -> str:
 RECIPE = _digest()  # of this package's source as it is imported: a recipe number that nobody can forget to raise
 
 
-def _numpy(tensor: Tensor) -> npt.NDArray[Any]:
+def _numpy(tensor: Tensor | None) -> npt.NDArray[Any]:
+    assert tensor is not None
     return tensor.cpu().numpy()

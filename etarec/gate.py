@@ -13,6 +13,7 @@ that stood before it, so that decisions do not depend on the order inside a batc
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -72,6 +73,12 @@ class Decision:
     by_loss: Tensor
     weights: Tensor | None  # [B], None where every weight is 1
 
+    @classmethod
+    def nobody(cls, seen: Tensor) -> "Decision":
+        """On a batch in which every sample was `seen`."""
+        none = torch.zeros_like(seen)
+        return cls(none, seen, none, none, none, none, None)
+
 
 class Gate:
     """Judges batch after batch of a stream. One instance per measurement."""
@@ -88,6 +95,13 @@ class Gate:
         if self.config.gate != "eta" or self._all_items(n_items):
             return 0
         return min(self.config.top_k or 0, n_items)
+
+    def passes_by(self, seen: npt.NDArray[np.bool_]) -> bool:
+        """Whether a batch needs no look: none of it may be admitted, and it would leave E0 and m as they are."""
+        config = self.config
+        by_asked = config.criterion == "loss" or config.calibrate == "each_batch"
+        settled = self.threshold is not None or by_asked
+        return config.gate == "eta" and config.average_over == "admitted" and settled and bool(seen.all())
 
     def judge(
         self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor, losses: Tensor | None = None

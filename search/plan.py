@@ -14,6 +14,7 @@ from search.trial import Recommender, Subject
 
 GIB = 2**30
 WORKER_BYTES = 450 * 2**20  # a worker process that has imported torch, Ray Tune and this program, with its buffers
+CUDA_BYTES = 3 * 2**29  # more, on the host and on the GPU each, where it computes on one: docs/performance-gpu.md
 TRAINED_COPIES = 4  # of the parameters: weights, gradient, Adam's two moments
 MEMORY_SHARE = 0.9  # of what is there; the rest is the driver's and the system's
 TRIALS_PER_GPU = 8  # at most; beyond, small models take turns on a GPU rather than sharing it
@@ -82,9 +83,11 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
 
     Threads per trial decide the last digits of its numbers, so they come from the machine's own facts and not from how
     many trials are asked for, nor from memory that is free just now: cores // trials that fit, one on an ordinary box,
-    more where memory or GPUs allow few trials. need: bytes per trial. Raises UserError for GPUs that are not there.
+    more where memory or GPUs allow few trials. need: bytes per trial, without CUDA's. Raises UserError for GPUs that
+    are not there.
     """
-    gpu_share = _gpu_share(search, machine, need)
+    gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
+    need += CUDA_BYTES if gpu_share else 0
     if gpu_share > machine.gpus:
         raise UserError(f"search.gpus_per_trial: {gpu_share:g} asked for, but there are {machine.gpus:g} GPUs")
     by_gpu = _fitting(machine.gpus, gpu_share) if gpu_share else math.inf

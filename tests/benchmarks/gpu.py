@@ -1,5 +1,6 @@
 """(g) Trials on one GPU: one by itself, several at once, and the share of its peak."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tests.benchmarks.frame import Cell, Settings, Table
 AT_ONCE, STACKED = (1, 4, 8, 16), (1, 4, 16)
 USERS, EPOCH_USERS, REPEATS = 3000, 2000, 3
 ADMITTED_APART, RANKS_APART = 0.001, 0.01  # largest shares of samples about which CPU and GPU may differ
+NOTHING = "no GPU was there: nothing was measured; docs/performance-gpu.md is of a machine with one"
 TRIALS = {
     "no adaptation": AdaptConfig(target="none"),
     "weights, gated": AdaptConfig(),
@@ -55,8 +57,8 @@ def gpu_shared(settings: Settings) -> Table:
         "share one device (search.runner with fractional gpus_per_trial); the time counts from warm workers on. "
         "Stacked: the prototype of several configurations in one process, one after another over stacked.",
         [
-            lambda device: [_trials(settings, count) for count in AT_ONCE],
-            lambda device: [_stacked(settings, device, count) for count in STACKED],
+            *(lambda device, count=count: [_trials(settings, count)] for count in AT_ONCE),
+            *(lambda device, count=count: [_stacked(settings, device, count)] for count in STACKED),
         ],
     )
 
@@ -73,10 +75,13 @@ def gpu_peak(settings: Settings) -> Table:
 def _table(
     settings: Settings, title: str, about: str, parts: Sequence[Callable[[torch.device], list[list[Cell]]]]
 ) -> Table:
-    rows: list[list[Cell]] = [["no GPU was there: nothing was measured", None, None]]
+    rows: list[list[Cell]] = [[NOTHING, None, None]]
     if torch.cuda.is_available():
         device = default_device()
-        rows = [row for part in parts for row in part(device)]
+        rows = []
+        for part in parts:
+            rows += part(device)
+            print(*rows, sep="\n", file=sys.stderr, flush=True)  # a rented device may be gone before the table's end
     return Table(title, about, ["", "measured", "unit"], rows)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from etarec import evaluate
 from etarec.checkpoint import Checkpoint
-from etarec.config import AdaptConfig
+from etarec.config import AdaptConfig, SplitName
 from etarec.data import Interactions, Stream, stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement
@@ -24,12 +24,13 @@ class World:
 
     log: Interactions
     frozen: Checkpoint
+    split: SplitName = "test"
 
     def model(self) -> SequenceModel:
         return self.frozen.restore(CPU).double().eval()
 
     def samples(self) -> Stream:
-        return stream(self.log, "test", "position", 0)
+        return stream(self.log, self.split, "position", 0)
 
     def measure(self, config: AdaptConfig, model: SequenceModel | None = None, seed: int = 0) -> Measurement:
         return evaluate.measure(model or self.model(), Encoder(self.log, CPU), self.samples(), config, seed)

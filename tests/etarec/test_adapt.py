@@ -14,6 +14,7 @@ from etarec.config import AdaptConfig
 from etarec.data import Interactions, stream
 from etarec.encode import Encoder
 from etarec.fisher import diagonal
+from etarec.gate import Gate
 
 ALWAYS = {"gate": "open", "weighting": "none"}
 NEVER = {"gate": "eta", "entropy_threshold": 0.0}
@@ -176,6 +177,38 @@ def test_a_loss_gate_asks_for_no_loss_twice(world: World, monkeypatch) -> None:
     assert batches > 2 and len([ends for graph, _, ends in work.encoded if not graph]) == 1 + batches
     ends = work.ends(graph=False)
     assert len(ends) == len(set(ends)) > len(measured.ranks) > measured.admitted.sum() > 0
+
+
+PASSING = [
+    {**GATED},
+    {**GATED, "min_admitted": 0.5, "serve": "after", "batch_size": 7},
+    {**GATED, "average_over": "all"},
+    {**GATED, "top_k": None},
+    {**GATED, "calibrate": "each_batch", "transitions": "pending"},
+    {**GATED, "entropy_threshold": 1.0},
+    {**BY_LOSS, "weighting": "none"},
+    {**BY_LOSS, "weighting": "none", "calibrate": "each_batch", "average_over": "all"},
+    {"gate": "random"},
+]
+
+
+@pytest.mark.parametrize("fields", PASSING, ids=str)
+def test_a_gate_that_passes_batches_by_decides_as_one_that_looks_at_all(log, frozen, fields: dict, monkeypatch):
+    """Of a batch in which nobody may learn no Top-K is needed, unless the gate takes E0 or m from it."""
+    config, scan, asked = AdaptConfig(**{**WEIGHTS, "batch_size": 8, **fields}), scoring.scan, list[int]()
+    monkeypatch.setattr(
+        scoring, "scan", lambda h, v, t, top_k, *rest: (asked.append(top_k), scan(h, v, t, top_k, *rest))[1]
+    )
+    world = World(log, frozen, "valid")  # whose first samples have nothing that is not trained on
+    found, passing = world.measure(config), asked.count(0)
+    asked.clear()
+    monkeypatch.setattr(Gate, "passes_by", lambda *_: False)
+    expected = world.measure(config)
+    np.testing.assert_array_equal(found.ranks, expected.ranks)
+    np.testing.assert_array_equal(found.admitted, expected.admitted)
+    assert found.filtered == expected.filtered and found.filtered["filtered_by_seen"] > 16
+    looks_at_top_k = config.gate == "eta" and config.average_over == "admitted" and config.top_k is not None
+    assert (passing > asked.count(0)) == looks_at_top_k
 
 
 def test_the_inner_loop_runs_for_the_admitted_samples_only(world: World, monkeypatch) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from etarec import data, evaluate
+from etarec import data, evaluate, scoring
 from etarec import frozen as module
 from etarec.config import AdaptConfig
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement
 from etarec.frozen import FrozenPasses, look_up
+from etarec.observed import Observed
 
 CPU = torch.device("cpu")
 GATED = {"batch_size": 16, "top_k": 5, "entropy_quantile": 0.7, "cosine_threshold": 0.8}
@@ -31,12 +32,17 @@ CONFIGS = [
     AdaptConfig(**STATE, gate="random"),
     AdaptConfig(**GATED, learning_rate=0.03),
     AdaptConfig(**GATED, learning_rate=0.03, serve="after", objective="entropy"),
+    AdaptConfig(**GATED, learning_rate=0.03, criterion="loss", average_over="all", serve="after"),
+    AdaptConfig(**GATED, learning_rate=0.03, gate="open", transitions="pending"),
     AdaptConfig(**{**GATED, "batch_size": 5000}, gate="open", new_transitions_only=False),
 ]
 
 
+NAMING = ("target", "gate", "criterion", "weighting", "top_k", "objective", "transitions")
+
+
 def named(config: AdaptConfig) -> str:
-    return f"{config.target}-{config.gate}-{config.weighting}-{config.top_k}-{config.objective}-{config.batch_size}"
+    return "-".join(map(str, (*(getattr(config, name) for name in NAMING), config.batch_size)))
 
 
 @pytest.fixture
@@ -108,6 +114,36 @@ def test_a_warm_look_up_runs_the_model_for_weighted_samples_only(passes, frozen,
     encoded.clear()
     one_batch = measure(CONFIGS[-1], passes(tmp_path), frozen)
     assert encoded == [one_batch.admitted.sum()]  # the step's own pass
+
+
+@pytest.mark.parametrize("config", [c for c in CONFIGS if c.target == "weights" and c.serve == "before"], ids=named)
+def test_before_anything_can_be_learned_the_model_serves_from_the_look_up(
+    passes, frozen, tmp_path, config, monkeypatch
+):
+    """Up to the first batch that offers a transition, whatever the gate makes of it."""
+    measure(config, passes(tmp_path), frozen)
+    served, scanned = [], []
+    hidden, scan = Encoder.hidden, scoring.scan
+
+    def counting(encoder, model, starts, ends, *rest):
+        if not torch.is_grad_enabled():
+            served.append(len(starts))
+        return hidden(encoder, model, starts, ends, *rest)
+
+    looked_up = passes(tmp_path)
+    samples, size = looked_up.stream, config.batch_size
+    observed, ahead = Observed(looked_up.encoder, samples, config), len(samples)
+    for start in range(0, len(samples), size):
+        rows = slice(start, min(start + size, len(samples)))
+        observed.served(rows)  # as each of these configurations serves before it learns
+        if config.objective == "entropy" or not observed.nothing(np.arange(len(samples))[rows]).all():
+            ahead -= rows.stop
+            break
+    monkeypatch.setattr(Encoder, "hidden", counting)
+    monkeypatch.setattr(scoring, "scan", lambda h, *rest: (scanned.append(len(h)), scan(h, *rest))[1])
+    measure(config, looked_up, frozen)
+    assert sum(served) == ahead < len(samples)
+    assert sum(scanned) <= ahead + 2 * size  # the Top-K of the first batch, and of the first to learn from
 
 
 def damage_byte(place: Path) -> None:

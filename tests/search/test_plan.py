@@ -27,6 +27,8 @@ GPU = Machine(cores=16, gpus=1, memory=128 * GIB, free_memory=120 * GIB, gpu_mem
         (replace(GPU, gpus=2), GIB, (16, 1, 1 / 8)),
         (replace(GPU, gpus=4), GIB, (16, 1, 1 / 4)),  # by cores
         (replace(GPU, cores=2), GIB, (2, 1, 1 / 2)),
+        (replace(GPU, gpu_memory=8 * GIB), GIB / 2, (3, 5, 1 / 3)),  # by the GPU's memory: CUDA's own counts
+        (replace(GPU, memory=8 * GIB, free_memory=7 * GIB), GIB / 2, (3, 5, 1 / 8)),  # by the host's, likewise
     ],
 )
 def test_auto_fills_cores_memory_and_gpus(machine: Machine, need: float, expected: tuple[int, int, float]) -> None:
@@ -75,7 +77,7 @@ def test_the_plan_says_what_was_chosen_and_why() -> None:
     assert str(plan(SearchConfig(), BOX, GIB)) == "2 trials at once (2 cores, memory for 18), 1 thread each"
     assert str(plan(SearchConfig(trials=1), replace(SMALL, cores=1), GIB)).startswith("1 trial at once (1 core, ")
     on_gpu = str(plan(SearchConfig(), GPU, GIB))
-    assert on_gpu == "8 trials at once (16 cores, memory for 108, 1 GPU for 8), 2 threads and 0.125 GPU each"
+    assert on_gpu == "8 trials at once (16 cores, memory for 43, 1 GPU for 8), 2 threads and 0.125 GPU each"
 
 
 def test_a_note_where_memory_limits() -> None:
