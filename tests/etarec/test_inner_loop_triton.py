@@ -109,6 +109,30 @@ def test_on_a_gpu():
     assert_as_dual(layer, torch.randn(4, 25, 64, device="cuda"), None, True, 0, torch.tensor([25, 16, 9, 1]))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(INTERPRETED, reason="compiled")
+@pytest.mark.parametrize("name", ["forward_kernel", "backward_kernel"])
+@pytest.mark.parametrize("own_ends", [True, False])
+def test_they_compile_for_a_gpu_that_is_not_here(name, own_ends):
+    """Down to the machine code of compute capability 9.0, in the default sizes."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from etarec import inner_loop_triton
+
+    kernel, sizes = getattr(inner_loop_triton, name), {"F": 16, "G": 64, "M": 8, "MP": 16}
+    constants = sizes if own_ends else {**sizes, "lengths": None}
+    whole_numbers = {each for each in kernel.arg_names if each[-2:] in ("_n", "_h", "_l")} | {"H", "L", "Q", "batches"}
+    kinds = {each: "i32" if each in whole_numbers else "*fp32" for each in kernel.arg_names}
+    kinds |= {"lengths": "*i32"} | dict.fromkeys(constants, "constexpr")
+    made = compile(
+        ASTSource(fn=kernel, signature=kinds, constexprs=constants),
+        target=GPUTarget("cuda", 90, 32),
+        options={"num_warps": inner_loop_triton.FORWARD_WARPS},
+    )
+    assert made.asm["cubin"]
+
+
 @pytest.fixture
 def first_use():
     """As in a process that has not asked for the kernels yet."""
