@@ -86,7 +86,7 @@ class Console:
     ) -> None:
         """The expected course of a search, from one measured trial and, without a checkpoint, one training epoch.
 
-        served: the pilot without look-ups, as test is measured.
+        served: the pilot without look-ups, as test is measured; both of `data`, on its validation split.
         """
         seconds = pilot.seconds["seconds"]
         samples = data.sample_counts()

@@ -145,8 +145,8 @@ def dry_run(experiment: Experiment) -> None:
     console.plan(spec, planned, experiment.directory)
     config = baseline_config(spec, "published", n_items=interactions.n_items - 1, random_rate=0, chosen=spec.adapt)
     pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
-    served = pilot if config.target == "weights" else subject.serve(config, "valid", spec.search.seed)
-    console.pilot(spec, planned, pilot, served, epoch_seconds, interactions)
+    served = subject.serve(config, "valid", spec.search.seed)
+    console.pilot(spec, planned, pilot, served, epoch_seconds, searched)
 
 
 def _plan(experiment: Experiment, machine: Machine, need: float = WORKER_BYTES) -> Plan:

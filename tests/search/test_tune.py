@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
-from search import experiment, tracker
+from search import experiment, tracker, trial
+from search.console import Console
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -143,6 +145,20 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(run: Run, folder: Path) -> 
     assert "experiment 'space' in sqlite:///mlflow.db" in out
     assert out.endswith("nothing was started or written (--dry-run)\n")
     assert contents(folder) == before
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_dry_run_foretells_test_from_what_was_really_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not from a look-up, and sample by sample of the stream that trials run on, also where that is a rehearsal."""
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Console, "pilot", lambda self, *arguments: given.append(arguments))
+    looked_up: list[bool] = []
+    serve = trial.measure
+    monkeypatch.setattr(trial, "measure", lambda *a: (looked_up.append(len(a) > 5), serve(*a))[1])
+    assert run("--dry-run", "--set", "data.rehearsal_share=0.35")[0] == 0
+    ((_, _, pilot, served, _, data),) = given
+    assert looked_up == [True, False] and pilot is not served
+    assert len(served.ranks) == len(pilot.ranks) == data.sample_counts()["valid"]
 
 
 @pytest.mark.parametrize("step", ["prepare", "run"])
