@@ -195,13 +195,13 @@ class _Weights(_Frozen):
 
     def prepare(self, stream: Stream) -> None:
         """The checkpoint's weights serve all batches up to the first that offers something to learn, so that their
-        passes are the same in all trials of a batch size."""
+        passes are the same in all trials with the same batches and the same to learn."""
         self.observed = Observed(self.encoder, stream, self.config)
-        size = min(self.config.batch_size, len(stream))
-        self._until = self._unmoved(stream, size)
-        self._known = None if self.frozen is None else self.frozen.batches(size, self._until)
         gated_by = self.config.objective, self.config.gate, self.config.criterion
         self._gated_by_loss = gated_by == ("next_item", "eta", "loss")
+        size = min(self.config.batch_size, len(stream))
+        self._until = self._unmoved(stream, size) if self.frozen or self._gated_by_loss else 0
+        self._known = self.frozen.batches(size, self._until, self._gated_by_loss) if self.frozen else None
         kept = len(self.encoder.items) if self._gated_by_loss else 0  # a loss by the place of a transition
         self._losses = torch.full((kept,), torch.nan, dtype=self.model.item_vectors.dtype)
         self._moving = self.model.adaptable(self.config.parameters)
@@ -227,8 +227,11 @@ class _Weights(_Frozen):
 
     def _nothing(self, observed: Observed, rows: slice) -> npt.NDArray[np.bool_]:
         """Samples of a batch that offer nothing to learn from."""
-        part = np.arange(len(self.ends))[rows]
+        part = self._places(rows)
         return np.zeros(len(part), np.bool_) if self.config.objective == "entropy" else observed.nothing(part)
+
+    def _places(self, rows: slice) -> npt.NDArray[np.int64]:
+        return np.arange(rows.start, min(rows.stop, len(self.ends)))
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         if self.config.serve == "before":
@@ -261,7 +264,7 @@ class _Weights(_Frozen):
         """
         if not self._gated_by_loss:
             return self._served(rows), None
-        part = np.arange(len(self.ends))[rows]
+        part = self._places(rows)
         owner, places = self.observed.of(part)
         known = ~np.isnan(self._losses.numpy()[places]) | np.isin(places, self.ends[rows])
         asked, offers = np.unique(places[~known], return_index=True)
@@ -281,7 +284,8 @@ class _Weights(_Frozen):
     def _scan(self, rows: slice, hidden: Tensor, top_k: int) -> scoring.Scan:
         if self._known is None or rows.stop > self._until or top_k:
             return self.scan(rows, hidden, top_k, self._gated_by_loss)
-        return scoring.Scan(self._known.ranks[rows], None, None, self._known.losses[rows])
+        losses = None if self._known.losses is None else self._known.losses[rows]
+        return scoring.Scan(self._known.ranks[rows], None, None, losses)
 
     def _losses_of(self, rows: slice, offered: _Offered, served: Tensor | None) -> Tensor:
         """For `criterion: loss` the mean loss of what each sample offers; of nothing it is not a number.

@@ -35,14 +35,19 @@ FLAGS = (
 
 
 def kind() -> str:
-    """What runs here on the CPU, or on a GPU with Triton, for whoever has to know why numbers differ in last digits."""
+    """What runs here on the CPU, for whoever has to know why numbers differ in their last digits."""
     return "compiled" if compiler() else "torch"
+
+
+def forbidden() -> bool:
+    """Whether the user wants torch to compute everything."""
+    return os.environ.get("ETAREC_COMPILED") == "no"
 
 
 @functools.cache
 def compiler() -> str | None:
     """The C compiler that is used, if any."""
-    if os.environ.get("ETAREC_COMPILED") == "no":
+    if forbidden():
         return None
     found = (shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
     return next((path for path in found if path), None)

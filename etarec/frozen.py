@@ -1,7 +1,8 @@
 """What a frozen checkpoint makes of a stream: the same in all trials, so computed once and then looked up.
 
 Kept as memory-mapped .npy files, shared by all workers of a node. Of a stream of S samples and width D: the pass
-without the inner loop 4 S (D + 1) bytes, the ranks with it 4 S, the n samples served before weights move 4 n (D + 2).
+without the inner loop 4 S (D + 1) bytes, the ranks with it 4 S; for each size of a batch, the n samples served before
+weights may move 4 n (D + 2).
 
 They are computed in memory and then written. A file is believed only if its manifest has the key and the digests of
 what lies there. A folder is renamed into its place when it is complete; whatever the disk cannot do is done in memory,
@@ -24,7 +25,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from etarec import compiled, scoring
+from etarec import compiled, fused, scoring
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.fisher import diagonal
@@ -37,14 +38,16 @@ BATCH = 4096  # samples of a batch where batches mean nothing
 KEPT, KEPT_BYTES = 1000, 4 * 2**30  # older artifacts than the newest so many, or beyond so many bytes, are removed
 LOCK_SECONDS = 3600.0  # who waits longer for another worker computes for itself
 MANIFEST = "manifest.json"
+_BATCHES = "batches"
 
 
 class Served(NamedTuple):
-    """Of samples that the checkpoint served: hidden states [n, D], mapped; ranks int[n]; losses [n] of the targets."""
+    """Of samples that the checkpoint served: hidden states [n, D], mapped; ranks int[n]; losses [n] of the targets, if
+    asked for."""
 
     hidden: npt.NDArray[np.float32]
     ranks: Tensor
-    losses: Tensor
+    losses: Tensor | None
 
 
 class FrozenPasses:
@@ -79,25 +82,29 @@ class FrozenPasses:
         """[B, D]: hidden states without the inner loop."""
         return self._tensor(self._initial["hidden"][rows])
 
-    def batches(self, size: int, count: int) -> Served:
+    def batches(self, size: int, count: int, losses: bool) -> Served:
         """Of the stream's first `count` samples, from the very calls that serve them in batches of `size`."""
-        layout: Layout = {
-            "hidden": (np.float32, (count, self._width)),
-            "ranks": (np.int32, (count,)),
-            "losses": (np.float32, (count,)),
-        }
+        layout: Layout = {"hidden": (np.float32, (count, self._width)), "ranks": (np.int32, (count,))}
+        if losses:
+            layout["losses"] = (np.float32, (count,))
 
         def compute() -> Arrays:
             arrays: Arrays = {name: np.empty(shape, kind) for name, (kind, shape) in layout.items()}
             for rows in (np.arange(start, min(start + size, count)) for start in range(0, count, size)):
                 hidden = self._hidden(rows, inner_loop=True)
-                scan = self._scan(rows, hidden, losses=True)
-                for name, found in (("hidden", hidden), ("ranks", scan.ranks), ("losses", scan.losses)):
-                    arrays[name][rows] = _numpy(found)
+                scan = self._scan(rows, hidden, losses)
+                found = {"hidden": hidden, "ranks": scan.ranks, "losses": scan.losses}
+                for name in layout:
+                    arrays[name][rows] = _numpy(found[name])
             return arrays
 
-        found = self._arrays(f"batches {size} {count}", layout, compute)
-        return Served(found["hidden"], self._tensor(found["ranks"]), self._tensor(found["losses"]))
+        kind = f"{_BATCHES} {size} {count}" + " with losses" * losses
+        for other in [key for key in self._open if key.startswith(_BATCHES) and key != kind]:
+            del self._open[other]  # where the size of a batch is searched there are many
+        arrays = self._arrays(kind, layout, compute)
+        return Served(
+            arrays["hidden"], self._tensor(arrays["ranks"]), self._tensor(arrays["losses"]) if losses else None
+        )
 
     def fisher(self, samples: int) -> dict[str, Tensor]:
         """The diagonal Fisher information of the weights, see `fisher.diagonal`."""
@@ -237,8 +244,11 @@ def _remove(place: Path) -> None:
 
 def _numerics(device: torch.device) -> list[str]:
     """What the last bits of the passes depend on, beside weights and data."""
-    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads", compiled.kind()]
+    if device.type == "cuda":
+        chip, code = torch.cuda.get_device_name(device), fused.kernels()
+    else:
+        chip, code = torch.backends.cpu.get_cpu_capability(), compiled.kind()
+    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads", code]
 
 
 def _digest() -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from etarec.compiled import compiler, library
+from etarec.compiled import compiler, forbidden, library
 from etarec.dual import FastLayer, InnerNorm, dual
 from etarec.dual_math import along_last, heads_inside
 
@@ -40,9 +40,9 @@ def inner_loop(
     lengths: Tensor | None = None,
 ) -> Tensor:
     """As `dual`."""
-    triton = _triton_for(q, decay, fast)
-    if triton is not None:
-        return triton.inner_loop(q, k, v, token_rate, decay, fast, norm, lengths)
+    kernels = _triton_for(q, decay, fast)
+    if kernels is not None:
+        return kernels.inner_loop(q, k, v, token_rate, decay, fast, norm, lengths)
     compiled = _library_for(q, decay, fast)
     if compiled is None:
         return dual(q, k, v, token_rate, decay, fast, norm, lengths)
@@ -52,21 +52,31 @@ def inner_loop(
 
 def _triton_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> Any:
     """The module inner_loop_triton where it computes this, else None."""
-    if q.device.type != "cuda" or q.dtype != torch.float32 or len(fast) != 2:
+    if q.device.type != "cuda" or q.dtype != torch.float32 or len(fast) != 2 or forbidden():
         return None
-    module = _triton()
-    F, G = fast[0].weight.shape[-2:]
-    return module if module is not None and module.takes(F, G, decay.shape[0]) else None
+    return _triton(*fast[0].weight.shape[-2:], decay.shape[0])
+
+
+def kernels() -> str:
+    """What computes the inner loop on a GPU here, for whoever has to know why numbers differ in their last digits."""
+    try:
+        version = importlib.import_module("triton").__version__
+    except ImportError:
+        return "torch"
+    return "torch" if compiler() is None else f"triton {version}"
 
 
 @functools.cache
-def _triton() -> Any:
+def _triton(F: int, G: int, M: int) -> Any:
     """Imported and tried out when it is first needed: most machines have no Triton. It asks for a C compiler, too."""
-    if compiler() is None:
-        return None
     try:
+        if compiler() is None:
+            raise OSError("no C compiler is here")
         module = importlib.import_module("etarec.inner_loop_triton")
-        module.try_out()
+        module.check(F, G, M)
+        module.try_out(F, G, M)
+    except torch.OutOfMemoryError:  # says nothing of the next time
+        raise
     except Exception as error:  # whatever Triton, its compilers and the device raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(f"the inner loop is left to torch, several times slower on a GPU ({reason})", stacklevel=2)

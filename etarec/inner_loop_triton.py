@@ -109,7 +109,8 @@ def _mixed_back(d_p, y, x, g, w, causal, overlap):
     return d_g, d_x, d_mixed * overlap, d_y
 
 
-@triton.jit(do_not_specialize=["H", "L", "Q", "batches", "rate_n", "rate_h", "rate_l"])
+# A kernel is compiled for each set of arguments that 16 divides or not; of these it varies with the lengths.
+@triton.jit(do_not_specialize=["H", "L", "Q", "batches", "v_n", "v_l", "rate_n", "rate_h", "rate_l"])
 def forward_kernel(
     q, k, v, rate, out, lengths, decay, norm_weight, norm_bias, w1, b1, w2, b2, states,
     q_n, q_h, q_l, k_n, k_h, k_l, v_n, v_h, v_l, rate_n, rate_h, rate_l, out_n, out_h, out_l,
@@ -181,7 +182,8 @@ def forward_kernel(
 
 
 @triton.jit(
-    do_not_specialize=["H", "L", "Q", "batches", "rate_n", "rate_h", "rate_l", "d_rate_n", "d_rate_h", "d_rate_l"]
+    do_not_specialize=["H", "L", "Q", "batches", "v_n", "v_l"]
+    + [f"{name}_{axis}" for name in ("rate", "d_rate") for axis in "nhl"]
 )
 def backward_kernel(
     q, k, v, rate, d_out, d_q, d_k, d_v, d_rate, lengths, decay, norm_weight, norm_bias, states, d_shared,
@@ -326,10 +328,11 @@ def backward_kernel(
     tl.store(d_shared + 2 * F * G + G + 3 * F + place, d_decay, mask=place < M)
 
 
-def takes(F: int, G: int, M: int) -> bool:
-    """Whether the kernels were written for these sizes."""
+def check(F: int, G: int, M: int) -> None:
+    """Raises ValueError for sizes that the kernels were not written for."""
     powers = all(size >= LEAST and size & (size - 1) == 0 for size in (F, G))
-    return powers and F <= G <= WIDEST and M <= LONGEST
+    if not (powers and F <= G <= WIDEST and M <= LONGEST):
+        raise ValueError(f"the kernels are for heads of width {LEAST} and mini-batches of at most {LONGEST}")
 
 
 def inner_loop(
@@ -348,11 +351,14 @@ def inner_loop(
     return _InnerLoop.apply(keep, lengths, q, k, v, token_rate, decay, *norm, *layers)
 
 
-def try_out() -> None:
-    """Raises what Triton raises where it cannot compile or start a kernel: without Python's headers, say."""
-    one = torch.ones(1, 1, 1, LEAST, device="cuda")
-    fast = [FastLayer(one[0].expand(1, LEAST, LEAST), one[0]) for _ in range(2)]
-    inner_loop(one, one, one, one[..., 0], one[0, 0, 0, :8], fast, InnerNorm(one[0], one[0]))
+def try_out(F: int, G: int, M: int) -> None:
+    """Raises what Triton raises where it cannot compile or start the kernels: without Python's headers, say."""
+    with torch.enable_grad():
+        one = torch.ones(1, 1, 1, F, device="cuda", requires_grad=True)
+        row, decay = one[0], one.new_ones(M)
+        fast = [FastLayer(one.new_ones(1, F, G), one.new_ones(1, 1, G)), FastLayer(one.new_ones(1, G, F), row)]
+        inner_loop(one, one, one, one[..., 0], decay, fast, InnerNorm(row, row)).sum().backward()
+    torch.cuda.synchronize()
 
 
 class _InnerLoop(torch.autograd.Function):

@@ -36,7 +36,9 @@ from etarec.models import BERT4Rec, SequenceModel, build
 from etarec.settings import check_folder, load_training
 
 TOKENS_PER_PASS = 2**13  # training runs on all cores, and several threads want larger passes than one does
-RECIPE = 4  # part of a cached checkpoint's key: raise it when the same settings train to other weights
+RECIPE = (
+    4  # part of a cached checkpoint's key: raise it when the same settings train to other weights, but for rounding
+)
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,8 @@ def train(
             best, weights = epoch, {k: v.cpu().numpy().copy() for k, v in learner.state_dict().items()}
         watch(epoch)
     assert best is not None
+    del learner
+    torch.cuda.empty_cache()  # trials beside this process need the memory; without CUDA it does nothing
     return Checkpoint(model, config, weights, data.vocabulary, data.sha256, best.number, best.valid)
 
 

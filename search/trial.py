@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from etarec import adapt
+from etarec import adapt, scoring
 from etarec.checkpoint import Checkpoint
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, OrderName, SplitName
@@ -106,9 +106,21 @@ def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, FrozenPasse
         device = default_device()
         model, encoder = subject.checkpoint.restore(device), Encoder(subject.data, device)
         validation = stream(subject.data, "valid", subject.order, subject.order_seed)
+        if device.type == "cuda":
+            warm_up(model, encoder)
         cache = None if unnamed else subject.cache
         _RESIDENT[key] = (model, encoder, FrozenPasses(model, encoder, validation, sources, cache))
     return _RESIDENT[key]
+
+
+def warm_up(model: SequenceModel, encoder: Encoder) -> None:
+    """A pass and its gradient before any clock runs: on a GPU the first of a process loads and compiles for seconds."""
+    model.eval()
+    starts = encoder.data.offsets[:-1][:2]
+    targets = encoder.items[torch.from_numpy(starts + 1).to(encoder.device)] - 1
+    hidden = encoder.hidden(model, starts, starts + 1)
+    scoring.cross_entropy(hidden, model.items.weight, targets, padding=1).backward()
+    model.zero_grad()
 
 
 def prepare(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> None:

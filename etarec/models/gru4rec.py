@@ -1,6 +1,6 @@
 """GRU4Rec (Hidasi et al. 2016, arXiv 1511.06939), trained with cross-entropy over all items (Tan et al. 2016)."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -23,6 +23,12 @@ class GRU4Rec(SequenceModel):
         nn.init.zeros_(self.output.bias)
         for weight in self.gru.parameters():
             nn.init.xavier_uniform_(weight)
+
+    def train(self, mode: bool = True) -> Self:
+        """The GRU stays in training mode, in which alone cuDNN gives gradients; it has no dropout to switch off."""
+        super().train(mode)
+        self.gru.train()
+        return self
 
     def encode(
         self,

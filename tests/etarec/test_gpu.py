@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from etarec import encode, train
+from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import stream
 from etarec.device import default_device
@@ -101,6 +102,17 @@ def test_every_model_learns_as_on_the_cpu(log, config, monkeypatch):
         optimizers, rng = train._optimizers(model, settings), np.random.default_rng(0)
         losses.append([train._epoch(model, Encoder(log, device), settings, optimizers, rng) for _ in range(2)])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+def test_every_model_adapts_as_on_the_cpu_and_the_same_in_every_run(log, config):
+    torch.manual_seed(0)
+    weights = {name: tensor.numpy() for name, tensor in build(config, log.n_items).state_dict().items()}
+    untrained = Checkpoint(config, TrainConfig(), weights, log.vocabulary, log.sha256, epochs=1, valid={})
+    adapting = AdaptConfig(gate="open", batch_size=32, learning_rate=0.01, fisher_alpha=1.0, fisher_samples=20)
+    assert_same(measured(log, untrained, adapting, GPU), measured(log, untrained, adapting, CPU))
+    found = [measured(log, untrained, adapting, GPU, torch.float32) for _ in range(2)]
+    assert_same(*found)
 
 
 @pytest.mark.parametrize("negatives", [None, 20], ids=["all items", "sampled"])

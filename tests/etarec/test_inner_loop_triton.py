@@ -7,6 +7,7 @@ test starts; it is not the concern of any other test.
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -98,6 +99,18 @@ def test_starting_weights_are_kept_for_gradients_alone(kernels, monkeypatch):
     assert [states is not None for states in kept] == [False, True, False]
 
 
+@interpreted
+def test_they_are_tried_out_with_their_gradient(kernels, monkeypatch):
+    """Here on the CPU: a trial run that fails leaves every GPU to torch."""
+    launched, launch, ones = [], kernels._launch, torch.ones
+    monkeypatch.setattr(kernels, "_launch", lambda kernel, *given: (launched.append(kernel), launch(kernel, *given)))
+    monkeypatch.setattr(torch, "ones", lambda *sizes, device, **rest: ones(*sizes, **rest))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    with torch.no_grad():
+        kernels.try_out(16, 64, 8)
+    assert launched == [kernels.forward_kernel, kernels.backward_kernel]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(INTERPRETED, reason="compiled")
 def test_on_a_gpu():
@@ -158,19 +171,38 @@ def first_use():
 def test_what_is_left_to_other_forms(layer, device, taken, first_use, monkeypatch):
     from etarec import inner_loop_triton
 
-    monkeypatch.setattr(inner_loop_triton, "try_out", lambda: None)
+    monkeypatch.setattr(inner_loop_triton, "try_out", lambda *sizes: None)
     q = SimpleNamespace(device=torch.device(device), dtype=layer.rate.weight.dtype)
-    assert (fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is not None) == taken
+    suited = device == "cuda" and len(layer.fast_weights) == 2 and layer.rate.weight.dtype == torch.float32
+    told = pytest.warns(UserWarning, match="left to torch") if suited and not taken else nullcontext()
+    with told:
+        assert (fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is not None) == taken
 
 
 @pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
 def test_kernels_that_cannot_start_leave_the_work_to_torch_and_say_so(first_use, monkeypatch):
     from etarec import inner_loop_triton
 
-    def no_headers():
+    def no_headers(*sizes):
         raise RuntimeError("no Python.h\nand a long tale")
 
     monkeypatch.setattr(inner_loop_triton, "try_out", no_headers)
     layer, q = layer_of(), SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     with pytest.warns(UserWarning, match=r"left to torch, several times slower on a GPU \(RuntimeError: no Python.h\)"):
         assert fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is None
+
+
+@pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
+def test_a_lack_of_memory_says_nothing_of_the_next_time(first_use, monkeypatch):
+    from etarec import inner_loop_triton
+
+    def crowded(*sizes):
+        raise torch.OutOfMemoryError("beside seven others")
+
+    layer, q = layer_of(), SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    asked = q, layer.decay_offset, layer._fast_model()[0]
+    monkeypatch.setattr(inner_loop_triton, "try_out", crowded)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused._triton_for(*asked)
+    monkeypatch.setattr(inner_loop_triton, "try_out", lambda *sizes: None)
+    assert fused._triton_for(*asked) is inner_loop_triton

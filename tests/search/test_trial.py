@@ -132,7 +132,7 @@ def test_a_trial_is_the_same_with_and_without_a_cache_and_in_another_process(
     cached = replace(recommender.without_test(), cache=tmp_path / "cache")
     assert measured_numbers(cached) == measured_numbers(recommender.without_test()) == expected
     written = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*/*")}
-    assert sum(path.suffix == ".npy" for path in written) == 4  # ranks; hidden states and ranks; a first batch
+    assert sum(path.suffix == ".npy" for path in written) == 5  # ranks; twice hidden states and ranks
     assert measured_numbers(cached) == expected
     other = subprocess.run([sys.executable, __file__, str(tmp_path / "cache")], capture_output=True, text=True)
     assert json.loads(other.stdout) == expected, other.stderr
@@ -195,6 +195,14 @@ def test_what_is_prepared_is_not_computed_by_the_first_trial(
     trial.prepare(recommender, config, 0, threads=1)
     monkeypatch.setattr("etarec.frozen.look_up", lambda *given: pytest.fail("computed by the trial"))
     assert same(measure_on_validation(recommender, config, 0, threads=1), expected)
+
+
+def test_warming_up_leaves_no_trace(log: Interactions, recommender: Recommender) -> None:
+    model, encoder = recommender.checkpoint.restore(torch.device("cpu")), Encoder(log, torch.device("cpu"))
+    trial.warm_up(model, encoder)
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), recommender.checkpoint.weights[name])
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
 def test_serving_looks_nothing_up(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
