@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,7 +95,11 @@ def test_without_a_compiler_torch_computes_the_same(monkeypatch, absent):
     layer, x = TTTLayer(64, 4, "mlp", 8, inner_rate=1.0, rope_base=1000.0), torch.randn(2, 9, 64)
     ours = layer(x)
     layer.form = dual
-    assert compiled.kind() == "torch" and torch.equal(ours, layer(x)) and fused._triton() is None
+    assert compiled.kind() == fused.kernels() == "torch" and torch.equal(ours, layer(x))
+    told = pytest.warns(UserWarning, match="no C compiler") if absent == "no compiler" else nullcontext()
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    with told:
+        assert fused._triton_for(on_gpu, layer.decay_offset, layer._fast_model()[0]) is None
     scores = torch.randn(3, 500)
     assert torch.equal(largest.top(scores, 7)[1], scores.topk(7).indices)
     assert torch.equal(softmax.softmax(scores)[0], scores.softmax(1))
