@@ -18,10 +18,12 @@ from etarec import compiled, fused
 
 pytest.importorskip("triton", reason="the kernels need Triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter's session")
+interpreted = pytest.mark.skipif(
+    not INTERPRETED, reason="runs in the session of Triton's interpreter that the first test starts"
+)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="is that session")
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's session, which that test starts")
 def test_in_a_session_of_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(
@@ -112,7 +114,7 @@ def test_they_are_tried_out_with_their_gradient(kernels, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(INTERPRETED, reason="compiled")
+@pytest.mark.skipif(INTERPRETED, reason="Triton interprets the kernels in this session, it does not compile them")
 def test_on_a_gpu():
     layer = layer_of().cuda()
     assert fused._triton_for(torch.empty(1, device="cuda"), layer.decay_offset, layer._fast_model()[0]) is not None
@@ -123,7 +125,7 @@ def test_on_a_gpu():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED, reason="compiled")
+@pytest.mark.skipif(INTERPRETED, reason="Triton interprets the kernels in this session, it does not compile them")
 @pytest.mark.parametrize("name", ["forward_kernel", "backward_kernel"])
 @pytest.mark.parametrize("own_ends", [True, False])
 def test_they_compile_for_a_gpu_that_is_not_here(name, own_ends):
@@ -154,7 +156,9 @@ def first_use():
     fused._triton.cache_clear()
 
 
-@pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
+@pytest.mark.skipif(
+    INTERPRETED or compiled.compiler() is None, reason="needs a C compiler and kernels that are not interpreted"
+)
 @pytest.mark.parametrize(
     ("layer", "device", "taken"),
     [
@@ -179,7 +183,9 @@ def test_what_is_left_to_other_forms(layer, device, taken, first_use, monkeypatc
         assert (fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is not None) == taken
 
 
-@pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
+@pytest.mark.skipif(
+    INTERPRETED or compiled.compiler() is None, reason="needs a C compiler and kernels that are not interpreted"
+)
 def test_kernels_that_cannot_start_leave_the_work_to_torch_and_say_so(first_use, monkeypatch):
     from etarec import inner_loop_triton
 
@@ -192,7 +198,9 @@ def test_kernels_that_cannot_start_leave_the_work_to_torch_and_say_so(first_use,
         assert fused._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is None
 
 
-@pytest.mark.skipif(INTERPRETED or compiled.compiler() is None, reason="not compiled")
+@pytest.mark.skipif(
+    INTERPRETED or compiled.compiler() is None, reason="needs a C compiler and kernels that are not interpreted"
+)
 def test_a_lack_of_memory_says_nothing_of_the_next_time(first_use, monkeypatch):
     from etarec import inner_loop_triton
 
