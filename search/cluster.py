@@ -12,7 +12,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from etarec.config import UserError
+from search import mps
 from search.plan import WORKER_BYTES, Machine, Plan, cores, of_cluster, plan, this_machine
 from search.spec import SearchConfig
 
@@ -76,8 +78,12 @@ def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTE
     # Workers of this machine import what this process imports, installed or not.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.getcwd()
     count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more where the user asks for more
-    with scratch() as folder, _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder)):
-        yield planned
+    with scratch() as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
+        if fault:
+            note = f"CUDA MPS cannot be had, so trials take turns on the GPU ({fault})"
+            planned = replace(planned, mps=False, note="; ".join(filter(None, (planned.note, note))))
+        with _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder)):
+            yield planned
 
 
 @contextmanager
@@ -113,6 +119,7 @@ def _remove_left(folder: Path) -> None:
     try:
         if time.time() - folder.stat().st_mtime > STALE_SECONDS:
             with FileLock(folder / LOCK, timeout=0):
+                mps.end(folder)
                 shutil.rmtree(folder, ignore_errors=True)
     except (OSError, Timeout):  # somebody else's
         return

@@ -42,6 +42,7 @@ FREE_TO_CHANGE = (
     "concurrency",
     "cpus_per_trial",
     "gpus_per_trial",
+    "cuda_mps",
     "choose",
     "bootstrap_replicates",
     "max_failures_in_a_row",

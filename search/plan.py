@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from etarec.config import UserError
+from search import mps
 from search.spec import SearchConfig
 from search.trial import Recommender, Subject
 
@@ -17,23 +18,32 @@ WORKER_BYTES = 450 * 2**20  # a worker process that has imported torch, Ray Tune
 CUDA_BYTES = 3 * 2**29  # more, on the host and on the GPU each, where it computes on one: docs/performance-gpu.md
 TRAINED_COPIES = 4  # of the parameters: weights, gradient, Adam's two moments
 MEMORY_SHARE = 0.9  # of what is there; the rest is the driver's and the system's
-TRIALS_PER_GPU = 8  # at most; beyond, small models take turns on a GPU rather than sharing it
+# At most. On an H200 with 16 cores 8 at once measured as many trials a minute as 16 where they took turns on the GPU,
+# and 16 half as many again as 8 where it worked for all of them: docs/performance-gpu.md.
+IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU = 8, 16
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Cores, GPUs and memory in bytes, of one machine or a whole cluster. gpu_memory: of the smallest GPU."""
+    """Cores, GPUs and memory in bytes, of one machine or a whole cluster. gpu_memory: of the smallest GPU.
+
+    mps: whether processes can run side by side on a GPU, by CUDA's Multi-Process Service.
+    """
 
     cores: float
     gpus: float = 0
     memory: float = math.inf
     free_memory: float = math.inf
     gpu_memory: float = math.inf
+    mps: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many trials run at once, and with what. limit: what keeps them from being more, for people."""
+    """How many trials run at once, and with what.
+
+    limit: what keeps them from being more, for people; mps: whether they want CUDA's Multi-Process Service.
+    """
 
     concurrency: int
     threads_per_trial: int
@@ -41,6 +51,7 @@ class Plan:
     gpus_per_trial: float
     limit: str = ""
     note: str = ""
+    mps: bool = False
 
     @property
     def resources(self) -> dict[str, float]:
@@ -49,16 +60,18 @@ class Plan:
     def __str__(self) -> str:
         """2 trials at once (2 cores, memory for 18), 1 thread each"""
         gpu = f" and {self.gpus_per_trial:.3g} GPU" if self.gpus_per_trial else ""
+        by = " by CUDA MPS" if self.mps else ""
         return (
             f"{self.concurrency} trial{'s' * (self.concurrency > 1)} at once ({self.limit}), "
-            f"{self.threads_per_trial} thread{'s' * (self.threads_per_trial > 1)}{gpu} each"
+            f"{self.threads_per_trial} thread{'s' * (self.threads_per_trial > 1)}{gpu} each{by}"
         )
 
 
 def this_machine() -> Machine:
     memory, count = psutil.virtual_memory(), torch.cuda.device_count()
     sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
-    return Machine(cores(), count, memory.total, memory.available, min(sizes, default=math.inf))
+    smallest = min(sizes, default=math.inf)
+    return Machine(cores(), count, memory.total, memory.available, smallest, mps.offered())
 
 
 def cores() -> int:
@@ -100,29 +113,32 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
     }
     limits = {text: max(1, int(count)) for text, count in room.items() if count < math.inf}
     fitting = min(limits.values(), default=1)
-    concurrency = fitting if search.concurrency == "auto" else search.concurrency
+    wanted = fitting if search.concurrency == "auto" else search.concurrency
+    concurrency = min(wanted, search.trials)
     return Plan(
-        min(concurrency, search.trials),
+        concurrency,
         max(1, int(cpus)),
         cpus,
         gpu_share,
         ", ".join(limits),
         _memory_note(search, machine, need, int(_fitting(machine.cores, cpus)), by_gpu),
+        machine.mps and search.cuda_mps and 0 < gpu_share < 1 and concurrency > 1,
     )
 
 
 def _gpu_share(search: SearchConfig, machine: Machine, need: float) -> float:
     """Of a GPU. Ray only keeps books of fractions, a GPU's memory has to be shared out by arithmetic.
 
-    `auto` lets as many trials share a GPU as its memory holds, at most TRIALS_PER_GPU, and no more than there are cores
-    to feed them; the numbers rest on the memory formula and not on timings.
+    `auto` lets as many trials share a GPU as its memory holds, no more than there are cores to feed them, and at most
+    so many as were seen to gain by it.
     """
     if search.gpus_per_trial != "auto":
         return search.gpus_per_trial
     if machine.gpus < 1:
         return 0.0
     feeding = max(1, int(machine.cores / machine.gpus))
-    together = min(TRIALS_PER_GPU, feeding, max(1, int(machine.gpu_memory * MEMORY_SHARE / need)))
+    most = SIDE_BY_SIDE_PER_GPU if machine.mps and search.cuda_mps else IN_TURNS_PER_GPU
+    together = min(most, feeding, max(1, int(machine.gpu_memory * MEMORY_SHARE / need)))
     return 1 / together
 
 

@@ -100,8 +100,10 @@ def measure_all(
     """
     shared = ray.put(subject)
     measure = retest.measure_on_test if on_test else trial.measure_on_validation
-    # Ray's own retries have no end where its memory monitor kills the task (task_oom_retries).
-    task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(slot.measure)
+    # Ray's own retries have no end where its memory monitor kills the task (task_oom_retries). Of a task with a share
+    # of a GPU it ends the process each time (max_calls), and the next one starts from its imports on.
+    cpus, gpus = plan.cpus_per_trial, plan.gpus_per_trial
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=0)(slot.measure)
 
     def start(place: int) -> Any:
         return task.remote(measure, shared, jobs[place].config, jobs[place].seed, plan.threads_per_trial)

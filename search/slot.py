@@ -2,6 +2,7 @@
 and the measuring, nothing of the study, the records or MLflow.
 """
 
+import os
 import pickle
 import re
 import time
@@ -70,8 +71,10 @@ class Slot(ray.tune.Trainable):
         try:
             measured = trial.measure_on_validation(self.subject, config, seed, self.threads)
         except Exception as error:
-            if out_of_memory(error) or torch.cuda.is_initialized():
-                raise  # memory is not given back, or the device's state may be broken: the worker ends
+            if torch.cuda.is_initialized():
+                _leave_the_device(error)
+            if out_of_memory(error):
+                raise  # what it holds is not all given back: the worker ends
             return {"error": _last_line(traceback.format_exc()), "traceback": traceback.format_exc(), "done": True}
         return {"metrics": measured.metrics(), "curve": measured.curve(), "done": True}
 
@@ -93,7 +96,7 @@ def _last_line(traceback: str) -> str:
     return re.sub(r"^(\w+\.)+(?=\w+(:|$))", "", traceback.strip().splitlines()[-1])  # without the exception's modules
 
 
-_DIED = "the worker process died (killed, or out of memory)"
+_DIED = "the worker process died (killed, out of memory, or its GPU failed)"
 _OVER = "the node ran out of memory (Ray's memory monitor ended the worker)"
 
 
@@ -132,4 +135,21 @@ def be_there() -> None:
 
 
 def measure(measure: Any, subject: Any, config: AdaptConfig, seed: int, threads: int) -> Any:
-    return measure(subject, config, seed, threads)
+    """The process is used again, unless it would fail again or keep memory from those beside it."""
+    try:
+        return measure(subject, config, seed, threads)
+    except Exception as error:
+        if torch.cuda.is_initialized():
+            _leave_the_device(error)
+        raise
+
+
+def _leave_the_device(error: Exception) -> None:
+    """Gives memory back. A device's error is its process's for good: it ends, and the measurement is tried again."""
+    traceback.clear_frames(error.__traceback__)
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError:
+        traceback.print_exception(error)
+        os._exit(1)

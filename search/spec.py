@@ -97,6 +97,11 @@ class SearchConfig:
     gpus_per_trial: NonNegative | Literal["auto"] = Field(
         default="auto", description="GPUs that a trial reserves; a fraction shares one; auto: as memory and cores allow"
     )
+    cuda_mps: bool = Field(
+        default=True,
+        description="let trials run side by side on a GPU, by CUDA's Multi-Process Service, where this machine has it; "
+        "otherwise the GPU takes turns between them",
+    )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     random_points: Annotated[int, Field(ge=0, le=100)] = Field(
         default=8, description="gates at random measured along the front beside the baseline `random`; 0: none"

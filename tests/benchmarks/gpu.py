@@ -160,7 +160,7 @@ def _trials(settings: Settings, count: int) -> list[Cell]:
     jobs = [Job(replace(AdaptConfig(), entropy_quantile=0.4 + n / 100), seed=n) for n in range(search.trials)]
     complaints: list[str] = []
     with runner.cluster(search, None) as plan:
-        list(runner.measure_all(subject, jobs, plan, complaints.append, on_test=False))
+        list(runner.measure_all(subject, jobs[:count], plan, complaints.append, on_test=False))
         begin = time.perf_counter()
         measured = list(runner.measure_all(subject, jobs, plan, complaints.append, on_test=False))
         seconds = time.perf_counter() - begin

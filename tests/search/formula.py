@@ -25,12 +25,14 @@ class Formula:
     seconds; slow: a gated one takes `slow_for` seconds. log: a file that gets a line per measurement, processes: one
     that gets the measuring process, its threads and how they wait. sleep: seconds of a measurement, prepares: of what
     a process does before its first one.
-    once: a folder in which a killed configuration leaves its name, and is not killed again. crowd: a folder in which
-    those that run know of each other; a trial whose entropy_quantile lies in `memory` has too little beside others.
+    breaks: one in the range has an error of its GPU, after which its process can use none any more.
+    once: a folder in which a killed or broken configuration leaves its name, and is spared from then on. crowd: one in
+    which those that run know of each other; a trial whose entropy_quantile lies in `memory` lacks it beside others.
     """
 
     fails: tuple[float, float] = (2, 2)
     kills: tuple[float, float] = (2, 2)
+    breaks: tuple[float, float] = (2, 2)
     nan: tuple[float, float] = (2, 2)
     slow: tuple[float, float] = (2, 2)
     slow_for: float = 30.0
@@ -63,6 +65,8 @@ class Formula:
             raise RuntimeError("the formula was told to fail")
         if inside(config.entropy_quantile, self.kills) and not self.was_killed(split, config):
             os.kill(os.getpid(), signal.SIGKILL)
+        if inside(config.entropy_quantile, self.breaks) and not self.was_killed(split, config):
+            break_the_gpu()
         filtered, quality = trade_off(config)
         hits = round(SAMPLES * quality * (0.9 if split == "test" else 1.0))
         rng = np.random.default_rng(seed)
@@ -101,6 +105,16 @@ class Formula:
 
     def without_test(self) -> "Formula":
         return replace(self, holds_test=False)
+
+
+def break_the_gpu() -> None:
+    """What a process without one sees of it."""
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    torch.cuda.is_initialized, torch.cuda.synchronize = (lambda: True), fail  # type: ignore[assignment]
+    fail()
 
 
 def trade_off(config: AdaptConfig) -> tuple[float, float]:

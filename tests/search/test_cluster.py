@@ -1,5 +1,6 @@
 """A search on a cluster of several raylets, nodes of which die; and clusters that it does not join."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -14,12 +15,15 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from formula import Formula
 
-from etarec.config import UserError
-from search import cluster, experiment
+from etarec.config import AdaptConfig, UserError
+from search import cluster, experiment, runner
 from search.experiment import Experiment
+from search.plan import Plan
 from search.records import Records
 from search.spec import SearchConfig, load
+from search.trial import Job
 from tests.faults import program, verdict
 from tests.faults.stage import ROOT, Nodes, Search, family, kill_all, start, wait_until
 
@@ -165,3 +169,19 @@ def test_a_cluster_that_does_not_let_us_in_is_told_with_what_it_may_want(monkeyp
         cluster.cluster(SearchConfig(), "here:6379"),
     ):
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_process_with_a_share_of_a_gpu_measures_one_configuration_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would end it after each: imports and CUDA's start cost more than most measurements."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
+    subject, warnings = Formula(processes=tmp_path / "processes"), list[str]()
+    believed = {"include_dashboard": False, "num_cpus": 1, "num_gpus": 1}
+    with cluster.scratch() as folder, cluster._ray(None, **believed, _temp_dir=str(folder)):
+        assert None not in runner.measure_all(subject, jobs, Plan(1, 1, 1, 0.5), warnings.append, on_test=True)
+    assert len(lines(tmp_path / "processes")) == 4 and not warnings
+    assert len({line.split()[0] for line in lines(tmp_path / "processes")}) == 1

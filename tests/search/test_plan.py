@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import pytest
 
 from etarec.config import UserError
-from search.plan import GIB, TRIALS_PER_GPU, Machine, of_cluster, plan, this_machine
+from search.plan import GIB, IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU, Machine, of_cluster, plan, this_machine
 from search.spec import SearchConfig
 
 BOX = Machine(cores=2, memory=24 * GIB, free_memory=20 * GIB)
@@ -65,7 +66,26 @@ def test_no_gpu_is_used_where_none_is_or_zero_is_asked() -> None:
 def test_a_fraction_shares_a_gpu_and_none_spans_two() -> None:
     assert plan(SearchConfig(gpus_per_trial=0.6), replace(GPU, gpus=2)).concurrency == 2
     assert plan(SearchConfig(gpus_per_trial=0.25), GPU).concurrency == 4
-    assert plan(SearchConfig(), replace(GPU, cores=256)).concurrency == TRIALS_PER_GPU
+
+
+@pytest.mark.parametrize(
+    ("served", "search", "expected"),
+    [
+        (False, {}, (IN_TURNS_PER_GPU, False)),
+        (True, {}, (SIDE_BY_SIDE_PER_GPU, True)),
+        (True, {"cuda_mps": False}, (IN_TURNS_PER_GPU, False)),
+        (True, {"gpus_per_trial": 0.25}, (4, True)),
+        (True, {"gpus_per_trial": 1.0}, (1, False)),
+        (True, {"gpus_per_trial": 0.0}, (64, False)),
+        (True, {"trials": 1}, (1, False)),
+    ],
+)
+def test_cudas_service_is_wanted_where_trials_share_a_gpu(
+    served: bool, search: dict[str, Any], expected: tuple[int, bool]
+) -> None:
+    planned = plan(SearchConfig(**search), replace(GPU, cores=256, memory=inf, free_memory=inf, mps=served))
+    assert (planned.concurrency, planned.mps) == expected
+    assert ("CUDA MPS" in str(planned)) == planned.mps
 
 
 def test_gpus_that_are_not_there_are_named() -> None:

@@ -94,7 +94,7 @@ def test_a_trial_that_always_kills_its_worker_fails_after_so_many_attempts(tmp_p
     assert ending is Ending.COMPLETE and records.trials[2].state is State.FINISHED
     for trial in (records.trials[0], records.trials[1]):  # the published points
         assert (trial.state, trial.retries) == (State.FAILED, 1)
-        assert trial.error == "the worker process died (killed, or out of memory); attempt 2"
+        assert trial.error == "the worker process died (killed, out of memory, or its GPU failed); attempt 2"
         assert "actor" in trial.traceback
     assert len(lines(tmp_path / "measured")) == 2 * 2 + 1
 
@@ -186,6 +186,18 @@ def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory
     assert not warnings and len(list(once.iterdir())) == 1
     expected = [Formula().measure(job.config, "test", 0).metrics() for job in jobs]
     assert [found and found.metrics() for found in measured] == expected
+
+
+def test_a_process_whose_gpu_fails_ends_and_its_work_is_done_by_another(tmp_path: Path, plan: Plan) -> None:
+    subject = Formula(breaks=(0.49, 0.51), once=folder_of(tmp_path, "once"), log=tmp_path / "measured")
+    records, ending, warnings = searched(tmp_path, plan, subject, trials=4)
+    assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 4
+    assert [trial.retries for trial in records.trials.values()] == [1, 1, 0, 0]  # the published points
+    assert len(warnings) == 2
+
+    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.5, 0.4)]
+    assert None not in runner.measure_all(subject, jobs, plan, warnings.append, on_test=True)
+    assert len(warnings) == 2 and len(list((tmp_path / "once").iterdir())) == 3
 
 
 @pytest.mark.parametrize("by", ["somebody", "the memory monitor"])

@@ -1,0 +1,108 @@
+"""CUDA's Multi-Process Service for the time of a search: what processes run on one GPU runs there side by side.
+
+Without it a GPU takes turns between processes, and each of our trials leaves most of its turn idle. NVIDIA's account of
+the service: docs.nvidia.com/deploy/mps. A fault of the GPU ends the work of all processes that share it; trials that
+are lost so are tried again.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+CONTROL = "nvidia-cuda-mps-control"
+PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+FOLDER = "mps"  # of the service's files, in the folder of a search
+OLDEST = (7, 0)  # compute capability: on older GPUs processes of the service share their memory
+PATIENCE = 30.0  # seconds for an answer
+GRACE = 5  # seconds for processes that still compute when the service ends
+
+# Exit status 0 if this process can compute on every GPU. It asks the driver itself, importing torch takes seconds.
+_TRY_OUT = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+count, device, context = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+wrong = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+for number in range(count.value):
+    wrong = wrong or cuda.cuDeviceGet(ctypes.byref(device), number)
+    wrong = wrong or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+raise SystemExit(f"CUDA error {wrong}" if wrong else 0)
+"""
+
+
+def offered() -> bool:
+    """Whether this machine has GPUs and, for all of them, the service."""
+    count = torch.cuda.device_count()
+    if not count or shutil.which(CONTROL) is None:
+        return False
+    return all(torch.cuda.get_device_capability(number) >= OLDEST for number in range(count))
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[str]:
+    """The service for processes that start in the block; yields nothing, or why they have none.
+
+    Where the user's own service runs they have that one. folder: an existing one, of this block alone.
+    """
+    if _answer("get_server_list", os.environ) is not None:
+        yield ""
+        return
+    files = folder / FOLDER
+    files.mkdir()
+    ours = {PIPES: str(files), LOGS: str(files)}
+    before = {name: os.environ.get(name) for name in ours}
+    try:
+        fault = _start(os.environ | ours)
+        if not fault:
+            os.environ |= ours
+        yield fault
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        end(folder)
+
+
+def end(folder: Path) -> None:
+    """Ends the service of this folder, if one runs."""
+    files = folder / FOLDER
+    if files.is_dir():
+        _answer(f"quit -t {GRACE}", os.environ | {PIPES: str(files)})
+
+
+def _start(environment: Mapping[str, str]) -> str:
+    # The service sees all GPUs, and its processes choose: names of GPUs that it was told apart would be others there.
+    everything = {name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"}
+    for command, given in (([CONTROL, "-d"], everything), ([sys.executable, "-c", _TRY_OUT], environment)):
+        fault = _run(command, given)
+        if fault:
+            return fault
+    return "" if _answer("get_server_list", environment) else "it takes no process"
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> str:
+    """Nothing if all went well, else what went wrong."""
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    said = (done.stderr or done.stdout).strip().splitlines()
+    return "" if not done.returncode else said[-1] if said else f"exit status {done.returncode}"
+
+
+def _answer(question: str, environment: Mapping[str, str]) -> str | None:
+    """What the service says; None where none runs."""
+    try:
+        done = subprocess.run(
+            [CONTROL], env=environment, input=question + "\n", capture_output=True, text=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else done.stdout.strip()
