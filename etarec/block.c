@@ -21,11 +21,11 @@
 
 /* to_*: written to. d_*: gradients, given in `d_q` to `d_asked` and added to in the others. */
 typedef struct {
-    long long sequences, positions; /* N and L: tokens are [N, L] */
-    const long long *lengths;       /* of each sequence, whose tokens behind that do not count; or NULL: of all L */
-    long long asked;                /* tokens whose query is asked for, */
-    const long long *places;        /* and where they are among the tokens */
-    long long inner_loop;           /* whether keys, values and rates are asked for at all */
+    long long sequences;
+    const long long *starts, *lengths; /* of each sequence: its first token, and how many it has */
+    long long asked;                   /* tokens whose query is asked for, */
+    const long long *tokens, *places;  /* where they are among all, and in their mini-batches */
+    long long inner_loop;              /* whether keys, values and rates are asked for at all */
     const float *x, *norm, *wq, *wk, *wv, *wrate, *bias, *cos, *sin; /* bias: of the rates; cos, sin: [M, HEAD] */
     float *to_q, *to_k, *to_v, *to_rate, *to_asked;
     const float *d_q, *d_k, *d_v, *d_rate, *d_asked;
@@ -141,14 +141,13 @@ INLINE void rotate_back(const Before *w, long long place, const float *d_y, floa
         }
 }
 
-INLINE long long place_of(const Before *w, long long token) { return token % w->positions % M; }
-
-/* The next tokens that count, from sequence n and position l on. */
-static int next_tokens(const Before *w, long long *n, long long *l, long long *tokens) {
+/* The next tokens and their places in their mini-batches, from sequence n and position l on. */
+static int next_tokens(const Before *w, long long *n, long long *l, long long *tokens, long long *places) {
     int count = 0;
-    while (count < ROWS && *n < w->sequences) {
-        tokens[count++] = *n * w->positions + *l;
-        if (++*l == (w->lengths ? w->lengths[*n] : w->positions)) ++*n, *l = 0;
+    for (; count < ROWS && *n < w->sequences; count++) {
+        tokens[count] = w->starts[*n] + *l;
+        places[count] = *l % M;
+        if (++*l == w->lengths[*n]) ++*n, *l = 0;
     }
     return count;
 }
@@ -166,31 +165,20 @@ static void pack_side(const Before *w, float *panels) {
     pack_turned(D, RATES, rates, panels + LOGITS * D);
 }
 
-/* Zeros behind the ends: who reads on to the end of a mini-batch multiplies what he finds by 0. */
-static void clear_behind(const Before *w) {
-    for (long long n = 0; w->lengths && n < w->sequences; n++) {
-        long long end = n * w->positions + w->lengths[n], behind = w->positions - w->lengths[n];
-        memset(w->to_k + end * D, 0, behind * D * sizeof(float));
-        memset(w->to_v + end * D, 0, behind * D * sizeof(float));
-        memset(w->to_rate + end * H, 0, behind * H * sizeof(float));
-    }
-}
-
 INLINE lanes sigmoid(lanes x) { return 1.0f / (1.0f + exponential(-x)); }
 
 static void keys_and_values(const Before *w) {
     float bias[RATES] = {0}, panels[SIDE * D], side[ROWS][SIDE];
-    long long tokens[ROWS], n = 0, l = 0;
+    long long tokens[ROWS], places[ROWS], n = 0, l = 0;
     Normed x;
     memcpy(bias, w->bias, H * sizeof(float));
     pack_side(w, panels);
-    clear_behind(w);
-    for (int count; (count = next_tokens(w, &n, &l, tokens));) {
+    for (int count; (count = next_tokens(w, &n, &l, tokens, places));) {
         normed(w->x, tokens, count, w->norm, &x);
         through(x.rows, D, SIDE, x.x[0], D, panels, side[0], SIDE, 0);
         for (int i = 0; i < count; i++) {
             long long t = tokens[i];
-            rotate(w, place_of(w, t), side[i] + KEYS, w->to_k + t * D);
+            rotate(w, places[i], side[i] + KEYS, w->to_k + t * D);
             memcpy(w->to_v + t * D, side[i] + VALUES, D * sizeof(float));
             for (int h = 0; h < RATES; h += LANES) {
                 lanes *logits = (lanes *)(side[i] + LOGITS + h);
@@ -206,12 +194,12 @@ static void queries(const Before *w) {
     Normed x;
     pack_turned(D, D, w->wq, panels);
     for (long long start = 0; start < w->asked; start += ROWS) {
-        const long long *tokens = w->places + start;
+        const long long *tokens = w->tokens + start;
         int count = (int)(w->asked - start < ROWS ? w->asked - start : ROWS);
         normed(w->x, tokens, count, w->norm, &x);
         through(x.rows, D, D, x.x[0], D, panels, q[0], D, 0);
         for (int i = 0; i < count; i++) {
-            rotate(w, place_of(w, tokens[i]), q[i], w->to_q + (start + i) * D);
+            rotate(w, w->places[start + i], q[i], w->to_q + (start + i) * D);
             memcpy(w->to_asked + (start + i) * D, w->x + tokens[i] * D, D * sizeof(float));
         }
     }
@@ -224,19 +212,19 @@ void before(const Before *w) {
 
 static void keys_and_values_back(const Before *w) {
     float stacked[SIDE][D], packed[D * SIDE], d_side[ROWS][SIDE], d_normed[ROWS][D];
-    long long tokens[ROWS], n = 0, l = 0;
+    long long tokens[ROWS], places[ROWS], n = 0, l = 0;
     Normed x;
     memset(stacked, 0, sizeof stacked);
     memcpy(stacked[KEYS], w->wk, D * D * sizeof(float));
     memcpy(stacked[VALUES], w->wv, D * D * sizeof(float));
     memcpy(stacked[LOGITS], w->wrate, H * D * sizeof(float));
     pack(SIDE, D, stacked[0], packed);
-    for (int count; (count = next_tokens(w, &n, &l, tokens));) {
+    for (int count; (count = next_tokens(w, &n, &l, tokens, places));) {
         normed(w->x, tokens, count, w->norm, &x);
         memset(d_side, 0, sizeof d_side);
         for (int i = 0; i < count; i++) {
             long long t = tokens[i];
-            rotate_back(w, place_of(w, t), w->d_k + t * D, d_side[i] + KEYS);
+            rotate_back(w, places[i], w->d_k + t * D, d_side[i] + KEYS);
             memcpy(d_side[i] + VALUES, w->d_v + t * D, D * sizeof(float));
             for (int h = 0; h < H; h++) {
                 float rate = w->to_rate[t * H + h];
@@ -257,11 +245,11 @@ static void queries_back(const Before *w) {
     Normed x;
     pack(D, D, w->wq, packed);
     for (long long start = 0; start < w->asked; start += ROWS) {
-        const long long *tokens = w->places + start;
+        const long long *tokens = w->tokens + start;
         int count = (int)(w->asked - start < ROWS ? w->asked - start : ROWS);
         normed(w->x, tokens, count, w->norm, &x);
         memset(d_q, 0, sizeof d_q);
-        for (int i = 0; i < count; i++) rotate_back(w, place_of(w, tokens[i]), w->d_q + (start + i) * D, d_q[i]);
+        for (int i = 0; i < count; i++) rotate_back(w, w->places[start + i], w->d_q + (start + i) * D, d_q[i]);
         product(D, count, D, d_q[0], 1, D, x.x[0], w->d_wq, 1);
         through(x.rows, D, D, d_q[0], D, packed, d_normed[0], D, 0);
         normed_back(d_normed[0], &x, tokens, w->norm, w->d_x, w->d_norm);

@@ -4,7 +4,7 @@ For float32 on the CPU, one thread and small widths, which is what a trial besid
 operations a pass cost more than their arithmetic. `takes` says whether this module computes; models/ttt4rec.py is what
 it computes, and does so everywhere else.
 
-Symbols: N sequences, L positions, Q positions asked for, D width, H heads, W width of the SwiGLU, M mini-batch.
+Symbols: N sequences, T tokens, Q queries, D width, H heads, W width of the SwiGLU, M mini-batch.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from etarec.compiled import library, takes_floats
+from etarec.ragged import Int64s, Ragged
 
 SOURCE = Path(__file__).with_name("block.c")
 PANEL = 16  # as block.c has it
@@ -63,31 +64,26 @@ def takes(x: Tensor, sizes: Sizes) -> bool:
 
 
 def before(
+    sequences: Ragged,
     x: Tensor,
     weights: Projections,
     rotary: tuple[Tensor, Tensor],
     sizes: Sizes,
-    since: int,
-    lengths: Tensor | None,
     inner_loop: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """x: [N, L, D] -> the rows of x that are asked for and their queries [N, Q, D], keys and values [N, L, D], and
-    sigmoids of the rates [N, L, H]; the last three are of no tokens without `inner_loop`.
+    """x: [T, D] -> the rows of x that are asked for and their queries [Q, D], keys and values [T, D], and sigmoids of
+    the rates [T, H]; the last three are of no tokens without `inner_loop`, and not written between the sequences.
 
-    rotary: cos and sin [M, D / H]. since, lengths: see `TTTLayer.forward`; what is behind a sequence's end is 0.
+    rotary: cos and sin [M, D / H].
     """
-    N, L, _ = x.shape
-    first = torch.arange(N)[:, None] * L
-    places = first + (torch.arange(since, L) if lengths is None else lengths[:, None] - 1)
-    fixed = {"places": places, "cos": rotary[0], "sin": rotary[1]}
-    if lengths is not None:
-        fixed["lengths"] = lengths.to(torch.int64).contiguous()
-    return _Before.apply(fixed, sizes, inner_loop, x, *weights)  # type: ignore[no-untyped-call]
+    where = {"starts": sequences.starts, "lengths": sequences.lengths}
+    where |= {"tokens": sequences.tokens, "places": sequences.positions % sizes.M}
+    return _Before.apply(where, rotary, sizes, inner_loop, x, *weights)  # type: ignore[no-untyped-call]
 
 
 def after(out: Tensor, x: Tensor, weights: Mixing, sizes: Sizes) -> Tensor:
-    """out: what the inner loop answers, x: what the block was given at the same positions, both [N, Q, D] -> [N, Q, D],
-    the block's output."""
+    """out: what the inner loop answers, x: what the block was given at the same tokens, both [Q, D] -> [Q, D], the
+    block's output."""
     return _After.apply(sizes, out, x, *weights)  # type: ignore[no-untyped-call]
 
 
@@ -95,9 +91,9 @@ class _Work(ctypes.Structure):
     """Its fields are numbers and, by the names of tensors, addresses; as in block.c."""
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor | None], **numbers: int) -> "_Work":
+    def of(cls, tensors: Mapping[str, Tensor], **numbers: int) -> "_Work":
         """Good for as long as something else keeps the tensors."""
-        return cls(**numbers, **{name: x.data_ptr() for name, x in tensors.items() if x is not None})
+        return cls(**numbers, **{name: x.data_ptr() for name, x in tensors.items()})
 
 
 _NUMBER, _ADDRESS = ctypes.c_longlong, ctypes.c_void_p
@@ -106,9 +102,10 @@ _NUMBER, _ADDRESS = ctypes.c_longlong, ctypes.c_void_p
 class _BeforeWork(_Work):
     _fields_ = (
         ("sequences", _NUMBER),
-        ("positions", _NUMBER),
+        ("starts", _ADDRESS),
         ("lengths", _ADDRESS),
         ("asked", _NUMBER),
+        ("tokens", _ADDRESS),
         ("places", _ADDRESS),
         ("inner_loop", _NUMBER),
         *((name, _ADDRESS) for name in ("x", *Projections._fields, "cos", "sin")),
@@ -129,19 +126,27 @@ class _AfterWork(_Work):
 class _Before(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, fixed: dict[str, Tensor], sizes: Sizes, inner_loop: bool, x: Tensor, *weights: Tensor
+        ctx: Any,
+        where: dict[str, Int64s],
+        rotary: tuple[Tensor, Tensor],
+        sizes: Sizes,
+        inner_loop: bool,
+        x: Tensor,
+        *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        N, L, D = x.shape
-        asked, tokens = fixed["places"].shape[1], L if inner_loop else 0
-        names = ("x", *Projections._fields)
-        given = dict(zip(names, (x.contiguous(), *(w.contiguous() for w in weights)), strict=True))
-        queries = [x.new_empty(N, asked, D) for _ in range(2)]
-        keys = [x.new_empty(N, tokens, width) for width in (D, D, sizes.H)]
+        (T, D), Q = x.shape, len(where["tokens"])
+        given = dict(zip(("x", *Projections._fields), (x, *weights), strict=True)) | dict(
+            zip(("cos", "sin"), rotary, strict=True)
+        )
+        given = {name: tensor.contiguous() for name, tensor in given.items()}
+        queries = [x.new_empty(Q, D) for _ in range(2)]
+        keys = [x.new_empty(T if inner_loop else 0, width) for width in (D, D, sizes.H)]
         made = dict(zip(("to_asked", "to_q", "to_k", "to_v", "to_rate"), (*queries, *keys), strict=True))
-        numbers = {"sequences": N, "positions": L, "asked": N * asked, "inner_loop": int(inner_loop)}
-        _compiled(sizes).before(_BeforeWork.of(fixed | given | made, **numbers))
-        kept = given | fixed | {"to_rate": made["to_rate"]}
-        ctx.sizes, ctx.numbers, ctx.names = sizes, numbers, tuple(kept)
+        ctx.numbers = {"sequences": len(where["starts"]), "asked": Q, "inner_loop": int(inner_loop)}
+        ctx.numbers |= {name: array.ctypes.data for name, array in where.items()}
+        _compiled(sizes).before(_BeforeWork.of(given | made, **ctx.numbers))
+        kept = given | {"to_rate": made["to_rate"]}
+        ctx.sizes, ctx.where, ctx.names = sizes, where, tuple(kept)
         ctx.save_for_backward(*kept.values())
         return tuple(made.values())
 
@@ -153,7 +158,7 @@ class _Before(torch.autograd.Function):
         given |= {name: d.contiguous() for name, d in zip(names, above, strict=True)}
         made = {f"d_{name}": torch.zeros_like(given[name]) for name in ("x", *Projections._fields)}
         _compiled(ctx.sizes).before_back(_BeforeWork.of(given | made, **ctx.numbers))
-        return None, None, None, *made.values()
+        return None, None, None, None, *made.values()
 
 
 class _After(torch.autograd.Function):
@@ -161,7 +166,7 @@ class _After(torch.autograd.Function):
     def forward(ctx: Any, sizes: Sizes, *tensors: Tensor) -> Tensor:
         given = dict(zip(("out", "x", *Mixing._fields), (x.contiguous() for x in tensors), strict=True))
         y = torch.empty_like(given["x"])
-        ctx.sizes, ctx.tokens = sizes, y.shape[0] * y.shape[1]
+        ctx.sizes, ctx.tokens = sizes, len(y)
         _compiled(sizes).after(_AfterWork.of(given | {"to_y": y}, tokens=ctx.tokens))
         ctx.save_for_backward(*given.values())
         return y

@@ -1,4 +1,6 @@
-"""Samples -> hidden states: prefixes that start at the same item share one causal pass, similar lengths run together.
+"""Samples -> hidden states: prefixes that start at the same item share one causal pass.
+
+Where the model takes sequences without padding they run end to end, elsewhere those of similar lengths together.
 
 A prefix is a half-open range [start, end) of the flat items array of `Interactions`; its hidden state is the model's
 output at its last item.
@@ -15,10 +17,11 @@ from torch import Tensor
 
 from etarec.data import Interactions
 from etarec.models import SequenceModel
+from etarec.ragged import Int64s, Ragged
 
 Integers = npt.NDArray[np.integer]
-Int64s = npt.NDArray[np.int64]
 
+TOKENS_END_TO_END = 2**12  # of a pass without padding: activations stay near the cache
 TOKENS_PER_PASS = {"cpu": 2**11, "cuda": 2**18}  # activations of a pass stay near the cache
 IDLE_ROWS = {"cpu": 16, "cuda": 2**10}  # what a pass costs beside its tokens, in sequences of its length
 IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same where dual.py does not compute most of the padding
@@ -59,9 +62,12 @@ class Encoder:
             keys, row_of = np.unique(starts, return_inverse=True)
         else:
             keys, row_of = starts, np.arange(len(starts))
+        last = ends - starts - 1
+        if len(keys) and model.takes_ragged():
+            return self._end_to_end(model, keys, row_of, last, rate_scale, inner_loop)
         lengths, shortest = np.zeros(len(keys), np.int64), np.full(len(keys), np.iinfo(np.int64).max)
-        np.maximum.at(lengths, row_of, ends - starts)
-        np.minimum.at(shortest, row_of, ends - starts)
+        np.maximum.at(lengths, row_of, last + 1)
+        np.minimum.at(shortest, row_of, last + 1)
         states, place = [], np.empty(len(keys), np.int64)  # place: of a row's first state among all states
         total = 0
         for run in self.passes(model, keys, lengths, shortest, rate_scale, inner_loop):
@@ -69,8 +75,29 @@ class Encoder:
             place[run.rows] = total + np.arange(count) * width - run.since
             total += count * width
             states.append(run.hidden.flatten(0, 1))
-        wanted = place[row_of] + (ends - starts - 1)
-        return torch.cat(states)[torch.from_numpy(wanted).to(self.device)]
+        return torch.cat(states)[torch.from_numpy(place[row_of] + last).to(self.device)]
+
+    def _end_to_end(
+        self,
+        model: SequenceModel,
+        starts: Int64s,
+        row_of: Int64s,
+        last: Int64s,
+        rate_scale: Tensor | None,
+        inner_loop: bool,
+    ) -> Tensor:
+        """States [B, D] at position `last` of sequence `row_of`. starts: int[N]; rate_scale: [N]."""
+        longest = int(last.max()) + 1
+        asked, place = np.unique(row_of * longest + last, return_inverse=True)
+        every = Ragged.of(asked // longest, asked % longest)
+        owners = every.owners
+        tokens = np.arange(len(owners)) + (starts - every.starts)[owners]
+        x = model.embed(self.items[torch.from_numpy(tokens)])
+        scale = None if rate_scale is None else rate_scale[torch.from_numpy(owners)]
+        states = []
+        for inside, run in every.cut(TOKENS_END_TO_END):
+            states.append(model.encode_ragged(run, x[inside], None if scale is None else scale[inside], inner_loop))
+        return torch.cat(states)[torch.from_numpy(place)]
 
     def passes(
         self,

@@ -4,7 +4,7 @@ It computes what dual.py does, up to rounding, in a fraction of the time, where 
 float32 on the CPU and the inner model is TTT-MLP with sizes that are multiples of LANES. On a GPU with Triton,
 inner_loop_triton.py does the same; everywhere else dual.py does.
 
-Symbols: N sequences, H heads, L positions, F head width, G hidden fast width, M mini-batch.
+Symbols: N sequences, T tokens, Q queries, H heads, L positions, F head width, G hidden fast width, M mini-batch.
 """
 
 import ctypes
@@ -22,7 +22,8 @@ from torch.autograd.function import once_differentiable
 
 from etarec.compiled import compiler, forbidden, library
 from etarec.dual import FastLayer, InnerNorm, dual
-from etarec.dual_math import along_last, heads_inside
+from etarec.dual_math import along_last
+from etarec.ragged import Ragged
 
 SOURCE = Path(__file__).with_name("inner_loop.c")
 LANES = 8  # of a vector, as inner_loop.c is written
@@ -43,11 +44,34 @@ def inner_loop(
     kernels = _triton_for(q, decay, fast)
     if kernels is not None:
         return kernels.inner_loop(q, k, v, token_rate, decay, fast, norm, lengths)
-    compiled = _library_for(q, decay, fast)
-    if compiled is None:
+    if not takes(q, decay, fast):
         return dual(q, k, v, token_rate, decay, fast, norm, lengths)
+    (N, _, L, _), Q = k.shape, q.shape[2]
+    flat = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v, token_rate))
+    out = inner_loop_of(Ragged.padded(N, L, Q, lengths), *flat, decay, fast, norm)
+    return out.unflatten(0, (N, Q)).transpose(1, 2)
+
+
+def inner_loop_of(
+    sequences: Ragged,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    token_rate: Tensor,
+    decay: Tensor,
+    fast: Sequence[FastLayer],
+    norm: InnerNorm,
+) -> Tensor:
+    """The same of sequences without padding, where `takes` says so. q: [Q, H, F] as the result; k, v: [T, H, F];
+    token_rate: [T, H]."""
+    compiled = _library_for(q, decay, fast)
     layers = [tensor for layer in fast for tensor in layer]
-    return _Fused.apply(compiled, lengths, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
+    return _Fused.apply(compiled, sequences, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
+
+
+def takes(x: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> bool:
+    """Whether inner_loop.c computes with tensors like x here."""
+    return _library_for(x, decay, fast) is not None
 
 
 def _triton_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> Any:
@@ -104,13 +128,13 @@ def _library(F: int, G: int, M: int) -> ctypes.CDLL | None:
 
 
 class _View(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), *((name, ctypes.c_longlong) for name in "nhl"))
+    _fields_ = (("data", ctypes.c_void_p), *((name, ctypes.c_longlong) for name in "th"))
 
 
 class _Work(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_longlong) for name in ("sequences", "heads", "positions", "asked")),
-        ("lengths", ctypes.c_void_p),
+        ("heads", ctypes.c_longlong),
+        *((name, ctypes.c_void_p) for name in Ragged._fields),
         *((name, _View) for name in ("q", "k", "v", "rate", "d_out", "out", "d_q", "d_k", "d_v", "d_rate")),
         *((name, ctypes.c_void_p) for name in _SHARED),
     )
@@ -127,7 +151,7 @@ class _Fused(torch.autograd.Function):
     def forward(
         ctx: Any,
         compiled: ctypes.CDLL,
-        lengths: Tensor | None,
+        sequences: Ragged,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -135,13 +159,11 @@ class _Fused(torch.autograd.Function):
         *shared: Tensor,
     ) -> Tensor:
         tensors = {name: along_last(x) for name, x in zip("qkv", (q, k, v), strict=True)}
-        tensors |= {"rate": rate, "out": heads_inside(q)}
+        tensors |= {"rate": rate, "out": q.new_empty(q.shape)}
         tensors |= {name: x.contiguous() for name, x in zip(_SHARED, shared, strict=True)}
-        if lengths is not None:
-            tensors["lengths"] = lengths.to(torch.int64).contiguous()
-        _over_sequences(compiled.inner_loop_forward, tensors)
+        _over_sequences(compiled.inner_loop_forward, sequences, tensors)
         out = tensors.pop("out")
-        ctx.compiled, ctx.names = compiled, list(tensors)
+        ctx.compiled, ctx.sequences, ctx.names = compiled, sequences, list(tensors)
         ctx.save_for_backward(*tensors.values())
         return out
 
@@ -149,33 +171,34 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         (d_out,), given = above, dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-        N, H, L, F = given["k"].shape
-        tensors = {**given, "d_out": along_last(d_out), "d_q": heads_inside(d_out)}
-        tensors |= {f"d_{name}": d_out.new_zeros(N, L, H, F).transpose(1, 2) for name in "kv"}
-        tensors["d_rate"] = d_out.new_zeros(N, L, H).transpose(1, 2)
+        tensors = {**given, "d_out": along_last(d_out), "d_q": d_out.new_empty(d_out.shape)}
+        tensors |= {f"d_{name}": d_out.new_zeros(given[name].shape) for name in ("k", "v", "rate")}
         compiled, shared = ctx.compiled, [given[name] for name in _SHARED]
-        parts = _over_sequences(compiled.inner_loop_backward, tensors, shared, compiled.floats_of_a_state())
+        floats = compiled.floats_of_a_state()
+        parts = _over_sequences(compiled.inner_loop_backward, ctx.sequences, tensors, shared, floats)
         totals = parts[0] if len(parts) == 1 else [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
         return None, None, *(tensors[f"d_{name}"] for name in ("q", "k", "v", "rate")), *totals
 
 
 def _over_sequences(
-    function: Any, tensors: dict[str, Tensor], shared: Sequence[Tensor] = (), floats: int = 0
+    function: Any, sequences: Ragged, tensors: dict[str, Tensor], shared: Sequence[Tensor] = (), floats: int = 0
 ) -> list[list[Tensor]]:
     """Runs over all sequences, a part for each of torch's threads; each part's gradients of what is `shared`.
 
     floats: of room for each mini-batch of the longest sequence.
     """
-    (N, H, L, _), threads = tensors["k"].shape, torch.get_num_threads()
-    work = _Work(sequences=N, heads=H, positions=L, asked=tensors["q"].shape[2])
+    N, threads = len(sequences.lengths), torch.get_num_threads()
+    places = {name: array.ctypes.data for name, array in sequences._asdict().items()}
+    work = _Work(heads=tensors["k"].shape[1], **places)
     for name, type_, *_ in _Work._fields_:
         if name in tensors:
             x = tensors[name]
-            setattr(work, name, _View(x.data_ptr(), *x.stride()[:3]) if type_ is _View else x.data_ptr())
+            setattr(work, name, _View(x.data_ptr(), *x.stride()[:2]) if type_ is _View else x.data_ptr())
     parts = threads if threads <= N else 1
     ends = [N * part // parts for part in range(parts + 1)]
     sums = [[torch.zeros_like(x) for x in shared] for _ in range(parts)]
-    rooms = [tensors["k"].new_empty(-(-L // tensors["decay"].shape[0]) * floats) for _ in sums]
+    longest = int(sequences.lengths.max())
+    rooms = [tensors["k"].new_empty(-(-longest // tensors["decay"].shape[0]) * floats) for _ in sums]
     calls = [
         (begin, end, *((_Gradients(*(x.data_ptr() for x in own)), room.data_ptr()) if shared else ()))
         for begin, end, own, room in zip(ends, ends[1:], sums, rooms, strict=False)

@@ -3,7 +3,9 @@
  * The maths and its names are those of dual.py; read it first. fused.py compiles this file for the machine it runs on,
  * with the sizes as constants: F head width, G hidden fast width, M mini-batch, all multiples of LANES.
  *
- * Symbols: N sequences, H heads, L positions, m tokens of a mini-batch, a of them asked for their outputs.
+ * Sequences lie end to end; a query is a token that is asked for its output.
+ *
+ * Symbols: N sequences, H heads, T tokens, Q queries, m tokens of a mini-batch, a of them queries.
  */
 
 #include <math.h>
@@ -14,17 +16,18 @@
 #define LINEAR 1.5957691216057308f /* sqrt(8 / pi): gelu(x) = x sigmoid(LINEAR x + CUBIC x^3) */
 #define CUBIC (0.044715f * LINEAR)
 
-/* Strides are counted in floats, of the dimensions N, H and L; F is contiguous. */
+/* Strides are counted in floats, of the tokens or queries and of H; F is contiguous. */
 typedef struct {
     const float *data;
-    long long n, h, l;
+    long long t, h;
 } View;
 
 typedef struct {
-    long long sequences, heads, positions, asked; /* asked: the last so many positions, without lengths */
-    const long long *lengths;                     /* of each sequence, whose last output alone is wanted; or NULL */
-    View q, k, v, rate, d_out;                    /* rate has no F */
-    View out, d_q, d_k, d_v, d_rate;              /* written to */
+    long long heads;
+    const long long *starts, *lengths;    /* of each sequence: its first token, and how many it has */
+    const long long *queries, *positions; /* [N + 1]: its first query; of each query: where in its sequence, ascending */
+    View q, k, v, rate, d_out;            /* rate has no F */
+    View out, d_q, d_k, d_v, d_rate;      /* written to */
     const float *decay, *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
 } Work;
 
@@ -46,7 +49,8 @@ typedef struct {
 } Batch;
 
 typedef struct {
-    int first, count; /* places in the mini-batch */
+    long long first; /* query */
+    int count, place[M];
     float q[M][F], causal[M][M], overlap1[M][M], overlap2[M][M];
     float p[M][G], sigmoid[M][G], y[M][G], unit[M][F], inverse_std[M], out[M][F];
 } Answers;
@@ -100,24 +104,24 @@ INLINE void normalise_back(const float *d_unit, const float *unit, float inverse
     for (int j = 0; j < F; j++) d[j] = (d_unit[j] - mean - unit[j] * along) * inverse_std;
 }
 
-INLINE const float *at(const View *view, long long n, long long h, long long l) {
-    return view->data + n * view->n + h * view->h + l * view->l;
+INLINE const float *at(const View *view, long long t, long long h) { return view->data + t * view->t + h * view->h; }
+
+INLINE float *into(const View *view, long long t, long long h) { return (float *)at(view, t, h); }
+
+/* The queries of sequence n that stand in the mini-batch from `start` on, when those before it have been had. */
+INLINE void next_queries(const Work *w, long long n, long long start, Answers *a) {
+    long long next = a->first + a->count;
+    a->first = next;
+    while (next < w->queries[n + 1] && w->positions[next] < start + M) next++;
+    a->count = (int)(next - a->first);
 }
 
-INLINE float *into(const View *view, long long n, long long h, long long l) { return (float *)at(view, n, h, l); }
-
-INLINE long long length_of(const Work *w, long long n) { return w->lengths ? w->lengths[n] : w->positions; }
-
-/* The positions of a mini-batch that are asked for: places [first, first + count); 0 where there are none. */
-INLINE int places(const Work *w, long long length, long long start, int m, int *first) {
-    long long since = w->lengths ? length - 1 : w->positions - w->asked;
-    *first = since > start ? (int)(since - start < m ? since - start : m) : 0;
-    return m - *first;
-}
-
-/* Where the outputs of a position are among the queries' positions. */
-INLINE long long query_of(const Work *w, long long position) {
-    return w->lengths ? 0 : position - (w->positions - w->asked);
+/* The same, when those behind it have been had. */
+INLINE void queries_before(const Work *w, long long n, long long start, Answers *a) {
+    long long first = a->first;
+    while (first > w->queries[n] && w->positions[first - 1] >= start) first--;
+    a->count = (int)(a->first - first);
+    a->first = first;
 }
 
 /* w1t is for gradients alone, which turn it themselves. */
@@ -133,15 +137,15 @@ static void first_fast(const Work *w, long long h, Fast *fast) {
     turn_w2(fast);
 }
 
-/* The inner loss's gradients of all the mini-batch's tokens. */
-static void learn(const Work *w, long long n, long long h, long long start, int m, const Fast *fast, Batch *b) {
+/* The inner loss's gradients of all the mini-batch's tokens, from `token` on. */
+static void learn(const Work *w, long long token, long long h, int m, const Fast *fast, Batch *b) {
     float z2[M][F], e[F];
     const float *weight = w->norm_weight + h * F, *bias = w->norm_bias + h * F;
     b->m = m;
     for (int i = 0; i < m; i++) {
-        memcpy(b->k[i], at(&w->k, n, h, start + i), sizeof b->k[i]);
-        memcpy(b->v[i], at(&w->v, n, h, start + i), sizeof b->v[i]);
-        b->rate[i] = *at(&w->rate, n, h, start + i);
+        memcpy(b->k[i], at(&w->k, token + i, h), sizeof b->k[i]);
+        memcpy(b->v[i], at(&w->v, token + i, h), sizeof b->v[i]);
+        b->rate[i] = *at(&w->rate, token + i, h);
     }
     repeat(m, G, fast->b1, b->z[0]);
     product(m, F, G, b->k[0], F, 1, fast->w1[0], b->z[0], 1);
@@ -174,13 +178,13 @@ INLINE void mixed(int count, int m, int inner, int outer, const float *y, const 
 }
 
 /* Outputs of the queries, each by the fast weights of its place. */
-static void answer(const Work *w, long long n, long long h, long long start, const Fast *fast, const Batch *b,
-                   Answers *a) {
+static void answer(const Work *w, long long h, long long start, const Fast *fast, const Batch *b, Answers *a) {
     float p2[M][F];
     const float *weight = w->norm_weight + h * F, *bias = w->norm_bias + h * F;
     for (int i = 0; i < a->count; i++) {
-        int place = a->first + i;
-        memcpy(a->q[i], at(&w->q, n, h, query_of(w, start + place)), sizeof a->q[i]);
+        int place = (int)(w->positions[a->first + i] - start);
+        a->place[i] = place;
+        memcpy(a->q[i], at(&w->q, a->first + i, h), sizeof a->q[i]);
         for (int j = 0; j < M; j++) a->causal[i][j] = j <= place ? w->decay[place] * b->rate[j] : 0;
     }
     mixed(a->count, b->m, F, G, a->q[0], b->k[0], b->g1[0], fast->w1[0], fast->b1, a->causal[0], a->overlap1[0],
@@ -217,15 +221,16 @@ void inner_loop_forward(const Work *w, long long begin, long long end) {
     for (long long h = 0; h < w->heads; h++) {
         first_fast(w, h, &first);
         for (long long n = begin; n < end; n++) {
-            long long length = length_of(w, n);
+            long long length = w->lengths[n];
+            asked.first = w->queries[n], asked.count = 0;
             for (long long start = 0; start < length; start += M) {
                 int m = (int)(length - start < M ? length - start : M);
-                asked.count = places(w, length, start, m, &asked.first);
                 const Fast *now = start ? &fast : &first;
-                learn(w, n, h, start, m, now, &batch);
-                if (asked.count) answer(w, n, h, start, now, &batch, &asked);
+                next_queries(w, n, start, &asked);
+                learn(w, w->starts[n] + start, h, m, now, &batch);
+                if (asked.count) answer(w, h, start, now, &batch, &asked);
                 for (int i = 0; i < asked.count; i++)
-                    memcpy(into(&w->out, n, h, query_of(w, start + asked.first + i)), asked.out[i], sizeof asked.out[i]);
+                    memcpy(into(&w->out, asked.first + i, h), asked.out[i], sizeof asked.out[i]);
                 if (start + M < length) step(w, &batch, now, &fast);
             }
         }
@@ -280,12 +285,12 @@ INLINE void mixed_back(int count, int m, int inner, int outer, const float *d_p,
     product(count, m, inner, d_mixed, M, 1, x, d_y, 1);
 }
 
-static void answer_back(const Work *w, long long n, long long h, long long start, const Fast *fast, const Batch *b,
-                        const Answers *a, Fast *d, Back *back, Shared *shared) {
+static void answer_back(const Work *w, long long h, const Fast *fast, const Batch *b, const Answers *a, Fast *d,
+                        Back *back, Shared *shared) {
     float d_p2[M][F], d_y[M][G], d_p1[M][G], slope[M][G], d_q[M][F], d_causal[M][M] = {{0}}, e[F];
     const float *weight = w->norm_weight + h * F;
     for (int i = 0; i < a->count; i++) {
-        const float *d_out = at(&w->d_out, n, h, query_of(w, start + a->first + i));
+        const float *d_out = at(&w->d_out, a->first + i, h);
         for (int j = 0; j < F; j++) {
             shared->norm_weight[h * F + j] += d_out[j] * a->unit[i][j];
             shared->norm_bias[h * F + j] += d_out[j];
@@ -301,9 +306,9 @@ static void answer_back(const Work *w, long long n, long long h, long long start
     mixed_back(a->count, b->m, F, G, d_p1[0], a->q[0], b->k[0], b->g1[0], fast->w1t[0], a->causal[0], a->overlap1[0],
                back->g1[0], back->k[0], d->w1[0], d->b1, d_causal[0], d_q[0]);
     for (int i = 0; i < a->count; i++) {
-        int place = a->first + i;
-        const float *d_out = at(&w->d_out, n, h, query_of(w, start + place));
-        float *to = into(&w->d_q, n, h, query_of(w, start + place));
+        int place = a->place[i];
+        const float *d_out = at(&w->d_out, a->first + i, h);
+        float *to = into(&w->d_q, a->first + i, h);
         for (int j = 0; j < F; j++) to[j] = d_out[j] + d_q[i][j];
         for (int j = 0; j <= place; j++) {
             back->rate[j] += d_causal[i][j] * w->decay[place];
@@ -313,8 +318,8 @@ static void answer_back(const Work *w, long long n, long long h, long long start
 }
 
 /* Through `learn`. d_target is the gradient at v - k, so that of v as well. */
-static void learn_back(const Work *w, long long n, long long h, long long start, const Fast *fast, const Batch *b,
-                       Fast *d, Back *back, Shared *shared) {
+static void learn_back(const Work *w, long long token, long long h, const Fast *fast, const Batch *b, Fast *d,
+                       Back *back, Shared *shared) {
     int m = b->m;
     float d_h[M][G], d_z[M][G], d_last[M][F], d_target[M][F];
     const float *weight = w->norm_weight + h * F;
@@ -351,9 +356,9 @@ static void learn_back(const Work *w, long long n, long long h, long long start,
     add_rows(m, G, d_z[0], d->b1);
     product(m, G, F, d_z[0], G, 1, fast->w1t[0], back->k[0], 1);
     for (int i = 0; i < m; i++) {
-        float *d_k = into(&w->d_k, n, h, start + i), *d_v = into(&w->d_v, n, h, start + i);
+        float *d_k = into(&w->d_k, token + i, h), *d_v = into(&w->d_v, token + i, h);
         for (int j = 0; j < F; j++) d_k[j] = back->k[i][j] - d_target[i][j], d_v[j] = d_target[i][j];
-        *into(&w->d_rate, n, h, start + i) = back->rate[i];
+        *into(&w->d_rate, token + i, h) = back->rate[i];
     }
 }
 
@@ -371,10 +376,11 @@ long long floats_of_a_state(void) { return sizeof(State) / sizeof(float); }
 
 /* Those of all mini-batches; the first one's fast weights are there. Made again, since to keep those of all sequences
  * from the forward pass on costs more, in memory that is not in any cache. */
-static void all_states(const Work *w, long long n, long long h, long long length, State *state) {
+static void all_states(const Work *w, long long n, long long h, State *state) {
+    long long length = w->lengths[n];
     for (long long start = 0; start < length; start += M, state++) {
         int m = (int)(length - start < M ? length - start : M);
-        learn(w, n, h, start, m, &state->fast, &state->batch);
+        learn(w, w->starts[n] + start, h, m, &state->fast, &state->batch);
         if (start + M < length) step(w, &state->batch, &state->fast, &state[1].fast);
     }
 }
@@ -387,21 +393,22 @@ void inner_loop_backward(const Work *w, long long begin, long long end, Shared *
     for (long long h = 0; h < w->heads; h++) {
         first_fast(w, h, &scratch->fast);
         for (long long n = begin; n < end; n++) {
-            long long length = length_of(w, n);
-            all_states(w, n, h, length, scratch);
+            all_states(w, n, h, scratch);
             memset(&d, 0, sizeof d);
+            asked.first = w->queries[n + 1];
+            long long length = w->lengths[n];
             for (long long start = (length - 1) / M * M; start >= 0; start -= M) {
                 Fast *fast = &scratch[start / M].fast;
                 const Batch *batch = &scratch[start / M].batch;
                 transpose(F, G, F, fast->w1[0], fast->w1t[0]);
                 memset(&back, 0, sizeof back);
-                asked.count = places(w, length, start, batch->m, &asked.first);
+                queries_before(w, n, start, &asked);
                 if (start + M < length) step_back(w, batch, &d, &back, shared->decay);
                 if (asked.count) {
-                    answer(w, n, h, start, fast, batch, &asked);
-                    answer_back(w, n, h, start, fast, batch, &asked, &d, &back, shared);
+                    answer(w, h, start, fast, batch, &asked);
+                    answer_back(w, h, fast, batch, &asked, &d, &back, shared);
                 }
-                learn_back(w, n, h, start, fast, batch, &d, &back, shared);
+                learn_back(w, w->starts[n] + start, h, fast, batch, &d, &back, shared);
             }
             add(shared->w1 + h * F * G, d.w1[0], F * G);
             add(shared->b1 + h * G, d.b1, G);

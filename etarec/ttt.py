@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from etarec.dual import FastLayer, InnerNorm
 from etarec.dual_math import NORM_EPS
-from etarec.fused import inner_loop
+from etarec.fused import inner_loop, inner_loop_of, takes
+from etarec.ragged import Ragged
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ class TTTLayer(nn.Module):
         """
         q = rotate(self.split(self.q(asked(x, since, lengths))), self.cos, self.sin, self._places(x, since, lengths))
         if not inner_loop:
-            return self.o(self.post_norm(self.answer_frozen(q)))
+            return self.o(self.post_norm(_joined(frozen(q, *self._fast_model()))))
         k, v, rate = self._learned_from(x)
         return self.o(self.post_norm(self.answer(q, k, v, rate, rate_scale, lengths)))
 
@@ -175,9 +176,23 @@ class TTTLayer(nn.Module):
             token_rate = token_rate * rate_scale[:, None, None]
         return _joined(self.form(q, k, v, token_rate, self._decay(), *self._fast_model(), lengths))
 
+    def takes_ragged(self, x: Tensor) -> bool:
+        """Whether `answer_ragged` computes on tensors like x."""
+        return self.form is inner_loop and takes(x, self.decay_offset, self._fast_model()[0])
+
+    def answer_ragged(
+        self, sequences: Ragged, q: Tensor, k: Tensor, v: Tensor, rate: Tensor, scale: Tensor | None
+    ) -> Tensor:
+        """The same of sequences without padding. q: [Q, D], as the result; k, v: [T, D]; rate: [T, H]; scale: [T]."""
+        token_rate = rate * (self.inner_rate * self.heads / k.shape[-1])
+        if scale is not None:
+            token_rate = token_rate * scale[:, None]
+        q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
+        return inner_loop_of(sequences, q, k, v, token_rate, self._decay(), *self._fast_model()).flatten(1)
+
     def answer_frozen(self, q: Tensor) -> Tensor:
         """The same without any step."""
-        return _joined(frozen(q, *self._fast_model()))
+        return _joined(frozen(self.split(q[None]), *self._fast_model()))[0]
 
     def split(self, x: Tensor) -> Tensor:
         """[N, L, D] -> [N, H, L, F]."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from etarec.config import ModelConfig
+from etarec.ragged import Ragged
 
 
 class SequenceModel(nn.Module):
@@ -58,6 +59,17 @@ class SequenceModel(nn.Module):
         """What happens to a sequence of embedded items [N, L, D]; see `forward`.
 
         lengths: int[N] on the CPU, descending: only the state at each sequence's own last item is wanted, [N, 1, D].
+        """
+        raise NotImplementedError
+
+    def takes_ragged(self) -> bool:
+        """Whether `encode_ragged` computes, here and now; `encode` always does."""
+        return False
+
+    def encode_ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
+        """What `encode` does, to items [T, D] of sequences without padding: the states of its Q queries, [Q, D].
+
+        rate_scale: [T], of each token the scale of its sequence.
         """
         raise NotImplementedError
 

@@ -10,6 +10,7 @@ from etarec import block
 from etarec.config import ModelConfig
 from etarec.dual_math import NORM_EPS
 from etarec.models.base import SequenceModel
+from etarec.ragged import Ragged
 from etarec.ttt import TTTLayer, asked
 
 
@@ -39,20 +40,25 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int, lengths: Tensor | None
     ) -> Tensor:
-        if block.takes(x, self.sizes):
-            return self._compiled(x, rate_scale, inner_loop, since, lengths)
+        if self.takes_ragged(x):
+            N, L, _ = x.shape
+            asked_for = L - since if lengths is None else 1
+            sequences = Ragged.padded(N, L, asked_for, lengths)
+            rates = None if rate_scale is None else rate_scale.repeat_interleave(L)
+            return self.ragged(sequences, x.flatten(0, 1), rates, inner_loop).unflatten(0, (N, asked_for))
         x = asked(x, since, lengths) + self.ttt(self.ttt_norm(x), rate_scale, inner_loop, since, lengths)
         return x + self.mlp(self.mlp_norm(x))
 
-    def _compiled(
-        self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int, lengths: Tensor | None
-    ) -> Tensor:
+    def takes_ragged(self, x: Tensor) -> bool:
+        return block.takes(x, self.sizes) and self.ttt.takes_ragged(x)
+
+    def ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
+        """The same of sequences without padding, compiled: [T, D] -> [Q, D]. rate_scale: [T]."""
         ttt, mlp = self.ttt, self.mlp
         q, k, v, rate = (module.weight for module in (ttt.q, ttt.k, ttt.v, ttt.rate))
         weights = block.Projections(self.ttt_norm.weight, q, k, v, rate, ttt.rate.bias)
-        x, q, k, v, rate = block.before(x, weights, (ttt.cos, ttt.sin), self.sizes, since, lengths, inner_loop)
-        q, k, v = (ttt.split(each) for each in (q, k, v))
-        out = ttt.answer(q, k, v, rate, rate_scale, lengths) if inner_loop else ttt.answer_frozen(q)
+        x, q, *learned_from = block.before(sequences, x, weights, (ttt.cos, ttt.sin), self.sizes, inner_loop)
+        out = ttt.answer_ragged(sequences, q, *learned_from, rate_scale) if inner_loop else ttt.answer_frozen(q)
         o, mlp_norm, gate, up, down = (m.weight for m in (ttt.o, self.mlp_norm, mlp.gate, mlp.up, mlp.down))
         mixing = block.Mixing(ttt.post_norm.weight, ttt.post_norm.bias, o, mlp_norm, gate, up, down)
         return block.after(out, x, mixing, self.sizes)
@@ -87,3 +93,12 @@ class TTT4Rec(SequenceModel):
         for each in below:
             x = each(x, rate_scale, inner_loop, 0, None)
         return self.output_norm(last(x, rate_scale, inner_loop, since, lengths))
+
+    def takes_ragged(self) -> bool:
+        return all(each.takes_ragged(self.items.weight) for each in self.blocks)
+
+    def encode_ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
+        *below, last = self.blocks
+        for each in below:
+            x = each.ragged(sequences.asking_everything(), x, rate_scale, inner_loop)
+        return self.output_norm(last.ragged(sequences, x, rate_scale, inner_loop))

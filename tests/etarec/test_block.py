@@ -10,6 +10,7 @@ from etarec import block, compiled
 from etarec.config import ModelConfig
 from etarec.models import build
 from etarec.models.ttt4rec import Block
+from etarec.ragged import Ragged
 
 if compiled.compiler() is None:
     pytest.skip("needs a C compiler", allow_module_level=True)
@@ -32,7 +33,7 @@ def seeded():
 def assert_as_torch(ours: Block, x: Tensor, scale=None, inner_loop=True, since=0, lengths=None, close=3e-5) -> None:
     """Output, with and without a graph, and the gradients of everything, to the last digits of float32."""
     exact, results, direction = copy.deepcopy(ours).double(), [], None
-    assert block.takes(x, ours.sizes) and not block.takes(x.double(), ours.sizes)
+    assert ours.takes_ragged(x) and not ours.takes_ragged(x.double())
     for each in (exact, ours):
         given = x.to(each.mlp.up.weight.dtype).requires_grad_()
         rates = None if scale is None else scale.to(given)
@@ -60,10 +61,9 @@ def test_all_positions_and_the_last_ones(sequences, length):
 
 
 @pytest.mark.parametrize("lengths", [[1], [9, 9, 4], [25, 17, 16, 8, 8, 5, 1], [3] * 40])
-@pytest.mark.parametrize("inner", ["mlp", "linear"])  # with compiled steps and without
-def test_the_last_position_of_sequences_of_their_own_lengths(lengths, inner):
+def test_the_last_position_of_sequences_of_their_own_lengths(lengths):
     """What is behind a sequence's end is not even read, and has no gradient."""
-    ours, ends = block_of(inner=inner), torch.tensor(lengths)
+    ours, ends = block_of(), torch.tensor(lengths)
     x = torch.randn(len(lengths), lengths[0], 64)
     assert_as_torch(ours, x, lengths=ends)
     behind = (torch.arange(lengths[0]) >= ends[:, None])[..., None]
@@ -72,16 +72,6 @@ def test_the_last_position_of_sequences_of_their_own_lengths(lengths, inner):
     assert torch.equal(out, ours(x, None, True, 0, ends))
     (gradient,) = torch.autograd.grad(out.sum(), [wild])
     assert not gradient.masked_select(behind).any() and gradient.isfinite().all()
-
-
-def test_what_memory_held_before_is_not_read(monkeypatch):
-    """The inner loop of torch multiplies by 0 what is behind a sequence's end: that may not be NaN."""
-    new = Tensor.new_empty
-    monkeypatch.setattr(Tensor, "new_empty", lambda self, *size: new(self, *size).fill_(float("nan")))
-    ends = torch.tensor([9, 5, 2])
-    for inner_loop in (True, False):
-        for inner in ("mlp", "linear"):
-            assert_as_torch(block_of(inner=inner), torch.randn(3, 9, 64), inner_loop=inner_loop, lengths=ends)
 
 
 def test_rates_that_are_scaled_and_no_inner_loop():
@@ -95,9 +85,8 @@ def test_rates_that_are_scaled_and_no_inner_loop():
     "options",
     [
         {"width": 16, "heads": 1, "mlp_width": 16},
-        {"width": 48, "heads": 12, "mlp_width": 48, "mini_batch": 4},  # more rates than a vector has lanes
-        {"width": 80, "heads": 20, "mlp_width": 32},  # than two have; head width 4
-        {"width": 64, "inner": "linear"},
+        {"width": 96, "heads": 12, "mlp_width": 48, "mini_batch": 16},  # more rates than a vector has lanes
+        {"width": 128, "heads": 16, "mlp_width": 32},  # than two have; head width 8
         {"width": block.WIDEST, "heads": 4, "mlp_width": block.WIDEST_MLP},
     ],
 )
@@ -107,11 +96,20 @@ def test_other_sizes(options):
 
 
 @pytest.mark.parametrize(
-    "options", [{"width": 24}, {"mlp_width": 200}, {"width": 144, "mlp_width": 64}, {"mlp_width": 528}]
+    "options",
+    [
+        {"width": 24},
+        {"mlp_width": 200},
+        {"width": 144, "mlp_width": 64},
+        {"mlp_width": 528},
+        {"inner": "linear"},
+        {"mini_batch": 4},
+        {"heads": 16},
+    ],
 )
 def test_sizes_that_are_left_to_torch(options):
     ours = block_of(**options)
-    assert not block.takes(torch.randn(2, 3, ours.sizes.D), ours.sizes)
+    assert not ours.takes_ragged(torch.randn(3, ours.sizes.D))
 
 
 def test_more_threads_than_one_are_torch_s():
@@ -144,8 +142,10 @@ def test_large_values_stay_close():
         ours.ttt.rate.weight.mul_(100)
     assert_as_torch(ours, 5 * torch.randn(4, 13, 64), inner_loop=False)
     x = torch.randn(4, 13, 64)
-    rates = block.before(x, _projections(ours), (ours.ttt.cos, ours.ttt.sin), ours.sizes, 0, None, True)[4]
-    torch.testing.assert_close(rates, torch.sigmoid(ours.ttt.rate(ours.ttt_norm(x))), rtol=1e-4, atol=1e-6)
+    sequences, rotary = Ragged.padded(4, 13, 13, None), (ours.ttt.cos, ours.ttt.sin)
+    rates = block.before(sequences, x.flatten(0, 1), _projections(ours), rotary, ours.sizes, True)[4]
+    expected = torch.sigmoid(ours.ttt.rate(ours.ttt_norm(x))).flatten(0, 1)
+    torch.testing.assert_close(rates, expected, rtol=1e-4, atol=1e-6)
 
 
 def _projections(ours: Block) -> block.Projections:

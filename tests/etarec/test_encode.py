@@ -1,5 +1,6 @@
 """Hidden states of many prefixes at once against one unpadded pass per prefix."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etarec import encode
+from etarec import compiled, encode
+from etarec.config import ModelConfig
 from etarec.data import stream
 from etarec.encode import Encoder
+from etarec.models import build
+from tests.etarec.conftest import N_ITEMS
 
 CPU = torch.device("cpu")
 
@@ -67,6 +71,48 @@ def test_composition_of_a_call_changes_nothing(model, log, everything):
         torch.testing.assert_close(
             encoder.hidden(model, starts[chosen], ends[chosen]), together[chosen.copy()], rtol=0, atol=1e-11
         )
+
+
+@pytest.fixture(params=[1, 2])
+def compiled_model(request):
+    """In float32, with sizes that are compiled: it takes sequences end to end."""
+    model = build(ModelConfig(width=16, heads=2, mlp_width=32, blocks=request.param), N_ITEMS).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.1)
+    if compiled.compiler() is None:
+        pytest.skip("needs a C compiler")
+    assert model.takes_ragged() and not copy.deepcopy(model).double().takes_ragged()
+    return model
+
+
+@pytest.mark.parametrize("tokens", [1, 50, 2**13])
+@pytest.mark.parametrize("case", ["shared", "scaled", "without inner loop"])
+def test_sequences_end_to_end_are_those_of_every_prefix_alone(
+    compiled_model, log, everything, tokens, case, monkeypatch
+):
+    """States and the gradients of all weights; some samples come twice."""
+    monkeypatch.setattr(encode, "TOKENS_END_TO_END", tokens)
+    chosen = np.concatenate([np.arange(150), np.arange(40, 60)])
+    users, positions = (column[chosen] for column in everything)
+    options = {"inner_loop": case != "without inner loop"}
+    scale = torch.linspace(0, 2, len(chosen), dtype=torch.float64)
+    encoder, results = Encoder(log, CPU), []
+    for model in (copy.deepcopy(compiled_model).double(), compiled_model):
+        own = {"rate_scale": scale.to(model.items.weight.dtype)} if case == "scaled" else {}
+        exact = not model.takes_ragged()
+        states = (
+            literal(model, log, users, positions, **own, **options)
+            if exact
+            else encoder.hidden(model, *encoder.ranges(users, positions), **own, **options)
+        )
+        weights = torch.arange(states.numel(), dtype=states.dtype).view_as(states).cos()
+        gradients = torch.autograd.grad((states * weights).sum(), [*model.parameters()], allow_unused=True)
+        results.append([states, *(torch.zeros(1) if g is None else g.to_dense() for g in gradients)])
+    names = ["states", *dict(compiled_model.named_parameters())]
+    for name, expected, found in zip(names, *results, strict=True):
+        apart = float(((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6)).detach())
+        assert apart < 1e-4, f"{name}: {apart:.1e} of its largest entry apart"
 
 
 def test_prefixes_of_one_window_share_a_pass(model, log, monkeypatch):
