@@ -6,8 +6,9 @@ from torch import Tensor
 
 from etarec import scoring
 from etarec.data import stream
-from etarec.encode import Encoder, Int64s
+from etarec.encode import Encoder
 from etarec.models import SequenceModel
+from etarec.ragged import Int64s
 
 
 def diagonal(model: SequenceModel, encoder: Encoder, samples: int) -> dict[str, Tensor]:

@@ -47,8 +47,8 @@ def inner_loop(
     if not takes(q, decay, fast):
         return dual(q, k, v, token_rate, decay, fast, norm, lengths)
     (N, _, L, _), Q = k.shape, q.shape[2]
-    flat = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v, token_rate))
-    out = inner_loop_of(Ragged.padded(N, L, Q, lengths), *flat, decay, fast, norm)
+    q, k, v, token_rate = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v, token_rate))
+    out = inner_loop_of(Ragged.padded(N, L, Q, lengths), q, k, v, token_rate, decay, fast, norm)
     return out.unflatten(0, (N, Q)).transpose(1, 2)
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from etarec.config import AdaptConfig
 from etarec.data import Stream, trained
-from etarec.encode import Encoder, Int64s
+from etarec.encode import Encoder
+from etarec.ragged import Int64s
 
 Bools = npt.NDArray[np.bool_]
 

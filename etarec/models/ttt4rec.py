@@ -57,8 +57,8 @@ class Block(nn.Module):
         ttt, mlp = self.ttt, self.mlp
         q, k, v, rate = (module.weight for module in (ttt.q, ttt.k, ttt.v, ttt.rate))
         weights = block.Projections(self.ttt_norm.weight, q, k, v, rate, ttt.rate.bias)
-        x, q, *learned_from = block.before(sequences, x, weights, (ttt.cos, ttt.sin), self.sizes, inner_loop)
-        out = ttt.answer_ragged(sequences, q, *learned_from, rate_scale) if inner_loop else ttt.answer_frozen(q)
+        x, q, k, v, rate = block.before(sequences, x, weights, (ttt.cos, ttt.sin), self.sizes, inner_loop)
+        out = ttt.answer_ragged(sequences, q, k, v, rate, rate_scale) if inner_loop else ttt.answer_frozen(q)
         o, mlp_norm, gate, up, down = (m.weight for m in (ttt.o, self.mlp_norm, mlp.gate, mlp.up, mlp.down))
         mixing = block.Mixing(ttt.post_norm.weight, ttt.post_norm.bias, o, mlp_norm, gate, up, down)
         return block.after(out, x, mixing, self.sizes)
@@ -95,10 +95,13 @@ class TTT4Rec(SequenceModel):
         return self.output_norm(last(x, rate_scale, inner_loop, since, lengths))
 
     def takes_ragged(self) -> bool:
-        return all(each.takes_ragged(self.items.weight) for each in self.blocks)
+        return all(each.takes_ragged(self.items.weight) for each in self._blocks())
 
     def encode_ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
-        *below, last = self.blocks
+        *below, last = self._blocks()
         for each in below:
             x = each.ragged(sequences.asking_everything(), x, rate_scale, inner_loop)
         return self.output_norm(last.ragged(sequences, x, rate_scale, inner_loop))
+
+    def _blocks(self) -> list[Block]:
+        return [each for each in self.blocks if isinstance(each, Block)]
