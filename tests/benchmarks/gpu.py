@@ -17,13 +17,13 @@ from etarec.device import default_device
 from etarec.dual import dual
 from etarec.evaluate import Measurement
 from etarec.models import SequenceModel, build
-from search import runner
+from search import mps, runner
 from search.spec import SearchConfig
 from search.trial import Job, Recommender
 from tests.benchmarks import material, peak, timing, together
 from tests.benchmarks.frame import Cell, Settings, Table
 
-AT_ONCE, STACKED = (1, 4, 8, 16), (1, 4, 16)
+AT_ONCE, STACKED = (1, 4, 8, 16), (4, 16)
 USERS, EPOCH_USERS, REPEATS = 3000, 2000, 3
 ADMITTED_APART, RANKS_APART = 0.001, 0.01  # largest shares of samples about which CPU and GPU may differ
 NOTHING = "no GPU was there: nothing was measured; docs/performance-gpu.md is of a machine with one"
@@ -54,11 +54,13 @@ def gpu_shared(settings: Settings) -> Table:
         settings,
         "(g) On a GPU: several trials at once",
         "Trials of target `weights` behind the default gate on the whole validation stream, in separate processes that "
-        "share one device (search.runner with fractional gpus_per_trial); the time counts from warm workers on. "
-        "Stacked: the prototype of several configurations in one process, one after another over stacked.",
+        "share one device (search.runner with fractional gpus_per_trial), which takes turns between them or, by CUDA's "
+        "Multi-Process Service, works for all at once; the time counts from warm workers on. Stacked: the prototype of "
+        "`together`, several configurations in one process; seconds of its own code one after another, and of the "
+        "product's code alone on the device, over its own.",
         [
-            *(lambda device, count=count: [_trials(settings, count)] for count in AT_ONCE),
-            *(lambda device, count=count: [_stacked(settings, device, count)] for count in STACKED),
+            *(lambda device, way=way: [_trials(settings, *way)] for way in _ways()),
+            *(lambda device, count=count: _stacked(settings, device, count) for count in STACKED),
         ],
     )
 
@@ -153,26 +155,37 @@ def _memory(device: torch.device) -> list[list[Cell]]:
     return [[name, count / 2**20, "MiB"] for name, count in held.items()]
 
 
-def _trials(settings: Settings, count: int) -> list[Cell]:
-    search = SearchConfig(trials=max(2 * count, 4), concurrency=count, gpus_per_trial=1 / count)
+def _ways() -> list[tuple[int, bool]]:
+    """How many trials at once, and whether by CUDA's service."""
+    served = [False, True] if mps.offered() else [False]
+    return [(count, by_mps) for count in AT_ONCE for by_mps in served if count > 1 or not by_mps]
+
+
+def _trials(settings: Settings, count: int, by_mps: bool) -> list[Cell]:
+    search = SearchConfig(trials=max(2 * count, 4), concurrency=count, gpus_per_trial=1 / count, cuda_mps=by_mps)
     data, checkpoint = material.interactions(settings), material.checkpoint(settings)
     subject = Recommender(data, checkpoint, "position", 0).without_test()
     jobs = [Job(replace(AdaptConfig(), entropy_quantile=0.4 + n / 100), seed=n) for n in range(search.trials)]
     complaints: list[str] = []
     with runner.cluster(search, None) as plan:
+        assert plan.mps == by_mps, plan.note
         list(runner.measure_all(subject, jobs[:count], plan, complaints.append, on_test=False))
         begin = time.perf_counter()
         measured = list(runner.measure_all(subject, jobs, plan, complaints.append, on_test=False))
         seconds = time.perf_counter() - begin
     if None in measured:
         raise RuntimeError(f"trials failed: {complaints}")
-    return [f"{count} at a time", 60 * len(jobs) / seconds, "trials per minute"]
+    how = ", by CUDA MPS" if by_mps else ", in turns" if count > 1 else ""
+    return [f"{count} at a time{how}", 60 * len(jobs) / seconds, "trials per minute"]
 
 
-def _stacked(settings: Settings, device: torch.device, count: int) -> list[Cell]:
+def _stacked(settings: Settings, device: torch.device, count: int) -> list[list[Cell]]:
     subject = together._subject(settings, device)
     together.compare(subject, device, count, repeats=1)
-    return [f"{count} stacked", together.compare(subject, device, count, repeats=3)[3], "times as fast"]
+    _, stacked, alone, _, ours = together.compare(subject, device, count, repeats=3)
+    name = f"{count} stacked, a configuration: "
+    assert isinstance(stacked, float) and isinstance(alone, float) and isinstance(ours, float)
+    return [[name + "one after another", alone / stacked, "times"], [name + "ours", ours / stacked, "times"]]
 
 
 def _shares(settings: Settings, device: torch.device) -> list[list[Cell]]:
