@@ -9,7 +9,7 @@ from tests.benchmarks import literal, material, timing, training
 from tests.benchmarks.frame import Cell, Settings, Table
 from tests.benchmarks.operations import trial_operations
 
-USERS, REPEATS = 3000, 3
+USERS, REPEATS = 3000, 5
 TRIALS = {
     "no adaptation": AdaptConfig(target="none"),
     "weights, gated": AdaptConfig(),
