@@ -3,7 +3,7 @@
  * The maths and its names are those of dual.py; read it first. fused.py compiles this file for the machine it runs on,
  * with the sizes as constants: F head width, G hidden fast width, M mini-batch, all multiples of LANES.
  *
- * Sequences lie end to end; a query is a token that is asked for its output.
+ * A query is a token that is asked for its output. Nobody reads what lies between the sequences.
  *
  * Symbols: N sequences, H heads, T tokens, Q queries, m tokens of a mini-batch, a of them queries.
  */

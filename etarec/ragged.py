@@ -1,4 +1,4 @@
-"""Sequences of tokens that lie end to end, without padding between them, and which of the tokens are asked for.
+"""Sequences of tokens in one array, most often end to end, and which of the tokens are asked for.
 
 Symbols: N sequences, T tokens, Q queries.
 """
@@ -14,8 +14,9 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Ragged(NamedTuple):
-    """starts, lengths: int64[N], each sequence's first token, and how many it has; queries: int64[N + 1], its first
-    query, and one behind all; positions: int64[Q], where in its sequence a query stands, ascending in each."""
+    """starts, lengths: int64[N], each sequence's first token, and how many it has, one at least; queries: int64[N + 1],
+    its first query, and one behind all; positions: int64[Q], where in its sequence a query stands, strictly ascending
+    in each. The compiled code believes all of this."""
 
     starts: Int64s
     lengths: Int64s
@@ -46,7 +47,10 @@ class Ragged(NamedTuple):
         return self._replace(queries=queries, positions=np.arange(behind[-1]) - np.repeat(queries[:-1], self.lengths))
 
     def cut(self, tokens: int) -> Iterator[tuple[slice, "Ragged"]]:
-        """Runs of sequences that have at most so many tokens together, or are one; and where their tokens lie."""
+        """Runs of sequences that have at most so many tokens together, or are one; and where their tokens lie.
+
+        They lie end to end, as they must for `asking_everything` and `owners`.
+        """
         behind, first = self.starts + self.lengths, 0
         while first < len(self.starts):
             start = int(self.starts[first])
@@ -64,5 +68,5 @@ class Ragged(NamedTuple):
 
     @property
     def owners(self) -> Int64s:
-        """int64[T]: the sequence of each token, if nothing lies between them."""
+        """int64[T]: the sequence of each token."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)

@@ -74,14 +74,16 @@ def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTE
             _check_nodes(address)
             yield plan(search, of_cluster(ray.cluster_resources()), need)  # type: ignore[no-untyped-call]
         return
-    planned = plan(search, this_machine(), need)
+    here = this_machine()
+    planned = plan(search, here, need)
     # Workers of this machine import what this process imports, installed or not.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.getcwd()
-    count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more where the user asks for more
     with scratch() as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
         if fault:
+            planned = plan(search, replace(here, mps=False), need)
             note = f"CUDA MPS cannot be had, so trials take turns on the GPU ({fault})"
-            planned = replace(planned, mps=False, note="; ".join(filter(None, (planned.note, note))))
+            planned = replace(planned, note="; ".join(filter(None, (planned.note, note))))
+        count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more where the user asks for it
         with _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder)):
             yield planned
 
@@ -146,6 +148,11 @@ def _ray(address: str | None, **options: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def several_gpus() -> bool:
+    """Whether a node has more than one."""
+    return any(node["Resources"].get("GPU", 0) > 1 for node in _alive().values())
 
 
 def _check_address(address: str) -> None:

@@ -87,13 +87,13 @@ class Feed(Searcher):
     def retry(self, number: int, fault: Fault) -> bool:
         """Whether trial `number` is tried again; the records then hold its failed attempt."""
         crowded = self.plan.concurrency > 1 and number not in self._alone
-        transient = fault.kind is Kind.DIED or (fault.kind is Kind.MEMORY and crowded)
+        transient = fault.kind is Kind.DIED or (fault.kind is Kind.CROWDED and crowded)
         if not transient or self._failing or self.records.trials[number].retries >= self.spec.search.retries:
             return False
         self.records.retried(number, fault.reason, fault.traceback)
         self._running.remove(number)
         self._again.append(number)
-        if fault.kind is Kind.MEMORY:
+        if fault.kind is Kind.CROWDED:
             self._alone.add(number)
         return True
 
@@ -290,6 +290,11 @@ class Recorder(ray.tune.Callback):
 
 
 def start_workers(plan: Plan) -> None:
-    """Lets processes for the next measurements start and import while the last trials run; Tune keeps its own."""
+    """Lets processes for the next measurements start and import while the last trials run; Tune keeps its own.
+
+    Not where they want a GPU: Ray starts others for those, once there is one.
+    """
+    if plan.gpus_per_trial:
+        return
     for _ in range(plan.concurrency):
         ray.remote(num_cpus=0)(slot.be_there).remote()

@@ -24,10 +24,15 @@ GRACE = 5  # seconds for processes that still compute when the service ends
 
 # Exit status 0 if this process can compute on every GPU. It asks the driver itself, importing torch takes seconds.
 _TRY_OUT = """
-import ctypes
+import ctypes, time
 cuda = ctypes.CDLL("libcuda.so.1")
 count, device, context = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
-wrong = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+for attempt in range(20):
+    wrong = cuda.cuInit(0)
+    if wrong != 807:  # the service is not ready yet
+        break
+    time.sleep(0.5)
+wrong = wrong or cuda.cuDeviceGetCount(ctypes.byref(count))
 for number in range(count.value):
     wrong = wrong or cuda.cuDeviceGet(ctypes.byref(device), number)
     wrong = wrong or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
@@ -36,9 +41,12 @@ raise SystemExit(f"CUDA error {wrong}" if wrong else 0)
 
 
 def offered() -> bool:
-    """Whether this machine has GPUs and, for all of them, the service."""
-    count = torch.cuda.device_count()
-    if not count or shutil.which(CONTROL) is None:
+    """Whether this machine has GPUs and, for all of them, the service.
+
+    Where some were chosen by CUDA_VISIBLE_DEVICES their numbers would be others to the service than to Ray.
+    """
+    count, chosen = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not count or shutil.which(CONTROL) is None or chosen not in (None, ",".join(map(str, range(count)))):
         return False
     return all(torch.cuda.get_device_capability(number) >= OLDEST for number in range(count))
 
@@ -71,17 +79,15 @@ def service(folder: Path) -> Iterator[str]:
 
 
 def end(folder: Path) -> None:
-    """Ends the service of this folder, if one runs."""
+    """Ends the service of this folder, if one runs; what is asked is asked even if Ctrl-C cuts the waiting short."""
     files = folder / FOLDER
     if files.is_dir():
         _answer(f"quit -t {GRACE}", os.environ | {PIPES: str(files)})
 
 
 def _start(environment: Mapping[str, str]) -> str:
-    # The service sees all GPUs, and its processes choose: names of GPUs that it was told apart would be others there.
-    everything = {name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"}
-    for command, given in (([CONTROL, "-d"], everything), ([sys.executable, "-c", _TRY_OUT], environment)):
-        fault = _run(command, given)
+    for command in ([CONTROL, "-d"], [sys.executable, "-c", _TRY_OUT]):
+        fault = _run(command, environment)
         if fault:
             return fault
     return "" if _answer("get_server_list", environment) else "it takes no process"
@@ -91,7 +97,9 @@ def _run(command: list[str], environment: Mapping[str, str]) -> str:
     """Nothing if all went well, else what went wrong."""
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        return f"no answer in {PATIENCE:.0f} s"
+    except OSError as error:
         return str(error)
     said = (done.stderr or done.stdout).strip().splitlines()
     return "" if not done.returncode else said[-1] if said else f"exit status {done.returncode}"
@@ -101,7 +109,13 @@ def _answer(question: str, environment: Mapping[str, str]) -> str | None:
     """What the service says; None where none runs."""
     try:
         done = subprocess.run(
-            [CONTROL], env=environment, input=question + "\n", capture_output=True, text=True, timeout=PATIENCE
+            [CONTROL],
+            env=environment,
+            input=question + "\n",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

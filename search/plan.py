@@ -19,7 +19,7 @@ CUDA_BYTES = 3 * 2**29  # more, on the host and on the GPU each, where it comput
 TRAINED_COPIES = 4  # of the parameters: weights, gradient, Adam's two moments
 MEMORY_SHARE = 0.9  # of what is there; the rest is the driver's and the system's
 # At most. On an H200 with 16 cores 8 at once measured as many trials a minute as 16 where they took turns on the GPU,
-# and 16 half as many again as 8 where it worked for all of them: docs/performance-gpu.md.
+# and 16 1.8 times as many as 8 where it worked for all of them: docs/performance-gpu.md.
 IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU = 8, 16
 
 

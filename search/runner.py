@@ -8,6 +8,7 @@ again.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from ray.exceptions import RayError
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from search import retest, slot, trial
-from search.cluster import cluster, machine, scratch
+from search.cluster import cluster, machine, scratch, several_gpus
 from search.feed import Feed, InOrder, Recorder
 from search.plan import Plan
 from search.records import Ending, Records, State, Trial
@@ -96,14 +97,16 @@ def measure_all(
 ) -> Iterator[Measurement | None]:
     """Measures the jobs in parallel and yields their measurements in the jobs' order, None for one that failed.
 
-    A job whose process or node died is run again, RETRIES times at most; one that ran out of memory once, by itself.
+    A job whose process or node died is run again, RETRIES times at most; one that ran out of memory once, by itself;
+    one whose GPU failed, which may be others' doing, by itself and RETRIES times at most.
     """
     shared = ray.put(subject)
     measure = retest.measure_on_test if on_test else trial.measure_on_validation
     # Ray's own retries have no end where its memory monitor kills the task (task_oom_retries). Of a task with a share
-    # of a GPU it ends the process each time (max_calls), and the next one starts from its imports on.
-    cpus, gpus = plan.cpus_per_trial, plan.gpus_per_trial
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=0)(slot.measure)
+    # of a GPU it ends the process each time, and the next one starts from its imports on; that is needed only where a
+    # node has several, of which the next task may be given another.
+    cpus, gpus, once = plan.cpus_per_trial, plan.gpus_per_trial, int(bool(plan.gpus_per_trial) and several_gpus())
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=once)(slot.measure)
 
     def start(place: int) -> Any:
         return task.remote(measure, shared, jobs[place].config, jobs[place].seed, plan.threads_per_trial)
@@ -115,12 +118,14 @@ def measure_all(
             measurement = _measured(started[place])
             alone = False
             for _ in range(RETRIES):
-                crowded = slot.out_of_memory(measurement) and not alone
+                crowded = slot.crowded(measurement) and not alone
                 if not crowded and not slot.died(measurement):
                     break
                 if crowded:
                     ray.wait(list(started.values()), num_returns=len(started))
                     alone = True
+                if isinstance(slot.cause(measurement), slot.DeviceError):
+                    time.sleep(2 * slot.LEAVING)
                 started[place] = start(place)
                 measurement = _measured(started[place])
             del started[place]

@@ -5,12 +5,16 @@ and the measuring, nothing of the study, the records or MLflow.
 import os
 import pickle
 import re
+import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ray
 import ray.tune
 import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
@@ -19,6 +23,7 @@ from ray.tune.experiment import Trial as RayTrial
 from etarec.config import AdaptConfig
 from search import trial
 
+LEAVING = 0.5  # seconds in which a process that cannot use its GPU still tells of it
 _IN_CREATION = "error raised in its creation task"  # what Ray calls an exception of a worker's first steps
 
 
@@ -27,7 +32,7 @@ class Kind(Enum):
 
     ERROR = "an exception: the same would come again"
     DIED = "its process or node is gone"
-    MEMORY = "it ran out of memory beside others"
+    CROWDED = "it lacked memory, or its GPU failed, which others beside it may have brought about"
 
 
 class Fault(NamedTuple):
@@ -40,6 +45,10 @@ class Fault(NamedTuple):
 
 class OverMemoryError(RayActorError):
     """The node's memory was almost used up, and Ray's monitor ended the worker."""
+
+
+class DeviceError(Exception):
+    """The GPU that is reserved for this process cannot be used by it, or not any more; the message says why."""
 
 
 class Slot(ray.tune.Trainable):
@@ -62,18 +71,18 @@ class Slot(ray.tune.Trainable):
         assert self.subject is not None
         config, seed = AdaptConfig(**self.config["adapt"]), self.config["seed"]
         if not self.prepared:  # before the trial begins: what a worker computes once is no trial's time
-            trial.prepare(self.subject, config, seed, self.threads)
+            with _reserved_device():
+                trial.prepare(self.subject, config, seed, self.threads)
             self.prepared = True
             return {"up": True}
         if self.waiting:
             time.sleep(0.05)
             return {"up": True}
         try:
-            measured = trial.measure_on_validation(self.subject, config, seed, self.threads)
+            with _reserved_device():
+                measured = trial.measure_on_validation(self.subject, config, seed, self.threads)
         except Exception as error:
-            if torch.cuda.is_initialized():
-                _leave_the_device(error)
-            if out_of_memory(error):
+            if crowded(error):
                 raise  # what it holds is not all given back: the worker ends
             return {"error": _last_line(traceback.format_exc()), "traceback": traceback.format_exc(), "done": True}
         return {"metrics": measured.metrics(), "curve": measured.curve(), "done": True}
@@ -85,18 +94,18 @@ def fault(ended: RayTrial) -> Fault:
     text = file.read_text().strip() if file and file.exists() else "Ray gave no reason"
     error = _error(ended)
     if isinstance(error, OverMemoryError):
-        return Fault(Kind.MEMORY, _OVER, text)
+        return Fault(Kind.CROWDED, _OVER, text)
     if isinstance(error, RayActorError) and _IN_CREATION not in text:
         gone = "the worker's node died" if "its node" in str(error) else _DIED
         return Fault(Kind.DIED, gone, text)
-    return Fault(Kind.MEMORY if out_of_memory(error) else Kind.ERROR, _last_line(text), text)
+    return Fault(Kind.CROWDED if crowded(error) else Kind.ERROR, _last_line(text), text)
 
 
 def _last_line(traceback: str) -> str:
     return re.sub(r"^(\w+\.)+(?=\w+(:|$))", "", traceback.strip().splitlines()[-1])  # without the exception's modules
 
 
-_DIED = "the worker process died (killed, out of memory, or its GPU failed)"
+_DIED = "the worker process died (killed, or out of memory)"
 _OVER = "the node ran out of memory (Ray's memory monitor ended the worker)"
 
 
@@ -118,15 +127,21 @@ def death(error: Exception) -> Exception:
     return kind(error_msg=str(error))
 
 
-def out_of_memory(error: object) -> bool:
-    """Whether a worker ended because what ran at once was too much for a device's or the machine's memory."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, (torch.OutOfMemoryError, MemoryError, OutOfMemoryError))
+def crowded(error: object) -> bool:
+    """Whether a worker ended because what ran at once was too much for a device's or the machine's memory, or by a
+    fault of the GPU: that of one process ends all that share it (CUDA MPS)."""
+    return isinstance(cause(error), (torch.OutOfMemoryError, MemoryError, OutOfMemoryError, DeviceError))
 
 
 def died(error: object) -> bool:
-    """Whether a measurement ended because its process was killed or its node was lost, for whatever reason."""
-    return isinstance(error, RayError) and not isinstance(error, (RayTaskError, OutOfMemoryError))
+    """Whether a measurement ended because its process was killed or cannot use its GPU, or its node was lost."""
+    lost = isinstance(error, RayError) and not isinstance(error, (RayTaskError, OutOfMemoryError))
+    return lost or isinstance(cause(error), DeviceError)
+
+
+def cause(error: object) -> object:
+    """The exception itself where Ray wrapped it."""
+    return error.cause if isinstance(error, RayTaskError) else error
 
 
 def be_there() -> None:
@@ -135,21 +150,42 @@ def be_there() -> None:
 
 
 def measure(measure: Any, subject: Any, config: AdaptConfig, seed: int, threads: int) -> Any:
-    """The process is used again, unless it would fail again or keep memory from those beside it."""
+    """The process is used again, unless it cannot use its GPU; the GPU's memory is given back."""
     try:
-        return measure(subject, config, seed, threads)
+        with _reserved_device():
+            measured = measure(subject, config, seed, threads)
+            torch.cuda.empty_cache()
+    except DeviceError:
+        threading.Timer(LEAVING, os._exit, [1]).start()
+        raise
+    return measured
+
+
+@contextmanager
+def _reserved_device() -> Iterator[None]:
+    """Raises DeviceError, before or instead of another exception, if this process cannot use its GPU."""
+    fault = _device_fault()
+    if fault:
+        raise DeviceError(fault)
+    try:
+        yield
     except Exception as error:
-        if torch.cuda.is_initialized():
-            _leave_the_device(error)
+        traceback.clear_frames(error.__traceback__)  # which hold tensors
+        fault = _device_fault()
+        if fault:
+            raise DeviceError(fault) from error
+        torch.cuda.empty_cache()
         raise
 
 
-def _leave_the_device(error: Exception) -> None:
-    """Gives memory back. A device's error is its process's for good: it ends, and the measurement is tried again."""
-    traceback.clear_frames(error.__traceback__)
+def _device_fault() -> str:
+    """A device's error is its process's for good, and comes again with whatever it is asked; one that CUDA does not
+    find would leave the work to the CPU."""
     try:
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-    except RuntimeError:
-        traceback.print_exception(error)
-        os._exit(1)
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        elif torch.version.cuda and ray.get_gpu_ids() and not torch.cuda.is_available():  # type: ignore[no-untyped-call]
+            return "a GPU is reserved for this process, but CUDA finds none"
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return ""

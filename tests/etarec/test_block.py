@@ -74,6 +74,15 @@ def test_the_last_position_of_sequences_of_their_own_lengths(lengths):
     assert not gradient.masked_select(behind).any() and gradient.isfinite().all()
 
 
+def test_what_memory_held_before_is_not_read(monkeypatch):
+    """Nothing is written behind a sequence's end, which may hold anything."""
+    new = Tensor.new_empty
+    monkeypatch.setattr(Tensor, "new_empty", lambda self, *size: new(self, *size).fill_(float("nan")))
+    ends = torch.tensor([9, 5, 2])
+    for inner_loop in (True, False):
+        assert_as_torch(block_of(), torch.randn(3, 9, 64), inner_loop=inner_loop, lengths=ends)
+
+
 def test_rates_that_are_scaled_and_no_inner_loop():
     ours, x = block_of(), torch.randn(5, 11, 64)
     assert_as_torch(ours, x, scale=torch.linspace(0.2, 2.0, 5))
@@ -86,7 +95,7 @@ def test_rates_that_are_scaled_and_no_inner_loop():
     [
         {"width": 16, "heads": 1, "mlp_width": 16},
         {"width": 96, "heads": 12, "mlp_width": 48, "mini_batch": 16},  # more rates than a vector has lanes
-        {"width": 128, "heads": 16, "mlp_width": 32},  # than two have; head width 8
+        {"width": 128, "heads": 16, "mlp_width": 32},
         {"width": block.WIDEST, "heads": 4, "mlp_width": block.WIDEST_MLP},
     ],
 )

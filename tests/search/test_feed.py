@@ -18,7 +18,7 @@ from search.records import METRICS, Ending, Records, State
 from search.slot import Fault, Kind, OverMemoryError
 from search.spec import load
 
-DIED, MEMORY = (Fault(kind, "why", "Traceback") for kind in (Kind.DIED, Kind.MEMORY))
+DIED, MEMORY = (Fault(kind, "why", "Traceback") for kind in (Kind.DIED, Kind.CROWDED))
 RESULT = dict.fromkeys(METRICS, 0.25)
 
 

@@ -11,20 +11,21 @@ import pytest
 import torch
 
 from search import cluster, mps
-from search.plan import GIB, Machine
+from search.plan import GIB, IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU, Machine
 from search.spec import SearchConfig
 
 # The folder `up` among its pipes says that it runs, the file `served` that it has had a process.
 CONTROL = """#!/bin/sh
 pipes=$CUDA_MPS_PIPE_DIRECTORY
 if [ "$1" = -d ]; then
-    echo "start, GPUs: ${CUDA_VISIBLE_DEVICES-all}" >> "$HEARD"
+    echo start >> "$HEARD"
     [ -z "$REFUSED" ] || { echo "$REFUSED" >&2; exit 1; }
     mkdir "$pipes/up"
     exit
 fi
 [ -d "$pipes/up" ] || { echo "Cannot find MPS control daemon process"; exit 1; }
 read -r question
+sleep "${SLOW-0}"
 echo "$question" >> "$HEARD"
 case $question in
     quit*) rmdir "$pipes/up";;
@@ -44,7 +45,6 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv(mps.PIPES, str(tmp_path / "default"))
     monkeypatch.delenv(mps.LOGS, raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv("HEARD", str(tmp_path / "heard"))
     monkeypatch.setattr(mps, "_TRY_OUT", SERVED)
     return tmp_path / "heard"
@@ -62,7 +62,7 @@ def test_the_service_runs_for_the_time_of_the_block(folder: Path, heard: Path) -
         assert not fault and (files / "up").is_dir()
         assert (os.environ[mps.PIPES], os.environ[mps.LOGS]) == (str(files), str(files))
     assert not (files / "up").exists() and dict(os.environ) == before
-    assert heard.read_text().splitlines() == ["start, GPUs: all", "get_server_list", "quit -t 5"]
+    assert heard.read_text().splitlines() == ["start", "get_server_list", "quit -t 5"]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,53 @@ def test_without_a_service_nothing_changes_but_the_reason_is_told(
     with mps.service(folder) as fault:
         assert fault == expected and dict(os.environ) == before
     assert not (folder / mps.FOLDER / "up").exists()
+
+
+@pytest.mark.parametrize("slow", ["try_out", "quit"])
+def test_what_hangs_is_not_waited_for(folder: Path, heard: Path, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+    monkeypatch.setattr(mps, "PATIENCE", 1.0)
+    if slow == "try_out":
+        monkeypatch.setattr(mps, "_TRY_OUT", "import time; time.sleep(60)")
+    with mps.service(folder) as fault:
+        assert fault == ("no answer in 1 s" if slow == "try_out" else "")
+        monkeypatch.setenv("SLOW", "5" if slow == "quit" else "0")
+    assert mps.PIPES not in os.environ or os.environ[mps.PIPES].endswith("default")
+
+
+def test_what_ends_the_block_ends_the_service(folder: Path, heard: Path) -> None:
+    before = dict(os.environ)
+    with pytest.raises(KeyboardInterrupt), mps.service(folder):
+        raise KeyboardInterrupt
+    assert dict(os.environ) == before and heard.read_text().endswith("quit -t 5\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "capability", "chosen", "expected"),
+    [
+        (2, (7, 0), None, True),
+        (2, (9, 0), "0,1", True),
+        (1, (9, 0), "3", False),
+        (2, (9, 0), "1,0", False),
+        (2, (6, 1), None, False),
+        (0, (9, 0), None, False),
+    ],
+)
+def test_where_the_service_is_offered(
+    heard: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    capability: tuple[int, int],
+    chosen: str | None,
+    expected: bool,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capability)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert mps.offered() == expected
+    monkeypatch.setenv("PATH", "")
+    assert not mps.offered()
 
 
 def test_a_service_that_runs_already_is_left_alone(folder: Path, heard: Path) -> None:
@@ -105,13 +152,13 @@ def test_what_a_killed_search_left_running_ends_with_its_folder(
 
 @pytest.mark.parametrize("refused", ["", "no permission"])
 def test_a_cluster_has_the_service_or_says_why_not(heard: Path, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
-    machine = Machine(cores=2, gpus=1, memory=64 * GIB, free_memory=64 * GIB, gpu_memory=80 * GIB, mps=True)
+    machine = Machine(cores=16, gpus=1, memory=64 * GIB, free_memory=64 * GIB, gpu_memory=80 * GIB, mps=True)
     monkeypatch.setattr(cluster, "this_machine", lambda: machine)
     monkeypatch.setattr(cluster, "_ray", lambda *_, **options: nullcontext())
     monkeypatch.setenv("REFUSED", refused)
     with cluster.cluster(SearchConfig(), None) as plan:
         assert os.environ[mps.PIPES].endswith(f"/{mps.FOLDER}") == (not refused)
-    assert plan.mps == (not refused)
+    assert (plan.mps, plan.concurrency) == ((False, IN_TURNS_PER_GPU) if refused else (True, SIDE_BY_SIDE_PER_GPU))
     assert plan.note == ("CUDA MPS cannot be had, so trials take turns on the GPU (no permission)" if refused else "")
 
 

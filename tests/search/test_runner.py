@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import ray
+import torch
 import yaml
 from formula import Formula
 from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
@@ -94,7 +95,7 @@ def test_a_trial_that_always_kills_its_worker_fails_after_so_many_attempts(tmp_p
     assert ending is Ending.COMPLETE and records.trials[2].state is State.FINISHED
     for trial in (records.trials[0], records.trials[1]):  # the published points
         assert (trial.state, trial.retries) == (State.FAILED, 1)
-        assert trial.error == "the worker process died (killed, out of memory, or its GPU failed); attempt 2"
+        assert trial.error == "the worker process died (killed, or out of memory); attempt 2"
         assert "actor" in trial.traceback
     assert len(lines(tmp_path / "measured")) == 2 * 2 + 1
 
@@ -188,16 +189,41 @@ def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory
     assert [found and found.metrics() for found in measured] == expected
 
 
-def test_a_process_whose_gpu_fails_ends_and_its_work_is_done_by_another(tmp_path: Path, plan: Plan) -> None:
-    subject = Formula(breaks=(0.49, 0.51), once=folder_of(tmp_path, "once"), log=tmp_path / "measured")
-    records, ending, warnings = searched(tmp_path, plan, subject, trials=4)
-    assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 4
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_failing_gpu_ended_is_measured_alone_by_another_process(tmp_path: Path, plan: Plan, again: bool) -> None:
+    """Others that share the GPU lose their work with it, so that one that always fails may not be beside them again."""
+    once = None if again else folder_of(tmp_path, "once")
+    subject = Formula(breaks=(0.49, 0.51), once=once)
+    records, ending, warnings = searched(tmp_path, plan, subject, trials=4, max_failures_in_a_row=3)
+    assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == (2 if again else 4)
     assert [trial.retries for trial in records.trials.values()] == [1, 1, 0, 0]  # the published points
-    assert len(warnings) == 2
+    reason = "DeviceError: CUDA error: unspecified launch failure"
+    assert len(warnings) == 2 and all(text.endswith(f"is tried again: {reason}") for text in warnings)
+    assert records.trials[0].error == (f"{reason}; attempt 2" if again else "")
 
+
+def test_after_the_search_too(tmp_path: Path, plan: Plan) -> None:
     jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.5, 0.4)]
-    assert None not in runner.measure_all(subject, jobs, plan, warnings.append, on_test=True)
-    assert len(warnings) == 2 and len(list((tmp_path / "once").iterdir())) == 3
+    subject, warnings = Formula(breaks=(0.49, 0.51), once=folder_of(tmp_path, "once")), list[str]()
+    assert None not in runner.measure_all(subject, jobs, plan, warnings.append, on_test=True) and not warnings
+
+    always = Formula(breaks=(0.49, 0.51), log=tmp_path / "measured")
+    first, second = runner.measure_all(always, jobs, plan, warnings.append, on_test=True)
+    assert first is None and second is not None
+    assert warnings == ["a configuration could not be measured: " + warnings[0].split(": ", 1)[1]]
+    assert warnings[0].endswith("DeviceError: CUDA error: unspecified launch failure")
+    assert len(lines(tmp_path / "measured")) == 1 + 1 + runner.RETRIES
+
+
+@pytest.mark.parametrize(("cuda", "reserved", "there"), [("13.0", [0], False), ("13.0", [], False), (None, [0], False)])
+def test_a_reserved_gpu_that_cuda_does_not_find_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, cuda: str | None, reserved: list[int], there: bool
+) -> None:
+    """The work would be left to the CPU; a build of torch without CUDA is asked to do so."""
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(ray, "get_gpu_ids", lambda: reserved)
+    assert bool(slot._device_fault()) == bool(cuda and reserved)
 
 
 @pytest.mark.parametrize("by", ["somebody", "the memory monitor"])
