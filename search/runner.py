@@ -124,8 +124,6 @@ def measure_all(
                 if crowded:
                     ray.wait(list(started.values()), num_returns=len(started))
                     alone = True
-                if isinstance(slot.cause(measurement), slot.DeviceError):
-                    time.sleep(2 * slot.LEAVING)
                 started[place] = start(place)
                 measurement = _measured(started[place])
             del started[place]
@@ -141,6 +139,8 @@ def _measured(reference: Any) -> Measurement | Exception:
     try:
         measurement: Measurement = ray.get(reference)
     except (trial.NotFiniteError, RayError) as error:
+        if isinstance(slot.cause(error), slot.DeviceError):
+            time.sleep(2 * slot.LEAVING)  # or its process, which ends, is given the next one
         return error
     return measurement
 
