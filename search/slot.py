@@ -184,7 +184,7 @@ def _device_fault() -> str:
     try:
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        elif torch.version.cuda and ray.get_gpu_ids() and not torch.cuda.is_available():  # type: ignore[no-untyped-call]
+        elif torch.version.cuda and ray.get_gpu_ids() and not torch.cuda.is_available():
             return "a GPU is reserved for this process, but CUDA finds none"
     except RuntimeError as error:
         return str(error).splitlines()[0]
