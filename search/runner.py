@@ -75,7 +75,13 @@ def run_search(
 def take_sigterm_for_ctrl_c() -> None:
     """What batch systems and `kill` send ends a search as Ctrl-C does; `ray.init` leaves a handler that aborts."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _as_ctrl_c)
+
+
+def _as_ctrl_c(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell started this process in the background
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -93,6 +93,21 @@ def test_sigterm_ends_as_ctrl_c_does(tmp_path: Path) -> None:
     assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}
 
 
+def test_sigterm_ends_what_a_shell_started_in_the_background(tmp_path: Path) -> None:
+    """There Ctrl-C is ignored, but not while Ray Tune catches it: so this search is on test when it is ended."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        search = start(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    measured = tmp_path / "measured"
+    wait_until("test", lambda: measured.exists() and "\ntest" in measured.read_text() or search.poll() is not None)
+    relatives = family(search)
+    search.send_signal(signal.SIGTERM)
+    assert search.wait(timeout=60) == 130, (tmp_path / "output").read_text()
+    assert psutil.wait_procs(relatives, timeout=15)[1] == []
+
+
 def test_one_ctrl_c_is_enough_while_a_store_does_not_answer(tmp_path: Path) -> None:
     """After the last trial too, where Ray Tune went on catching Ctrl-C for itself."""
     with socket.socket() as listener:
