@@ -101,7 +101,7 @@ def test_sigterm_ends_what_a_shell_started_in_the_background(tmp_path: Path) -> 
     finally:
         signal.signal(signal.SIGINT, before)
     measured = tmp_path / "measured"
-    wait_until("test", lambda: measured.exists() and "\ntest" in measured.read_text() or search.poll() is not None)
+    wait_until("test", lambda: (measured.exists() and "\ntest" in measured.read_text()) or search.poll() is not None)
     relatives = family(search)
     search.send_signal(signal.SIGTERM)
     assert search.wait(timeout=60) == 130, (tmp_path / "output").read_text()
