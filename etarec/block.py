@@ -135,10 +135,8 @@ class _Before(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
         (T, D), Q = x.shape, len(where["tokens"])
-        given = dict(zip(("x", *Projections._fields), (x, *weights), strict=True)) | dict(
-            zip(("cos", "sin"), rotary, strict=True)
-        )
-        given = {name: tensor.contiguous() for name, tensor in given.items()}
+        names, tensors = ("x", *Projections._fields, "cos", "sin"), (x, *weights, *rotary)
+        given = {name: tensor.contiguous() for name, tensor in zip(names, tensors, strict=True)}
         queries = [x.new_empty(Q, D) for _ in range(2)]
         keys = [x.new_empty(T if inner_loop else 0, width) for width in (D, D, sizes.H)]
         made = dict(zip(("to_asked", "to_q", "to_k", "to_v", "to_rate"), (*queries, *keys), strict=True))
