@@ -24,7 +24,7 @@ Integers = npt.NDArray[np.integer]
 TOKENS_END_TO_END = 2**12  # of a pass without padding: activations stay near the cache
 TOKENS_PER_PASS = {"cpu": 2**11, "cuda": 2**18}  # activations of a pass stay near the cache
 IDLE_ROWS = {"cpu": 16, "cuda": 2**10}  # what a pass costs beside its tokens, in sequences of its length
-IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same where dual.py does not compute most of the padding
+IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same where inner_loop_dual.py does not compute most of the padding
 
 
 class Pass(NamedTuple):

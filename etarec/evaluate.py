@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from etarec import adapt
+from etarec.adapt import weights
+from etarec.adapt.shared_passes import BATCH, FrozenPasses, by_user
 from etarec.clock import Clock
 from etarec.config import AdaptConfig
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.frozen import BATCH, FrozenPasses, by_user
 from etarec.metrics import QUALITY_METRICS, quality
 from etarec.models import SequenceModel
 
@@ -81,7 +81,7 @@ def measure(
     clock = Clock(encoder.device)
     order = by_user(stream) if config.target == "none" and frozen is None else np.arange(len(stream))
     served = Stream(stream.users[order], stream.positions[order])
-    adapter = adapt.build(config, model, encoder, served, clock, seed, frozen)
+    adapter = weights.build(config, model, encoder, served, clock, seed, frozen)
     begin = time.perf_counter()
     size = BATCH if config.target == "none" else config.batch_size
     parts = [_serve(adapter, slice(start, min(start + size, len(stream)))) for start in range(0, len(stream), size)]
@@ -102,7 +102,7 @@ ADMITTED = len(FILTERS)  # the code of an admitted sample, behind those of the r
 NOT_ASKED = ADMITTED + 1
 
 
-def _serve(adapter: adapt.Adapter, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+def _serve(adapter: weights.Adapter, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
     """Ranks and, per sample, the code of the reason it was filtered for or ADMITTED."""
     ranks, decision = adapter.serve(rows)
     reasons = torch.full_like(ranks, NOT_ASKED, dtype=torch.int8)

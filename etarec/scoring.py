@@ -1,6 +1,6 @@
 """Everything that touches all items: ranks, Top-K, the mean of softmaxes and the loss, in blocks that stay in cache.
 
-Where products.py computes it, compiled for the processor; what stands here is the same in torch, for everywhere else.
+Where scores.py computes it, compiled for the processor; what stands here is the same in torch, for everywhere else.
 
 Symbols: B rows (samples), D width, V items without the padding id, K of Top-K, C items of a chunk.
 hidden: [B, D]; vectors: [V, D], row i being item code i + 1; targets: int[B], rows of `vectors`.
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from etarec import products
-from etarec.largest import GROUP, count_not_below, top
-from etarec.softmax import log_sum_exp, softmax
+from etarec.kernels import scores as products
+from etarec.kernels.largest import GROUP, count_not_below, top
+from etarec.kernels.softmax import log_sum_exp, softmax
 
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
 WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all rows of a chunk of items

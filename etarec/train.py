@@ -31,9 +31,9 @@ from etarec.data import Interactions, load, stream, training_windows
 from etarec.device import default_device
 from etarec.encode import IDLE_ROWS, Encoder, group_by_length
 from etarec.evaluate import measure
+from etarec.experiment_file import check_folder, load_training
 from etarec.metrics import quality
 from etarec.models import BERT4Rec, SequenceModel, build
-from etarec.settings import check_folder, load_training
 
 TOKENS_PER_PASS = 2**13  # training runs on all cores, and several threads want larger passes than one does
 RECIPE = (

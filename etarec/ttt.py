@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from etarec.dual import FastLayer, InnerNorm
-from etarec.dual_math import NORM_EPS
-from etarec.fused import inner_loop, inner_loop_of, takes
+from etarec.kernels.inner_loop_c import inner_loop, inner_loop_of, takes
+from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm
+from etarec.kernels.inner_loop_dual_math import NORM_EPS
 from etarec.ragged import Ragged
 
 

@@ -12,13 +12,13 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from etarec import compiled
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
-from search.plan import Plan
+from etarec.kernels import build
 from search.records import Ending, Records, State, Trial
-from search.selection import Point, Selection
+from search.running.plan import Plan
+from search.selection.front import Point, Selection
 from search.spec import Spec
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Console:
         self.line(f"resources   {plan}")
         if plan.note:
             self.line(f"note        {plan.note}")
-        if compiled.kind() == "torch" and not plan.gpus_per_trial:
+        if build.kind() == "torch" and not plan.gpus_per_trial:
             self.line("note        no C compiler here, so TTT4Rec's inner loop runs in torch, at about half the speed")
 
     def pilot(

@@ -16,14 +16,15 @@ from etarec.config import UserError
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
 from etarec.train import cache_path, load_or_train, shown, train
-from search import report, runner, selection
 from search.console import Console
 from search.console import shown as where
-from search.mirrored import PARENT_STATES, flat
-from search.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
 from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
 from search.records import JOURNAL, Ending, Records, State, Trial, held, write_whole
-from search.selection import Selection
+from search.report import render
+from search.running import runner
+from search.running.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
+from search.selection import front as selection
+from search.selection.front import Selection
 from search.spec import (
     Spec,
     as_dict,
@@ -34,8 +35,9 @@ from search.spec import (
     rehearsal_share,
     to_yaml,
 )
-from search.tracker import Tracker
-from search.trial import Job, Recommender, Subject, measure_on_validation
+from search.subject import Job, Recommender, Subject, measure_on_validation
+from search.track.live import Tracker
+from search.track.wanted import PARENT_STATES, flat
 
 FREE_TO_CHANGE = (
     "trials",
@@ -214,7 +216,7 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
                 )
         records.write_table()
         _write(experiment, records, plan, selected, ending)
-        report.render(directory)
+        render.render(directory)
     except BaseException as error:
         state = State.KILLED if isinstance(error, KeyboardInterrupt) else State.FAILED
         records.write_table()

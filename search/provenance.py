@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import torch
 
-from etarec import compiled
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
+from etarec.kernels import build
 from search.spec import Spec
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "pandas", "numpy")
@@ -71,7 +71,7 @@ def about_checkpoint(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
 def command() -> str:
     """The command line that started this process, as it can be typed again in the same folder."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
+    program = ["python", "-m", module.name.removesuffix(".__main__")] if module else ["python", sys.argv[0]]
     return shlex.join([*program, *(argument for argument in sys.argv[1:] if argument != "--resume")])
 
 
@@ -112,7 +112,7 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        "cpu_code": compiled.kind(),
+        "cpu_code": build.kind(),
     }
 
 

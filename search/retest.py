@@ -4,7 +4,7 @@ import torch
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
-from search.trial import Subject, finite
+from search.subject import Subject, finite
 
 
 def measure_on_test(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:

@@ -28,10 +28,10 @@ from etarec.config import (
     UserError,
 )
 from etarec.document import Node, Schema, shown, to_text
-from etarec.settings import ExperimentFile, Problem
-from search import rows
+from etarec.experiment_file import ExperimentFile, Problem
+from search import table_rows
 from search.dimension import Dimension, Value, complete, form_problems
-from search.rows import TableConfig
+from search.table_rows import TableConfig
 
 if TYPE_CHECKING:
     from etarec.data import Interactions  # which imports pandas: a mistake in a file is told without
@@ -148,8 +148,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
     document = file.document
     _take_out_of_search(file)
     document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
-    problems = {**dict(rows.problems(document)), **dict(_relation_problems(document))}
-    return file.validated(_ADAPTER, rows.merged(_with_kinds(document)), problems)
+    problems = {**dict(table_rows.problems(document)), **dict(_relation_problems(document))}
+    return file.validated(_ADAPTER, table_rows.merged(_with_kinds(document)), problems)
 
 
 def as_dict(spec: Spec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from etarec.config import UserError
-from etarec.settings import check_folder
+from etarec.experiment_file import check_folder
 from search.spec import Spec, load
 
 EXIT_STATUS = {"complete": 0, "interrupted": 130, "too many failed trials in a row": 1}

@@ -10,7 +10,7 @@ import mlflow
 from mlflow.entities import Run
 
 from search.records import METRICS, Records, State
-from search.tracker import Tracker
+from search.track.live import Tracker
 
 CURVE = {"samples": [100.0, 200.0, 300.0], "hr_at_10": [0.25, 0.5, 0.75], "filter_rate": [0.0, 0.5, 1.0]}
 SEARCHES, TRIALS = 8, 20

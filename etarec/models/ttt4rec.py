@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from etarec import block
 from etarec.config import ModelConfig
-from etarec.dual_math import NORM_EPS
+from etarec.kernels import tokenwise
+from etarec.kernels.inner_loop_dual_math import NORM_EPS
 from etarec.models.base import SequenceModel
 from etarec.ragged import Ragged
 from etarec.ttt import TTTLayer, asked
@@ -35,7 +35,7 @@ class Block(nn.Module):
             config.width, config.heads, config.inner, config.mini_batch, config.inner_rate, config.rope_base
         )
         self.mlp = SwiGLU(config.width, config.mlp_width)
-        self.sizes = block.Sizes(config.width, config.heads, config.mlp_width, config.mini_batch)
+        self.sizes = tokenwise.Sizes(config.width, config.heads, config.mlp_width, config.mini_batch)
 
     def forward(
         self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int, lengths: Tensor | None
@@ -50,18 +50,18 @@ class Block(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
     def takes_ragged(self, x: Tensor) -> bool:
-        return block.takes(x, self.sizes) and self.ttt.takes_ragged(x)
+        return tokenwise.takes(x, self.sizes) and self.ttt.takes_ragged(x)
 
     def ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
         """The same of sequences without padding, compiled: [T, D] -> [Q, D]. rate_scale: [T]."""
         ttt, mlp = self.ttt, self.mlp
         q, k, v, rate = (module.weight for module in (ttt.q, ttt.k, ttt.v, ttt.rate))
-        weights = block.Projections(self.ttt_norm.weight, q, k, v, rate, ttt.rate.bias)
-        x, q, k, v, rate = block.before(sequences, x, weights, (ttt.cos, ttt.sin), self.sizes, inner_loop)
+        weights = tokenwise.Projections(self.ttt_norm.weight, q, k, v, rate, ttt.rate.bias)
+        x, q, k, v, rate = tokenwise.before(sequences, x, weights, (ttt.cos, ttt.sin), self.sizes, inner_loop)
         out = ttt.answer_ragged(sequences, q, k, v, rate, rate_scale) if inner_loop else ttt.answer_frozen(q)
         o, mlp_norm, gate, up, down = (m.weight for m in (ttt.o, self.mlp_norm, mlp.gate, mlp.up, mlp.down))
-        mixing = block.Mixing(ttt.post_norm.weight, ttt.post_norm.bias, o, mlp_norm, gate, up, down)
-        return block.after(out, x, mixing, self.sizes)
+        mixing = tokenwise.Mixing(ttt.post_norm.weight, ttt.post_norm.bias, o, mlp_norm, gate, up, down)
+        return tokenwise.after(out, x, mixing, self.sizes)
 
 
 class TTT4Rec(SequenceModel):

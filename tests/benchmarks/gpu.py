@@ -14,12 +14,12 @@ from etarec import train
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
 from etarec.device import default_device
-from etarec.dual import dual
 from etarec.evaluate import Measurement
+from etarec.kernels.inner_loop_dual import dual
 from etarec.models import SequenceModel, build
-from search import mps, runner
+from search.running import mps, runner
 from search.spec import SearchConfig
-from search.trial import Job, Recommender
+from search.subject import Job, Recommender
 from tests.benchmarks import material, peak, timing, together
 from tests.benchmarks.frame import Cell, Settings, Table
 
@@ -54,7 +54,7 @@ def gpu_shared(settings: Settings) -> Table:
         settings,
         "(g) On a GPU: several trials at once",
         "Trials of target `weights` behind the default gate on the whole validation stream, in separate processes that "
-        "share one device (search.runner with fractional gpus_per_trial), which takes turns between them or, by CUDA's "
+        "share one device (search.running with fractional gpus_per_trial), which takes turns between them or, by CUDA's "
         "Multi-Process Service, works for all at once; the time counts from warm workers on. Stacked: the prototype of "
         "`together`, several configurations in one process; seconds of its own code one after another, and of the "
         "product's code alone on the device, over its own.",

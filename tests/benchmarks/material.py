@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from etarec import evaluate, train
+from etarec.adapt.shared_passes import FrozenPasses
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig
 from etarec.data import Interactions, Stream, load, stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement
-from etarec.frozen import FrozenPasses
 from etarec.models import SequenceModel
 from tests.benchmarks.frame import Settings
 

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from etarec import compiled, data, largest, products, softmax
+from etarec import data
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
+from etarec.kernels import build as compiled
+from etarec.kernels import largest, softmax
+from etarec.kernels import scores as products
 from etarec.models import build
 
 N_ITEMS = 71  # padding included; above 50, so that the HR of a constant model is 0 at every cutoff

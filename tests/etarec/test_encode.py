@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etarec import compiled, encode
+from etarec import encode
 from etarec.config import ModelConfig
 from etarec.data import stream
 from etarec.encode import Encoder
+from etarec.kernels import build as compiled
 from etarec.models import build
 from tests.etarec.conftest import N_ITEMS
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from etarec import encode, train
+from etarec.adapt.shared_passes import FrozenPasses
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import stream
 from etarec.device import default_device
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement, measure
-from etarec.frozen import FrozenPasses
 from etarec.models import build
 
 pytestmark = [

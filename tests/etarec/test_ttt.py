@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from etarec import ttt
-from etarec.dual import FastLayer, InnerNorm, dual
+from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm, dual
 from etarec.ttt import TTTLayer, primal
 
 FORMS = pytest.mark.parametrize("form", [primal, dual])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from search.records import METRICS, Records, State
+from search.running.suggest import Suggestions
 from search.spec import Spec
-from search.suggest import Suggestions
 from tests.faults import verdict
 from tests.faults.program import spec_of
 

@@ -14,8 +14,8 @@ import pandas as pd
 from mlflow.entities import Run
 
 from search.records import Records, State, Trial
+from search.running.suggest import Suggestions
 from search.spec import Spec
-from search.suggest import Suggestions
 
 ENDED = (State.FINISHED, State.FAILED)
 

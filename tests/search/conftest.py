@@ -6,8 +6,8 @@ import mlflow
 import pytest
 from made_up_store import Store
 
-from search import tracker as tracker_module
 from search.records import Records
+from search.track import live as tracker_module
 
 
 @pytest.fixture(scope="session")

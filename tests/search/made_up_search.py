@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from search.pareto import choose, non_dominated
+from search.selection.pareto import choose, non_dominated
 
 TRAINED = {"hr_at_10": 0.0949, "ndcg_at_10": 0.0456, "hr_at_50": 0.2301, "ndcg_at_50": 0.0748}
 ALONG = (10, 36, 62, 88)  # percent at which a gate at random was measured

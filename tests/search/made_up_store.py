@@ -9,7 +9,7 @@ import pytest
 from mlflow.entities import Run
 
 from search.records import METRICS, Records, State
-from search.tracker import Tracker
+from search.track.live import Tracker
 
 RESULT = dict.fromkeys(METRICS, 0.25)
 CURVE = {"samples": [100.0, 200.0], "hr_at_10": [0.25, 0.5], "filter_rate": [0.0, 1.0]}

@@ -14,9 +14,9 @@ from formula import Formula
 from etarec.config import UserError
 from search import experiment
 from search.experiment import Experiment
-from search.pareto import non_dominated
 from search.provenance import sources
 from search.records import Ending, Records, State
+from search.selection.pareto import non_dominated
 from search.spec import Spec, load
 
 pytestmark = pytest.mark.ray
@@ -84,7 +84,7 @@ def test_files_and_mlflow_agree_on_every_trial(finished: Path) -> None:
 
 
 def test_the_study_holds_the_same_trials(finished: Path) -> None:
-    from search.suggest import Suggestions
+    from search.running.suggest import Suggestions
 
     spec, records = spec_of(finished), Records(finished / "out")
     suggestions = Suggestions(spec, 2)

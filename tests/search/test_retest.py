@@ -33,5 +33,5 @@ def test_one_function_reads_the_test_split() -> None:
 
 def test_it_has_one_caller() -> None:
     assert mentions("measure_on_test") == {"runner.py"}
-    runner = (ROOT / "search/runner.py").read_text()
+    runner = (ROOT / "search/running/runner.py").read_text()
     assert runner.count("measure_on_test") == 1

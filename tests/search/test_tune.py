@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import ray
 
-from search import experiment, tracker, trial
+from search import experiment
+from search import subject as trial
 from search.console import Console
+from search.track import live
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -70,7 +72,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("started, although the user has to fix something")
 
     monkeypatch.setattr(ray, "init", started)
-    monkeypatch.setattr(tracker.Tracker, "__init__", started)
+    monkeypatch.setattr(live.Tracker, "__init__", started)
     monkeypatch.setattr(experiment, "load_or_train", started)
 
 

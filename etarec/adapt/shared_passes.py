@@ -1,0 +1,265 @@
+"""What a frozen checkpoint makes of a stream: the same in all trials, so computed once and then looked up.
+
+Kept as memory-mapped .npy files, shared by all workers of a node. Of a stream of S samples and width D: the pass
+without the inner loop 4 S (D + 1) bytes, the ranks with it 4 S; for each size of a batch, the n samples served before
+weights may move 4 n (D + 2).
+
+They are computed in memory and then written. A file is believed only if its manifest has the key and the digests of
+what lies there. A folder is renamed into its place when it is complete; whatever the disk cannot do is done in memory,
+and the trial goes on.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from etarec import scoring
+from etarec.adapt.fisher import diagonal
+from etarec.data import Stream
+from etarec.encode import Encoder
+from etarec.kernels import build, inner_loop_c
+from etarec.models import SequenceModel
+
+Arrays = dict[str, npt.NDArray[Any]]
+Layout = dict[str, tuple[type, tuple[int, ...]]]  # dtype and shape by name
+
+BATCH = 4096  # samples of a batch where batches mean nothing
+KEPT, KEPT_BYTES = 1000, 4 * 2**30  # older artifacts than the newest so many, or beyond so many bytes, are removed
+LOCK_SECONDS = 3600.0  # who waits longer for another worker computes for itself
+MANIFEST = "manifest.json"
+_BATCHES = "batches"
+
+
+class Served(NamedTuple):
+    """Of samples that the checkpoint served: hidden states [n, D], mapped; ranks int[n]; losses [n] of the targets, if
+    asked for."""
+
+    hidden: npt.NDArray[np.float32]
+    ranks: Tensor
+    losses: Tensor | None
+
+
+class FrozenPasses:
+    """The passes of one stream; to be asked only while the model has the checkpoint's weights.
+
+    identity: names weights and data, for the key of what is kept in `folder`; without a folder all stays in memory.
+    Numbers depend on no cache: what is looked up was made by the same calls, whoever made them and when. They are those
+    of serving the stream up to rounding, since neighbours share other passes.
+    """
+
+    def __init__(
+        self, model: SequenceModel, encoder: Encoder, stream: Stream, identity: tuple[str, ...], folder: Path | None
+    ):
+        self.model, self.encoder, self.stream, self.folder = model, encoder, stream, folder
+        self._width = int(model.item_vectors.shape[1])
+        places = hashlib.sha256(stream.users.tobytes() + stream.positions.tobytes()).hexdigest()
+        self._key = [*identity, places, *_numerics(encoder.device)]
+        self._open: dict[str, Arrays] = {}
+
+    @functools.cached_property
+    def ranks(self) -> Tensor:
+        """int[S]: of every sample with the inner loop."""
+        layout: Layout = {"ranks": (np.int32, (len(self.stream),))}
+        return self._tensor(self._arrays("served", layout, lambda: {"ranks": self._pass(inner_loop=True)[0]})["ranks"])
+
+    @functools.cached_property
+    def initial_ranks(self) -> Tensor:
+        """int[S]: of every sample without the inner loop."""
+        return self._tensor(self._initial["ranks"])
+
+    def initial_hidden(self, rows: slice) -> Tensor:
+        """[B, D]: hidden states without the inner loop."""
+        return self._tensor(self._initial["hidden"][rows])
+
+    def batches(self, size: int, count: int, losses: bool) -> Served:
+        """Of the stream's first `count` samples, from the very calls that serve them in batches of `size`."""
+        layout: Layout = {"hidden": (np.float32, (count, self._width)), "ranks": (np.int32, (count,))}
+        if losses:
+            layout["losses"] = (np.float32, (count,))
+
+        def compute() -> Arrays:
+            arrays: Arrays = {name: np.empty(shape, kind) for name, (kind, shape) in layout.items()}
+            for rows in (np.arange(start, min(start + size, count)) for start in range(0, count, size)):
+                hidden = self._hidden(rows, inner_loop=True)
+                scan = self._scan(rows, hidden, losses)
+                found = {"hidden": hidden, "ranks": scan.ranks, "losses": scan.losses}
+                for name in layout:
+                    arrays[name][rows] = _numpy(found[name])
+            return arrays
+
+        kind = f"{_BATCHES} {size} {count}" + " with losses" * losses
+        for other in [key for key in self._open if key.startswith(_BATCHES) and key != kind]:
+            del self._open[other]  # where the size of a batch is searched there are many
+        arrays = self._arrays(kind, layout, compute)
+        return Served(
+            arrays["hidden"], self._tensor(arrays["ranks"]), self._tensor(arrays["losses"]) if losses else None
+        )
+
+    def fisher(self, samples: int) -> dict[str, Tensor]:
+        """The diagonal Fisher information of the weights, see `fisher.diagonal`."""
+        layout: Layout = {name: (np.float32, tuple(w.shape)) for name, w in self.model.named_parameters()}
+
+        def compute() -> Arrays:
+            return {name: _numpy(square) for name, square in diagonal(self.model, self.encoder, samples).items()}
+
+        return {name: self._tensor(a) for name, a in self._arrays(f"fisher {samples}", layout, compute).items()}
+
+    @property
+    def _initial(self) -> Arrays:
+        size = len(self.stream)
+        layout: Layout = {"hidden": (np.float32, (size, self._width)), "ranks": (np.int32, (size,))}
+        return self._arrays(
+            "initial", layout, lambda: dict(zip(("ranks", "hidden"), self._pass(inner_loop=False), strict=True))
+        )
+
+    def _arrays(self, kind: str, layout: Layout, compute: Callable[[], Arrays]) -> Arrays:
+        if kind not in self._open:
+            self._open[kind] = look_up(self.folder, [kind, *self._key], layout, compute)
+        return self._open[kind]
+
+    def _pass(self, *, inner_loop: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Ranks and, without the inner loop, hidden states in the stream's order."""
+        ranks = np.empty(len(self.stream), np.int32)
+        states = np.empty((0 if inner_loop else len(self.stream), self._width), np.float32)
+        order = by_user(self.stream)
+        for rows in (order[start : start + BATCH] for start in range(0, len(order), BATCH)):
+            hidden = self._hidden(rows, inner_loop)
+            ranks[rows] = _numpy(self._scan(rows, hidden).ranks)
+            if not inner_loop:
+                states[rows] = _numpy(hidden)
+        return ranks, states
+
+    @torch.no_grad()
+    def _hidden(self, rows: npt.NDArray[np.int64], inner_loop: bool) -> Tensor:
+        self.model.eval()
+        starts, ends = self.encoder.ranges(self.stream.users[rows], self.stream.positions[rows])
+        return self.encoder.hidden(self.model, starts, ends, inner_loop=inner_loop)
+
+    @torch.no_grad()
+    def _scan(self, rows: npt.NDArray[np.int64], hidden: Tensor, losses: bool = False) -> scoring.Scan:
+        ends = self.encoder.ranges(self.stream.users[rows], self.stream.positions[rows])[1]
+        targets = self.encoder.items[torch.from_numpy(ends).to(self.encoder.device)] - 1
+        return scoring.scan(hidden, self.model.item_vectors, targets, 0, losses)
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.array(array)).to(self.encoder.device)
+
+
+def by_user(stream: Stream) -> npt.NDArray[np.int64]:
+    """The order in which neighbours share their passes; a frozen model's results do not depend on the order."""
+    return np.lexsort((stream.positions, stream.users))
+
+
+def look_up(folder: Path | None, key: list[str], layout: Layout, compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays kept in `folder` under `key`, computed and kept first where there are none that can be believed."""
+    if folder is None:
+        return compute()
+    place = folder / f"frozen-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
+    found = _opened(place, key, layout)
+    if found is None:
+        with _locked(place):
+            found = _opened(place, key, layout)  # by whoever held the lock before
+            if found is None:
+                computed = compute()
+                _keep(place, key, computed)
+                found = _opened(place, key, layout) or computed
+    return found
+
+
+def _opened(place: Path, key: list[str], layout: Layout) -> Arrays | None:
+    try:
+        if json.loads((place / MANIFEST).read_text()) != _manifest(place, key):
+            return None
+        arrays: Arrays = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in place.glob("*.npy")}
+    except (OSError, ValueError, RecursionError):
+        return None
+    if {name: (array.dtype.type, array.shape) for name, array in arrays.items()} != layout:
+        return None
+    with suppress(OSError):
+        os.utime(place)  # the last use, which `_remove_old` goes by
+    return arrays
+
+
+def _locked(place: Path) -> AbstractContextManager[Any]:
+    """One worker of a node computes and the others wait; without a lock each computes for itself."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(f"{place}.lock").acquire(timeout=LOCK_SECONDS)
+    except (OSError, NotImplementedError):
+        return nullcontext()
+
+
+def _keep(place: Path, key: list[str], arrays: Arrays) -> None:
+    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        for left in place.parent.glob(f".{place.name}.*"):  # by writers that were killed: this one has the lock
+            _remove(left)
+        partial.mkdir()
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array, allow_pickle=False)
+        (partial / MANIFEST).write_text(json.dumps(_manifest(partial, key)))
+        _remove(place)
+        partial.rename(place)
+        _remove_old(place.parent)
+    except OSError:
+        with suppress(OSError):
+            _remove(partial)
+
+
+def _manifest(place: Path, key: list[str]) -> dict[str, Any]:
+    digests = {}
+    for path in sorted(place.glob("*.npy")):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"key": key, "sha256": digests}
+
+
+def _remove_old(folder: Path) -> None:
+    """What another process has mapped stays readable to it: its files lose their names only. Locks may be held."""
+    places = [path for pattern in ("frozen-*", ".frozen-*") for path in folder.glob(pattern) if path.is_dir()]
+    total = 0
+    for n, place in enumerate(sorted(places, key=lambda path: path.stat().st_mtime, reverse=True)):
+        total += sum(path.stat().st_size for path in place.iterdir())
+        if n >= KEPT or (n and total > KEPT_BYTES):
+            _remove(place)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _numerics(device: torch.device) -> list[str]:
+    """What the last bits of the passes depend on, beside weights and data."""
+    if device.type == "cuda":
+        chip, code = torch.cuda.get_device_name(device), inner_loop_c.kernels()
+    else:
+        chip, code = torch.backends.cpu.get_cpu_capability(), build.kind()
+    return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads", code]
+
+
+def _digest() -> str:
+    files = sorted(path for path in Path(__file__).parents[1].rglob("*") if path.suffix in (".c", ".h", ".py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+RECIPE = _digest()  # of this package's source as it is imported: a recipe number that nobody can forget to raise
+
+
+def _numpy(tensor: Tensor | None) -> npt.NDArray[Any]:
+    assert tensor is not None
+    return tensor.cpu().numpy()

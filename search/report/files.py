@@ -1,0 +1,158 @@
+"""The plain files of a finished search, read and checked: what every report is computed from."""
+
+import io
+import json
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from etarec.config import UserError
+from etarec.metrics import QUALITY_METRICS
+from search.report.findings import Split
+from search.selection import differences
+
+SECONDS = ("forward_seconds", "gate_seconds", "adapt_seconds")
+_MEASURED = (*QUALITY_METRICS, "filter_rate", "seconds", *SECONDS)
+_TEST = (*(f"test_{name}" for name in _MEASURED), *differences.COLUMNS)
+
+_RECORDED = {"git", "data", "checkpoint", "rehearsal", "versions", "hardware", "seconds", "search"}
+_SPECIFIED = {"data", "model", "train", "adapt", "space", "search"}  # there `checkpoint` is a file's name
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one search. Unmeasured numbers are NaN, trial_id is text, every test column is there."""
+
+    spec: dict[str, Any]
+    provenance: dict[str, Any]
+    chosen: dict[str, Any]
+    trials: pd.DataFrame
+    front: pd.DataFrame
+    baselines: pd.DataFrame
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        return self.trials[self.trials["state"] == "FINISHED"]
+
+    @property
+    def parameters(self) -> list[str]:
+        return [str(name) for name in self.spec["space"]]
+
+    @property
+    def split(self) -> Split:
+        return "test" if len(self.front) and self.front["test_hr_at_10"].notna().any() else "valid"
+
+    @property
+    def quality(self) -> str:
+        """The metric that was searched for beside the filter rate."""
+        objectives = (self.spec.get("search") or {}).get("objectives") or []
+        return next((str(name) for name in objectives if name in QUALITY_METRICS), "hr_at_10")
+
+    @property
+    def target(self) -> str:
+        """What the search adapts."""
+        return str((self.chosen.get("adapt") or self.spec.get("adapt") or {}).get("target", "weights"))
+
+    @property
+    def filters(self) -> list[str]:
+        """The parts of the filter rate that play a role in this search."""
+        return list(dict.fromkeys(name.partition("_")[2] for name in map(str, self.front) if "_filtered_by_" in name))
+
+    @property
+    def items(self) -> int | None:
+        return (self.provenance.get("data") or {}).get("items")
+
+
+def load(directory: Path) -> Run:
+    """Read and check the files of a search.
+
+    Raises:
+        UserError: as `render`.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
+    spec = _mapping(directory / "spec.yaml", yaml.safe_load, _SPECIFIED)
+    if not isinstance(spec.get("space"), dict):
+        raise UserError(f"{directory / 'spec.yaml'}: `space` must be a mapping of the searched parameters")
+    run = Run(
+        spec=spec,
+        provenance=_mapping(directory / "provenance.json", json.loads, _RECORDED),
+        trials=_table(directory / "trials.csv", ("trial_id", "state", *spec["space"], *_MEASURED), spec["space"]),
+        front=(front := _points(directory / "pareto.csv", spec["space"])),
+        baselines=_points(directory / "baselines.csv", spec["space"]),
+        chosen=_mapping(directory / "chosen.yaml", yaml.safe_load, {"adapt"}) if len(front) else {},
+    )
+    if len(front) and str(run.chosen.get("trial_id")) not in set(front["trial_id"]):
+        raise UserError(f"{directory / 'chosen.yaml'}: trial_id {run.chosen.get('trial_id')!r} is no row of pareto.csv")
+    return run
+
+
+def _mapping(path: Path, parse: Callable[[str], Any], sections: Set[str]) -> dict[str, Any]:
+    """The file's mapping; its `sections` are mappings or null."""
+    try:
+        content = parse(_text(path))
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values")
+    for key in sections & content.keys():
+        if content[key] is not None and not isinstance(content[key], dict):
+            raise UserError(f"{path}: {key}: expected a mapping of keys to values, not {content[key]!r}")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file (UTF-8)") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _points(path: Path, parameters: dict[str, Any]) -> pd.DataFrame:
+    """pareto.csv or baselines.csv with every test column; validation must be there, test may be empty."""
+    frame = _table(path, ("trial_id", *parameters, *(f"valid_{name}" for name in _MEASURED)), parameters)
+    unmeasured = frame["valid_hr_at_10"].isna() | frame["valid_filter_rate"].isna()
+    if unmeasured.any():
+        name = frame["trial_id"][unmeasured].iloc[0]
+        raise UserError(f"{path}: {name} lacks its valid_hr_at_10 or valid_filter_rate")
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *_TEST, "on_test_front"])))
+    for part in (name.partition("_")[2] for name in list(map(str, frame)) if "_filtered_by_" in name):
+        for split in ("valid", "test"):
+            # A part of the filter rate that never was anything but 0 has no column.
+            if f"{split}_{part}" not in frame:
+                frame[f"{split}_{part}"] = frame[f"{split}_filter_rate"] * 0.0
+    return frame
+
+
+def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) -> pd.DataFrame:
+    """A CSV with its measured columns as floats. Without a row it need not have any column either."""
+    text = _text(path)
+    try:
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) if text.strip() else pd.DataFrame()
+    except pd.errors.ParserError as error:
+        raise UserError(f"{path}: not a CSV file: {' '.join(str(error).split())}") from error
+    if frame.empty:
+        return _numbers(path, frame.reindex(columns=list(required)).astype(str), parameters)
+    missing = [name for name in required if name not in frame]
+    if missing:
+        raise UserError(f"{path}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    return _numbers(path, frame, parameters)
+
+
+def _numbers(path: Path, frame: pd.DataFrame, parameters: dict[str, Any]) -> pd.DataFrame:
+    words = ["trial_id", "state", "mlflow_run_id", "error", "traceback", "on_test_front"]
+    for name in frame.columns.difference(words):
+        parsed = pd.to_numeric(frame[name].where(frame[name] != ""), errors="coerce").astype(float)
+        wrong = parsed.isna() & (frame[name] != "")
+        if not wrong.any():
+            frame[name] = parsed
+        elif name not in parameters:
+            line = int(wrong.to_numpy().argmax())
+            raise UserError(f"{path}: row {line + 1}, column {name}: {frame[name].iloc[line]!r} is not a number")
+    return frame

@@ -1,0 +1,170 @@
+"""How many trials run at once, and with what: pure arithmetic over a machine's facts and a trial's memory."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from etarec.config import UserError
+from search.running import mps
+from search.spec import SearchConfig
+from search.subject import Recommender, Subject
+
+GIB = 2**30
+WORKER_BYTES = 450 * 2**20  # a worker process that has imported torch, Ray Tune and this program, with its buffers
+CUDA_BYTES = 3 * 2**29  # more, on the host and on the GPU each, where it computes on one: docs/performance-gpu.md
+TRAINED_COPIES = 4  # of the parameters: weights, gradient, Adam's two moments
+MEMORY_SHARE = 0.9  # of what is there; the rest is the driver's and the system's
+# At most. On an H200 with 16 cores 8 at once measured as many trials a minute as 16 where they took turns on the GPU,
+# and 16 1.8 times as many as 8 where it worked for all of them: docs/performance-gpu.md.
+IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU = 8, 16
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores, GPUs and memory in bytes, of one machine or a whole cluster. gpu_memory: of the smallest GPU.
+
+    mps: whether processes can run side by side on a GPU, by CUDA's Multi-Process Service.
+    """
+
+    cores: float
+    gpus: float = 0
+    memory: float = math.inf
+    free_memory: float = math.inf
+    gpu_memory: float = math.inf
+    mps: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many trials run at once, and with what.
+
+    limit: what keeps them from being more, for people; mps: whether they want CUDA's Multi-Process Service.
+    """
+
+    concurrency: int
+    threads_per_trial: int
+    cpus_per_trial: float
+    gpus_per_trial: float
+    limit: str = ""
+    note: str = ""
+    mps: bool = False
+
+    @property
+    def resources(self) -> dict[str, float]:
+        return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+
+    def __str__(self) -> str:
+        """2 trials at once (2 cores, memory for 18), 1 thread each"""
+        gpu = f" and {self.gpus_per_trial:.3g} GPU" if self.gpus_per_trial else ""
+        by = " by CUDA MPS" if self.mps else ""
+        return (
+            f"{self.concurrency} trial{'s' * (self.concurrency > 1)} at once ({self.limit}), "
+            f"{self.threads_per_trial} thread{'s' * (self.threads_per_trial > 1)}{gpu} each{by}"
+        )
+
+
+def this_machine() -> Machine:
+    memory, count = psutil.virtual_memory(), torch.cuda.device_count()
+    sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
+    smallest = min(sizes, default=math.inf)
+    return Machine(cores(), count, memory.total, memory.available, smallest, mps.offered())
+
+
+def cores() -> int:
+    """That this process may use: a container or a batch system may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def trial_bytes(subject: Subject | None) -> float:
+    """Memory of one worker. Interactions and checkpoint are shared through the object store, each worker has
+
+    its process, the catalogue's items x width and the other parameters four times (weights, gradient, Adam's moments)
+    and the moving average, and its encoder's items, 8 bytes per interaction.
+    """
+    if not isinstance(subject, Recommender):
+        return WORKER_BYTES
+    weights = sum(array.nbytes for array in subject.checkpoint.weights.values())
+    return WORKER_BYTES + TRAINED_COPIES * weights + 16 * subject.data.n_items + 8 * subject.data.n_interactions
+
+
+def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> Plan:
+    """`auto` fills cores, memory and GPUs.
+
+    Threads per trial decide the last digits of its numbers, so they come from the machine's own facts and not from how
+    many trials are asked for, nor from memory that is free just now: cores // trials that fit, one on an ordinary box,
+    more where memory or GPUs allow few trials. need: bytes per trial, without CUDA's. Raises UserError for GPUs that
+    are not there.
+    """
+    gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
+    need += CUDA_BYTES if gpu_share else 0
+    if gpu_share > machine.gpus:
+        raise UserError(f"search.gpus_per_trial: {gpu_share:g} asked for, but there are {machine.gpus:g} GPUs")
+    by_gpu = _fitting(machine.gpus, gpu_share) if gpu_share else math.inf
+    widest = max(1, int(min(machine.cores, by_gpu, machine.memory * MEMORY_SHARE / need)))
+    cpus = float(max(1, int(machine.cores) // widest)) if search.cpus_per_trial == "auto" else search.cpus_per_trial
+    room = {
+        f"{machine.cores:g} core{'s' * (machine.cores != 1)}": _fitting(machine.cores, cpus),
+        f"memory for {_shown(machine.free_memory * MEMORY_SHARE / need)}": machine.free_memory * MEMORY_SHARE / need,
+        f"{machine.gpus:g} GPU{'s' * (machine.gpus != 1)} for {_shown(by_gpu)}": by_gpu,
+    }
+    limits = {text: max(1, int(count)) for text, count in room.items() if count < math.inf}
+    fitting = min(limits.values(), default=1)
+    wanted = fitting if search.concurrency == "auto" else search.concurrency
+    concurrency = min(wanted, search.trials)
+    return Plan(
+        concurrency,
+        max(1, int(cpus)),
+        cpus,
+        gpu_share,
+        ", ".join(limits),
+        _memory_note(search, machine, need, int(_fitting(machine.cores, cpus)), by_gpu),
+        machine.mps and search.cuda_mps and 0 < gpu_share < 1 and concurrency > 1,
+    )
+
+
+def _gpu_share(search: SearchConfig, machine: Machine, need: float) -> float:
+    """Of a GPU. Ray only keeps books of fractions, a GPU's memory has to be shared out by arithmetic.
+
+    `auto` lets as many trials share a GPU as its memory holds, no more than there are cores to feed them, and at most
+    so many as were seen to gain by it.
+    """
+    if search.gpus_per_trial != "auto":
+        return search.gpus_per_trial
+    if machine.gpus < 1:
+        return 0.0
+    feeding = max(1, int(machine.cores / machine.gpus))
+    most = SIDE_BY_SIDE_PER_GPU if machine.mps and search.cuda_mps else IN_TURNS_PER_GPU
+    together = min(most, feeding, max(1, int(machine.gpu_memory * MEMORY_SHARE / need)))
+    return 1 / together
+
+
+def _fitting(there: float, share: float) -> float:
+    """How many shares; on several GPUs a trial never spans two, so only whole shares of each count."""
+    if 0 < share < 1 and there >= 1:
+        return float(int(there) * int(1 / share + 1e-9))
+    return float(int(there / share + 1e-9))
+
+
+def _memory_note(search: SearchConfig, machine: Machine, need: float, by_cores: int, by_gpu: float) -> str:
+    fits, wanted = int(machine.free_memory * MEMORY_SHARE / need) if machine.free_memory < math.inf else math.inf, 0
+    wanted = int(min(by_cores, by_gpu, search.trials)) if search.concurrency == "auto" else search.concurrency
+    if fits >= wanted:
+        return ""
+    size = f"a trial needs about {need / GIB:.1f} GiB and {machine.free_memory / GIB:.1f} GiB are free"
+    if search.concurrency == "auto":
+        return f"memory limits how many trials run at once: {size}"
+    return f"{search.concurrency} trials at once may run out of memory: {size}"
+
+
+def of_cluster(resources: Mapping[str, float]) -> Machine:
+    """Ray's totals; its memory is what it hands out, and it does not tell what a GPU holds."""
+    memory = resources.get("memory", math.inf)
+    return Machine(resources.get("CPU", 1), resources.get("GPU", 0), memory, memory)
+
+
+def _shown(count: float) -> str:
+    return "many" if count == math.inf else f"{max(1, int(count))}"

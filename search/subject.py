@@ -1,0 +1,145 @@
+"""Measure one configuration: no Ray, no MLflow."""
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from etarec import scoring
+from etarec.adapt import weights
+from etarec.adapt.shared_passes import FrozenPasses
+from etarec.checkpoint import Checkpoint
+from etarec.clock import Clock
+from etarec.config import AdaptConfig, OrderName, SplitName
+from etarec.data import Interactions, stream
+from etarec.device import default_device
+from etarec.encode import Encoder
+from etarec.evaluate import Measurement, measure
+from etarec.models import SequenceModel
+
+
+class Subject(Protocol):
+    """What is searched: something that measures a configuration on a split. Tests search a formula."""
+
+    def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement: ...
+
+    def without_test(self) -> "Subject":
+        """The same, not holding the test split: what the search's workers get."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A subject whose measurements have something in common that a process computes once."""
+
+    def prepare(self, config: AdaptConfig, seed: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration to measure, and the seed of its chance."""
+
+    config: AdaptConfig
+    seed: int
+
+
+class NotFiniteError(Exception):
+    """A trial's objective is not a finite number; the message names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """A frozen checkpoint, data and the order of their streams: plain arrays, so that processes share one copy.
+
+    cache: an absolute folder where each node keeps what all trials have in common; None keeps it in each process.
+    rehearsal: what a search measures instead, see `data.rehearsal`.
+    """
+
+    data: Interactions
+    checkpoint: Checkpoint
+    order: OrderName
+    order_seed: int
+    cache: Path | None = None
+    rehearsal: "Recommender | None" = None
+
+    def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
+        """Every measurement starts from the checkpoint's weights, whatever the process measured before.
+
+        On validation, what all trials have in common is looked up, and the seconds are those of the look-up. On test
+        every sample is really served, so that the seconds are what serving costs.
+        """
+        if split != "valid":
+            return self.serve(config, split, seed)
+        model, encoder, frozen = _resident(self)
+        self.checkpoint.reset(model)
+        return measure(model, encoder, frozen.stream, config, seed, frozen)
+
+    def prepare(self, config: AdaptConfig, seed: int) -> None:
+        """Looks up, or computes and keeps, what a measurement on validation finds there."""
+        model, encoder, frozen = _resident(self)
+        self.checkpoint.reset(model)
+        weights.build(config, model, encoder, frozen.stream, Clock(encoder.device), seed, frozen)
+
+    def serve(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
+        """The same without looking anything up."""
+        model, encoder, _ = _resident(self)
+        self.checkpoint.reset(model)
+        return measure(model, encoder, stream(self.data, split, self.order, self.order_seed), config, seed)
+
+    def without_test(self) -> "Recommender":
+        searched = self.rehearsal or self
+        return replace(searched, data=searched.data.without_test())
+
+
+_RESIDENT: dict[tuple[object, ...], tuple[SequenceModel, Encoder, FrozenPasses]] = {}
+
+
+def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, FrozenPasses]:
+    """This process's model, encoder and passes over validation; made once, since a worker measures many trials."""
+    sources = (subject.checkpoint.sha256, subject.data.sha256, str(subject.data.n_interactions))
+    unnamed = None if subject.checkpoint.sha256 else subject.checkpoint  # such weights are the same only as an object
+    times = "" if subject.data.timestamps is None else hashlib.sha256(subject.data.timestamps.tobytes()).hexdigest()
+    key = (*sources, unnamed, times, subject.order, subject.order_seed, subject.cache, torch.get_num_threads())
+    if key not in _RESIDENT:
+        _RESIDENT.clear()
+        device = default_device()
+        model, encoder = subject.checkpoint.restore(device), Encoder(subject.data, device)
+        validation = stream(subject.data, "valid", subject.order, subject.order_seed)
+        if device.type == "cuda":
+            warm_up(model, encoder)
+        cache = None if unnamed else subject.cache
+        _RESIDENT[key] = (model, encoder, FrozenPasses(model, encoder, validation, sources, cache))
+    return _RESIDENT[key]
+
+
+def warm_up(model: SequenceModel, encoder: Encoder) -> None:
+    """A pass and its gradient before any clock runs: on a GPU the first of a process loads and compiles for seconds."""
+    model.eval()
+    starts = encoder.data.offsets[:-1][:2]
+    targets = encoder.items[torch.from_numpy(starts + 1).to(encoder.device)] - 1
+    hidden = encoder.hidden(model, starts, starts + 1)
+    scoring.cross_entropy(hidden, model.items.weight, targets, padding=1).backward()
+    model.zero_grad()
+
+
+def prepare(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> None:
+    """Lets a process compute what all its trials have in common before the first of them begins."""
+    torch.set_num_threads(threads)
+    if isinstance(subject, Preparing):
+        subject.prepare(config, seed)
+
+
+def measure_on_validation(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:
+    """One trial. Raises NotFiniteError where a metric is NaN or infinite."""
+    torch.set_num_threads(threads)
+    return finite(subject.measure(config, "valid", seed))
+
+
+def finite(measurement: Measurement) -> Measurement:
+    """The measurement, or NotFiniteError with the first metric that is not a finite number."""
+    for name, value in measurement.metrics().items():
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{name} is {value}")
+    return measurement

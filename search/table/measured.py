@@ -1,0 +1,64 @@
+"""Measurements on disk, so that none is made twice: two files of one name each, the arrays as .npz, the rest as .json.
+
+The name is a hash of all that a measurement depends on. The .json is written last: without it there is no measurement.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from etarec.config import AdaptConfig, SplitName, UserError
+from etarec.evaluate import Measurement
+from search.records import write_whole
+from search.subject import Job, Recommender
+
+RECIPE = 1  # part of every name: raise it when the same configuration measures other numbers, or a default changes
+
+_DEFAULTS = AdaptConfig()  # count for nothing, so that a new field does not rename what was measured before it
+_ARRAYS = ("users", "ranks", "admitted")
+
+
+def name_of(subject: Recommender, job: Job, split: SplitName) -> str:
+    """The name under which `job`'s measurement on `split` is kept."""
+    data, times = subject.data, subject.data.timestamps if subject.order == "time" else None
+    depends_on = {
+        "recipe": RECIPE,
+        "adapt": {key: value for key, value in vars(job.config).items() if value != getattr(_DEFAULTS, key)},
+        "seed": job.seed,
+        "checkpoint": subject.checkpoint.sha256,
+        "data": data.sha256,
+        "times": "" if times is None else hashlib.sha256(times.tobytes()).hexdigest(),
+        "order": [subject.order, subject.order_seed if subject.order == "shuffled" else 0],
+        "split": split,
+    }
+    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+    return f"{split}-{digest[:20]}"
+
+
+def find(directory: Path, name: str) -> Measurement | None:
+    """The measurement that was kept under `name`. Raises UserError where its files are damaged."""
+    about = directory / f"{name}.json"
+    if not about.exists():
+        return None
+    try:
+        plain = json.loads(about.read_text(encoding="utf-8"))
+        with (directory / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as there:
+            arrays = {key: there[key] for key in _ARRAYS}
+        return Measurement(**arrays, filtered=plain["filtered"], seconds=plain["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise UserError(f"{about}: damaged ({error}); delete it to measure that row again") from error
+
+
+def keep(directory: Path, name: str, measurement: Measurement, about: dict[str, Any]) -> None:
+    """Keep a finite measurement; `about` says in the .json, for people, what was measured."""
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = directory / f".{name}.partial"
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **{key: getattr(measurement, key) for key in _ARRAYS})
+    partial.replace(directory / f"{name}.npz")
+    plain = {**about, "filtered": measurement.filtered, "seconds": measurement.seconds}
+    write_whole(directory / f"{name}.json", json.dumps(plain, indent=2))

@@ -1,0 +1,166 @@
+"""Brings MLflow up to the files of a search, in an empty, partial or other store: `python -m search.track DIR`.
+
+A second run changes nothing. What a search that was cut off left running is closed as KILLED, in the files too.
+"""
+
+import argparse
+import csv
+import json
+import math
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from etarec.config import UserError
+from search.records import JOURNAL, METRICS, Records, State, held
+from search.track.mirror import Mirror, first_line, store_address
+from search.track.wanted import PARENT_STATES, Outcome
+
+ATTEMPTS, RETRY_SECONDS = 3, 2.0
+CUT_OFF = "the search was cut off"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 2 with one message for what the user can fix."""
+    parser = argparse.ArgumentParser(prog="python -m search.track", description=__doc__.split("\n")[0])
+    parser.add_argument("directory", metavar="DIR", type=Path, help="folder of a search, such as runs/demo")
+    directory = parser.parse_args(arguments).directory.absolute()
+    try:
+        records, mirror = track(directory)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is written stays, and the same command writes the rest", file=sys.stderr)
+        return 130
+    print(summary(records, mirror))
+    return 0
+
+
+def track(directory: Path) -> tuple[Records, Mirror]:
+    """Writes what the store that MLFLOW_TRACKING_URI names lacks of the search.
+
+    Raises:
+        UserError: no search there, one that is still running, damaged files, or a store that refuses or is away.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
+    if not (directory / JOURNAL).is_file():
+        raise UserError(f"{directory}: holds no search; expected a folder with a {JOURNAL}")
+    try:
+        with held(directory):
+            return _track(directory)
+    except OSError as error:
+        raise UserError(f"{error.filename or directory}: cannot be read or written: {error.strerror}") from error
+
+
+def _track(directory: Path) -> tuple[Records, Mirror]:
+    records = Records(directory)
+    if not records.identity:
+        raise UserError(f"{directory / JOURNAL}: no search has begun in it")
+    spec = _spec(directory)
+    outcome = read_outcome(directory, records)
+    for trial in records.in_state(State.RUNNING):
+        records.ended(trial.number, State.KILLED, CUT_OFF)
+    mirror = Mirror(str(spec["name"]), records, spec)
+    for attempt in range(ATTEMPTS):
+        try:
+            mirror.end(outcome)
+            return records, mirror
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            if attempt == ATTEMPTS - 1:
+                raise UserError(
+                    f"MLflow at {store_address()} cannot be reached ({first_line(error)}); expected a store that "
+                    "MLFLOW_TRACKING_URI names; the same command writes the rest when it is back"
+                ) from error
+            time.sleep(RETRY_SECONDS)
+    raise AssertionError("unreachable")
+
+
+def read_outcome(directory: Path, records: Records) -> Outcome:
+    """How the search ended, from its files; one that did not come to write its end was KILLED."""
+    about = _provenance(directory / "provenance.json")
+    search = about.get("search") or {}
+    counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
+    whole = {state: search.get(state.lower()) for state in counts} == counts and not records.in_state(State.RUNNING)
+    volume = search.get("hypervolume")
+    return Outcome(
+        state=PARENT_STATES[search["ending"]] if whole and search.get("ending") in PARENT_STATES else State.KILLED,
+        metrics={"hypervolume": float(volume)} if isinstance(volume, int | float) else {},
+        front=_front(directory / "pareto.csv", records),
+        artifacts=directory,
+        moment=_finished(about) or max((trial.ended or trial.began for trial in records.snapshot()), default=0.0),
+    )
+
+
+def summary(records: Records, mirror: Mirror) -> str:
+    """What was done, in a line or two."""
+    counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
+    trials = ", ".join(f"{count} {state.lower()}" for state, count in counts.items() if count) or "none"
+    made, mended = len(mirror.created), len(mirror.changed - mirror.created)
+    done = f"{made} runs written anew, {mended} brought up to date" if made or mended else "nothing was missing"
+    return f"MLflow      experiment '{mirror.experiment}' in {store_address()}: {done}\ntrials      {trials}"
+
+
+def _spec(directory: Path) -> dict[str, Any]:
+    path = directory / "spec.yaml"
+    try:
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise UserError(f"{path}: expected a mapping with the search's `name`")
+    return spec
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be parsed: {error}") from error
+    if not isinstance(about, dict) or not isinstance(about.get("search") or {}, dict):
+        raise UserError(f"{path}: expected a mapping with a mapping `search`")
+    return about
+
+
+def _finished(about: dict[str, Any]) -> float:
+    try:
+        return datetime.fromisoformat(str(about.get("finished"))).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _front(path: Path, records: Records) -> dict[str, dict[str, float]] | None:
+    """Test metrics of the front's trials; what this search had no use for has no column, and was 0."""
+    if not path.exists():
+        return None
+    known = {trial.trial_id for trial in records.snapshot()}
+    front: dict[str, dict[str, float]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            name = row.get("trial_id") or ""
+            if name not in known:
+                raise UserError(f"{path}: {name!r} is no trial of {JOURNAL}")
+            tested = row.get("test_filter_rate") not in (None, "")
+            front[name] = {metric: _number(path, row, f"test_{metric}") for metric in METRICS} if tested else {}
+    return {name: {m: v for m, v in metrics.items() if math.isfinite(v)} for name, metrics in front.items()}
+
+
+def _number(path: Path, row: dict[str, str], column: str) -> float:
+    text = row.get(column, "0")
+    try:
+        return float(text) if text else math.nan
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {row['trial_id']}, column {column}: {text!r} is not a number") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

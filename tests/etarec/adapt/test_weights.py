@@ -1,0 +1,377 @@
+"""The adapters against literal loops: one sample per forward, torch's own losses, one optimizer step per batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from literal_adapt import CPU, LiteralWeights, World, literal_fisher, rank_of, scores_of
+
+from etarec import evaluate, scoring
+from etarec.adapt import weights as adapt
+from etarec.adapt.fisher import diagonal
+from etarec.checkpoint import Checkpoint
+from etarec.clock import Clock
+from etarec.config import AdaptConfig
+from etarec.data import Interactions, stream
+from etarec.encode import Encoder
+from etarec.gate import Gate
+
+ALWAYS = {"gate": "open", "weighting": "none"}
+NEVER = {"gate": "eta", "entropy_threshold": 0.0}
+GATED = {"top_k": 5, "entropy_quantile": 0.8, "cosine_threshold": 0.8}
+BY_LOSS = {"criterion": "loss", "entropy_quantile": 0.6, "cosine_threshold": 1.0, "top_k": 5}
+# A rate that moves the ranks of a stream of some hundred samples.
+WEIGHTS = {"target": "weights", "batch_size": 32, "learning_rate": 0.03}
+
+
+@pytest.fixture
+def world(log: Interactions, frozen: Checkpoint) -> World:
+    return World(log, frozen)
+
+
+VARIANTS = [
+    {**ALWAYS},
+    {**GATED},
+    {**GATED, "new_transitions_only": False, "parameters": "projections"},
+    {**GATED, "serve": "after", "parameters": "body", "optimizer": "sgd"},
+    {**GATED, "admit": "uncertain", "average_over": "all", "momentum": 0.0, "top_k": None},
+    {**GATED, "weighting": "none", "min_admitted": 0.5, "batch_size": 7},
+    {"gate": "random", "random_rate": 0.4},
+    {"objective": "entropy", **ALWAYS, "optimizer": "sgd", "top_k": 5},
+    {"objective": "entropy", **GATED, "serve": "after", "parameters": "projections"},
+    {"objective": "entropy", **GATED, "top_k": None},
+    {**ALWAYS, "transitions": "pending"},
+    {**GATED, "transitions": "pending", "new_transitions_only": False, "serve": "after", "batch_size": 9},
+    {"gate": "random", "random_rate": 0.6, "transitions": "pending"},
+    {**BY_LOSS, "weighting": "none"},
+    {**BY_LOSS, "weighting": "none", "calibrate": "each_batch", "transitions": "pending", "batch_size": 16},
+    {**BY_LOSS, "weighting": "none", "admit": "uncertain", "calibrate": "each_batch", "serve": "after"},
+    {**ALWAYS, "fisher_alpha": 30.0, "fisher_samples": 20},
+    {"objective": "entropy", **GATED, "fisher_alpha": 300.0, "parameters": "projections", "optimizer": "sgd"},
+    {**GATED, "serve": "after", "reset": "batch"},
+    {"objective": "entropy", **GATED, "serve": "after", "reset": "batch", "momentum": 0.5},
+]
+
+
+@pytest.mark.parametrize("fields", VARIANTS, ids=str)
+def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_gate) -> None:
+    config = AdaptConfig(**{**WEIGHTS, **fields})
+    literal = LiteralWeights(world, config, literal_gate(config), seed=11)
+    samples, ranks, verdicts = world.samples(), [], []
+    for start in range(0, len(samples), config.batch_size):
+        batch = slice(start, start + config.batch_size)
+        served = literal.serve(samples.users[batch], samples.positions[batch])
+        ranks += served[0]
+        verdicts += served[1]
+    measured = world.measure(config, seed=11)
+    assert measured.ranks.tolist() == ranks
+    assert measured.admitted.tolist() == [verdict == "admitted" for verdict in verdicts]
+    for reason in ("seen", "entropy", "redundancy", "chance", "loss"):
+        assert measured.filtered[f"filtered_by_{reason}"] == verdicts.count(reason)
+    assert measured.admitted.any()
+    assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**GATED},
+        {**GATED, "weighting": "none", "admit": "uncertain"},
+        {**GATED, "top_k": None, "average_over": "all"},
+        {**GATED, "min_admitted": 0.4},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_target_state_is_the_literal_loop(world: World, fields: dict, literal_gate) -> None:
+    config = AdaptConfig(target="state", batch_size=32, **fields)
+    model, gate, samples, ranks, admitted = world.model(), literal_gate(config), world.samples(), [], []
+    for start in range(0, len(samples), config.batch_size):
+        batch = list(zip(samples.users, samples.positions, strict=True))[start : start + config.batch_size]
+        plain = [scores_of(model, world.inputs(*sample), inner_loop=False) for sample in batch]
+        verdicts = gate.judge(np.stack([z.numpy() for z in plain]), np.zeros(len(batch), bool))
+        for n, (sample, verdict, scores) in enumerate(zip(batch, verdicts, plain, strict=True)):
+            if verdict == "admitted":
+                scale = torch.tensor([gate.weights[n]], dtype=torch.float64)
+                scores = scores_of(model, world.inputs(*sample), rate_scale=scale)
+            ranks.append(rank_of(scores, world.target(*sample)))
+        admitted += [verdict == "admitted" for verdict in verdicts]
+    measured = world.measure(config)
+    assert measured.ranks.tolist() == ranks
+    assert measured.admitted.tolist() == admitted
+    assert 0 < sum(admitted) < len(admitted)
+
+
+@torch.no_grad()
+def test_target_none_and_the_two_ends_of_state(world: World) -> None:
+    model, samples = world.model(), world.samples()
+    pairs = list(zip(samples.users, samples.positions, strict=True))
+    full = [rank_of(scores_of(model, world.inputs(*pair)), world.target(*pair)) for pair in pairs]
+    plain = [rank_of(scores_of(model, world.inputs(*pair), inner_loop=False), world.target(*pair)) for pair in pairs]
+    assert full != plain
+    assert world.measure(AdaptConfig(target="none")).ranks.tolist() == full
+    assert world.measure(AdaptConfig(target="state", **ALWAYS)).ranks.tolist() == full
+    assert world.measure(AdaptConfig(target="state", **NEVER)).ranks.tolist() == plain
+    assert world.measure(AdaptConfig(**WEIGHTS, **NEVER)).ranks.tolist() == full
+
+
+class Work:
+    """What was encoded, with and without a graph, and how many backward passes ran."""
+
+    def __init__(self, patch: pytest.MonkeyPatch):
+        self.encoded: list[tuple[bool, bool, np.ndarray]] = []
+        self.backward, self.losses = 0, 0
+        hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, scoring.cross_entropy
+
+        def counting(encoder, model, starts, ends, rate_scale=None, inner_loop=True):
+            self.encoded.append((torch.is_grad_enabled(), inner_loop, ends))
+            return hidden(encoder, model, starts, ends, rate_scale, inner_loop)
+
+        def counted_backward(*args, **kwargs):
+            self.backward += 1
+            return backward(*args, **kwargs)
+
+        def counted_loss(*args, **kwargs):
+            self.losses += 1
+            return entropy(*args, **kwargs)
+
+        patch.setattr(Encoder, "hidden", counting)
+        patch.setattr(torch.Tensor, "backward", counted_backward)
+        patch.setattr(scoring, "cross_entropy", counted_loss)
+
+    def ends(self, *, graph: bool | None = None, inner_loop: bool | None = None) -> list[int]:
+        chosen = [e for g, i, e in self.encoded if graph in (None, g) and inner_loop in (None, i)]
+        return sorted(np.concatenate(chosen).tolist()) if chosen else []
+
+
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+@pytest.mark.parametrize("serve", ["before", "after"])
+def test_nothing_admitted_computes_nothing(world: World, objective: str, serve: str, monkeypatch) -> None:
+    work, model = Work(monkeypatch), world.model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measured = world.measure(AdaptConfig(**WEIGHTS, **NEVER, objective=objective, serve=serve), model)
+    assert measured.metrics()["filter_rate"] == 1 and measured.metrics()["adapt_seconds"] == 0
+    assert work.backward == work.losses == 0 and work.ends(graph=True) == []
+    assert len(work.ends()) == len(measured.ranks)  # served once, not again after a step that was not taken
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+def test_a_backward_pass_sees_the_admitted_samples_only(world: World, objective: str, monkeypatch) -> None:
+    work = Work(monkeypatch)
+    measured = world.measure(AdaptConfig(**WEIGHTS, **GATED, objective=objective))
+    samples, shift = world.samples(), 1 if objective == "next_item" else 0
+    ends = world.log.offsets[samples.users] + samples.positions - shift
+    assert 0 < measured.admitted.sum() < len(samples)
+    assert work.ends(graph=True) == sorted(ends[measured.admitted].tolist())
+    batches = [part.any() for part in np.split(measured.admitted, range(32, len(samples), 32))]
+    assert work.backward == sum(batches)
+
+
+def test_a_loss_gate_asks_for_no_loss_twice(world: World, monkeypatch) -> None:
+    """The losses of what was served are known; those of transitions before the stream come out of the pass that
+    serves, and the first batch has a pass of its own."""
+    work = Work(monkeypatch)
+    measured = world.measure(AdaptConfig(**WEIGHTS, **BY_LOSS, weighting="none", transitions="pending"))
+    batches = -(-len(measured.ranks) // 32)
+    assert batches > 2 and len([ends for graph, _, ends in work.encoded if not graph]) == 1 + batches
+    ends = work.ends(graph=False)
+    assert len(ends) == len(set(ends)) > len(measured.ranks) > measured.admitted.sum() > 0
+
+
+PASSING = [
+    {**GATED},
+    {**GATED, "min_admitted": 0.5, "serve": "after", "batch_size": 7},
+    {**GATED, "average_over": "all"},
+    {**GATED, "top_k": None},
+    {**GATED, "calibrate": "each_batch", "transitions": "pending"},
+    {**GATED, "entropy_threshold": 1.0},
+    {**BY_LOSS, "weighting": "none"},
+    {**BY_LOSS, "weighting": "none", "calibrate": "each_batch", "average_over": "all"},
+    {"gate": "random"},
+]
+
+
+@pytest.mark.parametrize("fields", PASSING, ids=str)
+def test_a_gate_that_passes_batches_by_decides_as_one_that_looks_at_all(log, frozen, fields: dict, monkeypatch):
+    """Of a batch in which nobody may learn no Top-K is needed, unless the gate takes E0 or m from it."""
+    config, scan, asked = AdaptConfig(**{**WEIGHTS, "batch_size": 8, **fields}), scoring.scan, list[int]()
+    monkeypatch.setattr(
+        scoring, "scan", lambda h, v, t, top_k, *rest: (asked.append(top_k), scan(h, v, t, top_k, *rest))[1]
+    )
+    world = World(log, frozen, "valid")  # whose first samples have nothing that is not trained on
+    found, passing = world.measure(config), asked.count(0)
+    asked.clear()
+    monkeypatch.setattr(Gate, "passes_by", lambda *_: False)
+    expected = world.measure(config)
+    np.testing.assert_array_equal(found.ranks, expected.ranks)
+    np.testing.assert_array_equal(found.admitted, expected.admitted)
+    assert found.filtered == expected.filtered and found.filtered["filtered_by_seen"] > 16
+    looks_at_top_k = config.gate == "eta" and config.average_over == "admitted" and config.top_k is not None
+    assert (passing > asked.count(0)) == looks_at_top_k
+
+
+def test_the_inner_loop_runs_for_the_admitted_samples_only(world: World, monkeypatch) -> None:
+    work = Work(monkeypatch)
+    measured = world.measure(AdaptConfig(target="state", batch_size=32, **GATED))
+    samples = world.samples()
+    ends = world.log.offsets[samples.users] + samples.positions
+    assert 0 < measured.admitted.sum() < len(samples)
+    assert work.ends(inner_loop=True) == sorted(ends[measured.admitted].tolist())
+    assert work.backward == 0 and work.ends(graph=True) == []
+    work.encoded.clear()
+    world.measure(AdaptConfig(target="state", **NEVER))
+    assert work.ends(inner_loop=True) == []
+
+
+@pytest.mark.parametrize(("group", "moved"), [("projections", "qkvo"), ("body", None), ("all", None)])
+def test_only_the_chosen_weights_move(world: World, group: str, moved: str | None) -> None:
+    model = world.model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, parameters=group), model)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    expected = {name for name in before if moved is None or name.split(".")[-2] in moved}
+    assert changed == expected - ({"items.weight"} if group == "body" else set())
+    assert (model.items.weight[0] == 0).all()
+
+
+def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> None:
+    samples, log = stream(world.log, "valid", "position", 0), world.log
+    config = AdaptConfig(**WEIGHTS, **ALWAYS)
+    new = evaluate.measure(world.model(), Encoder(log, CPU), samples, config, 0)
+    assert new.admitted.tolist() == [
+        t - 1 > log.train_end[u] for u, t in zip(samples.users, samples.positions, strict=True)
+    ]
+    assert new.filtered["filtered_by_seen"] == int((~new.admitted).sum()) > 0
+    every = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, new_transitions_only=False), 0)
+    assert every.admitted.all() and every.filtered["filtered_by_seen"] == 0
+    tent = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, objective="entropy"), 0)
+    assert tent.admitted.all()
+
+
+@pytest.mark.parametrize("new_only", [True, False])
+def test_an_input_of_one_item_has_no_transition(world: World, new_only: bool, monkeypatch) -> None:
+    short = World(replace(world.log, max_length=1), world.frozen)
+    work = Work(monkeypatch)
+    measured = short.measure(AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=new_only))
+    assert measured.filtered["filtered_by_seen"] == len(measured.ranks) and work.backward == 0
+    train = stream(world.log, "train", "position", 0)
+    config = AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=False)
+    first = evaluate.measure(world.model(), Encoder(world.log, CPU), train, config, 0)
+    assert first.admitted.tolist() == (train.positions > 1).tolist()
+
+
+def test_dropout_is_off_and_the_optimizer_fresh(world: World) -> None:
+    config = AdaptConfig(**WEIGHTS, **GATED)
+    expected = world.measure(config)
+    model = world.model()
+    model.dropout.p = 0.5
+    model.train()
+    assert np.array_equal(world.measure(config, model).ranks, expected.ranks)
+    for name, tensor in world.model().state_dict().items():
+        model.state_dict()[name].copy_(tensor)
+    again = world.measure(config, model)  # a momentum that was kept would show
+    assert np.array_equal(again.ranks, expected.ranks) and np.array_equal(again.admitted, expected.admitted)
+
+
+LEAK_CONFIGS = [
+    {**WEIGHTS, **GATED},
+    {**WEIGHTS, **GATED, "serve": "after", "new_transitions_only": False},
+    {**WEIGHTS, **GATED, "objective": "entropy"},
+    {"target": "state", **GATED},
+]
+
+
+@pytest.mark.parametrize("fields", LEAK_CONFIGS, ids=str)
+def test_nothing_is_known_before_it_is_served(world: World, fields: dict) -> None:
+    """Other targets from some batch on, and everything later: what was decided and learned before is the same.
+
+    So are the gate's decisions on that very batch.
+    """
+    config = AdaptConfig(**{**fields, "batch_size": 12})
+    # A batch with two samples of one user holds the first one's target in the second one's input.
+    users = np.split(world.samples().users, range(12, len(world.samples()), 12))
+    batches = [number for number, part in enumerate(users) if len(set(part)) == len(part)]
+    assert len(batches) > 4
+    for batch in (0, 1, batches[3]):
+        changed = _with_other_targets(world, batch * 12)
+        mine, other = _trace(world, config, batch), _trace(changed, config, batch)
+        for before, after in zip(mine, other, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not np.array_equal(world.measure(config).ranks, changed.measure(config).ranks)
+
+
+def _with_other_targets(world: World, first: int) -> World:
+    """The log with every item replaced that is a target at or behind place `first` of the stream."""
+    samples, items = world.samples(), world.log.items.copy()
+    targets = world.log.offsets[samples.users[first:]] + samples.positions[first:]
+    items[targets] = items[targets] % (world.log.n_items - 1) + 1
+    return World(replace(world.log, items=items), world.frozen)
+
+
+def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Tensor]]:
+    """Decisions up to the batch, ranks before it, and the weights with which its samples are judged."""
+    model, samples, trace = world.model(), world.samples(), []
+    adapter = adapt.build(config, model, Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
+    for number in range(batch + 1):
+        part = slice(number * 12, number * 12 + 12)
+        weights = [tensor.clone() for tensor in model.state_dict().values()]
+        ranks, decision = adapter.serve(part)
+        assert decision.weights is not None
+        known = [decision.admitted, decision.by_seen, decision.by_entropy, decision.weights, *weights]
+        trace.append(known if number == batch else [ranks, *known])
+    return trace
+
+
+@pytest.mark.parametrize("transitions", ["last", "pending"])
+@pytest.mark.parametrize(("order", "serve"), [("shuffled", "before"), ("user", "after"), ("position", "after")])
+def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monkeypatch, order, serve, transitions):
+    learned, ranked = [], []
+    owners = np.repeat(np.arange(world.log.n_users), np.diff(world.log.offsets))
+    samples = stream(world.log, "test", order, 3)
+    every = {"gate": "open", "new_transitions_only": False, "transitions": transitions}
+    config = AdaptConfig(**every, serve=serve, batch_size=12, learning_rate=1e-3)
+    adapter = adapt.build(config, world.model(), Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
+    monkeypatch.setattr(adapter, "_step", lambda part, weights: learned.append(adapter.observed.of(part)[1]))
+    admitted = 0
+    for start in range(0, len(samples), 12):
+        batch = slice(start, start + 12)
+        settled = set(ranked)
+        admitted += int(adapter.serve(batch)[1].admitted.sum())
+        ranked += zip(samples.users[batch], samples.positions[batch], strict=True)
+        settled = settled if serve == "after" else set(ranked)
+        streamed = set(zip(samples.users, samples.positions, strict=True))
+        for place in learned[-1] if learned else []:
+            assert (owners[place], place - world.log.offsets[owners[place]]) not in streamed - settled
+        learned.clear()
+    assert 0 < admitted < len(samples) or transitions == "pending"
+
+
+def test_the_stronger_the_penalty_the_nearer_the_weights_stay_where_it_counts(world: World) -> None:
+    """By the Fisher-weighted distance that it is on; the distance of weights that mattered nothing is free."""
+    squares, distances = literal_fisher(world, 10**6), []
+    for strength in (0.0, 10.0, 1000.0):
+        model = world.model()
+        config = AdaptConfig(**WEIGHTS, **ALWAYS, fisher_alpha=strength, fisher_samples=10**6)
+        world.measure(config, model)
+        start = dict(world.model().named_parameters())
+        moved = {name: weight.detach() - start[name].detach() for name, weight in model.named_parameters()}
+        distances.append(float(sum((squares[name] * moved[name].square()).sum() for name in moved)))
+    assert distances[0] > 2 * distances[1] > 4 * distances[2] > 0
+
+
+def test_the_fisher_diagonal_leaves_the_model_as_it_was(world: World) -> None:
+    model = world.model()
+    model.items.weight.requires_grad_(False)
+    diagonal(model, Encoder(world.log, CPU), 5)
+    assert not model.items.weight.requires_grad and model.output_norm.weight.requires_grad
+    for name, weight in world.model().state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_an_episodic_adapter_ends_where_it_began(world: World) -> None:
+    model = world.model()
+    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, serve="after", reset="batch"), model)
+    for name, weight in world.model().state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)

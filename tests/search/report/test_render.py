@@ -1,0 +1,400 @@
+import re
+import struct
+import subprocess
+import sys
+from html import unescape
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_search import made_up_files, write
+from scipy.stats import spearmanr
+
+from etarec.config import UserError
+from search.report import findings, render
+from search.report.__main__ import main
+from search.selection.pareto import hypervolume
+
+FILES = ("spec.yaml", "provenance.json", "trials.csv", "pareto.csv", "baselines.csv", "chosen.yaml")
+OUTPUTS = ("report.html", "report.md", "pareto.png")
+
+
+@pytest.fixture
+def files():
+    return made_up_files()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "run"
+
+
+def rendered(directory, files):
+    """(the page without plotly's script, with entities as text; the Markdown)"""
+    render.render(write(directory, files))
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    script, rest = page.split("<script>", 1)
+    assert "https://cdn" not in page.split("</script>", 1)[1]
+    return unescape(script + rest.split("</script>", 1)[1]), (directory / "report.md").read_text(encoding="utf-8")
+
+
+def untested(files):
+    """The same search, cut off before the test split was read."""
+    for name in ("pareto.csv", "baselines.csv"):
+        tested = [column for column in files[name] if "test" in column]
+        files[name] = files[name].assign(**dict.fromkeys(tested, np.nan))
+    files["provenance.json"]["search"]["interrupted"] = True
+    return files
+
+
+def baseline(files, name, **values):
+    """Overwrite some values of one baseline."""
+    frame = files["baselines.csv"]
+    frame.loc[frame["trial_id"] == name, list(values)] = list(values.values())
+    return files
+
+
+def chosen_row(files):
+    front = files["pareto.csv"]
+    return front[front["trial_id"] == files["chosen.yaml"]["trial_id"]].iloc[0]
+
+
+def test_all_three_outputs_are_made(directory, files):
+    rendered(directory, files)
+    assert (directory / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert struct.unpack(">II", (directory / "pareto.png").read_bytes()[16:24]) == (1600, 1000)
+
+
+def test_answer_states_what_the_files_say(directory, files):
+    row, baselines = chosen_row(files), files["baselines.csv"].set_index("trial_id")
+    everything = baselines.test_seconds["all"]
+    expected = [
+        f"Configuration {row.trial_id} (top_k {row.top_k:.0f}, entropy_quantile {row.entropy_quantile:.3g}",
+        f"skips {100 * row.test_filter_rate:.1f}% of the backward passes on test",
+        f"its HR@10 is {row.test_hr_at_10:.4f} (95% interval {row.test_hr_at_10_low:.4f} to",
+        f"p = {row.test_delta_hr_at_10_p:.3g}",
+        f"took {row.test_seconds:.3g} s instead of {everything:.3g} s, {100 * (1 - row.test_seconds / everything):.1f}",
+        f"adapting {row.test_adapt_seconds:.3g} s instead of 61.3 s",
+        "keeps 95% of that gain",
+    ]
+    for text in rendered(directory, files):
+        assert [part for part in expected if part not in text] == []
+
+
+def test_every_front_point_and_baseline_is_shown(directory, files):
+    for text in rendered(directory, files):
+        for row in files["pareto.csv"].itertuples():
+            for number in (row.valid_hr_at_10, row.test_hr_at_10, row.test_hr_at_10_low, row.test_ndcg_at_10):
+                assert f"{number:.4f}" in text
+        for row in files["baselines.csv"].itertuples():
+            assert row.trial_id in text
+            assert f"{row.test_hr_at_10:.4f}" in text
+
+
+def test_derived_numbers_are_computed_from_the_files(directory, files):
+    front, trials = files["pareto.csv"], files["trials.csv"]
+    finished = trials[trials["state"] == "FINISHED"]
+    area = hypervolume(front[["valid_hr_at_10", "valid_filter_rate"]])
+    rank_correlation = spearmanr(finished["entropy_quantile"], finished["filter_rate"]).statistic
+    for text in rendered(directory, files):
+        assert f"hypervolume {area:.4g}" in text
+        assert f"{rank_correlation:+.2f}".replace("-", "\N{MINUS SIGN}") in text
+        assert f"adaptation {finished['adapt_seconds'].sum():.3g} s" in text
+
+
+def test_corrected_p_values_are_the_files(directory, files):
+    files["pareto.csv"]["test_delta_hr_at_10_p"] = 0.0123
+    for name, value in (("delta_hr_at_10", 0.123), ("delta_ndcg_at_10", 0.234), ("vs_random_hr_at_10", 0.345)):
+        files["pareto.csv"][f"test_{name}_p_holm"] = value
+    page, markdown = rendered(directory, files)
+    assert "| 0.0123 | 0.123 |" in markdown and "p 0.0123, Holm 0.123" in page
+    for text in ("0.234", "0.345"):
+        assert f"Holm {text}" in page and f"| {text} |" in markdown
+    assert "Holm corrects p over all comparisons in pareto.csv" in page
+
+
+def test_differences_in_ndcg_and_to_chance_are_shown(directory, files):
+    row = files["pareto.csv"].iloc[0]
+    for text in rendered(directory, files):
+        for name in ("delta_hr_at_10", "delta_ndcg_at_10", "vs_random_hr_at_10"):
+            for end in ("", "_low", "_high"):
+                assert findings.signed(row[f"test_{name}{end}"]) in text
+
+
+def test_a_search_without_gates_at_random_along_its_front(directory, files):
+    files["pareto.csv"] = files["pareto.csv"][[name for name in files["pareto.csv"] if "vs_random" not in name]]
+    files["baselines.csv"] = files["baselines.csv"][~files["baselines.csv"]["trial_id"].str.startswith("random ")]
+    page, markdown = rendered(directory, files)
+    for text in (page, markdown):
+        assert "to chance" not in text and "At their own filter rates" not in text
+    assert "chance, test" not in page
+    (directory / "pareto.png").stat()
+
+
+@pytest.mark.parametrize(
+    ("gaps", "p_holm", "sentence"),
+    [
+        ([0.001, -0.001], 0.01, "{} of {n} front points are ahead of chance in HR@10 on test, {} of them clearly"),
+        ([0.001, -0.001], 0.2, "{} of {n} front points are ahead of chance in HR@10 on test, none of them clearly"),
+    ],
+)
+def test_one_sentence_compares_every_point_with_chance(directory, files, gaps, p_holm, sentence):
+    front = files["pareto.csv"]
+    signs = np.arange(len(front)) % 3 > 0
+    front["test_vs_random_hr_at_10"] = np.where(signs, *gaps)
+    front["test_vs_random_hr_at_10_p_holm"] = p_holm
+    ahead = int(signs.sum())
+    for text in rendered(directory, files):
+        assert sentence.format(ahead, ahead, n=len(front)) in text
+        assert ("and none clearly behind" in text) is (p_holm > 0.05)
+        assert (f"and {len(front) - ahead} clearly behind" in text) is (p_holm < 0.05)
+
+
+def test_chance_is_a_curve_and_not_a_crowd_of_baselines(directory, files):
+    page = rendered(directory, files)[0]
+    assert page.count('"name":"chance, test"') == page.count('"name":"chance, validation"') == 1
+    assert '"text":"random 36%"' not in page and "random 36%" in page
+    assert "random 36%</td><td>" not in page.split("Where the seconds went")[1]
+
+
+def test_counts_and_reasons(directory, files):
+    page, markdown = rendered(directory, files)
+    assert "32 requested, 29 finished, 2 failed, 1 killed." in markdown
+    assert "| FAILED | RuntimeError: loss is \\| not &lt;finite> | t0009, t0017 |" in markdown
+    assert "RuntimeError: loss is | not <finite>" in page
+    assert "The files disagree" not in page
+
+
+def test_provenance_and_command(directory, files):
+    for text in rendered(directory, files):
+        for part in (
+            "python -m search.tune --space configs/amazon_video_games.yaml --trials 32 --out runs/video-games",
+            "commit 3f0c9e1b7a with uncommitted changes", "9b1d" * 16, "train 70,497, valid 38,221, test 98,759",
+            "2 trials at a time, 1 thread each", "AMD EPYC 7B13, 2 cores, 15.6 GiB memory, no GPU", "ray 2.60.0",
+        ):  # fmt: skip
+            assert part in text
+
+
+def test_markdown_tables_are_rectangular(directory, files):
+    for tested in (True, False):
+        markdown = rendered(directory, files if tested else untested(files))[1]
+        blocks = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
+        assert len(blocks) == 7
+        for block in blocks:
+            assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1, block
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ({}, "Adapting pays"),
+        ({"test_hr_at_10": 0.0894}, "Adapting gains nothing"),
+        ({"test_hr_at_10": 0.0901, "test_delta_hr_at_10": 0.0007}, "Adapting gains nothing"),
+        ({"test_hr_at_10": 0.0893, "test_delta_hr_at_10_high": 0.0002}, "Whether adapting helps is not settled"),
+        ({"test_hr_at_10": 0.0893}, "Adapting pays, but not as the chosen configuration does it"),
+    ],
+)
+def test_gain_of_adapting_is_told_honestly(directory, files, values, title):
+    titles = {"Adapting pays", "Adapting gains nothing", "Whether adapting helps is not settled"}
+    for text in rendered(directory, baseline(files, "none", **values)):
+        assert title in text and {name for name in titles if name in text} == {title.partition(",")[0]}
+        assert ("Serving the frozen model is the better answer" in text) == (values.get("test_hr_at_10") == 0.0893)
+
+
+def test_a_search_from_a_given_checkpoint_is_rendered(directory, files):
+    """In spec.yaml `checkpoint` is a file's name, in provenance.json what is known of it."""
+    files["spec.yaml"] |= {"checkpoint": "model.safetensors"}
+    assert all(str(chosen_row(files).trial_id) in text for text in rendered(directory, files))
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ({}, "The gate beats chance"),
+        ({"test_hr_at_10": 0.0894}, "The gate does not beat chance"),
+        ({"test_vs_chosen_hr_at_10_high": 0.001}, "The gate is ahead of chance, but not clearly"),
+    ],
+)
+def test_gate_is_compared_with_chance(directory, files, values, title):
+    for text in rendered(directory, baseline(files, "random", **values)):
+        assert title in text
+
+
+def test_unmeasured_baselines_are_said_to_be_unknown(directory, files):
+    files["baselines.csv"] = files["baselines.csv"].iloc[:0]
+    for text in rendered(directory, files):
+        assert 'Unknown: the baseline "none" and "all" was not measured.' in text
+        assert "the baseline 'random' was not measured" in text
+
+
+def test_a_rehearsal_is_told(directory, files):
+    said = "Validation is a rehearsal here: trials and baselines ran on the 61,155 samples before test"
+    assert not any("rehearsal" in text for text in rendered(directory, files))
+    files["provenance.json"]["rehearsal"] = {"path": "r.safetensors", "samples": {"train": 47563, "valid": 61155}}
+    for text in rendered(directory, files):
+        assert said in text and "trained on the 47,563 before those" in text and "r.safetensors" in text
+
+
+def test_interrupted_search_shows_validation_and_says_so(directory, files):
+    row = chosen_row(files)
+    page, markdown = rendered(directory, untested(files))
+    for text in (page, markdown):
+        assert "The search was interrupted" in text
+        assert "Not measured on test." in text
+        assert f"passes on validation, where its HR@10 is {row.valid_hr_at_10:.4f}." in text
+        assert "Holm" not in text
+        assert not re.search(r"\bnan\b", text, flags=re.IGNORECASE)
+    assert page.index("Not measured on test.") < page.index('class="tiles"')
+
+
+@pytest.mark.parametrize("empty", ["header", "nothing"])
+def test_search_without_a_finished_trial(directory, files, empty):
+    lost = files["trials.csv"].loc[[9, 30]]
+    for name in ("pareto.csv", "baselines.csv"):
+        files[name] = files[name].iloc[:0] if empty == "header" else pd.DataFrame()
+    del files["chosen.yaml"]
+    page, markdown = rendered(directory, files | {"trials.csv": lost})
+    for text in (page, markdown):
+        assert "No trial finished, so there is no front and nothing to recommend." in text
+        assert "stopped by the user" in text
+        assert "The files disagree: provenance.json counts 29 finished trials, trials.csv 0." in text
+    assert (directory / "pareto.png").exists()
+    rendered(directory, files | {"trials.csv": pd.DataFrame()})
+
+
+def test_other_objectives_and_categories(directory, files):
+    files["spec.yaml"]["search"]["objectives"] = ["ndcg_at_10", "filter_rate"]
+    files["spec.yaml"]["space"]["admit"] = {"choices": ["confident", "uncertain"]}
+    for name in ("trials.csv", "pareto.csv", "baselines.csv"):
+        files[name]["admit"] = "confident"
+        files[name].loc[1::2, "admit"] = "uncertain"
+    page, markdown = rendered(directory, files)
+    assert "(NDCG@10 x filter rate" in markdown
+    assert "| admit | one of confident, uncertain | – | – |" in markdown
+    assert "plot-admit" in page
+
+
+def test_part_of_the_filter_rate_without_a_column_is_zero(directory, files):
+    for name in ("pareto.csv", "baselines.csv"):
+        files[name]["valid_filtered_by_seen"] = 0.04
+    assert (
+        "4.0% of the validation samples and 0.0% of the test samples never reach the gate"
+        in rendered(directory, files)[1]
+    )
+
+
+def test_hostile_names_stay_text(directory, files):
+    evil = "</script><img src=x onerror=alert(1)>"
+    first = files["chosen.yaml"]["trial_id"]
+    for name in ("trials.csv", "pareto.csv"):
+        files[name]["trial_id"] = files[name]["trial_id"].replace(first, evil)
+    files["chosen.yaml"]["trial_id"] = files["spec.yaml"]["name"] = evil
+    render.render(write(directory, files))
+    assert "<img src=x" not in (directory / "report.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in (directory / "report.md").read_text(encoding="utf-8")
+
+
+def test_page_loads_nothing_from_elsewhere(directory, files):
+    render.render(write(directory, files))
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"<(script|img|iframe)[^>]*\ssrc=|<link\b", page)
+    assert "default-src 'none'" in page
+
+
+def test_interval_of_no_width_may_be_rounded(directory, files):
+    front = files["pareto.csv"]
+    front["test_hr_at_10_low"] = front["test_hr_at_10"] + 1e-16
+    front["test_hr_at_10_high"] = front["test_hr_at_10"] - 1e-16
+    rendered(directory, files)
+
+
+def test_names_of_baselines_that_coincide_become_one_text(directory, files):
+    near_none = {"test_hr_at_10": 0.0796, "test_hr_at_10_low": 0.0777, "test_filter_rate": 0.99}
+    page = rendered(directory, baseline(files, "naive", **near_none))[0]
+    assert '"text":"naive, none"' in page
+    assert '"text":"random"' in page
+
+
+def test_command_line_renders_again(directory, files):
+    render.render(write(directory, files))
+    before = (directory / "report.md").read_bytes()
+    for name in OUTPUTS:
+        (directory / name).unlink()
+    result = subprocess.run(
+        [sys.executable, "-m", "search.report", str(directory)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(str(directory / name) in result.stdout for name in OUTPUTS)
+    assert (directory / "report.md").read_bytes() == before
+
+
+def spoil(name, content):
+    def change(directory):
+        (directory / name).write_bytes(content)
+
+    return change
+
+
+def replace_in(name, old, new):
+    def change(directory):
+        text = (directory / name).read_text()
+        assert old in text
+        (directory / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_file_is_one_message(directory, files, name, capsys):
+    write(directory, files)
+    (directory / name).unlink()
+    assert main([str(directory)]) == 2
+    message = capsys.readouterr().err
+    assert message == f"error: {directory / name}: cannot be read: No such file or directory\n"
+    assert not (directory / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (spoil("spec.yaml", b"\xff\xfe\x00"), ["spec.yaml", "not a text file"]),
+        (spoil("spec.yaml", b"a: [1, 2"), ["spec.yaml", "cannot be parsed"]),
+        (spoil("spec.yaml", b"name: x"), ["spec.yaml", "`space` must be a mapping"]),
+        (spoil("provenance.json", b'{"a": 1'), ["provenance.json", "cannot be parsed"]),
+        (spoil("provenance.json", b"[]"), ["provenance.json", "expected a mapping"]),
+        (spoil("provenance.json", b'{"data": "x"}'), ["provenance.json", "data: expected a mapping", "'x'"]),
+        (spoil("trials.csv", b"a,b\n1,2,3,4\n5\n"), ["trials.csv"]),
+        (replace_in("trials.csv", "hr_at_10", "hr"), ["trials.csv", "lacks the column hr_at_10"]),
+        (replace_in("pareto.csv", ",0.0", ",zero."), ["pareto.csv", "row 1", "is not a number"]),
+        (spoil("chosen.yaml", b"trial_id: other"), ["chosen.yaml", "'other' is no row of pareto.csv"]),
+    ],
+)
+def test_unreadable_file_is_one_message(directory, files, change, parts, capsys):
+    change(write(directory, files))
+    assert main([str(directory)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert [part for part in parts if part not in message] == []
+
+
+def test_missing_folder_is_one_message(directory):
+    with pytest.raises(UserError, match="no such folder"):
+        render.render(directory)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00123, "+0.0012"), (-0.00123, "\N{MINUS SIGN}0.0012"), (-0.00004, "\N{MINUS SIGN}0.00004"), (0.0, "0.0000"),
+        (None, "\N{EN DASH}"),
+    ],
+)  # fmt: skip
+def test_signed(value, text):
+    assert findings.signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.04567, "0.0457"), (9.999e-05, "0.0001"), (1180.4, "1,180"), (52.66, "52.7"), (0.0, "0")]
+)
+def test_significant(value, text):
+    assert findings.significant(value) == text

@@ -1,0 +1,188 @@
+"""A search on a cluster of several raylets, nodes of which die; and clusters that it does not join."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from formula import Formula
+
+from etarec.config import AdaptConfig, UserError
+from search import experiment
+from search.experiment import Experiment
+from search.records import Records
+from search.running import cluster, runner
+from search.running.plan import Plan
+from search.spec import SearchConfig, load
+from search.subject import Job
+from tests.faults import program, verdict
+from tests.faults.stage import ROOT, Nodes, Search, family, kill_all, start, wait_until
+
+TRIALS = 8
+TINY = {
+    "data": {"dataset": "simulated", "simulation": {"users": 150, "items": 60}},
+    "model": {"width": 8, "heads": 2, "mlp_width": 8},
+    "train": {"epochs": 1},
+    "space": {"top_k": {"low": 2, "high": 20}},
+}
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    folder = Path(tempfile.mkdtemp(prefix="nodes", dir="/tmp"))  # short, since sockets lie below
+    started = Nodes(folder, 2)
+    try:
+        yield started
+    finally:
+        started.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def pids(nodes: Nodes) -> list[set[str]]:
+    return [{str(member.pid) for member in family(node)} for node in nodes.workers]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_search_survives_the_loss_of_nodes(tmp_path: Path, nodes: Nodes) -> None:
+    """One in the middle of the trials, another one while the test split is measured."""
+    search = Search(tmp_path, TRIALS, 1.5, f"sqlite:///{tmp_path}/mlflow.db", nodes.address, nodes.folder)
+    members: list[psutil.Process] = []
+    try:
+        wait_until("trials", lambda: len(lines(tmp_path / "processes")) > 4 or not search.running)
+        members = family(search.process)
+        measuring = {line.split()[0] for line in lines(tmp_path / "processes")}
+        assert all(measuring & of_node for of_node in pids(nodes)), search.output  # trials are spread
+        nodes.kill(Random(0))
+        wait_until("test", lambda: "test" in "".join(lines(tmp_path / "measured")) or not search.running)
+        nodes.kill(Random(0))
+        assert search.process.wait(timeout=180) == 0, search.output
+    finally:
+        kill_all([*members, *family(search.process)])
+        search.process.wait()
+    assert "is tried again" in search.output and "could not be measured" not in search.output
+    assert sum(trial.retries for trial in Records(search.directory).trials.values()) == 1
+    store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = verdict.after_search(search.directory, program.spec_of(tmp_path, TRIALS), store, program.CONCURRENCY)
+    assert not found, found
+    assert pd.read_csv(search.directory / "pareto.csv").test_hr_at_10.notna().all()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_node_with_other_code_is_named(tmp_path: Path, nodes: Nodes) -> None:
+    other = tmp_path / "other"
+    for package in ("etarec", "search"):
+        shutil.copytree(ROOT / package, other / package)
+    with (other / "etarec/gate.py").open("a") as file:
+        file.write("# a later version\n")
+    nodes.add(PYTHONPATH=str(other))
+    nodes.wait_until_registered()
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    command = [sys.executable, "-m", "search.tune", "--space", str(file), "--dry-run", "--address", nodes.address]
+    assert start(command, tmp_path, "output").wait(timeout=180) == 2
+    (message,) = [line for line in lines(tmp_path / "output") if line.startswith("error")]
+    assert message.startswith(f"error: --address {nodes.address}: node ") and message.count("etarec's code") == 1
+
+
+def test_a_dry_run_connects_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connected: list[str | None] = []
+
+    @contextmanager
+    def joined(address: str | None, **options: Any) -> Iterator[None]:
+        connected.append(address)
+        yield
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "_ray", joined)
+    monkeypatch.setattr(cluster, "_check_nodes", lambda address: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    experiment.dry_run(Experiment(load(file), tmp_path / "out", address="somewhere:1"))
+    assert connected == ["somewhere:1"]
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({"torch": "2.6.0"}, "torch 2.6.0, here 2.13.0"),
+        ({"Python": "3.12", "ray": "is missing"}, "Python 3.12, here 3.11, ray is missing, here 2.60.0"),
+        ({}, ""),
+    ],
+)
+def test_what_differs_on_a_node_is_said(monkeypatch: pytest.MonkeyPatch, there: dict[str, str], expected: str) -> None:
+    here = {"Python": "3.11", "ray": "2.60.0", "torch": "2.13.0"}
+    monkeypatch.setattr("ray.get", lambda reference, timeout: here | there)
+    assert cluster._problem("node", None, here) == expected
+
+
+def test_scratch_is_gone_afterwards_and_takes_what_the_killed_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_base", lambda: tmp_path)
+    monkeypatch.setattr(cluster, "STALE_SECONDS", -1.0)
+    left, without_lock = (tmp_path / f"{cluster.PREFIX}{name}" for name in ("left", "half"))
+    left.mkdir()
+    (left / "lock").touch()
+    (without_lock / "session").mkdir(parents=True)  # a second Ctrl-C came while it was removed
+    with cluster.scratch() as folder:
+        assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+        with cluster.scratch() as beside:
+            assert folder.exists() and beside.exists()  # whoever lives is left alone
+    assert not list(tmp_path.iterdir())
+
+
+def test_rays_folder_is_made_or_the_variable_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "LONGEST_BASE", 10_000)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "not" / "there"))
+    with cluster.scratch() as folder:
+        assert folder.parent == tmp_path / "not" / "there"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"RAY_TMPDIR=.*file: expected a folder"), cluster.scratch():
+        pass
+
+
+def test_a_cluster_that_does_not_let_us_in_is_told_with_what_it_may_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at here:6379")
+
+    monkeypatch.setattr("ray.init", refuse)
+    monkeypatch.setattr(cluster, "_check_address", lambda address: None)
+    with (
+        pytest.raises(UserError, match=r"--address here:6379: no Ray cluster answers there .*RAY_AUTH_MODE=token"),
+        cluster.cluster(SearchConfig(), "here:6379"),
+    ):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_process_with_a_share_of_a_gpu_measures_one_configuration_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would end it after each: imports and CUDA's start cost more than most measurements."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
+    subject, warnings = Formula(processes=tmp_path / "processes"), list[str]()
+    believed = {"include_dashboard": False, "num_cpus": 1, "num_gpus": 1}
+    with cluster.scratch() as folder, cluster._ray(None, **believed, _temp_dir=str(folder)):
+        assert None not in runner.measure_all(subject, jobs, Plan(1, 1, 1, 0.5), warnings.append, on_test=True)
+    assert len(lines(tmp_path / "processes")) == 4 and not warnings
+    assert len({line.split()[0] for line in lines(tmp_path / "processes")}) == 1

@@ -1,0 +1,175 @@
+"""Suggestions depend on the seed and the concurrency, and a search that was cut off goes on as if it had not been."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.running.suggest import Parameters, Suggestions
+from search.spec import Spec, first_points, load, trial_config
+
+SPACE: dict[str, Any] = {
+    "top_k": {"choices": [10, 50, None]},
+    "entropy_quantile": {"low": 0.05, "high": 1.0},
+    "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
+    "batch_size": {"low": 16, "high": 4096, "log": True},
+    "min_admitted": {"low": 0.0, "high": 0.5, "step": 0.1},
+    "admit": {"choices": ["confident", "uncertain"]},
+    "new_transitions_only": {"choices": [True, False]},
+}
+SAMPLERS = ("tpe", "gp", "nsga2", "sobol", "random")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Any:
+    def _spec(space: dict[str, Any] = SPACE, **search: Any) -> Spec:
+        file = tmp_path / "space.yaml"
+        file.write_text(yaml.safe_dump({"space": space, "search": search}))
+        return load(file)
+
+    return _spec
+
+
+def objectives(number: int, parameters: Parameters) -> list[float] | None:
+    """Every fifth trial fails."""
+    quantile = parameters["entropy_quantile"]
+    return None if number % 5 == 3 else [0.5 - 0.2 * (1 - quantile) ** 2, 1 - quantile]
+
+
+def searched(
+    spec: Spec, trials: int, concurrency: int, last_first: bool = False
+) -> tuple[list[Parameters], Suggestions]:
+    """A search in which, of the trials that run, the oldest or the newest ends first."""
+    suggestions = Suggestions(spec, concurrency)
+    asked: list[Parameters] = []
+    running: list[int] = []
+    while len(asked) < trials or running:
+        if len(asked) < trials and len(running) < concurrency and suggestions.ready():
+            parameters = suggestions.ask()
+            assert parameters is not None
+            running.append(len(asked))
+            asked.append(parameters)
+            continue
+        number = running.pop(-1 if last_first else 0)
+        suggestions.tell(number, objectives(number, asked[number]))
+    return asked, suggestions
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_serves_every_kind_of_dimension(spec: Any, sampler: str) -> None:
+    its = spec(sampler=sampler)
+    asked, suggestions = searched(its, 13, concurrency=2)
+    for parameters in asked:
+        trial_config(its, parameters)  # validates
+        assert all(its.space[name].contains(value) for name, value in parameters.items())
+    assert len({repr(parameters) for parameters in asked}) == 13
+    for name in ("admit", "new_transitions_only", "top_k", "min_admitted"):
+        assert len({parameters[name] for parameters in asked}) > 1
+    suggestions.tell_rest()
+    assert [trial.params for trial in suggestions.study.trials] == asked
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_order_in_which_trials_end_does_not_matter(spec: Any, sampler: str) -> None:
+    its = spec(sampler=sampler, seed=3)
+    assert searched(its, 13, 3)[0] == searched(its, 13, 3, last_first=True)[0]
+
+
+def test_seed_and_concurrency_do_matter(spec: Any) -> None:
+    runs = [searched(spec(seed=seed), 14, concurrency)[0] for seed, concurrency in ((0, 1), (1, 1), (0, 4))]
+    assert all(one != other for one, other in itertools.combinations(runs, 2))
+
+
+def test_the_next_suggestion_waits_for_an_old_one_not_for_its_fellows(spec: Any) -> None:
+    suggestions = Suggestions(spec(), concurrency=2)  # one more than run may be asked for: a slow trial idles no slot
+    for _ in range(3):
+        assert suggestions.ready()
+        suggestions.ask()
+    suggestions.tell(1, [0.1, 0.2])
+    suggestions.tell(2, [0.1, 0.2])
+    assert not suggestions.ready()
+    suggestions.tell(0, None)
+    assert suggestions.ready()
+    suggestions.ask()  # number 3 rests on 0 alone, number 4 on 1 too
+    assert suggestions.ready()
+
+
+@pytest.mark.parametrize(("concurrency", "ahead"), [(1, 1), (2, 3), (4, 6), (8, 12)])
+def test_a_slow_trial_does_not_hold_the_others_up_for_long(spec: Any, concurrency: int, ahead: int) -> None:
+    suggestions = Suggestions(spec(sampler="random"), concurrency)
+    asked = 0
+    while suggestions.ready() and asked < 100:
+        suggestions.ask()
+        if asked:  # all but the first end at once
+            suggestions.tell(asked, [0.5, 0.5])
+        asked += 1
+    assert asked == ahead
+
+
+def test_first_points_come_first(spec: Any) -> None:
+    its = spec()
+    points = first_points(its)
+    assert len(points) == 3 and searched(its, 4, 1)[0][:3] == points
+    assert (points[2]["entropy_quantile"], points[2]["cosine_threshold"]) == (1.0, 1.0)  # as far open as it goes
+
+
+def test_no_configuration_comes_twice_and_a_space_has_an_end(spec: Any) -> None:
+    its = spec({"top_k": {"choices": [10, 50, None]}, "entropy_quantile": {"low": 0.5, "high": 1.0, "step": 0.5}})
+    asked, suggestions = searched(its, 6, 1)
+    assert len({repr(sorted(parameters.items(), key=str)) for parameters in asked}) == 6
+    assert suggestions.ask() is None
+
+
+def test_the_study_knows_every_end(spec: Any) -> None:
+    _, suggestions = searched(spec(), 7, 2)
+    suggestions.tell_rest()
+    states = [trial.state.name for trial in suggestions.study.trials]
+    assert states == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert suggestions.study.trials[0].values == objectives(0, suggestions.study.trials[0].params)
+
+
+def test_what_is_left_to_tell_may_have_gaps(spec: Any) -> None:
+    suggestions = Suggestions(spec(), 3)
+    for _ in range(3):
+        suggestions.ask()
+    suggestions.tell(0, [0.1, 0.2])
+    suggestions.tell(2, [0.3, 0.2])
+    suggestions.tell_rest()
+    assert [trial.state.name for trial in suggestions.study.trials] == ["COMPLETE", "RUNNING", "COMPLETE"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_resumed_search_goes_on_as_the_original_did(spec: Any, sampler: str) -> None:
+    its = spec(sampler=sampler)
+    original, _ = searched(its, 13, 2)
+    resumed = Suggestions(its, 2)
+    for number in range(13):
+        assert resumed.ready()
+        assert resumed.ask(original[number] if number < 9 else None) == original[number]
+        resumed.tell(number, objectives(number, original[number]))
+
+
+@pytest.mark.parametrize("at", [0, 1, 4])
+def test_records_are_the_truth_where_the_sampler_suggests_something_else(spec: Any, at: int) -> None:
+    its = spec()
+    original, _ = searched(its, 6, 1)
+    foreign = {**original[at], "entropy_quantile": 0.777}
+    resumed = Suggestions(its, 1)
+    for number, recorded in enumerate([*original[:at], foreign]):
+        assert resumed.ask(recorded) == recorded
+        resumed.tell(number, objectives(number, recorded))
+    assert resumed.ask() not in [*original[:at], foreign]
+    resumed.tell_rest()
+    complete = [trial for trial in resumed.study.trials if trial.state.name == "COMPLETE"]
+    assert foreign in [trial.params for trial in complete] or at % 5 == 3
+
+
+def test_a_finite_space_is_searched_to_its_last_configuration(spec: Any) -> None:
+    space = {"top_k": {"low": 2, "high": 6}, "min_admitted": {"low": 0.0, "high": 0.5, "step": 0.1}}
+    suggestions, seen = Suggestions(spec(space), 1), []
+    while (parameters := suggestions.ask()) is not None:
+        suggestions.tell(len(seen), [0.5, parameters["min_admitted"]])
+        seen.append((parameters["top_k"], parameters["min_admitted"]))
+    assert len(seen) == len({(k, round(share, 6)) for k, share in seen}) == 5 * 6

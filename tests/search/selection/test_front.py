@@ -1,0 +1,305 @@
+"""From finished trials to the tables: the front and the choice from validation, chance matched on each split."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from formula import SAMPLES, Formula
+
+from etarec.config import AdaptConfig, SplitName
+from etarec.evaluate import Measurement
+from search.records import METRICS, State, Trial
+from search.selection.front import Selection, chosen_document, front_of, remeasure, select, tables, without_baselines
+from search.selection.pareto import hypervolume
+from search.spec import Spec, load, trial_config, trial_seed
+from search.subject import Job
+
+N_ITEMS = 1000
+SPACE = {
+    "top_k": {"choices": [2, 50, None]},
+    "entropy_quantile": {"low": 0.05, "high": 1.0},
+    "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
+}
+QUALITIES = [f"{name}_at_{k}" for k in (10, 50) for name in ("hr", "ndcg")]
+SEEN = {"valid": 0.2, "test": 0.05}
+
+
+@dataclass
+class Measured:
+    """Measures the formula on a split and remembers the jobs. `seen` is filtered before any gate is asked.
+
+    nan: these gates have no finite measurement.
+    """
+
+    split: SplitName
+    seen: float = 0.0
+    nan: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterable[Measurement | None]:
+        self.jobs += jobs
+        return [None if job.config.gate in self.nan else self.measure(job) for job in jobs]
+
+    def measure(self, job: Job) -> Measurement:
+        asked = Formula().measure(job.config, self.split, job.seed)
+        if job.config.gate == "open" or job.config.target == "none":
+            return asked
+        by_seen = round(SAMPLES * self.seen)
+        by_gate = round((SAMPLES - by_seen) * (1 - float(asked.admitted.mean())))
+        reason = "filtered_by_chance" if job.config.gate == "random" else "filtered_by_entropy"
+        filtered = dict.fromkeys(asked.filtered, 0) | {"filtered_by_seen": by_seen, reason: by_gate}
+        return replace(asked, admitted=np.arange(SAMPLES) >= by_seen + by_gate, filtered=filtered)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    return spec_of(tmp_path)
+
+
+def spec_of(folder: Path, **document: Any) -> Spec:
+    file = folder / "space.yaml"
+    search = {"bootstrap_replicates": 50, **document.pop("search", {})}
+    file.write_text(yaml.safe_dump({"space": SPACE, "search": search, **document}))
+    return load(file)
+
+
+def finished(spec: Spec, measured: Measured, count: int = 12) -> list[Trial]:
+    rng = np.random.default_rng(4)
+    trials = []
+    for number in range(count):
+        parameters = {
+            "top_k": [2, 50, None][number % 3],
+            "entropy_quantile": float(rng.uniform(0.05, 1.0)),
+            "cosine_threshold": float(rng.uniform(0.01, 1.0)),
+        }
+        config = trial_config(spec, parameters)
+        metrics = measured.measure(Job(config, trial_seed(spec.search.seed, config))).metrics()
+        trials.append(Trial(number, parameters, State.FINISHED, metrics))
+    return trials
+
+
+def selected(spec: Spec, seen: dict[str, float] | None = None) -> tuple[Selection, Measured, Measured]:
+    """A selection measured on test, and who measured."""
+    shares = seen or {"valid": 0.0, "test": 0.0}
+    on_valid, on_test = Measured("valid", shares["valid"]), Measured("test", shares["test"])
+    trials = finished(spec, on_valid)
+    return remeasure(spec, select(spec, trials, N_ITEMS, on_valid), N_ITEMS, on_test), on_valid, on_test
+
+
+def test_the_front_goes_by_filter_rate_and_holds_what_no_trial_beats(spec: Spec) -> None:
+    trials = finished(spec, Measured("valid"))
+    front, volume = front_of(spec, trials)
+    values = {t.trial_id: (t.metrics["hr_at_10"], t.metrics["filter_rate"]) for t in trials}
+    beaten = {
+        name
+        for name, mine in values.items()
+        if any(other != mine and other[0] >= mine[0] and other[1] >= mine[1] for other in values.values())
+    }
+    assert 1 < len(front) < len(trials) and {point.name for point in front} == values.keys() - beaten
+    rates = [point.valid["filter_rate"] for point in front]
+    assert rates == sorted(rates)
+    assert volume == pytest.approx(hypervolume(list(values.values())))
+    assert all(point.config == trial_config(spec, trials[int(point.name[-4:])].parameters) for point in front)
+
+
+def test_the_front_follows_the_objective_that_was_asked_for(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, search={"objectives": ["filter_rate", "ndcg_at_50"]})
+    better = dict.fromkeys(METRICS, 0.5) | {"hr_at_10": 0.1}
+    worse = dict.fromkeys(METRICS, 0.5) | {"ndcg_at_50": 0.4}
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    front, _ = front_of(spec, [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate((worse, better))])
+    assert [point.name for point in front] == ["trial-0001"]
+
+
+def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
+    on_valid = Measured("valid")
+    chosen_from = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
+    assert [job.config.gate for job in on_valid.jobs] == ["eta", "open", "eta", "eta"] + ["random"] * 9
+    assert [point.name for point in chosen_from.baselines][:5] == ["none", "all", "naive", "published", "random"]
+    assert all(job.seed == trial_seed(spec.search.seed, job.config) for job in on_valid.jobs)
+    assert chosen_from.chosen is not None and "adapting on every sample" in chosen_from.choice.reason  # type: ignore[union-attr]
+    assert all(point.test is None for point in [*chosen_from.front, *chosen_from.baselines])
+
+
+@pytest.mark.parametrize("seen", [{"valid": 0.0, "test": 0.0}, SEEN])
+def test_the_gate_at_random_filters_as_much_as_the_chosen_point_on_each_split(
+    spec: Spec, seen: dict[str, float]
+) -> None:
+    selection, on_valid, on_test = selected(spec, seen)
+    chosen, random = selection.chosen, next(point for point in selection.baselines if point.name == "random")
+    assert chosen is not None and chosen.test is not None and random.test is not None and random.name == "random"
+    assert random.valid["filter_rate"] == pytest.approx(chosen.valid["filter_rate"], abs=1e-3)
+    assert random.test.metrics()["filter_rate"] == pytest.approx(chosen.test.metrics()["filter_rate"], abs=1e-3)
+    assert random.valid["filtered_by_seen"] == seen["valid"]
+    rates = [on_valid.jobs[4].config.random_rate, on_test.jobs[-1].config.random_rate]
+    assert rates == pytest.approx([1 - chosen.config.entropy_quantile] * 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("seen", [{"valid": 0.0, "test": 0.0}, SEEN])
+def test_gates_at_random_along_the_front_are_the_same_on_both_splits(spec: Spec, seen: dict[str, float]) -> None:
+    selection, _, on_test = selected(spec, seen)
+    along = {point.name: point for point in selection.baselines if point.name.startswith("random ")}
+    asked = [1 - point.config.entropy_quantile for point in selection.front]
+    rates = [point.config.random_rate for point in along.values()]
+    assert len(rates) == 8 and list(along) == [f"random {rate:.0%}" for rate in rates]
+    assert rates[0] <= min(asked) < rates[0] + 0.01 and rates[-1] - 0.01 < max(asked) <= rates[-1]
+    assert np.diff(rates) == pytest.approx(np.diff(rates).mean(), abs=0.011)
+    for point in along.values():
+        for metrics, share in ((point.valid, seen["valid"]), (point.test and point.test.metrics(), seen["test"])):
+            assert metrics and metrics["filter_rate"] == pytest.approx(
+                share + (1 - share) * point.config.random_rate, abs=1e-3
+            )
+    assert [job.config for job in on_test.jobs].count(along[f"random {rates[0]:.0%}"].config) == 1
+
+
+def test_gates_at_random_adapt_as_the_chosen_point_does(spec: Spec, tmp_path: Path) -> None:
+    on_valid = Measured("valid")
+    trials = [
+        replace(trial, parameters={**trial.parameters, "learning_rate": 1e-3 * (trial.number + 1)})
+        for trial in finished(spec, on_valid)
+    ]
+    searched = spec_of(tmp_path, space={**SPACE, "learning_rate": {"low": 1e-4, "high": 1.0}})
+    selection = select(searched, trials, N_ITEMS, on_valid)
+    rates = {p.config.learning_rate for p in selection.baselines if p.name.startswith("random")}
+    assert selection.chosen is not None and rates == {selection.chosen.config.learning_rate}
+    assert len({point.config.learning_rate for point in selection.front}) > 1
+
+
+@pytest.mark.parametrize("without", [{"search": {"random_points": 0}}, {"baselines": ["all", "none"]}])
+def test_gates_at_random_can_be_switched_off(tmp_path: Path, without: dict[str, Any]) -> None:
+    selection, _, _ = selected(spec_of(tmp_path, **without))
+    assert not [point.name for point in selection.baselines if point.name.startswith("random ")]
+
+
+def test_each_point_is_measured_once_on_test(spec: Spec) -> None:
+    selection, _, on_test = selected(spec)
+    points = [*selection.front, *selection.baselines]
+    assert len(on_test.jobs) == len(points) and all(point.test is not None for point in points)
+    assert {repr(job.config) for job in on_test.jobs} == {repr(point.config) for point in points}
+
+
+def test_test_results_change_neither_front_nor_choice(spec: Spec) -> None:
+    on_valid = Measured("valid")
+    before = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
+    after = remeasure(spec, before, N_ITEMS, Measured("test", seen=0.9))
+    assert [point.name for point in after.front] == [point.name for point in before.front]
+    assert (after.choice, after.hypervolume) == (before.choice, before.hypervolume)
+    assert [point.valid for point in after.baselines] == [point.valid for point in before.baselines]
+
+
+def test_without_a_finished_trial_there_are_baselines_only(spec: Spec) -> None:
+    selection = select(spec, [], N_ITEMS, Measured("valid"))
+    assert (selection.front, selection.choice, selection.chosen, selection.hypervolume) == ([], None, None, 0)
+    assert [point.name for point in selection.baselines] == ["none", "all", "naive", "published"]
+    front, baselines = tables(spec, remeasure(spec, selection, N_ITEMS, Measured("test")))
+    assert len(front) == 0 and len(baselines) == 4 and "on_test_front" in front
+    assert chosen_document(spec, selection)["trial_id"] is None
+
+
+def test_only_the_baselines_that_were_asked_for(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, baselines=["published"])
+    selection, on_valid, _ = selected(spec)
+    assert [point.name for point in selection.baselines] == ["published"] and len(on_valid.jobs) == 1
+    _, baselines = tables(spec, selection)
+    assert baselines.test_delta_hr_at_10.isna().all() and baselines.test_vs_chosen_hr_at_10.notna().all()
+
+
+def test_what_is_not_finite_is_left_out_or_left_empty(spec: Spec) -> None:
+    on_valid = Measured("valid", nan=("open", "random"))
+    selection = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
+    assert [point.name for point in selection.baselines] == ["none", "naive", "published"]
+    assert selection.choice is not None and "the front's best" in selection.choice.reason
+    complete = select(spec, finished(spec, Measured("valid")), N_ITEMS, Measured("valid"))
+    front, baselines = tables(spec, remeasure(spec, complete, N_ITEMS, Measured("test", nan=("eta",))))
+    assert front.test_hr_at_10.isna().all() and front.on_test_front.isna().all()
+    rows = baselines.set_index("trial_id").test_hr_at_10
+    assert math.isnan(rows["published"]) and rows["all"] == pytest.approx(0.45)
+    assert "random" not in rows  # nothing on test to match it to
+
+
+def test_a_search_that_was_cut_off_measures_nothing(spec: Spec) -> None:
+    selection = without_baselines(spec, finished(spec, Measured("valid")))
+    assert selection.chosen is not None and selection.baselines == []
+    front, baselines = tables(spec, selection)
+    assert len(front) == len(selection.front) and len(baselines) == 0
+    assert front.filter(like="test_").drop(columns="on_test_front").isna().all(axis=None)
+    assert front.valid_hr_at_10.notna().all() and front.on_test_front.isna().all()
+
+
+def test_the_tables_have_the_contracts_columns(spec: Spec) -> None:
+    selection, _, _ = selected(spec, SEEN)
+    front, baselines = tables(spec, selection)
+    filters = ["filter_rate", "filtered_by_seen", "filtered_by_entropy", "filtered_by_redundancy"]
+    expected = {"trial_id", *SPACE, "test_hr_at_10_low", "test_hr_at_10_high", "test_delta_hr_at_10"}
+    expected |= {"test_delta_hr_at_10_p", "on_test_front", "test_vs_random_ndcg_at_10_p_holm"}
+    expected |= {f"test_{kind}_ndcg_at_10{end}" for kind in ("delta", "vs_chosen") for end in ("", "_low", "_p_holm")}
+    expected |= {f"{split}_{name}" for split in ("valid", "test") for name in [*QUALITIES, *filters, "seconds"]}
+    assert expected <= set(front) and list(front) == list(baselines)
+    without_seen, _ = tables(spec, selected(spec)[0])
+    assert not [name for name in without_seen if "filtered_by_seen" in name]
+
+
+def test_the_tables_hold_what_was_measured(spec: Spec) -> None:
+    selection, _, _ = selected(spec)
+    front, baselines = tables(spec, selection)
+    for row, point in zip(front.to_dict("records"), selection.front, strict=True):
+        assert point.test is not None and row["trial_id"] == point.name
+        assert row["top_k"] == point.config.top_k and type(row["top_k"]) is type(point.config.top_k)
+        assert row["valid_ndcg_at_10"] == point.valid["ndcg_at_10"]
+        assert row["test_filter_rate"] == point.test.metrics()["filter_rate"]
+        assert row["test_hr_at_10_low"] <= row["test_hr_at_10"] <= row["test_hr_at_10_high"]
+    rows = baselines.set_index("trial_id")
+    assert rows.test_delta_hr_at_10["all"] == 0 and rows.test_delta_hr_at_10_p["all"] == 1
+    assert rows.test_delta_hr_at_10["none"] == pytest.approx(0.9 * (0.2 - 0.5))
+    chosen = front.set_index("trial_id").loc[selection.chosen.name]  # type: ignore[union-attr]
+    assert chosen.test_vs_chosen_hr_at_10 == 0
+    assert rows.test_vs_chosen_hr_at_10["all"] == pytest.approx(0.45 - chosen.test_hr_at_10)
+
+
+def test_the_front_on_test_is_judged_by_test(spec: Spec) -> None:
+    selection, _, _ = selected(spec)
+    first, second, *rest = selection.front  # the first filters less
+    swapped = [replace(first, test=second.test), replace(second, test=first.test), *rest]
+    assert all(tables(spec, selection)[0].on_test_front)
+    worse = replace(first, test=Measured("test").measure(Job(replace(first.config, top_k=2, cosine_threshold=0.0), 0)))
+    front, _ = tables(spec, replace(selection, front=[worse, *swapped[1:]]))
+    assert list(front.on_test_front)[:2] == [False, True]
+
+
+def test_the_chosen_document_can_be_set_again(spec: Spec, tmp_path: Path) -> None:
+    selection, _, _ = selected(spec)
+    assert selection.chosen is not None and selection.choice is not None
+    document = yaml.safe_load(yaml.safe_dump(chosen_document(spec, selection)))
+    assert document["trial_id"] == selection.chosen.name and document["why"] == selection.choice.reason
+    assert AdaptConfig(**document["adapt"]) == selection.chosen.config
+    assert "0.5% of the best" in document["rule"]
+    file = tmp_path / "fixed.yaml"
+    file.write_text("space: {learning_rate: {low: 0.001, high: 0.1}}")
+    assert load(file, document["set"]).adapt == selection.chosen.config
+
+
+@pytest.mark.parametrize("value", [None, 1e-05, 0.1 + 0.2, "sgd", True])
+def test_every_value_survives_as_a_set_text(spec: Spec, tmp_path: Path, value: object) -> None:
+    name = {float: "learning_rate", bool: "new_transitions_only", str: "optimizer"}.get(type(value), "top_k")
+    selection, _, _ = selected(spec)
+    points = [replace(point, config=replace(point.config, **{name: value})) for point in selection.front]
+    searched = replace(spec, space={name: spec.space["entropy_quantile"]})
+    texts = chosen_document(searched, replace(selection, front=points))["set"]
+    assert len(texts) == 1
+    file = tmp_path / "fixed.yaml"
+    file.write_text("space: {momentum: {low: 0.001, high: 0.1}}")
+    assert getattr(load(file, texts).adapt, name) == value
+
+
+def test_tables_are_written_with_integers_as_integers(spec: Spec) -> None:
+    _, baselines = tables(spec, selected(spec)[0])
+    assert isinstance(baselines, pd.DataFrame) and baselines.top_k.isna().any()
+    assert "50.0" not in baselines.top_k.to_csv()
