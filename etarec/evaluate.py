@@ -8,24 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from etarec.adapt import weights
-from etarec.adapt.shared_passes import BATCH, FrozenPasses, by_user
+from etarec import adapt
+from etarec.adapt.shared_passes import BATCH, SharedPasses, by_user
 from etarec.clock import Clock
 from etarec.config import AdaptConfig
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.metrics import QUALITY_METRICS, quality
+from etarec.metrics import FILTERS, QUALITY_METRICS, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
-FILTERS = (
-    "filtered_by_seen",
-    "filtered_by_entropy",
-    "filtered_by_redundancy",
-    "filtered_by_chance",
-    "filtered_by_loss",
-)
-SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +62,18 @@ def measure(
     stream: Stream,
     config: AdaptConfig,
     seed: int,
-    frozen: FrozenPasses | None = None,
+    shared: SharedPasses | None = None,
 ) -> Measurement:
     """Serves the stream with a fresh adapter. The model is left adapted; give it fresh weights before the next one.
 
-    frozen: of this model and stream, looked up instead of computed: the numbers are those of serving up to rounding,
+    shared: of this model and stream, looked up instead of computed: the numbers are those of serving up to rounding,
     the seconds those of the look-up, not of what was computed once. Without it the stream is really served.
     """
-    assert frozen is None or frozen.stream is stream
+    assert shared is None or shared.stream is stream
     clock = Clock(encoder.device)
-    order = by_user(stream) if config.target == "none" and frozen is None else np.arange(len(stream))
+    order = by_user(stream) if config.target == "none" and shared is None else np.arange(len(stream))
     served = Stream(stream.users[order], stream.positions[order])
-    adapter = weights.build(config, model, encoder, served, clock, seed, frozen)
+    adapter = adapt.build(config, model, encoder, served, clock, seed, shared)
     begin = time.perf_counter()
     size = BATCH if config.target == "none" else config.batch_size
     parts = [_serve(adapter, slice(start, min(start + size, len(stream)))) for start in range(0, len(stream), size)]
@@ -102,7 +94,7 @@ ADMITTED = len(FILTERS)  # the code of an admitted sample, behind those of the r
 NOT_ASKED = ADMITTED + 1
 
 
-def _serve(adapter: weights.Adapter, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+def _serve(adapter: adapt.Adapter, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
     """Ranks and, per sample, the code of the reason it was filtered for or ADMITTED."""
     ranks, decision = adapter.serve(rows)
     reasons = torch.full_like(ranks, NOT_ASKED, dtype=torch.int8)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 Int64s = npt.NDArray[np.int64]
@@ -70,3 +71,10 @@ class Ragged(NamedTuple):
     def owners(self) -> Int64s:
         """int64[T]: the sequence of each token."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+
+def asked(x: Tensor, since: int, lengths: Tensor | None) -> Tensor:
+    """[N, L, D] -> the positions from `since` on, or each sequence's own last one: [N, 1, D]."""
+    if lengths is None:
+        return x[:, since:]
+    return x[torch.arange(x.shape[0], device=x.device), lengths.to(x.device) - 1][:, None]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from etarec.kernels.inner_loop_c import inner_loop, inner_loop_of, takes
 from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm
 from etarec.kernels.inner_loop_dual_math import NORM_EPS
-from etarec.ragged import Ragged
+from etarec.ragged import Ragged, asked
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -104,13 +104,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None)
     place = (torch.arange(x.shape[-2], device=x.device) if positions is None else positions) % cos.shape[0]
     first, second = x.chunk(2, dim=-1)
     return x * cos[place] + torch.cat((-second, first), dim=-1) * sin[place]
-
-
-def asked(x: Tensor, since: int, lengths: Tensor | None) -> Tensor:
-    """[N, L, D] -> the positions from `since` on, or each sequence's own last one: [N, 1, D]."""
-    if lengths is None:
-        return x[:, since:]
-    return x[torch.arange(x.shape[0], device=x.device), lengths.to(x.device) - 1][:, None]
 
 
 class TTTLayer(nn.Module):

@@ -14,12 +14,13 @@ from etarec import checkpoint, data
 from etarec.checkpoint import Checkpoint
 from etarec.config import UserError
 from etarec.data import Interactions
+from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.train import cache_path, load_or_train, shown, train
 from search.console import Console
 from search.console import shown as where
 from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
-from search.records import JOURNAL, Ending, Records, State, Trial, held, write_whole
+from search.records import JOURNAL, PARENT_STATES, Ending, Records, State, Trial, held
 from search.report import render
 from search.running import runner
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan, trial_bytes
@@ -32,12 +33,12 @@ from search.spec import (
     check_against_data,
     check_measured,
     check_something_to_learn,
+    flat,
     rehearsal_share,
     to_yaml,
 )
 from search.subject import Job, Recommender, Subject, measure_on_validation
 from search.track.live import Tracker
-from search.track.wanted import PARENT_STATES, flat
 
 FREE_TO_CHANGE = (
     "trials",

@@ -22,8 +22,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from etarec.config import UserError
-from etarec.evaluate import FILTERS, SECONDS
-from etarec.metrics import QUALITY_METRICS
+from etarec.disk import write_whole
+from etarec.metrics import FILTERS, QUALITY_METRICS, SECONDS
 
 JOURNAL = "trials.jsonl"
 METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
@@ -46,6 +46,9 @@ class Ending(StrEnum):
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     FAILING = "too many failed trials in a row"
+
+
+PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
 
 
 @dataclass
@@ -288,10 +291,3 @@ def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
     idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in _WHERE_IT_APPLIES]
     idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
     return table.drop(columns=idle)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file is there whole or as it was before, whatever happens meanwhile."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

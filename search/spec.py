@@ -363,3 +363,12 @@ def _schema() -> Schema:
 
 _ADAPTER: TypeAdapter[Spec] = TypeAdapter(Spec)
 _SCHEMA = _schema()
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}: MLflow keeps nested parameters as one string."""
+    flattened: dict[str, Any] = {}
+    for key, value in document.items():
+        inner = isinstance(value, Mapping)
+        flattened |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flattened

@@ -8,9 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from etarec import scoring
-from etarec.adapt import weights
-from etarec.adapt.shared_passes import FrozenPasses
+from etarec import adapt, scoring
+from etarec.adapt.shared_passes import SharedPasses
 from etarec.checkpoint import Checkpoint
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, OrderName, SplitName
@@ -72,15 +71,15 @@ class Recommender:
         """
         if split != "valid":
             return self.serve(config, split, seed)
-        model, encoder, frozen = _resident(self)
+        model, encoder, shared = _resident(self)
         self.checkpoint.reset(model)
-        return measure(model, encoder, frozen.stream, config, seed, frozen)
+        return measure(model, encoder, shared.stream, config, seed, shared)
 
     def prepare(self, config: AdaptConfig, seed: int) -> None:
         """Looks up, or computes and keeps, what a measurement on validation finds there."""
-        model, encoder, frozen = _resident(self)
+        model, encoder, shared = _resident(self)
         self.checkpoint.reset(model)
-        weights.build(config, model, encoder, frozen.stream, Clock(encoder.device), seed, frozen)
+        adapt.build(config, model, encoder, shared.stream, Clock(encoder.device), seed, shared)
 
     def serve(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
         """The same without looking anything up."""
@@ -93,10 +92,10 @@ class Recommender:
         return replace(searched, data=searched.data.without_test())
 
 
-_RESIDENT: dict[tuple[object, ...], tuple[SequenceModel, Encoder, FrozenPasses]] = {}
+_RESIDENT: dict[tuple[object, ...], tuple[SequenceModel, Encoder, SharedPasses]] = {}
 
 
-def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, FrozenPasses]:
+def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, SharedPasses]:
     """This process's model, encoder and passes over validation; made once, since a worker measures many trials."""
     sources = (subject.checkpoint.sha256, subject.data.sha256, str(subject.data.n_interactions))
     unnamed = None if subject.checkpoint.sha256 else subject.checkpoint  # such weights are the same only as an object
@@ -110,7 +109,7 @@ def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, FrozenPasse
         if device.type == "cuda":
             warm_up(model, encoder)
         cache = None if unnamed else subject.cache
-        _RESIDENT[key] = (model, encoder, FrozenPasses(model, encoder, validation, sources, cache))
+        _RESIDENT[key] = (model, encoder, SharedPasses(model, encoder, validation, sources, cache))
     return _RESIDENT[key]
 
 

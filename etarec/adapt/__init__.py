@@ -1,0 +1,51 @@
+"""The adapters of test-time adaptation: a batch goes in, its ranks and the gate's decision come out.
+
+One file per value of `adapt.target`: `none`, `state`, `weights`. `shared_passes` computes once what all trials share.
+
+Symbols: B samples of a batch.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from etarec.adapt.none import NoAdaptation
+from etarec.adapt.shared_passes import SharedPasses
+from etarec.adapt.state import State
+from etarec.adapt.weights import Weights
+from etarec.clock import Clock
+from etarec.config import AdaptConfig, UserError
+from etarec.data import Stream
+from etarec.encode import Encoder
+from etarec.gate import Decision
+from etarec.models import SequenceModel
+
+
+class Adapter(Protocol):
+    """Serves the batches of a stream in order."""
+
+    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
+        """Ranks int[B] of the batch's targets, and what the gate decided. rows: the batch's places in the stream."""
+
+
+def build(
+    config: AdaptConfig,
+    model: SequenceModel,
+    encoder: Encoder,
+    stream: Stream,
+    clock: Clock,
+    seed: int,
+    shared: SharedPasses | None = None,
+) -> Adapter:
+    """The adapter of a configuration for a stream; target `weights` changes the model in place.
+
+    shared: of this very stream and model, looked up instead of computed. Raises UserError for target `state` of a model
+    without an inner loop.
+    """
+    if config.target == "state" and not model.has_inner_loop:
+        raise UserError(
+            f"adapt.target: state adapts an inner loop, which {model.config.name} has not; expected weights"
+        )
+    model.eval()
+    kinds: dict[str, type[NoAdaptation]] = {"none": NoAdaptation, "state": State, "weights": Weights}
+    return kinds[config.target](config, model, encoder, stream, clock, seed, shared)

@@ -11,34 +11,24 @@ and the trial goes on.
 
 import functools
 import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from etarec import scoring
 from etarec.adapt.fisher import diagonal
 from etarec.data import Stream
+from etarec.disk import Arrays, Layout, look_up
 from etarec.encode import Encoder
 from etarec.kernels import build, inner_loop_c
 from etarec.models import SequenceModel
 
-Arrays = dict[str, npt.NDArray[Any]]
-Layout = dict[str, tuple[type, tuple[int, ...]]]  # dtype and shape by name
-
 BATCH = 4096  # samples of a batch where batches mean nothing
-KEPT, KEPT_BYTES = 1000, 4 * 2**30  # older artifacts than the newest so many, or beyond so many bytes, are removed
-LOCK_SECONDS = 3600.0  # who waits longer for another worker computes for itself
-MANIFEST = "manifest.json"
 _BATCHES = "batches"
 
 
@@ -51,7 +41,7 @@ class Served(NamedTuple):
     losses: Tensor | None
 
 
-class FrozenPasses:
+class SharedPasses:
     """The passes of one stream; to be asked only while the model has the checkpoint's weights.
 
     identity: names weights and data, for the key of what is kept in `folder`; without a folder all stays in memory.
@@ -160,87 +150,6 @@ class FrozenPasses:
 def by_user(stream: Stream) -> npt.NDArray[np.int64]:
     """The order in which neighbours share their passes; a frozen model's results do not depend on the order."""
     return np.lexsort((stream.positions, stream.users))
-
-
-def look_up(folder: Path | None, key: list[str], layout: Layout, compute: Callable[[], Arrays]) -> Arrays:
-    """The arrays kept in `folder` under `key`, computed and kept first where there are none that can be believed."""
-    if folder is None:
-        return compute()
-    place = folder / f"frozen-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
-    found = _opened(place, key, layout)
-    if found is None:
-        with _locked(place):
-            found = _opened(place, key, layout)  # by whoever held the lock before
-            if found is None:
-                computed = compute()
-                _keep(place, key, computed)
-                found = _opened(place, key, layout) or computed
-    return found
-
-
-def _opened(place: Path, key: list[str], layout: Layout) -> Arrays | None:
-    try:
-        if json.loads((place / MANIFEST).read_text()) != _manifest(place, key):
-            return None
-        arrays: Arrays = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in place.glob("*.npy")}
-    except (OSError, ValueError, RecursionError):
-        return None
-    if {name: (array.dtype.type, array.shape) for name, array in arrays.items()} != layout:
-        return None
-    with suppress(OSError):
-        os.utime(place)  # the last use, which `_remove_old` goes by
-    return arrays
-
-
-def _locked(place: Path) -> AbstractContextManager[Any]:
-    """One worker of a node computes and the others wait; without a lock each computes for itself."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{place}.lock").acquire(timeout=LOCK_SECONDS)
-    except (OSError, NotImplementedError):
-        return nullcontext()
-
-
-def _keep(place: Path, key: list[str], arrays: Arrays) -> None:
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        for left in place.parent.glob(f".{place.name}.*"):  # by writers that were killed: this one has the lock
-            _remove(left)
-        partial.mkdir()
-        for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        (partial / MANIFEST).write_text(json.dumps(_manifest(partial, key)))
-        _remove(place)
-        partial.rename(place)
-        _remove_old(place.parent)
-    except OSError:
-        with suppress(OSError):
-            _remove(partial)
-
-
-def _manifest(place: Path, key: list[str]) -> dict[str, Any]:
-    digests = {}
-    for path in sorted(place.glob("*.npy")):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"key": key, "sha256": digests}
-
-
-def _remove_old(folder: Path) -> None:
-    """What another process has mapped stays readable to it: its files lose their names only. Locks may be held."""
-    places = [path for pattern in ("frozen-*", ".frozen-*") for path in folder.glob(pattern) if path.is_dir()]
-    total = 0
-    for n, place in enumerate(sorted(places, key=lambda path: path.stat().st_mtime, reverse=True)):
-        total += sum(path.stat().st_size for path in place.iterdir())
-        if n >= KEPT or (n and total > KEPT_BYTES):
-            _remove(place)
-
-
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
 
 
 def _numerics(device: torch.device) -> list[str]:

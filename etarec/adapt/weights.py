@@ -1,13 +1,11 @@
-"""The adapters of test-time adaptation, one shape for all: a batch goes in, ranks and the gate's decision come out.
+"""Target `weights`: the model's own parameters take one optimizer step per batch over its admitted samples.
 
-`weights`: Tent (Wang et al., ICLR 2021), EATA (Niu et al., ICML 2022) and ETA-Rec: the model's own parameters take one
-optimizer step per batch over the admitted samples. `state`: the TTT layer's fast weights take their steps for admitted
-samples only (arXiv 2407.04620). `none`: the frozen model. What a stream's `FrozenPasses` know is looked up, if given.
+Sources: Tent (Wang et al., ICLR 2021), EATA (Niu et al., ICML 2022) and ETA-Rec (the report).
 
-Symbols: B samples of a batch, A admitted ones, D width, V items without the padding id, K of Top-K.
+Symbols: B samples of a batch, D width, V items without the padding id, K of Top-K, T transitions.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,49 +14,13 @@ from torch import Tensor
 
 from etarec import scoring
 from etarec.adapt.fisher import diagonal
-from etarec.adapt.shared_passes import BATCH, FrozenPasses
+from etarec.adapt.none import NoAdaptation, places
 from etarec.adapt.transitions import Observed
-from etarec.clock import Clock
-from etarec.config import AdaptConfig, UserError
+from etarec.config import AdaptConfig
 from etarec.data import Stream
-from etarec.encode import Encoder
-from etarec.gate import Decision, Gate, topk_entropy
-from etarec.models import SequenceModel
+from etarec.gate import Decision, topk_entropy
 
-KEPT_SCORES = 2**22  # of Top-K scores of batches whose passes are made at once
 GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
-
-Rows = slice | npt.NDArray[np.int64]  # places in the stream
-
-
-class Adapter(Protocol):
-    """Serves the batches of a stream in order."""
-
-    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
-        """Ranks int[B] of the batch's targets, and what the gate decided. rows: the batch's places in the stream."""
-
-
-def build(
-    config: AdaptConfig,
-    model: SequenceModel,
-    encoder: Encoder,
-    stream: Stream,
-    clock: Clock,
-    seed: int,
-    frozen: FrozenPasses | None = None,
-) -> "Adapter":
-    """The adapter of a configuration for a stream; target `weights` changes the model in place.
-
-    frozen: of this very stream and model, looked up instead of computed. Raises UserError for target `state` of a model
-    without an inner loop.
-    """
-    if config.target == "state" and not model.has_inner_loop:
-        raise UserError(
-            f"adapt.target: state adapts an inner loop, which {model.config.name} has not; expected weights"
-        )
-    model.eval()
-    kinds: dict[str, type[_Frozen]] = {"none": _Frozen, "state": _State, "weights": _Weights}
-    return kinds[config.target](config, model, encoder, stream, clock, seed, frozen)
 
 
 class _Offered(NamedTuple):
@@ -71,126 +33,7 @@ class _Offered(NamedTuple):
     before: Tensor
 
 
-class _Frozen:
-    """No adaptation: the TTT4Rec row of the published table."""
-
-    def __init__(
-        self,
-        config: AdaptConfig,
-        model: SequenceModel,
-        encoder: Encoder,
-        stream: Stream,
-        clock: Clock,
-        seed: int,
-        frozen: FrozenPasses | None,
-    ):
-        self.config, self.model, self.encoder, self.clock, self.frozen = config, model, encoder, clock, frozen
-        self.gate = Gate(config, seed)
-        self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
-        self.targets = self.items(self.ends)
-        self.prepare(stream)
-
-    def prepare(self, stream: Stream) -> None:
-        """Gets what will be looked up here, so that computing it once counts to no trial's seconds."""
-        self.served = None if self.frozen is None else self.frozen.ranks
-
-    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
-        with torch.no_grad(), self.clock("forward"):
-            ranks = self.scan(rows, self.hidden(rows), top_k=0).ranks if self.served is None else self.served[rows]
-        assert ranks is not None
-        none = torch.zeros_like(ranks, dtype=torch.bool)
-        return ranks, Decision(none, none, none, none, none, none, None)
-
-    def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
-        return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], rate_scale, inner_loop)
-
-    def scan(self, rows: slice, hidden: Tensor, top_k: int, losses: bool = False) -> scoring.Scan:
-        return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k, losses)
-
-    def items(self, places: npt.NDArray[np.int64]) -> Tensor:
-        """Rows int[n] of the item vectors: the items at places of the flat items array."""
-        return self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
-
-    def scores_needed(self) -> int:
-        return self.gate.scores_needed(self.model.item_vectors.shape[0])
-
-    def judge(
-        self,
-        hidden: Tensor,
-        scan: scoring.Scan,
-        seen: npt.NDArray[np.bool_],
-        losses: Tensor | None = None,
-        passed_by: bool = False,
-    ) -> Decision:
-        closed = torch.from_numpy(seen).to(self.encoder.device)
-        if passed_by:
-            return Decision.nobody(closed)
-        return self.gate.judge(hidden, self.model.item_vectors, scan, closed, losses)
-
-
-class _State(_Frozen):
-    """Admitted samples are served through the inner loop, the others with the learned initial fast weights.
-
-    The gate looks at the scores of the frozen pass; nothing outlives a sample. So the passes of many batches are made
-    at once, and only the gate takes them one after another. Looked up, what costs anything is the gate, and the inner
-    loop of admitted samples only where weights scale its rate.
-    """
-
-    def prepare(self, stream: Stream) -> None:
-        weighted = self.config.gate == "eta" and self.config.weighting == "entropy"
-        self.served = None if self.frozen is None or weighted else self.frozen.ranks
-        self._ahead: dict[int, tuple[Tensor, Decision]] = {}  # by a batch's first place
-        if self.frozen is not None:
-            self.frozen.initial_hidden(slice(0))
-
-    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
-        if rows.start not in self._ahead:
-            size, at_once = rows.stop - rows.start, min(BATCH, KEPT_SCORES // max(1, self.scores_needed()))
-            end = min(rows.start + max(1, at_once // size) * size, len(self.ends))
-            self._serve_all([slice(start, min(start + size, end)) for start in range(rows.start, end, size)])
-        return self._ahead.pop(rows.start)
-
-    def _serve_all(self, batches: list[slice]) -> None:
-        start, whole = batches[0].start, slice(batches[0].start, batches[-1].stop)
-        with torch.no_grad(), self.clock("forward"):
-            hidden, scan = self._frozen_pass(whole)
-        assert scan.ranks is not None
-        with torch.no_grad(), self.clock("gate"):
-            parts = [slice(rows.start - start, rows.stop - start) for rows in batches]
-            nothing_seen = np.zeros(len(hidden), np.bool_)
-            decisions = [self.judge(hidden[part], scan.of(part), nothing_seen[part]) for part in parts]
-        with torch.no_grad(), self.clock("adapt"):
-            ranks = self._adapted(whole, scan.ranks, decisions)
-        self._ahead = {
-            rows.start: (ranks[part], decision) for rows, part, decision in zip(batches, parts, decisions, strict=True)
-        }
-
-    def _frozen_pass(self, rows: slice) -> tuple[Tensor, scoring.Scan]:
-        top_k = self.scores_needed()
-        if self.frozen is None:
-            hidden = self.hidden(rows, inner_loop=False)
-            return hidden, self.scan(rows, hidden, top_k)
-        hidden, ranks = self.frozen.initial_hidden(rows), self.frozen.initial_ranks[rows]
-        scan = scoring.Scan(ranks, None, None)
-        if top_k:
-            scan = scoring.scan(hidden, self.model.item_vectors, None, top_k)._replace(ranks=ranks)
-        return hidden, scan
-
-    def _adapted(self, rows: slice, ranks: Tensor, decisions: list[Decision]) -> Tensor:
-        admitted = torch.cat([decision.admitted for decision in decisions])
-        if self.served is not None:
-            return torch.where(admitted, self.served[rows], ranks)
-        chosen = admitted.nonzero()[:, 0]
-        if not len(chosen):
-            return ranks
-        weights = [decision.weights for decision in decisions if decision.weights is not None]
-        hidden = self.hidden(places(rows, chosen), torch.cat(weights)[chosen] if weights else None)
-        adapted = scoring.scan(hidden, self.model.item_vectors, self.targets[rows][chosen], top_k=0).ranks
-        assert adapted is not None
-        return ranks.index_copy(0, chosen, adapted.to(ranks.dtype))
-
-
-class _Weights(_Frozen):
+class Weights(NoAdaptation):
     """One optimizer step per batch over its admitted samples; the change lasts for the rest of the stream."""
 
     def prepare(self, stream: Stream) -> None:
@@ -200,8 +43,8 @@ class _Weights(_Frozen):
         gated_by = self.config.objective, self.config.gate, self.config.criterion
         self._gated_by_loss = gated_by == ("next_item", "eta", "loss")
         size = min(self.config.batch_size, len(stream))
-        self._until = self._unmoved(stream, size) if self.frozen or self._gated_by_loss else 0
-        self._known = self.frozen.batches(size, self._until, self._gated_by_loss) if self.frozen else None
+        self._until = self._unmoved(stream, size) if self.shared or self._gated_by_loss else 0
+        self._known = self.shared.batches(size, self._until, self._gated_by_loss) if self.shared else None
         kept = len(self.encoder.items) if self._gated_by_loss else 0  # a loss by the place of a transition
         self._losses = torch.full((kept,), torch.nan, dtype=self.model.item_vectors.dtype)
         self._moving = self.model.adaptable(self.config.parameters)
@@ -313,7 +156,7 @@ class _Weights(_Frozen):
 
     def _fisher_diagonal(self) -> list[Tensor]:
         count = self.config.fisher_samples
-        squares = self.frozen.fisher(count) if self.frozen else diagonal(self.model, self.encoder, count)
+        squares = self.shared.fisher(count) if self.shared else diagonal(self.model, self.encoder, count)
         return [
             squares[name] for name, weight in self.model.named_parameters() if any(weight is m for m in self._moving)
         ]
@@ -352,11 +195,6 @@ class _Weights(_Frozen):
             top_scores = (hidden @ vectors.T).topk(top_k).values
         entropies = topk_entropy(top_scores)
         return (entropies if weights is None else entropies * weights).mean()
-
-
-def places(rows: slice, chosen: Tensor) -> npt.NDArray[np.int64]:
-    """Where in the stream the chosen samples of a batch are."""
-    return rows.start + chosen.cpu().numpy()
 
 
 def _optimizer(config: AdaptConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -1,12 +1,11 @@
 """The inner loop on a GPU, in Triton: inner_loop.c's passes over one sequence and head, a program for each of them.
 
 The maths and its names are those of inner_loop_dual.py, the order that of inner_loop.c; read them first. The fast
-weights stay in registers from mini-batch to mini-batch. For gradients, those at the start of each mini-batch are kept; what
-its tokens teach there is computed again. What all sequences share gets a gradient from each program, and those are
-summed afterwards, so that results are the same from run to run. Products are those of float32, not of its shorter kin.
-
-Symbols: N sequences, H heads, L positions, Q of them asked for their outputs, F head width, G hidden fast width, M
-mini-batch, m tokens of a mini-batch, MP rows of a tile: M, filled up to what a product takes.
+weights stay in registers from mini-batch to mini-batch. For gradients, those at the start of each mini-batch are kept;
+what its tokens teach there is computed again. What all sequences share gets a gradient from each program, and those
+are summed afterwards, so that results are the same from run to run. Products are those of float32, not of its shorter
+kin. Symbols: N sequences, H heads, L positions, Q of them asked for their outputs, F head width, G hidden fast width,
+M mini-batch, m tokens of a mini-batch, MP rows of a tile: M, filled up to what a product takes.
 """
 
 from collections.abc import Sequence

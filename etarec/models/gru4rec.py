@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from etarec.config import ModelConfig
 from etarec.models.base import SequenceModel
-from etarec.ttt import asked
+from etarec.ragged import asked
 
 
 class GRU4Rec(SequenceModel):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from etarec.config import ModelConfig
 from etarec.models.base import SequenceModel, normal_weights
-from etarec.ttt import asked
+from etarec.ragged import asked
 
 try:  # the authors' CUDA kernel, where it is installed
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as fused_scan

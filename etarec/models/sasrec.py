@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from etarec.config import ModelConfig, UserError
 from etarec.models.base import SequenceModel, normal_weights
-from etarec.ttt import asked
+from etarec.ragged import asked
 
 NORM_EPS = 1e-12
 

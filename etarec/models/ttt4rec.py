@@ -10,8 +10,8 @@ from etarec.config import ModelConfig
 from etarec.kernels import tokenwise
 from etarec.kernels.inner_loop_dual_math import NORM_EPS
 from etarec.models.base import SequenceModel
-from etarec.ragged import Ragged
-from etarec.ttt import TTTLayer, asked
+from etarec.ragged import Ragged, asked
+from etarec.ttt import TTTLayer
 
 
 class SwiGLU(nn.Module):

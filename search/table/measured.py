@@ -12,8 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from etarec.config import AdaptConfig, SplitName, UserError
+from etarec.disk import write_whole
 from etarec.evaluate import Measurement
-from search.records import write_whole
 from search.subject import Job, Recommender
 
 RECIPE = 1  # part of every name: raise it when the same configuration measures other numbers, or a default changes

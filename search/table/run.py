@@ -15,12 +15,12 @@ from typing import Any
 from etarec import data
 from etarec.config import ModelConfig, SplitName, TrainConfig, UserError
 from etarec.data import Interactions
+from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.train import load_or_train, shown
 from search.console import Console
 from search.console import shown as short
 from search.provenance import Provenance, about_checkpoint, about_data
-from search.records import write_whole
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
 from search.spec import Spec, baseline_on, to_yaml

@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from etarec.config import UserError
-from search.records import JOURNAL, METRICS, Records, State, held
+from search.records import JOURNAL, METRICS, PARENT_STATES, Records, State, held
 from search.track.mirror import Mirror, first_line, store_address
-from search.track.wanted import PARENT_STATES, Outcome
+from search.track.wanted import Outcome
 
 ATTEMPTS, RETRY_SECONDS = 3, 2.0
 CUT_OFF = "the search was cut off"

@@ -24,7 +24,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, M
 
 from etarec.config import UserError
 from search.records import Records, State, Trial
-from search.track.wanted import Copy, Difference, Outcome, Wanted, flat, points, version, wanted_of
+from search.spec import flat
+from search.track.wanted import Copy, Difference, Outcome, Wanted, points, version, wanted_of
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)  # what matters to the user is said by the caller
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search.records import Ending, State, Trial
+from search.records import State, Trial
 
 PARAMS_PER_BATCH = 100  # MLflow takes no more at once
 FRONT_TAG = "pareto"
-PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
 _REASONS = ("error", "traceback")
 
 
@@ -111,15 +110,6 @@ def points(metrics: Mapping[str, float], moment: float) -> tuple[Point, ...]:
 def version(trial: Trial) -> tuple[State, float, float]:
     """Differs whenever the trial's run has something new to hold."""
     return trial.state, trial.began, trial.ended
-
-
-def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}: MLflow keeps nested parameters as one string."""
-    flattened: dict[str, Any] = {}
-    for key, value in document.items():
-        inner = isinstance(value, Mapping)
-        flattened |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return flattened
 
 
 def _curve(trial: Trial, moment: float) -> Iterator[Point]:

@@ -53,8 +53,8 @@ def gpu_shared(settings: Settings) -> Table:
     return _table(
         settings,
         "(g) On a GPU: several trials at once",
-        "Trials of target `weights` behind the default gate on the whole validation stream, in separate processes that "
-        "share one device (search.running with fractional gpus_per_trial), which takes turns between them or, by CUDA's "
+        "Trials of target `weights` behind the default gate on the whole validation stream, in separate processes "
+        "that share one device (fractional gpus_per_trial), which takes turns between them or, by CUDA's "
         "Multi-Process Service, works for all at once; the time counts from warm workers on. Stacked: the prototype of "
         "`together`, several configurations in one process; seconds of its own code one after another, and of the "
         "product's code alone on the device, over its own.",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from etarec import evaluate, train
-from etarec.adapt.shared_passes import FrozenPasses
+from etarec.adapt.shared_passes import SharedPasses
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig
 from etarec.data import Interactions, Stream, load, stream
@@ -60,13 +60,13 @@ class Subject:
         self.checkpoint, self.model = checkpoint, checkpoint.restore(device)
         self.encoder = Encoder(data, device)
         self.stream: Stream = stream(data, "valid", "position", 0)
-        self.frozen = FrozenPasses(self.model, self.encoder, self.stream, ("benchmark",), None)
+        self.shared = SharedPasses(self.model, self.encoder, self.stream, ("benchmark",), None)
 
     def trial(self, config: AdaptConfig, look_up: bool = False) -> Measurement:
         """look_up: as a search does it on validation; otherwise every sample is really served."""
         self.checkpoint.reset(self.model)
-        frozen = self.frozen if look_up else None
-        return evaluate.measure(self.model, self.encoder, self.stream, config, seed=0, frozen=frozen)
+        shared = self.shared if look_up else None
+        return evaluate.measure(self.model, self.encoder, self.stream, config, seed=0, shared=shared)
 
 
 def epoch(model: SequenceModel, data: Interactions, config: TrainConfig, *optimizers: torch.optim.Optimizer) -> float:

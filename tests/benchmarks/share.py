@@ -5,7 +5,8 @@ from dataclasses import replace
 from statistics import median
 
 from etarec.config import AdaptConfig
-from etarec.evaluate import SECONDS, Measurement
+from etarec.evaluate import Measurement
+from etarec.metrics import SECONDS
 from tests.benchmarks import material, timing
 from tests.benchmarks.frame import Cell, Settings, Table
 

@@ -13,8 +13,8 @@ from etarec.clock import Clock
 from etarec.config import AdaptConfig
 from etarec.data import stream
 from etarec.encode import Encoder
-from etarec.evaluate import FILTERS, SECONDS, Measurement, measure
-from etarec.metrics import QUALITY_METRICS
+from etarec.evaluate import Measurement, measure
+from etarec.metrics import FILTERS, QUALITY_METRICS, SECONDS
 
 CPU = torch.device("cpu")
 MOVING = {"batch_size": 32, "learning_rate": 0.03, "top_k": 5, "entropy_quantile": 0.8, "cosine_threshold": 0.8}

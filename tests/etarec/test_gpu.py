@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from etarec import encode, train
-from etarec.adapt.shared_passes import FrozenPasses
+from etarec.adapt.shared_passes import SharedPasses
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import stream
@@ -83,8 +83,8 @@ def test_a_trial_is_the_same_in_every_run(log, frozen, config):
 @CASES
 def test_what_is_looked_up_is_what_serving_gives(log, frozen, config):
     samples, model, encoder = stream(log, "valid", "position", 0), frozen.restore(GPU), Encoder(log, GPU)
-    passes = FrozenPasses(model, encoder, samples, ("gpu",), None)
-    looked_up = measure(model, encoder, samples, config, seed=0, frozen=passes)
+    passes = SharedPasses(model, encoder, samples, ("gpu",), None)
+    looked_up = measure(model, encoder, samples, config, seed=0, shared=passes)
     frozen.reset(model)
     assert_same(looked_up, measure(model, encoder, samples, config, seed=0))
     assert looked_up.seconds["seconds"] > 0

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from etarec.config import AdaptConfig, SplitName
-from etarec.evaluate import FILTERS, SECONDS, Measurement
+from etarec.evaluate import Measurement
+from etarec.metrics import FILTERS, SECONDS
 
 SAMPLES, USERS = 2000, 100
 

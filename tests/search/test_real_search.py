@@ -41,10 +41,10 @@ def test_concurrency_changes_no_number(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("ETAREC_CACHE", str(tmp_path / "cache"))
     alone = search(tmp_path, 1)
-    kept = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("frozen-*/*")}
+    kept = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("shared-*/*")}
     assert kept  # what all trials share
     beside = search(tmp_path, 2)
-    assert {path: path.stat().st_ino for path in (tmp_path / "cache").glob("frozen-*/*")} == kept  # is looked up
+    assert {path: path.stat().st_ino for path in (tmp_path / "cache").glob("shared-*/*")} == kept  # is looked up
     pd.testing.assert_frame_equal(alone[0], beside[0], check_exact=True)  # five trials: before the sampler looks back
     pd.testing.assert_frame_equal(alone[1], beside[1], check_exact=True)
     assert alone[2] == beside[2]

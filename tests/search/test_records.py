@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from etarec.config import UserError
-from search.records import METRICS, Records, State, Trial, trial_id, without_idle_columns, write_whole
+from etarec.disk import write_whole
+from search.records import METRICS, Records, State, Trial, trial_id, without_idle_columns
 
 RESULT = dict.fromkeys(METRICS, 0.25) | {"filtered_by_seen": 0.0, "filtered_by_chance": 0.0}
 SETTINGS = {"search.seed": 0, "data.sha256": "a"}

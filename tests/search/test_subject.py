@@ -151,9 +151,9 @@ def test_only_validation_is_looked_up(recommender: Recommender, monkeypatch: pyt
     given = []
     measure = trial.measure
 
-    def watched(model, encoder, samples, config, seed, frozen=None):
-        given.append(frozen is not None)
-        return measure(model, encoder, samples, config, seed, frozen)
+    def watched(model, encoder, samples, config, seed, shared=None):
+        given.append(shared is not None)
+        return measure(model, encoder, samples, config, seed, shared)
 
     monkeypatch.setattr(trial, "measure", watched)
     for split in ("valid", "test", "train"):
@@ -194,7 +194,7 @@ def test_what_is_prepared_is_not_computed_by_the_first_trial(
     trial._RESIDENT.clear()
     trial.prepare(recommender, config, 0, threads=1)
     monkeypatch.setattr(
-        "etarec.adapt.weights.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial")
+        "etarec.adapt.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial")
     )
     assert same(measure_on_validation(recommender, config, 0, threads=1), expected)
 

@@ -2,19 +2,14 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from etarec import data, evaluate, scoring
-from etarec.adapt import shared_passes as module
-from etarec.adapt.shared_passes import FrozenPasses, look_up
+from etarec import data, disk, evaluate, scoring
+from etarec.adapt.shared_passes import SharedPasses
 from etarec.adapt.transitions import Observed
 from etarec.config import AdaptConfig
 from etarec.encode import Encoder
@@ -47,14 +42,14 @@ def named(config: AdaptConfig) -> str:
 
 @pytest.fixture
 def passes(log, frozen):
-    def make(folder: Path | None = None, order="position", weights="these", checkpoint=frozen) -> FrozenPasses:
+    def make(folder: Path | None = None, order="position", weights="these", checkpoint=frozen) -> SharedPasses:
         samples = data.stream(log, "valid", order, 0)
-        return FrozenPasses(checkpoint.restore(CPU), Encoder(log, CPU), samples, (weights, log.sha256), folder)
+        return SharedPasses(checkpoint.restore(CPU), Encoder(log, CPU), samples, (weights, log.sha256), folder)
 
     return make
 
 
-def measure(config: AdaptConfig, looked_up: FrozenPasses, checkpoint) -> Measurement:
+def measure(config: AdaptConfig, looked_up: SharedPasses, checkpoint) -> Measurement:
     checkpoint.reset(looked_up.model)
     return evaluate.measure(looked_up.model, looked_up.encoder, looked_up.stream, config, 3, looked_up)
 
@@ -154,18 +149,18 @@ def damage_byte(place: Path) -> None:
 
 
 def claim_other_key(place: Path) -> None:
-    manifest = json.loads((place / module.MANIFEST).read_text())
-    (place / module.MANIFEST).write_text(json.dumps({**manifest, "key": ["another"]}))
+    manifest = json.loads((place / disk.MANIFEST).read_text())
+    (place / disk.MANIFEST).write_text(json.dumps({**manifest, "key": ["another"]}))
 
 
 def claim_other_shape(place: Path) -> None:
     np.save(place / "hidden.npy", np.zeros((3, 2), np.float32))
-    key = json.loads((place / module.MANIFEST).read_text())["key"]
-    (place / module.MANIFEST).write_text(json.dumps(module._manifest(place, key)))
+    key = json.loads((place / disk.MANIFEST).read_text())["key"]
+    (place / disk.MANIFEST).write_text(json.dumps(disk._manifest(place, key)))
 
 
 def become_a_file(place: Path) -> None:
-    module._remove(place)
+    disk._remove(place)
     place.write_text("no artifact")
 
 
@@ -173,8 +168,8 @@ DAMAGES = {
     "byte": damage_byte,
     "truncated": lambda place: os.truncate(place / "hidden.npy", 200),
     "no ranks": lambda place: (place / "ranks.npy").unlink(),
-    "no manifest": lambda place: (place / module.MANIFEST).unlink(),
-    "broken manifest": lambda place: (place / module.MANIFEST).write_bytes(b"\xff{"),
+    "no manifest": lambda place: (place / disk.MANIFEST).unlink(),
+    "broken manifest": lambda place: (place / disk.MANIFEST).write_bytes(b"\xff{"),
     "foreign key": claim_other_key,
     "foreign shape": claim_other_shape,
     "a file": become_a_file,
@@ -218,72 +213,3 @@ def test_nothing_is_shared_by_other_weights_orders_or_threads(passes, tmp_path: 
     finally:
         torch.set_num_threads(1)
     assert len(artifacts(tmp_path)) == 4
-
-
-LAYOUT: module.Layout = {"values": (np.int32, (5,))}
-
-
-def values(number: int) -> module.Arrays:
-    return {"values": np.full(5, number, np.int32)}
-
-
-def test_old_artifacts_go_and_what_is_mapped_stays_readable(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 2)
-    first = look_up(tmp_path, ["0"], LAYOUT, lambda: values(0))
-    assert isinstance(first["values"], np.memmap) and not first["values"].flags.writeable
-    for number in range(1, 4):
-        os.utime(artifacts(tmp_path)[0], (number, number))
-        look_up(tmp_path, [str(number)], LAYOUT, lambda number=number: values(number))
-    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 4  # somebody may hold them
-    assert first["values"].tolist() == [0] * 5
-    monkeypatch.setattr(module, "KEPT_BYTES", 1)
-    look_up(tmp_path, ["9"], LAYOUT, lambda: values(9))
-    (newest,) = artifacts(tmp_path)
-    assert json.loads((newest / module.MANIFEST).read_text())["key"] == ["9"]
-
-
-WORKER = """
-import os, signal, sys, time
-from pathlib import Path
-import numpy as np
-from etarec import frozen
-folder, deed = Path(sys.argv[1]), sys.argv[2]
-def compute():
-    with (folder / "computed").open("a") as file:
-        file.write(f"{os.getpid()}\\n")
-    time.sleep(0.5)
-    return {"values": np.full(5, 7, np.int32)}
-def die(path, array, **options):
-    Path(path).write_bytes(b"a part")
-    os.kill(os.getpid(), signal.SIGKILL)
-if deed == "die":
-    np.save = die
-(folder / f"ready {os.getpid()}").touch()
-while not (folder / "go").exists():
-    time.sleep(0.01)
-found = frozen.look_up(folder, ["key"], {"values": (np.int32, (5,))}, compute)
-assert found["values"].tolist() == [7] * 5 and isinstance(found["values"], np.memmap)
-"""
-
-
-def start(folder: Path, deed: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), deed], env=environment)
-
-
-def test_a_writer_that_is_killed_leaves_nothing_to_believe_and_one_of_several_computes(tmp_path: Path) -> None:
-    (tmp_path / "go").touch()
-    assert start(tmp_path, "die").wait(60) == -signal.SIGKILL
-    (partial,) = artifacts(tmp_path)
-    assert partial.name.startswith(".frozen-") and [path.name for path in partial.iterdir()] == ["values.npy"]
-    (tmp_path / "go").unlink()
-    (tmp_path / "computed").unlink()
-    workers = [start(tmp_path, "live") for _ in range(2)]
-    while not all((tmp_path / f"ready {worker.pid}").exists() for worker in workers):
-        assert [worker.poll() for worker in workers] == [None, None]
-        time.sleep(0.01)
-    (tmp_path / "go").touch()
-    assert [worker.wait(60) for worker in workers] == [0, 0]
-    assert len((tmp_path / "computed").read_text().splitlines()) == 1
-    (place,) = artifacts(tmp_path)
-    assert not place.name.startswith(".")

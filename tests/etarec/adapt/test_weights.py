@@ -7,8 +7,7 @@ import pytest
 import torch
 from literal_adapt import CPU, LiteralWeights, World, literal_fisher, rank_of, scores_of
 
-from etarec import evaluate, scoring
-from etarec.adapt import weights as adapt
+from etarec import adapt, evaluate, scoring
 from etarec.adapt.fisher import diagonal
 from etarec.checkpoint import Checkpoint
 from etarec.clock import Clock

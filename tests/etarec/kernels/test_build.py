@@ -138,4 +138,4 @@ def test_the_sources_are_part_of_what_a_search_depends_on():
     """A resume, a cluster's nodes and what is cached beside a checkpoint ask whether the code is the same."""
     from search.provenance import sources
 
-    assert {f"etarec/{path.name}" for path in SOURCES} <= set(sources())
+    assert {f"etarec/kernels/{path.name}" for path in SOURCES} <= set(sources())

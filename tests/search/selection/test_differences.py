@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from etarec.evaluate import FILTERS, SECONDS, Measurement
-from etarec.metrics import per_sample
+from etarec.evaluate import Measurement
+from etarec.metrics import FILTERS, SECONDS, per_sample
 from search.selection import chance, differences, stats
 from search.selection.differences import COLUMNS, on_test
 

@@ -9,7 +9,8 @@ import pytest
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig, UserError
 from etarec.data import load
-from etarec.evaluate import FILTERS, SECONDS, Measurement
+from etarec.evaluate import Measurement
+from etarec.metrics import FILTERS, SECONDS
 from search.subject import Job, Recommender
 from search.table import measured
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from scipy import stats as scipy_stats
 
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
-from etarec.evaluate import FILTERS, SECONDS, Measurement
-from etarec.metrics import per_sample
+from etarec.evaluate import Measurement
+from etarec.metrics import FILTERS, SECONDS, per_sample
 from search.selection.stats import holm
 from search.table import tabulate
 from search.table.tabulate import Cell, Row

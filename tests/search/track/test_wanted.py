@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.records import State, Trial
-from search.track.wanted import PARAMS_PER_BATCH, Copy, Outcome, Point, Wanted, flat, points, wanted_of
+from search.spec import flat
+from search.track.wanted import PARAMS_PER_BATCH, Copy, Outcome, Point, Wanted, points, wanted_of
 
 NAMES = st.text("abc", min_size=1, max_size=2)
 TEXTS = st.dictionaries(NAMES, st.text("xyz", min_size=1), max_size=5)

@@ -1,0 +1,79 @@
+"""Target `none`: serves a stream with the frozen model; the other adapters extend it."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from etarec import scoring
+from etarec.adapt.shared_passes import SharedPasses
+from etarec.clock import Clock
+from etarec.config import AdaptConfig
+from etarec.data import Stream
+from etarec.encode import Encoder
+from etarec.gate import Decision, Gate
+from etarec.models import SequenceModel
+
+Rows = slice | npt.NDArray[np.int64]  # places in the stream
+
+
+class NoAdaptation:
+    """No adaptation: the TTT4Rec row of the published table."""
+
+    def __init__(
+        self,
+        config: AdaptConfig,
+        model: SequenceModel,
+        encoder: Encoder,
+        stream: Stream,
+        clock: Clock,
+        seed: int,
+        shared: SharedPasses | None,
+    ):
+        self.config, self.model, self.encoder, self.clock, self.shared = config, model, encoder, clock, shared
+        self.gate = Gate(config, seed)
+        self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
+        self.targets = self.items(self.ends)
+        self.prepare(stream)
+
+    def prepare(self, stream: Stream) -> None:
+        """Gets what will be looked up here, so that computing it once counts to no trial's seconds."""
+        self.served = None if self.shared is None else self.shared.ranks
+
+    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
+        with torch.no_grad(), self.clock("forward"):
+            ranks = self.scan(rows, self.hidden(rows), top_k=0).ranks if self.served is None else self.served[rows]
+        assert ranks is not None
+        none = torch.zeros_like(ranks, dtype=torch.bool)
+        return ranks, Decision(none, none, none, none, none, none, None)
+
+    def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
+        return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], rate_scale, inner_loop)
+
+    def scan(self, rows: slice, hidden: Tensor, top_k: int, losses: bool = False) -> scoring.Scan:
+        return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k, losses)
+
+    def items(self, places: npt.NDArray[np.int64]) -> Tensor:
+        """Rows int[n] of the item vectors: the items at places of the flat items array."""
+        return self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
+
+    def scores_needed(self) -> int:
+        return self.gate.scores_needed(self.model.item_vectors.shape[0])
+
+    def judge(
+        self,
+        hidden: Tensor,
+        scan: scoring.Scan,
+        seen: npt.NDArray[np.bool_],
+        losses: Tensor | None = None,
+        passed_by: bool = False,
+    ) -> Decision:
+        closed = torch.from_numpy(seen).to(self.encoder.device)
+        if passed_by:
+            return Decision.nobody(closed)
+        return self.gate.judge(hidden, self.model.item_vectors, scan, closed, losses)
+
+
+def places(rows: slice, chosen: Tensor) -> npt.NDArray[np.int64]:
+    """Where in the stream the chosen samples of a batch are."""
+    return rows.start + chosen.cpu().numpy()

@@ -1,0 +1,75 @@
+"""Target `state`: the fast weights of the TTT layer take their steps for admitted samples (arXiv 2407.04620)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etarec import scoring
+from etarec.adapt.none import NoAdaptation, places
+from etarec.adapt.shared_passes import BATCH
+from etarec.data import Stream
+from etarec.gate import Decision
+
+KEPT_SCORES = 2**22  # of Top-K scores of batches whose passes are made at once
+
+
+class State(NoAdaptation):
+    """Admitted samples are served through the inner loop, the others with the learned initial fast weights.
+
+    The gate looks at the scores of the frozen pass; nothing outlives a sample. So the passes of many batches are made
+    at once, and only the gate takes them one after another. Looked up, what costs anything is the gate, and the inner
+    loop of admitted samples only where weights scale its rate.
+    """
+
+    def prepare(self, stream: Stream) -> None:
+        weighted = self.config.gate == "eta" and self.config.weighting == "entropy"
+        self.served = None if self.shared is None or weighted else self.shared.ranks
+        self._ahead: dict[int, tuple[Tensor, Decision]] = {}  # by a batch's first place
+        if self.shared is not None:
+            self.shared.initial_hidden(slice(0))
+
+    def serve(self, rows: slice) -> tuple[Tensor, Decision]:
+        if rows.start not in self._ahead:
+            size, at_once = rows.stop - rows.start, min(BATCH, KEPT_SCORES // max(1, self.scores_needed()))
+            end = min(rows.start + max(1, at_once // size) * size, len(self.ends))
+            self._serve_all([slice(start, min(start + size, end)) for start in range(rows.start, end, size)])
+        return self._ahead.pop(rows.start)
+
+    def _serve_all(self, batches: list[slice]) -> None:
+        start, whole = batches[0].start, slice(batches[0].start, batches[-1].stop)
+        with torch.no_grad(), self.clock("forward"):
+            hidden, scan = self._frozen_pass(whole)
+        assert scan.ranks is not None
+        with torch.no_grad(), self.clock("gate"):
+            parts = [slice(rows.start - start, rows.stop - start) for rows in batches]
+            nothing_seen = np.zeros(len(hidden), np.bool_)
+            decisions = [self.judge(hidden[part], scan.of(part), nothing_seen[part]) for part in parts]
+        with torch.no_grad(), self.clock("adapt"):
+            ranks = self._adapted(whole, scan.ranks, decisions)
+        self._ahead = {
+            rows.start: (ranks[part], decision) for rows, part, decision in zip(batches, parts, decisions, strict=True)
+        }
+
+    def _frozen_pass(self, rows: slice) -> tuple[Tensor, scoring.Scan]:
+        top_k = self.scores_needed()
+        if self.shared is None:
+            hidden = self.hidden(rows, inner_loop=False)
+            return hidden, self.scan(rows, hidden, top_k)
+        hidden, ranks = self.shared.initial_hidden(rows), self.shared.initial_ranks[rows]
+        scan = scoring.Scan(ranks, None, None)
+        if top_k:
+            scan = scoring.scan(hidden, self.model.item_vectors, None, top_k)._replace(ranks=ranks)
+        return hidden, scan
+
+    def _adapted(self, rows: slice, ranks: Tensor, decisions: list[Decision]) -> Tensor:
+        admitted = torch.cat([decision.admitted for decision in decisions])
+        if self.served is not None:
+            return torch.where(admitted, self.served[rows], ranks)
+        chosen = admitted.nonzero()[:, 0]
+        if not len(chosen):
+            return ranks
+        weights = [decision.weights for decision in decisions if decision.weights is not None]
+        hidden = self.hidden(places(rows, chosen), torch.cat(weights)[chosen] if weights else None)
+        adapted = scoring.scan(hidden, self.model.item_vectors, self.targets[rows][chosen], top_k=0).ranks
+        assert adapted is not None
+        return ranks.index_copy(0, chosen, adapted.to(ranks.dtype))

@@ -1,0 +1,87 @@
+"""Arrays and texts on disk: whole or absent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from etarec import disk
+from etarec.disk import look_up
+
+
+def artifacts(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+LAYOUT: disk.Layout = {"values": (np.int32, (5,))}
+
+
+def values(number: int) -> disk.Arrays:
+    return {"values": np.full(5, number, np.int32)}
+
+
+def test_old_artifacts_go_and_what_is_mapped_stays_readable(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(disk, "MAX_ARTIFACTS", 2)
+    first = look_up(tmp_path, ["0"], LAYOUT, lambda: values(0))
+    assert isinstance(first["values"], np.memmap) and not first["values"].flags.writeable
+    for number in range(1, 4):
+        os.utime(artifacts(tmp_path)[0], (number, number))
+        look_up(tmp_path, [str(number)], LAYOUT, lambda number=number: values(number))
+    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 4  # somebody may hold them
+    assert first["values"].tolist() == [0] * 5
+    monkeypatch.setattr(disk, "MAX_BYTES", 1)
+    look_up(tmp_path, ["9"], LAYOUT, lambda: values(9))
+    (newest,) = artifacts(tmp_path)
+    assert json.loads((newest / disk.MANIFEST).read_text())["key"] == ["9"]
+
+
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from etarec import disk
+folder, deed = Path(sys.argv[1]), sys.argv[2]
+def compute():
+    with (folder / "computed").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(0.5)
+    return {"values": np.full(5, 7, np.int32)}
+def die(path, array, **options):
+    Path(path).write_bytes(b"a part")
+    os.kill(os.getpid(), signal.SIGKILL)
+if deed == "die":
+    np.save = die
+(folder / f"ready {os.getpid()}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.01)
+found = disk.look_up(folder, ["key"], {"values": (np.int32, (5,))}, compute)
+assert found["values"].tolist() == [7] * 5 and isinstance(found["values"], np.memmap)
+"""
+
+
+def start(folder: Path, deed: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(Path(disk.__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), deed], env=environment)
+
+
+def test_a_writer_that_is_killed_leaves_nothing_to_believe_and_one_of_several_computes(tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    assert start(tmp_path, "die").wait(60) == -signal.SIGKILL
+    (partial,) = artifacts(tmp_path)
+    assert partial.name.startswith(f".{disk.PREFIX}") and [path.name for path in partial.iterdir()] == ["values.npy"]
+    (tmp_path / "go").unlink()
+    (tmp_path / "computed").unlink()
+    workers = [start(tmp_path, "live") for _ in range(2)]
+    while not all((tmp_path / f"ready {worker.pid}").exists() for worker in workers):
+        assert [worker.poll() for worker in workers] == [None, None]
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    assert [worker.wait(60) for worker in workers] == [0, 0]
+    assert len((tmp_path / "computed").read_text().splitlines()) == 1
+    (place,) = artifacts(tmp_path)
+    assert not place.name.startswith(".")
