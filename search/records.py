@@ -21,14 +21,15 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from etarec.config import UserError
+from etarec.config import SKIPPED, Reason, UserError
 from etarec.disk import write_whole
-from etarec.metrics import FILTERS, QUALITY_METRICS, SECONDS
+from etarec.metrics import QUALITY_METRICS, SECONDS
 
 JOURNAL = "trials.jsonl"
-METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
+METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *SECONDS)
 TABLE_SHARE = 0.05  # of the time, at most, goes into trials.csv while trials run
-_WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance", "filtered_by_loss")
+# The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
+_ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
 
 
 class State(StrEnum):
@@ -288,6 +289,7 @@ def _cut_torn_line(file: BinaryIO, journal: Path) -> None:
 
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Leaves out the parts of the filter rate that this search has no use for (never anything but 0)."""
-    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in _WHERE_IT_APPLIES]
+    droppable = {reason.column for reason in SKIPPED} - _ALWAYS_SHOWN
+    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in droppable]
     idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
     return table.drop(columns=idle)

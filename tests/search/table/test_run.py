@@ -150,7 +150,10 @@ def test_arguments_that_the_user_can_fix(folder: Path, capsys, arguments, expect
 
 
 def test_help_does_not_wait_for_ray(folder: Path) -> None:
-    code = "import sys; sys.argv = ['x', '--help']; import search.table.__main__ as t\ntry: t.main()\nexcept SystemExit: pass\n"
+    code = (
+        "import sys; sys.argv = ['x', '--help']; from search.table.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code + "assert 'ray' not in sys.modules"],
         env={"PYTHONPATH": str(Path(__file__).parents[3])}, capture_output=True, text=True, check=False,
