@@ -42,9 +42,9 @@ def gpu(settings: Settings) -> Table:
         f"The trials of (b) serve every sample of {USERS:,} users of the validation stream: on the CPU with one "
         "thread, on the GPU, and on the GPU with the inner loop by torch instead of the kernels of "
         f"inner_loop_triton.py. Wall seconds, medians of {REPEATS} rounds in which the three take turns. Rounding lets "
-        f"at most {ADMITTED_APART:.1%} of the samples be admitted by the CPU or the GPU only, and {RANKS_APART:.0%} of the "
-        f"ranks differ. The last rows are training epochs of {EPOCH_USERS:,} users in steps of about 512 samples, and "
-        "the memory in use at the end.",
+        f"at most {ADMITTED_APART:.1%} of the samples be admitted by the CPU or the GPU only, and {RANKS_APART:.0%} of "
+        f"the ranks differ. The last rows are training epochs of {EPOCH_USERS:,} users in steps of about 512 samples, "
+        "and the memory in use at the end.",
         [lambda device: _alone(settings, device), lambda device: _epoch(settings, device), _memory],
     )
 
