@@ -20,10 +20,11 @@ from ray.exceptions import RayError
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from search import retest, slot, trial
-from search.cluster import cluster, machine, scratch, several_gpus
+from search.cluster import cluster, machine, several_gpus
 from search.feed import Feed, InOrder, Recorder
 from search.plan import Plan
 from search.records import Ending, Records, State, Trial
+from search.scratch import scratch
 from search.spec import Spec
 
 __all__ = ["cluster", "machine", "measure_all", "run_search", "take_sigterm_for_ctrl_c"]
@@ -48,7 +49,7 @@ def run_search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
     worker = ray.tune.with_parameters(slot.Slot, subject=subject, threads=plan.threads_per_trial)
     try:
-        with scratch() as folder, _signals_as_before():
+        with scratch(warn) as folder, _signals_as_before():
             ray.tune.Tuner(
                 ray.tune.with_resources(worker, plan.resources),
                 tune_config=ray.tune.TuneConfig(
