@@ -11,7 +11,12 @@ from search.records import Ending, State, Trial
 
 PARAMS_PER_BATCH = 100  # MLflow takes no more at once
 FRONT_TAG = "pareto"
-PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
+PARENT_STATES = {
+    Ending.COMPLETE: State.FINISHED,
+    Ending.INTERRUPTED: State.KILLED,
+    Ending.FAILING: State.FAILED,
+    Ending.ALL_FAILED: State.FAILED,
+}
 _REASONS = ("error", "traceback")
 
 
