@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -90,9 +89,7 @@ def _is_ours(name: str, inside: int) -> bool:
     if not _NAME.fullmatch(name) or os.fstat(inside).st_uid != os.geteuid():
         return False
     with _opened(MARKER, _FILE, inside) as marker:
-        about = os.fstat(marker)
-        mine = stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid()
-        return mine and os.read(marker, 1000) == _mark(name)
+        return os.fstat(marker).st_uid == os.geteuid() and os.read(marker, 1000) == _mark(name)
 
 
 def _remove_patiently(folder: Path, inside: int) -> None:

@@ -106,6 +106,11 @@ def test_what_is_no_secret_is_shown(uri: str, shown: str) -> None:
     assert redacted(f"({uri}): no answer", uri) == f"({shown}): no answer"
 
 
+def test_settings_behind_a_host_lose_their_values() -> None:
+    uri = "jdbc:sqlserver://db;user=sa;password=secret;encrypt=true"
+    assert shown_uri(uri) == "jdbc:sqlserver://db;user=sa;password=...;encrypt=true"
+
+
 def test_sqlalchemy_alone_would_show_them() -> None:
     """The reason for a function of our own; once this fails, SQLAlchemy's may do."""
     for uri in ("postgresql://ada:hun@ter22@db/mlflow", "postgresql://db/mlflow?password=hunter22"):
