@@ -204,7 +204,7 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     write_whole(directory / "spec.yaml", to_yaml(spec))
     tracker = Tracker(spec.name, records, flat(as_dict(spec)), console.warn)
     try:
-        with runner.cluster(spec.search, experiment.address, trial_bytes(subject)) as plan:
+        with runner.cluster(spec.search, experiment.address, trial_bytes(subject), console.warn) as plan:
             runner.take_sigterm_for_ctrl_c()
             console.plan(spec, plan, directory)
             ending = _search(experiment, subject, records, plan, tracker)
@@ -278,7 +278,7 @@ def _select(
         measured = runner.measure_all(subject, jobs, plan, experiment.console.warn, on_test=True)
         return experiment.console.counted("test", measured, len(jobs))
 
-    if ending is not Ending.COMPLETE or not finished:
+    if ending is not Ending.COMPLETE:
         return selection.without_baselines(spec, finished)
     with experiment.timed("test"):
         selected = selection.select(spec, finished, n_items, on_validation)
@@ -308,7 +308,7 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
         "attempts_repeated": sum(trial.retries for trial in records.trials.values()),
         "accepted_changes": records.accepted,
         "hypervolume": selected.hypervolume,
-        "interrupted": ending is not Ending.COMPLETE,
+        "interrupted": ending in (Ending.INTERRUPTED, Ending.FAILING),
         "ending": str(ending),
     }
 

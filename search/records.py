@@ -12,7 +12,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -47,9 +48,19 @@ class Ending(StrEnum):
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     FAILING = "too many failed trials in a row"
+    ALL_FAILED = "every trial failed"
+
+    @property
+    def exit_status(self) -> int:
+        return {Ending.COMPLETE: 0, Ending.INTERRUPTED: 130}.get(self, 1)
 
 
-PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
+PARENT_STATES = {
+    Ending.COMPLETE: State.FINISHED,
+    Ending.INTERRUPTED: State.KILLED,
+    Ending.FAILING: State.FAILED,
+    Ending.ALL_FAILED: State.FAILED,
+}
 
 
 @dataclass
@@ -285,6 +296,20 @@ def _cut_torn_line(file: BinaryIO, journal: Path) -> None:
     size = file.seek(0, os.SEEK_END)
     if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
         file.truncate(journal.read_bytes().rfind(b"\n") + 1)
+
+
+def frequent_reason(errors: Iterable[str]) -> tuple[str, int]:
+    """The reason that most of the errors have, the first of several, and how many have it."""
+    return Counter(map(reason, errors)).most_common(1)[0]
+
+
+def reason(error: str) -> str:
+    """The line of an error that says what happened: the last one of a traceback, otherwise the first."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    if not lines:
+        return "no reason recorded"
+    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return line if len(line) <= 300 else line[:299] + "…"
 
 
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
