@@ -192,8 +192,8 @@ def _behind(chosen: Row, frozen: Row, split: Split) -> str:
 
 def _best(frozen: Row, everything: Row, front: list[Row], split: Split) -> Row:
     """The highest HR@10 among both baselines and the front; of equal ones the one that skips most, `none` first."""
-    rows = [everything, *(row for row in front if row[f"{split}_hr_at_10"] is not None), frozen]
-    return max(rows, key=lambda row: (row[f"{split}_hr_at_10"], row is frozen, row[f"{split}_filter_rate"]))
+    rows = [frozen, *(row for row in front if row[f"{split}_hr_at_10"] is not None), everything]
+    return max(rows, key=lambda row: (row[f"{split}_hr_at_10"], row[f"{split}_filter_rate"]))
 
 
 def _advice(best: Row, split: Split) -> str:

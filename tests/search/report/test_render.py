@@ -244,7 +244,14 @@ def test_the_advice_is_the_best_of_none_all_and_the_front(split, none, everythin
         best = max(none, everything, chosen, other or 0)
         assert f"is best: HR@10 {best:.4f} at a filter rate of " in found.text
     assert ("gains nothing" in found.title) == (everything <= none)
-    assert found.title != "Adapting gains nothing" or advice == NONE
+    assert (found.title == "Adapting gains nothing") == (everything <= none and advice == NONE)
+
+
+def test_no_adaptation_is_named_before_a_point_that_skips_as_much():
+    frozen, everything = row("none", 0.0219, 1.0, "test"), row("all", 0.0141, 0.0, "test")
+    skips_all = row("t0001", 0.0219, 1.0, "test")
+    found = findings.findings(skips_all, {"none": frozen, "all": everything}, [skips_all], "test")
+    assert NONE in found[0].text
 
 
 @pytest.mark.parametrize(("none", "everything"), [(None, 0.0219), (0.0219, None), (None, None)])
