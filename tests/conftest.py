@@ -17,6 +17,14 @@ heed_ctrl_c()
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests that start Ray run in one process of pytest-xdist."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup() -> None:
     """A fixture of any scope makes the same model in every run, whichever tests ran before."""
     torch.manual_seed(0)
