@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from etarec import data
+from etarec import split
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
@@ -38,7 +38,7 @@ def log() -> Interactions:
     """28 users of 2 to 30 items that mostly walk around a ring; inputs of at most 9 items."""
     rng = np.random.default_rng(5)
     lengths = np.concatenate([[2, 3, 30], rng.integers(4, 22, 25)])
-    sizes = [data.ratio_sizes(int(length) - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
+    sizes = [split.ratio_sizes(int(length) - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
     walks = [rng.integers(N_ITEMS - 1) + np.cumsum(rng.choice([1, 1, 2, 17], length)) for length in lengths]
     return Interactions(
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
