@@ -116,5 +116,5 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_the_right_to_write_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment_file.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(UserError, match=rf"^--out: {tmp_path} cannot be written to"):
+    with pytest.raises(UserError, match=rf"^--out: {tmp_path} is not writable"):
         check_folder(tmp_path / "a", "--out")

@@ -193,9 +193,7 @@ def test_what_is_prepared_is_not_computed_by_the_first_trial(
     expected = recommender.measure(config, "valid", 0)
     trial._RESIDENT.clear()
     trial.prepare(recommender, config, 0, threads=1)
-    monkeypatch.setattr(
-        "etarec.adapt.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial")
-    )
+    monkeypatch.setattr("etarec.adapt.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial"))
     assert same(measure_on_validation(recommender, config, 0, threads=1), expected)
 
 
