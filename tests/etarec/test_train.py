@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from etarec import checkpoint, train
+from etarec import train
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, Stream, stream
+from etarec.disk import file_sha256
 from etarec.encode import Encoder
 from etarec.evaluate import measure
 from etarec.metrics import quality
@@ -225,7 +226,7 @@ def test_a_cached_checkpoint_is_reused(log, model_config, cache, monkeypatch):
     epochs: list[Epoch] = []
     trained, path = train.load_or_train(log, model_config, QUICK, epochs.append)
     assert path.parent == cache and path.is_file() and len(epochs) == 3
-    assert trained.sha256 == checkpoint.file_sha256(path)
+    assert trained.sha256 == file_sha256(path)
 
     def refuse(*_: object) -> None:
         raise AssertionError("trained again")

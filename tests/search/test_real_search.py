@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from etarec.checkpoint import file_sha256
+from etarec.disk import file_sha256
 from search import experiment
 from search.experiment import Experiment
 from search.records import Ending
