@@ -1,3 +1,5 @@
+"""Strict YAML: values keep their types, and a faulty file gives one message that names the place."""
+
 import math
 from pathlib import Path
 
