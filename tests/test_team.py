@@ -46,7 +46,7 @@ def serve(**environment: str) -> "subprocess.CompletedProcess[str]":
         ({"MLFLOW_BACKEND_STORE_URI": URI, **SECRETS, "MLFLOW_FLASK_SERVER_SECRET_KEY": ""}, "SECRET_KEY to a fixed"),
         ({"MLFLOW_BACKEND_STORE_URI": URI, **SECRETS, "MLFLOW_AUTH_ADMIN_PASSWORD": "short"}, "fewer than 12"),
         ({"MLFLOW_BACKEND_STORE_URI": URI, **SECRETS, "MLFLOW_PORT": "http"}, "expected a number"),
-        ({"PATH": "/usr/bin:/bin"}, "no mlflow here"),
+        ({"PATH": "/usr/bin:/bin"}, "the command mlflow was not found"),
     ],
 )
 def test_serve_sh_names_the_missing_or_wrong_variable(environment: dict[str, str], message: str) -> None:
