@@ -49,7 +49,7 @@ class Checkpoint:
                 tensor.copy_(torch.tensor(self.weights[name]))
 
     def check_against(self, vocabulary: np.ndarray[Any, Any], data_sha256: str, source: str) -> None:
-        """Raise UserError, beginning with `source`, unless the checkpoint was trained on these data."""
+        """Raise UserError, whose message begins with `source`, unless the checkpoint was trained on these data."""
         if not np.array_equal(self.vocabulary, vocabulary):
             raise UserError(
                 f"{source}: was trained on {len(self.vocabulary):,} items that are not the {len(vocabulary):,} items "

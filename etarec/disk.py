@@ -33,7 +33,7 @@ PREFIX = "shared-"
 def look_up(folder: Path | None, key: list[str], layout: Layout, compute: Callable[[], Arrays]) -> Arrays:
     """The arrays kept in `folder` under `key`; if there are none, or they are damaged, `compute` makes them anew.
 
-    Arrays from disk are read-only. Without a folder the arrays are computed and not kept.
+    `layout` gives their names, dtypes and shapes. Arrays from disk are read-only. Without a folder, none are kept.
     """
     if folder is None:
         return compute()

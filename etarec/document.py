@@ -52,7 +52,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The data in a YAML text. Raises UserError, beginning with `source`, if the text is not valid YAML."""
+    """The data in a YAML text. Raises UserError, whose message begins with `source`, if the text is not valid YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

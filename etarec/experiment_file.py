@@ -52,8 +52,8 @@ class ExperimentFile:
     def validated(self, adapter: TypeAdapter[T], document: dict[str, Any], problems: dict[Location, str]) -> T:
         """The object that `adapter` makes of `document`.
 
-        Raises UserError with all problems, one a line, as `FILE: key.path: what was given, what was expected`: those in
-        `problems` and those that the adapter finds. An empty text in `problems` suppresses the message at its location.
+        Raises UserError with all problems, those in `problems` and those that the adapter finds, one per line:
+        `FILE: key.path: what was given, what was expected`. An empty text in `problems` suppresses the adapter's message.
         """
         problems = {**dict(_path_problems(self.document)), **problems}
         try:
@@ -131,7 +131,7 @@ def load_training(path: Path, overrides: Sequence[str] = ()) -> TrainingSpec:
 def check_folder(folder: Path, flag: str) -> None:
     """Check that files can be written to `folder`, which need not exist yet.
 
-    Raises UserError, beginning with the command-line flag `flag`, if the folder can be neither used nor created.
+    Raises UserError, whose message begins with the option `flag`, if the folder can be neither used nor created.
     """
     nearest = next(one for one in (folder, *folder.parents) if one.exists())
     if not nearest.is_dir():

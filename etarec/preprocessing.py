@@ -29,7 +29,8 @@ def sort_by_time(log: Log) -> Log:
 def k_core(log: Log, k: int, source: str) -> Log:
     """The largest part of the log in which every user and every item has at least k interactions.
 
-    Users and items are numbered again without gaps. Raises UserError, beginning with `source`, if nothing is left.
+    Users and items are numbered again without gaps.
+    Raises UserError, whose message begins with `source`, if nothing is left.
     """
     n_interactions = len(log.items)
     while True:

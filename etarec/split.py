@@ -14,7 +14,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 def part_sizes(samples: Int64s, config: DataConfig) -> tuple[Int64s, Int64s]:
-    """Training samples [U] and validation samples [U] of users with `samples` [U] samples; the rest is test."""
+    """Numbers of training and validation samples, each [U], of users with `samples` [U] samples. The rest is test."""
     sizes, inverse = np.unique(samples, return_inverse=True)
     if config.split == "leave_one_out":
         parts = [leave_one_out_sizes(int(size)) for size in sizes]

@@ -66,7 +66,7 @@ def load_or_train(
 ) -> tuple[Checkpoint, Path]:
     """The checkpoint of these settings and its file in the cache; if it is not there, it is trained and written first.
 
-    Raises UserError as `train`, `checkpoint.write` and `checkpoint.read` do.
+    Raises UserError if training fails, or if the file cannot be written or read.
     """
     path = cache_path(data, model, config)
     if not path.exists():
