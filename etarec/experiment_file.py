@@ -53,7 +53,7 @@ class ExperimentFile:
         """The object that `adapter` makes of `document`.
 
         Raises UserError with all problems, those in `problems` and those that the adapter finds, one per line:
-        `FILE: key.path: what was given, what was expected`. An empty text in `problems` suppresses the adapter's message.
+        `FILE: key.path: what was given, what was expected`. An empty text in `problems` hides the adapter's problem.
         """
         problems = {**dict(_path_problems(self.document)), **problems}
         try:
