@@ -164,7 +164,7 @@ def test_a_cluster_that_does_not_let_us_in_is_told_with_what_it_may_want(monkeyp
         raise ConnectionError("Failed to connect to Ray cluster at here:6379")
 
     monkeypatch.setattr("ray.init", refuse)
-    monkeypatch.setattr(cluster, "_check_address", lambda address: None)
+    monkeypatch.setattr(cluster, "check_address", lambda address: None)
     with (
         pytest.raises(UserError, match=r"--address here:6379: no Ray cluster answers there .*RAY_AUTH_MODE=token"),
         cluster.cluster(SearchConfig(), "here:6379"),

@@ -1,34 +1,26 @@
-"""Attempts that fail: which are made again, how often, beside what; and that no slot is lost by them."""
+"""Attempts that fail: which are repeated, how often and beside which others; and that no worker is lost by them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import ray
-import torch
 import yaml
+from failing import by_the_memory_monitor, folder_of, lines
 from formula import Formula
-from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.exceptions import RayActorError
 
-from etarec.config import AdaptConfig
 from search.records import Ending, Records, State
-from search.running import runner, worker
+from search.running import runner
+from search.running.faults import OUT_OF_MEMORY
 from search.running.plan import Plan
 from search.running.suggest import Suggestions
-from search.spec import SearchConfig, Spec, load
-from search.subject import Job
+from search.spec import Spec, load
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 MOST = (0.3, 2.0)  # entropy quantiles of about two thirds of the trials, the published ones among them
-
-
-@pytest.fixture(scope="module")
-def plan() -> Iterator[Plan]:
-    with runner.cluster(SearchConfig(concurrency=2), None) as planned:
-        yield planned
 
 
 def spec_of(folder: Path, **search: Any) -> Spec:
@@ -44,28 +36,6 @@ def searched(folder: Path, plan: Plan, subject: Formula, **search: Any) -> tuple
     ending = runner.run_search(spec, subject, records, plan, lambda trial: None, warnings.append)
     assert Records(folder).trials == records.trials
     return records, ending, warnings
-
-
-def folder_of(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
-    return folder / name
-
-
-def lines(file: Path) -> list[str]:
-    return file.read_text().splitlines()
-
-
-def by_the_memory_monitor(patch: pytest.MonkeyPatch, death: type[Exception]) -> None:
-    """Ray says so of a killed worker where its monitor killed it; the search hears that here of every killed one."""
-    get = ray.get
-
-    def answer(*args: Any, **options: Any) -> Any:
-        try:
-            return get(*args, **options)
-        except death as error:
-            raise OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.") from error
-
-    patch.setattr("ray.get", answer)
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -127,8 +97,8 @@ def test_what_the_memory_monitor_ends_is_measured_alone(
     assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == (4 if fits_alone else 2)
     for trial in (records.trials[0], records.trials[1]):  # the published points
         assert trial.retries == 1
-        assert trial.error == ("" if fits_alone else f"{worker._OVER}; attempt 2")
-    assert len(lines(tmp_path / "measured")) == 2 * 2 + 2 and all(worker._OVER in text for text in warnings)
+        assert trial.error == ("" if fits_alone else f"{OUT_OF_MEMORY}; attempt 2")
+    assert len(lines(tmp_path / "measured")) == 2 * 2 + 2 and all(OUT_OF_MEMORY in text for text in warnings)
 
 
 def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan: Plan) -> None:
@@ -171,22 +141,11 @@ def test_slots_that_are_not_there_are_waited_for_once(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patience = 10.0
-    monkeypatch.setattr("search.running.searcher.PATIENCE", patience)
+    monkeypatch.setattr("search.running.pacing.PATIENCE", patience)
     half = int(ray.cluster_resources()["CPU"]) // 2
     records, ending, _ = searched(tmp_path, Plan(3, 1, half, 0), Formula(sleep=0.2), trials=8)
     ends = [trial.ended for trial in records.trials.values()]
     assert ending is Ending.COMPLETE and max(ends) - min(ends) < patience
-
-
-def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory(tmp_path: Path, plan: Plan) -> None:
-    once, crowd = folder_of(tmp_path, "once"), folder_of(tmp_path, "crowd")
-    jobs = [Job(AdaptConfig(top_k=50, entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
-    subject = Formula(kills=(0.3, 0.5), once=once, memory=(0.5, 0.7), crowd=crowd, sleep=0.3)
-    warnings: list[str] = []
-    measured = list(runner.measure_all(subject, jobs, plan, warnings.append, on_test=True))
-    assert not warnings and len(list(once.iterdir())) == 1
-    expected = [Formula().measure(job.config, "test", 0).metrics() for job in jobs]
-    assert [found and found.metrics() for found in measured] == expected
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -200,46 +159,6 @@ def test_what_a_failing_gpu_ended_is_measured_alone_by_another_process(tmp_path:
     reason = "DeviceError: CUDA error: unspecified launch failure"
     assert len(warnings) == 2 and all(text.endswith(f"is tried again: {reason}") for text in warnings)
     assert records.trials[0].error == (f"{reason}; attempt 2" if again else "")
-
-
-def test_after_the_search_too(tmp_path: Path, plan: Plan) -> None:
-    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.5, 0.4)]
-    subject, warnings = Formula(breaks=(0.49, 0.51), once=folder_of(tmp_path, "once")), list[str]()
-    assert None not in runner.measure_all(subject, jobs, plan, warnings.append, on_test=True) and not warnings
-
-    always = Formula(breaks=(0.49, 0.51), log=tmp_path / "measured")
-    first, second = runner.measure_all(always, jobs, plan, warnings.append, on_test=True)
-    assert first is None and second is not None
-    assert warnings == ["a configuration could not be measured: " + warnings[0].split(": ", 1)[1]]
-    assert warnings[0].endswith("DeviceError: CUDA error: unspecified launch failure")
-    assert len(lines(tmp_path / "measured")) == 1 + 1 + runner.RETRIES
-
-
-@pytest.mark.parametrize(("cuda", "reserved", "there"), [("13.0", [0], False), ("13.0", [], False), (None, [0], False)])
-def test_a_reserved_gpu_that_cuda_does_not_find_is_a_fault(
-    monkeypatch: pytest.MonkeyPatch, cuda: str | None, reserved: list[int], there: bool
-) -> None:
-    """The work would be left to the CPU; a build of torch without CUDA is asked to do so."""
-    monkeypatch.setattr(torch.version, "cuda", cuda)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(ray, "get_gpu_ids", lambda: reserved)
-    assert bool(worker._device_fault()) == bool(cuda and reserved)
-
-
-@pytest.mark.parametrize("by", ["somebody", "the memory monitor"])
-def test_a_measurement_that_always_loses_its_worker_is_given_up(
-    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
-    """Ray itself would repeat for ever what its monitor kills."""
-    if by == "the memory monitor":
-        by_the_memory_monitor(monkeypatch, WorkerCrashedError)
-    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.2, 0.4)]
-    warnings: list[str] = []
-    subject = Formula(kills=(0.3, 0.5), log=tmp_path / "measured")
-    first, second = runner.measure_all(subject, jobs, plan, warnings.append, on_test=True)
-    assert first is not None and second is None and len(warnings) == 1
-    again = runner.RETRIES if by == "somebody" else 1
-    assert len(lines(tmp_path / "measured")) == 1 + 1 + again
 
 
 def test_a_space_with_fewer_configurations_than_slots_is_complete_with_all(tmp_path: Path, plan: Plan) -> None:
