@@ -59,7 +59,7 @@ def test_a_trial_whose_worker_was_killed_is_tried_again(tmp_path: Path, plan: Pl
         suggestions.tell(number, [trial.metrics["hr_at_10"], trial.metrics["filter_rate"]])
 
 
-def test_a_trial_that_always_kills_its_worker_fails_after_so_many_attempts(tmp_path: Path, plan: Plan) -> None:
+def test_a_trial_that_always_kills_its_worker_fails_after_its_retries(tmp_path: Path, plan: Plan) -> None:
     subject = Formula(kills=(0.49, 0.51), log=tmp_path / "measured")
     records, ending, _ = searched(tmp_path, plan, subject, trials=3, retries=1)
     assert ending is Ending.COMPLETE and records.trials[2].state is State.FINISHED
@@ -70,14 +70,14 @@ def test_a_trial_that_always_kills_its_worker_fails_after_so_many_attempts(tmp_p
     assert len(lines(tmp_path / "measured")) == 2 * 2 + 1
 
 
-def test_what_lacks_memory_beside_others_is_measured_alone(tmp_path: Path, plan: Plan) -> None:
+def test_a_trial_that_lacks_memory_beside_others_is_measured_alone(tmp_path: Path, plan: Plan) -> None:
     subject = Formula(memory=MOST, crowd=folder_of(tmp_path, "crowd"), sleep=0.5)
     records, ending, warnings = searched(tmp_path, plan, subject, max_failures_in_a_row=1)
     assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 6
     assert any("OutOfMemoryError: the formula was told to need all memory" in text for text in warnings)
 
 
-def test_what_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> None:
+def test_a_trial_that_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> None:
     crowd = folder_of(tmp_path, "crowd")
     (crowd / "another program").touch()
     subject = Formula(memory=(0.49, 0.51), crowd=crowd, log=tmp_path / "measured")
@@ -87,7 +87,7 @@ def test_what_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> No
 
 
 @pytest.mark.parametrize("fits_alone", [True, False])
-def test_what_the_memory_monitor_ends_is_measured_alone(
+def test_a_trial_that_the_memory_monitor_ends_is_measured_alone(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, fits_alone: bool
 ) -> None:
     by_the_memory_monitor(monkeypatch, RayActorError)
@@ -101,7 +101,7 @@ def test_what_the_memory_monitor_ends_is_measured_alone(
     assert len(lines(tmp_path / "measured")) == 2 * 2 + 2 and all(OUT_OF_MEMORY in text for text in warnings)
 
 
-def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan: Plan) -> None:
+def test_exceptions_are_not_repeated_and_cost_no_worker(tmp_path: Path, plan: Plan) -> None:
     subject = Formula(fails=MOST, log=tmp_path / "measured", processes=tmp_path / "processes")
     records, ending, warnings = searched(tmp_path, plan, subject, trials=8)
     failed = records.in_state(State.FAILED)
@@ -112,8 +112,8 @@ def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan:
     assert len({line.split()[0] for line in lines(tmp_path / "processes")}) <= 2
 
 
-def test_a_worker_that_waits_for_a_result_keeps_its_slot(tmp_path: Path, plan: Plan) -> None:
-    """Trial 8 waits for trial 5: of the two workers that have none then, both measure on."""
+def test_a_worker_without_a_trial_measures_on_afterwards(tmp_path: Path, plan: Plan) -> None:
+    """Trial 8 waits for the result of trial 5; both workers have no trial at that time."""
     subject = Formula(slow=(0.444, 0.446), slow_for=3.0, sleep=0.2, processes=tmp_path / "processes")
     records, _, _ = searched(tmp_path, plan, subject, trials=16)
     assert records.trials[7].ended < records.trials[5].ended - 1 and records.trials[5].ended <= records.trials[8].began
@@ -121,23 +121,24 @@ def test_a_worker_that_waits_for_a_result_keeps_its_slot(tmp_path: Path, plan: P
     assert len(set(processes)) == 2 and min(map(processes[-8:].count, set(processes))) >= 2
 
 
-def test_what_a_worker_prepares_is_no_trial_s_time(tmp_path: Path, plan: Plan) -> None:
+def test_a_worker_s_preparation_does_not_count_as_a_trial_s_time(tmp_path: Path, plan: Plan) -> None:
     records, ending, _ = searched(tmp_path, plan, Formula(prepares=6.0), trials=3, trial_timeout=3.0)
     assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 3
 
 
-def test_a_killed_worker_costs_no_slot(tmp_path: Path, plan: Plan) -> None:
-    """Of trials shorter than a worker's start: they wait for it, or Tune would drop it for one that falls free."""
+def test_a_killed_worker_is_replaced(tmp_path: Path, plan: Plan) -> None:
+    """Trials shorter than a worker's start wait for it, or Tune would cancel it for an idle worker."""
     subject = Formula(
         kills=(0.444, 0.446), once=folder_of(tmp_path, "once"), sleep=0.4, processes=tmp_path / "processes"
     )
     records, _, _ = searched(tmp_path, plan, subject, trials=16)
-    assert [number for number, trial in records.trials.items() if trial.retries] == [5]  # the other slot is busy then
+    repeated = [number for number, trial in records.trials.items() if trial.retries]
+    assert repeated == [5]  # while the other worker is busy
     processes = [line.split()[0] for line in lines(tmp_path / "processes")]
     assert len(set(processes[-8:])) == 2 and min(map(processes[-8:].count, set(processes[-8:]))) >= 2
 
 
-def test_slots_that_are_not_there_are_waited_for_once(
+def test_workers_that_cannot_exist_are_waited_for_once(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patience = 10.0
@@ -149,8 +150,10 @@ def test_slots_that_are_not_there_are_waited_for_once(
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_what_a_failing_gpu_ended_is_measured_alone_by_another_process(tmp_path: Path, plan: Plan, again: bool) -> None:
-    """Others that share the GPU lose their work with it, so that one that always fails may not be beside them again."""
+def test_a_trial_that_a_failing_gpu_ended_is_measured_alone_by_another_process(
+    tmp_path: Path, plan: Plan, again: bool
+) -> None:
+    """All trials that share the GPU lose their work, so one that always fails must not run beside them again."""
     once = None if again else folder_of(tmp_path, "once")
     subject = Formula(breaks=(0.49, 0.51), once=once)
     records, ending, warnings = searched(tmp_path, plan, subject, trials=4, max_failures_in_a_row=3)
@@ -161,7 +164,7 @@ def test_what_a_failing_gpu_ended_is_measured_alone_by_another_process(tmp_path:
     assert records.trials[0].error == (f"{reason}; attempt 2" if again else "")
 
 
-def test_a_space_with_fewer_configurations_than_slots_is_complete_with_all(tmp_path: Path, plan: Plan) -> None:
+def test_a_space_with_fewer_configurations_than_workers_is_complete_with_all(tmp_path: Path, plan: Plan) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump({"space": {"top_k": {"choices": [10, 50]}}, "search": {"trials": 9}}))
     records = Records(tmp_path)

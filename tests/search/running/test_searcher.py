@@ -23,7 +23,7 @@ def end(searcher: JournalSearcher, number: int, state: State = State.FINISHED) -
     searcher.ended(number)
 
 
-def test_what_may_have_to_be_tried_again_keeps_the_search_open(searcher_of: Any, processes_started: list[Plan]) -> None:
+def test_a_trial_that_may_be_repeated_keeps_the_search_open(searcher_of: Any, processes_started: list[Plan]) -> None:
     searcher = searcher_of(2, trials=2)
     first, second = searcher.suggest("a"), searcher.suggest("b")
     assert first["adapt"] != second["adapt"] and searcher.suggest("c") is None
@@ -36,7 +36,7 @@ def test_what_may_have_to_be_tried_again_keeps_the_search_open(searcher_of: Any,
     assert len(processes_started) == 1
 
 
-def test_what_lacks_memory_waits_for_the_others_and_nothing_starts_beside_it(searcher_of: Any) -> None:
+def test_a_trial_that_lacks_memory_waits_for_the_others_and_runs_alone(searcher_of: Any) -> None:
     searcher = searcher_of(3)
     given = [searcher.suggest(name) for name in "abc"]
     assert searcher.retry(1, MEMORY)
@@ -51,7 +51,9 @@ def test_what_lacks_memory_waits_for_the_others_and_nothing_starts_beside_it(sea
 
 
 @pytest.mark.parametrize(("retries", "fault"), [(0, DIED), (2, Fault(Kind.ERROR, "why", ""))])
-def test_what_is_not_tried_again(searcher_of: Any, retries: int, fault: Fault) -> None:
+def test_a_fault_that_is_not_transient_or_without_retries_is_final(
+    searcher_of: Any, retries: int, fault: Fault
+) -> None:
     searcher = searcher_of(2, retries=retries)
     searcher.suggest("a")
     assert not searcher.retry(0, fault) and searcher.records.trials[0].retries == 0
