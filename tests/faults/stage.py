@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+MEASURING = ("ray::TrialWorker", "ray::ResourceTrainable", "ray::measure")  # titles of processes that measure
+
 COUNT_CPUS = """
 import sys, time, ray
 ray.init(address=sys.argv[1], log_to_driver=False)
@@ -184,7 +186,7 @@ class Search:
     def workers(self, among: list[psutil.Process]) -> Iterator[psutil.Process]:
         for member in among:
             with contextlib.suppress(psutil.Error):
-                if " ".join(member.cmdline()).startswith(("ray::Slot", "ray::measure", "ray::ResourceTrainable")):
+                if " ".join(member.cmdline()).startswith(MEASURING):
                     yield member
 
     def interrupt(self) -> None:
