@@ -10,18 +10,18 @@ from ray.exceptions import RayError
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
-from search import retest, subject
+from search import retest
 from search.running import worker
 from search.running.cluster import several_gpus
 from search.running.faults import DeviceError, cause, crowded, died
 from search.running.plan import Plan
-from search.subject import Job, NotFiniteError, Subject
+from search.subject import Job, NotFiniteError, Subject, measure_on_validation
 
 RETRIES = 3  # of one measurement
 
 
 def measure_all(
-    measured: Subject, jobs: Sequence[Job], plan: Plan, warn: Callable[[str], None], *, on_test: bool
+    subject: Subject, jobs: Sequence[Job], plan: Plan, warn: Callable[[str], None], *, on_test: bool
 ) -> Iterator[Measurement | None]:
     """Measures the jobs, at most `plan.concurrency` at once, and yields their measurements in the jobs' order.
 
@@ -29,8 +29,8 @@ def measure_all(
     memory runs once more, with nothing beside it. One whose GPU failed, perhaps because of a job beside it, runs alone
     and at most RETRIES times.
     """
-    task, shared = _task(plan), ray.put(measured)
-    function = retest.measure_on_test if on_test else subject.measure_on_validation
+    task, shared = _task(plan), ray.put(subject)
+    function = retest.measure_on_test if on_test else measure_on_validation
 
     def start(place: int) -> Any:
         return task.remote(function, shared, jobs[place].config, jobs[place].seed, plan.threads_per_trial)

@@ -99,21 +99,13 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
     allow few trials. need: bytes per trial, without CUDA's. Raises UserError for GPUs that do not exist.
     """
     gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
-    need += CUDA_BYTES if gpu_share else 0
     if gpu_share > machine.gpus:
         raise UserError(f"search.gpus_per_trial: {gpu_share:g} asked for, but there are {machine.gpus:g} GPUs")
+    need += CUDA_BYTES if gpu_share else 0
     by_gpu = _fitting(machine.gpus, gpu_share) if gpu_share else math.inf
-    widest = max(1, int(min(machine.cores, by_gpu, machine.memory * MEMORY_SHARE / need)))
-    cpus = float(max(1, int(machine.cores) // widest)) if search.cpus_per_trial == "auto" else search.cpus_per_trial
-    by_memory = machine.free_memory * MEMORY_SHARE / need
-    room = {
-        f"{machine.cores:g} core{'s' * (machine.cores != 1)}": _fitting(machine.cores, cpus),
-        f"memory for {count_text(by_memory)}": by_memory,
-        f"{machine.gpus:g} GPU{'s' * (machine.gpus != 1)} for {count_text(by_gpu)}": by_gpu,
-    }
-    limits = {text: max(1, int(count)) for text, count in room.items() if count < math.inf}
-    fitting = min(limits.values(), default=1)
-    wanted = fitting if search.concurrency == "auto" else search.concurrency
+    cpus = _cpus_per_trial(search, machine, need, by_gpu)
+    limits = _limits(machine, cpus, by_gpu, need)
+    wanted = min(limits.values(), default=1) if search.concurrency == "auto" else search.concurrency
     concurrency = min(wanted, search.trials)
     return Plan(
         concurrency,
@@ -124,6 +116,24 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
         _memory_note(search, machine, need, int(_fitting(machine.cores, cpus)), by_gpu),
         machine.mps and search.cuda_mps and 0 < gpu_share < 1 and concurrency > 1,
     )
+
+
+def _cpus_per_trial(search: SearchConfig, machine: Machine, need: float, by_gpu: float) -> float:
+    if search.cpus_per_trial != "auto":
+        return search.cpus_per_trial
+    most = max(1, int(min(machine.cores, by_gpu, machine.memory * MEMORY_SHARE / need)))
+    return float(max(1, int(machine.cores) // most))
+
+
+def _limits(machine: Machine, cpus: float, by_gpu: float, need: float) -> dict[str, int]:
+    """How many trials each resource holds, by its description in words; resources without a limit are left out."""
+    by_memory = machine.free_memory * MEMORY_SHARE / need
+    room = {
+        f"{machine.cores:g} core{'s' * (machine.cores != 1)}": _fitting(machine.cores, cpus),
+        f"memory for {count_text(by_memory)}": by_memory,
+        f"{machine.gpus:g} GPU{'s' * (machine.gpus != 1)} for {count_text(by_gpu)}": by_gpu,
+    }
+    return {text: max(1, int(count)) for text, count in room.items() if count < math.inf}
 
 
 def _gpu_share(search: SearchConfig, machine: Machine, need: float) -> float:

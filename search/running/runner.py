@@ -15,7 +15,6 @@ from typing import Any
 
 import ray.tune
 
-from search import subject as trial
 from search.records import Ending, Records, State, Trial
 from search.running.cluster import cluster, machine
 from search.running.measuring import measure_all
@@ -26,13 +25,14 @@ from search.running.scratch import scratch
 from search.running.searcher import JournalSearcher
 from search.running.worker import TrialWorker
 from search.spec import Spec
+from search.subject import Subject
 
 __all__ = ["cluster", "machine", "measure_all", "run_search", "take_sigterm_for_ctrl_c"]
 
 
 def run_search(
     spec: Spec,
-    subject: trial.Subject,
+    subject: Subject,
     records: Records,
     plan: Plan,
     on_change: Callable[[Trial], Any],
@@ -55,7 +55,7 @@ def run_search(
 
 
 def _tuner(
-    spec: Spec, subject: trial.Subject, plan: Plan, searcher: JournalSearcher, recorder: Recorder, folder: Path
+    spec: Spec, subject: Subject, plan: Plan, searcher: JournalSearcher, recorder: Recorder, folder: Path
 ) -> ray.tune.Tuner:
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
     worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=plan.threads_per_trial)

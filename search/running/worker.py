@@ -13,8 +13,8 @@ import ray.tune
 import torch
 
 from etarec.config import AdaptConfig
-from search import subject as trial
 from search.running.faults import DeviceError, crowded, last_line
+from search.subject import Subject, measure_on_validation, prepare
 
 LEAVING = 0.5  # seconds for which a process that cannot use its GPU stays, so that its error reaches the driver
 
@@ -26,7 +26,7 @@ class TrialWorker(ray.tune.Trainable):
     and measures nothing.
     """
 
-    def setup(self, config: dict[str, Any], subject: trial.Subject | None = None, threads: int = 1) -> None:
+    def setup(self, config: dict[str, Any], subject: Subject | None = None, threads: int = 1) -> None:
         self.subject, self.threads, self.prepared, self.held = subject, threads, False, False
 
     def hold(self) -> None:
@@ -44,7 +44,7 @@ class TrialWorker(ray.tune.Trainable):
         config, seed = AdaptConfig(**self.config["adapt"]), self.config["seed"]
         if not self.prepared:  # a step of its own: preparing is not part of the trial's time
             with _reserved_device():
-                trial.prepare(self.subject, config, seed, self.threads)
+                prepare(self.subject, config, seed, self.threads)
             self.prepared = True
             return {"up": True}
         if self.held:
@@ -52,7 +52,7 @@ class TrialWorker(ray.tune.Trainable):
             return {"up": True}
         try:
             with _reserved_device():
-                measured = trial.measure_on_validation(self.subject, config, seed, self.threads)
+                measured = measure_on_validation(self.subject, config, seed, self.threads)
         except Exception as error:
             if crowded(error):
                 raise  # ends the process, and with it all the memory that it still holds
