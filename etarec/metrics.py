@@ -1,10 +1,12 @@
 """Ranks -> HR and NDCG with one relevant item per sample."""
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
-CUTOFFS = (10, 50)
-QUALITY_METRICS = tuple(f"{name}_at_{k}" for k in CUTOFFS for name in ("hr", "ndcg"))
+QualityMetric = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50"]
+QUALITY_METRICS: tuple[QualityMetric, ...] = get_args(QualityMetric)
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 
@@ -27,3 +29,9 @@ def per_sample(ranks: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
 def quality(ranks: NDArray[np.integer]) -> dict[str, float]:
     """Every quality metric of a stream, by name."""
     return {metric: float(per_sample(ranks, metric).mean()) for metric in QUALITY_METRICS}
+
+
+def label(metric: str) -> str:
+    """A metric's name as readers know it: hr_at_10 -> HR@10, filter_rate -> filter rate."""
+    name, _, k = metric.partition("_at_")
+    return f"{name.upper()}@{k}" if k else metric.replace("_", " ")

@@ -17,6 +17,7 @@ from etarec.data import Interactions
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.train import cache_path, load_or_train, shown, train
+from search.baselines import PUBLISHED, baseline_config
 from search.console import Console
 from search.console import shown as where
 from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
@@ -29,7 +30,6 @@ from search.selection.front import Selection
 from search.spec import (
     Spec,
     as_dict,
-    baseline_config,
     check_against_data,
     check_measured,
     check_something_to_learn,
@@ -147,7 +147,7 @@ def dry_run(experiment: Experiment) -> None:
     subject = Recommender(searched, trained, spec.data.order, spec.data.order_seed).without_test()
     planned = _plan(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory)
-    config = baseline_config(spec, "published", n_items=interactions.n_items - 1, random_rate=0, chosen=spec.adapt)
+    config = baseline_config(PUBLISHED, spec.adapt, n_items=interactions.n_items - 1)
     pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
     served = subject.serve(config, "valid", spec.search.seed)
     console.pilot(spec, planned, pilot, served, epoch_seconds, searched)

@@ -6,7 +6,6 @@ UserError. Ranges and defaults stand in the dataclasses only; messages are made 
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,7 +16,6 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from etarec.config import (
-    GATE_FIELDS,
     AdaptConfig,
     Count,
     DataConfig,
@@ -30,7 +28,9 @@ from etarec.config import (
 )
 from etarec.document import Node, Schema, shown, to_text
 from etarec.experiment_file import ExperimentFile, Problem
+from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search import table_rows
+from search.baselines import NAMES, PUBLISHED_TOP_K, BaselineName
 from search.dimension import Dimension, Value, complete, form_problems
 from search.table_rows import TableConfig
 
@@ -38,12 +38,9 @@ if TYPE_CHECKING:
     from etarec.data import Interactions  # which imports pandas: a mistake in a file is told without
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_PUBLISHED_TOP_K = (10, 50)
 _OPENING = {"entropy_quantile", "cosine_threshold"}  # what opens and closes the gate
-_NAIVE_SHARE_OF_LN_V = 0.4
 
-Objective = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50", "filter_rate"]
-BaselineName = Literal["none", "all", "random", "naive", "published"]
+Objective = Literal[QualityMetric, "filter_rate"]
 
 
 def _folder_name(name: str) -> str:
@@ -57,7 +54,7 @@ def _folder_name(name: str) -> str:
 
 def _quality_and_filter_rate(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
     if len(objectives) != 2 or objectives.count("filter_rate") != 1:
-        expected = "filter_rate and one of hr_at_10, ndcg_at_10, hr_at_50, ndcg_at_50"
+        expected = f"filter_rate and one of {', '.join(QUALITY_METRICS)}"
         raise ValueError(f"given {shown(objectives)}, expected two: {expected}")
     return objectives
 
@@ -113,9 +110,9 @@ class SearchConfig:
     trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial counts as failed")
 
     @property
-    def quality(self) -> Objective:
+    def quality(self) -> QualityMetric:
         """The objective beside the filter rate."""
-        return next(name for name in self.objectives if name != "filter_rate")
+        return quality_of(self.objectives)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -131,7 +128,7 @@ class Spec:
     space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(description="searched fields of AdaptConfig")
     search: SearchConfig = Field(default_factory=SearchConfig, description="how to search")
     baselines: Annotated[tuple[BaselineName, ...], AfterValidator(_distinct)] = Field(
-        default=("none", "all", "random", "naive", "published"), description="fixed configurations to compare with"
+        default=NAMES, description="fixed configurations to compare with"
     )
     table: TableConfig | None = Field(default=None, description="rows of `python -m search.table`")
 
@@ -170,6 +167,16 @@ def to_yaml(spec: Spec) -> str:
     return to_text(as_dict(spec))
 
 
+def quality_of(objectives: Sequence[str]) -> QualityMetric:
+    """The quality metric among the objectives of a search."""
+    return next(metric for metric in QUALITY_METRICS if metric in objectives)
+
+
+def objectives_of(search: SearchConfig, metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """The objectives' values among a trial's metrics, in the order of `search.objectives`."""
+    return tuple(metrics[name] for name in search.objectives)
+
+
 def canonical(config: AdaptConfig) -> str:
     """One text per configuration: JSON with sorted keys; equal configurations give equal texts."""
     return json.dumps(asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -194,7 +201,7 @@ def first_points(spec: Spec) -> list[dict[str, Any]]:
 
     Searched fields that these do not set take AdaptConfig's default, or the middle of their dimension.
     """
-    gates = [_published_gate(top_k) for top_k in _PUBLISHED_TOP_K]
+    gates = [_published_gate(top_k) for top_k in PUBLISHED_TOP_K]
     opened = {key: _opened(spec, key) for key in _OPENING & spec.space.keys()}
     gates += [opened] if opened else []
     points: list[dict[str, Any]] = []
@@ -203,35 +210,6 @@ def first_points(spec: Spec) -> list[dict[str, Any]]:
         if point not in points and all(dim.contains(point[key]) for key, dim in spec.space.items()):
             points.append(point)
     return points
-
-
-def baseline_config(
-    spec: Spec, name: BaselineName, *, n_items: int, random_rate: float, chosen: AdaptConfig
-) -> AdaptConfig:
-    """The fixed configuration `name`; it adapts as `chosen` does where the adaptation itself was searched.
-
-    `n_items` is the catalogue's size without padding; `random_rate` the share that the gate at random filters.
-    """
-    base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - GATE_FIELDS})
-    return baseline_on(base, name, n_items=n_items, random_rate=random_rate)
-
-
-def baseline_on(base: AdaptConfig, name: BaselineName, *, n_items: int, random_rate: float = 0.0) -> AdaptConfig:
-    """The baseline `name` with the adaptation of `base`."""
-    match name:
-        case "none" if base.target == "state":  # the model without its inner loop; target none would run it
-            return replace(base, gate="random", random_rate=1.0)
-        case "none":
-            return replace(base, target="none")
-        case "all":
-            return replace(base, gate="open")
-        case "random":
-            return replace(base, gate="random", random_rate=random_rate)
-        case "naive":
-            threshold = _NAIVE_SHARE_OF_LN_V * math.log(n_items)
-            return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)
-        case "published":
-            return replace(AdaptConfig.published(**asdict(base)), top_k=min(50, n_items))
 
 
 def rehearsal_share(spec: Spec) -> float | None:

@@ -5,7 +5,7 @@ named by `like`), so that a row says only what is its own; rows of the same mode
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from etarec.config import AdaptConfig, Count, ModelConfig, SeedInt, Share, TrainConfig
 from etarec.document import shown
 from etarec.experiment_file import Problem
+from search.baselines import GateBaseline
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 MERGED = ("train", "adapt")  # sections of a row that are merged over the file's
@@ -71,7 +72,7 @@ class RowConfig:
     model: ModelConfig | None = Field(default=None, description="architecture, instead of the file's")
     train: TrainConfig | None = Field(default=None, description="training, merged over the file's")
     adapt: AdaptConfig | None = Field(default=None, description="adaptation and gate, merged over the file's")
-    baseline: Literal["naive", "published"] | None = Field(
+    baseline: GateBaseline | None = Field(
         default=None, description="a baseline's gate over `adapt`; its E0 or K depend on the catalogue"
     )
     seeds: Seeds | None = Field(default=None, description="training seeds, instead of the table's")

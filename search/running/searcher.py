@@ -23,7 +23,7 @@ from search.running import worker as slot
 from search.running.plan import Plan
 from search.running.suggest import Suggestions
 from search.running.worker import Fault, Kind
-from search.spec import Spec, trial_config, trial_seed
+from search.spec import Spec, objectives_of, trial_config, trial_seed
 
 PATIENCE = 30.0  # seconds that workers wait for one that does not come
 
@@ -143,8 +143,8 @@ class Feed(Searcher):
             self._exhausted = self._ahead is None
         return True
 
-    def _objectives(self, metrics: dict[str, float]) -> list[float] | None:
-        return [metrics[name] for name in self.spec.search.objectives] if metrics else None
+    def _objectives(self, metrics: dict[str, float]) -> tuple[float, ...] | None:
+        return objectives_of(self.spec.search, metrics) if metrics else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The recorder speaks up when the end is on disk."""
