@@ -65,9 +65,7 @@ def along_front(name: str) -> bool:
 
 def description(name: str) -> str:
     """What the baseline of this name does, in a few words; empty for names that are no baseline's."""
-    if along_front(name):
-        return f"random skipping of {name.removeprefix(RANDOM).strip()} of the samples that reach the gate"
-    return _DESCRIPTIONS.get(name, "")
+    return "random skipping" if along_front(name) else _DESCRIPTIONS.get(name, "")
 
 
 def _published_gate() -> str:
@@ -78,7 +76,7 @@ def _published_gate() -> str:
 _DESCRIPTIONS: dict[str, str] = {
     "none": "the frozen model, no backward pass",
     "all": "adapts on every sample that its objective can use, no gate",
-    "random": "random skipping of as many samples of each split as the chosen configuration skips",
+    "random": "random skipping at the chosen configuration's filter rate on each split",
     "naive": f"the published gate on the entropy over all items, with E0 = {NAIVE_SHARE_OF_LN_V:g} ln V",
     "published": f"the published gate: {_published_gate()}",
 }

@@ -93,7 +93,7 @@ def prepare(experiment: Experiment) -> Recommender:
         _check_resumed(experiment)
     with experiment.timed("train"):
         trained, path = _checkpoint(spec, interactions, experiment.console)
-    experiment.console.checkpoint(trained, path)
+    experiment.console.checkpoint(spec, trained, path)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     cache = cache_path(interactions, spec.model, spec.train).parent
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
@@ -119,7 +119,7 @@ def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interacti
     """What is searched instead: less to train on, a longer stream, and a checkpoint of the same settings for it."""
     with experiment.timed("rehearsal"), shown(experiment.spec.train, experiment.console.out) as watch:
         trained, path = load_or_train(held_out, subject.checkpoint.model, subject.checkpoint.train, watch)
-    experiment.console.rehearsal(held_out, trained, path)
+    experiment.console.rehearsal(experiment.spec, held_out, trained, path)
     experiment.provenance.rehearsal = about_checkpoint(trained, path) | {"samples": held_out.sample_counts()}
     return replace(subject, data=held_out, checkpoint=trained)
 
@@ -139,7 +139,7 @@ def dry_run(experiment: Experiment) -> None:
     trained, epoch_seconds = None, None
     if given or path.exists():
         trained = _given_checkpoint(path, searched)
-        console.checkpoint(trained, path)
+        console.checkpoint(spec, trained, path)
     else:
         begin = time.perf_counter()
         trained = train(searched, spec.model, replace(spec.train, epochs=1))

@@ -66,7 +66,9 @@ def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) ->
     front, volume = front_of(spec, finished)
     best = max(front, key=lambda point: point.valid[spec.search.quality], default=None)
     base = _base(spec, best.config if best else spec.adapt)
-    fixed = {name: baseline_config(name, base, n_items=n_items) for name in spec.baselines if name != RANDOM}
+    fixed: dict[str, AdaptConfig] = {
+        name: baseline_config(name, base, n_items=n_items) for name in spec.baselines if name != RANDOM
+    }
     baselines = _on_validation(spec, fixed, measure)
     choice = _choose(spec, front, baselines)
     if choice and RANDOM in spec.baselines:

@@ -20,7 +20,7 @@ from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import QUALITY_METRICS, label, per_sample
 from search.records import METRICS, without_idle_columns
-from search.report.findings import percent, signed, significant
+from search.report.numbers import percent, signed, significant
 from search.selection import stats
 from search.selection.differences import METRICS as COMPARED
 from search.table_rows import PublishedNumbers

@@ -85,7 +85,7 @@ def test_trial_config_needs_exactly_the_searched_keys():
 
 
 def test_objectives_have_the_order_of_the_file() -> None:
-    metrics = dict(hr_at_10=0.1, ndcg_at_10=0.05, hr_at_50=0.3, ndcg_at_50=0.08, filter_rate=0.6)
+    metrics = {"hr_at_10": 0.1, "ndcg_at_10": 0.05, "hr_at_50": 0.3, "ndcg_at_50": 0.08, "filter_rate": 0.6}
     for objectives, values in {
         ("filter_rate", "ndcg_at_50"): (0.6, 0.08),
         ("hr_at_50", "filter_rate"): (0.3, 0.6),

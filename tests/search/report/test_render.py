@@ -449,21 +449,3 @@ def test_unreadable_file_is_one_message(directory, files, change, parts, capsys)
 def test_missing_folder_is_one_message(directory):
     with pytest.raises(UserError, match="no such folder"):
         render.render(directory)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.00123, "+0.0012"), (-0.00123, "\N{MINUS SIGN}0.0012"), (-0.00004, "\N{MINUS SIGN}0.00004"), (0.0, "0.0000"),
-        (None, "\N{EN DASH}"),
-    ],
-)  # fmt: skip
-def test_signed(value, text):
-    assert findings.signed(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.04567, "0.0457"), (9.999e-05, "0.0001"), (1180.4, "1,180"), (52.66, "52.7"), (0.0, "0")]
-)
-def test_significant(value, text):
-    assert findings.significant(value) == text
