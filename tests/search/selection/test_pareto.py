@@ -106,8 +106,8 @@ def test_choice_breaks_ties_by_the_other_objective():
 
 def test_reason_states_the_numbers():
     assert choose(QUALITY, FILTER_RATE, 0.005).reason == (
-        "It skips 30.0% of the passes, the most of the 2 points whose NDCG@10 is at least 0.0895, 99.5% of the reference "
-        "0.0900 (the front's best); its own NDCG@10 is 0.0897."
+        "It skips 30.0% of the passes, the most of the 2 points whose NDCG@10 is at least 0.0895, 99.5% of the "
+        "reference 0.0900 (the front's best); its own NDCG@10 is 0.0897."
     )
 
 
