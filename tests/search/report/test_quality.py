@@ -11,6 +11,7 @@ from etarec.config import UserError
 from etarec.metrics import QUALITY_METRICS, label
 from search.report import plots, render
 from search.report.files import load
+from search.report.numbers import signed
 
 METRIC = re.compile(r"(?:HR|NDCG)@\d+")
 
@@ -22,7 +23,11 @@ def metric(request):
 
 @pytest.fixture(scope="module")
 def files(metric):
-    return made_up_files(metric)
+    """A search in which every other metric speaks against the gate."""
+    files = made_up_files(metric)
+    for name in (name for name in QUALITY_METRICS if name != metric):
+        files["pareto.csv"] = files["pareto.csv"].assign(**{f"test_vs_random_{name}": -0.01})
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +69,12 @@ def chosen_row(files):
     return front[front["trial_id"] == files["chosen.yaml"]["trial_id"]].iloc[0]
 
 
+def evidence(row, difference, sign=1):
+    """Interval and p-value of a difference, or of the reversed one with sign -1."""
+    low, high = sorted(sign * row[f"{difference}_{end}"] for end in ("low", "high"))
+    return f" (95% interval {signed(low)} to {signed(high)}, p = {row[f'{difference}_p']:.3g})"
+
+
 def without_tables(page, markdown):
     yield re.sub(r"<table.*?</table>", "", page, flags=re.DOTALL)
     yield "\n".join(line for line in markdown.splitlines() if not line.startswith("|"))
@@ -85,13 +96,17 @@ def test_the_answer_quotes_the_metric_s_numbers(report, files, metric):
     row, baselines = chosen_row(files), files["baselines.csv"].set_index("trial_id")
     tested = baselines[f"test_{metric}"]
     low, high = row[f"test_{metric}_low"], row[f"test_{metric}_high"]
+    points = len(files["pareto.csv"])
     expected = [
         f"its {label(metric)} is {row[f'test_{metric}']:.4f} (95% interval {low:.4f} to {high:.4f})",
         f"Adapting on every sample scores {tested['all']:.4f}; the chosen configuration scores ",
-        f"{-row[f'test_delta_{metric}']:.4f} lower",
+        f"{-row[f'test_delta_{metric}']:.4f} lower{evidence(row, f'test_delta_{metric}')}",
         f"{label(metric)} on test is {tested['none']:.4f} without adaptation",
+        f"adds {tested['all'] - tested['none']:.4f}{evidence(baselines.loc['none'], f'test_delta_{metric}', -1)}",
         f"Random skipping scores {tested['random']:.4f} at",
-        f"front points score higher in {label(metric)} than random skipping",
+        f" higher{evidence(baselines.loc['random'], f'test_vs_chosen_{metric}', -1)} at {row.test_filter_rate:.1%}.",
+        f"{points} of {points} front points score higher in {label(metric)} than random skipping",
+        f"for {points} of the higher and none of the lower scores",
         f"The published gate scores {tested['published']:.4f} at",
     ]
     for text in without_tables(*report):
