@@ -1,10 +1,12 @@
 """HR@k and NDCG@k from ranks, with one relevant item (the target) per sample. Ranks count from 0."""
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
-CUTOFFS = (10, 50)
-QUALITY_METRICS = tuple(f"{name}_at_{k}" for k in CUTOFFS for name in ("hr", "ndcg"))
+QualityMetric = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50"]
+QUALITY_METRICS: tuple[QualityMetric, ...] = get_args(QualityMetric)
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 
@@ -30,3 +32,9 @@ def per_sample(ranks: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
 def quality(ranks: NDArray[np.integer]) -> dict[str, float]:
     """Every metric of QUALITY_METRICS, by name: the mean over all samples."""
     return {metric: float(per_sample(ranks, metric).mean()) for metric in QUALITY_METRICS}
+
+
+def label(metric: str) -> str:
+    """A metric's name as readers know it: hr_at_10 -> HR@10, filter_rate -> filter rate."""
+    name, _, k = metric.partition("_at_")
+    return f"{name.upper()}@{k}" if k else metric.replace("_", " ")

@@ -1,4 +1,4 @@
-"""One searched hyperparameter: its range or choices as plain data, checked against its field of AdaptConfig."""
+"""The range or choices of a searched hyperparameter as plain data, checked against its field of AdaptConfig."""
 
 import math
 from collections.abc import Iterator
@@ -26,7 +26,9 @@ class Dimension:
     low: Number | None = Field(default=None, description="smallest value")
     high: Number | None = Field(default=None, description="largest value")
     log: bool = Field(default=False, description="search on a logarithmic scale")
-    step: Number | None = Field(default=None, description="distance of the values from `low` on; null: all values")
+    step: Number | None = Field(
+        default=None, description="distance between values, from `low` upwards; null: all values"
+    )
     choices: tuple[Value, ...] | None = Field(default=None, description="the values, instead of a range")
 
     @model_validator(mode="after")
@@ -90,7 +92,7 @@ class Dimension:
 
 
 def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, str]]:
-    """What AdaptConfig's field `key` says against the values of `form`, by their places inside it."""
+    """Problems of the values in `form` that AdaptConfig's field `key` does not allow, by their places in `form`."""
     ends = ("low", "high") if _kind(key) != "choices" else ()
     places: list[tuple[Location, Any]] = [((end,), form[end]) for end in ends if end in form]
     if isinstance(choices := form.get("choices"), list):
@@ -105,12 +107,12 @@ def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, st
 
 
 def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
-    """`form` with its kind, and with the types that AdaptConfig's field `key` has (1 is 1.0 where a float belongs)."""
+    """`form` with its kind and the types of AdaptConfig's field `key` (1 becomes 1.0 in a float field)."""
     completed = {**form, "kind": "choices" if "choices" in form else _kind(key)}
     for end in {"low", "high"} & form.keys():
-        completed[end] = _kept(key, form[end])
+        completed[end] = _stored(key, form[end])
     if isinstance(choices := form.get("choices"), list):
-        completed["choices"] = [_kept(key, choice) for choice in choices]
+        completed["choices"] = [_stored(key, choice) for choice in choices]
     if completed["kind"] == "float" and type(form.get("step")) is int:
         completed["step"] = float(form["step"])
     return completed
@@ -122,12 +124,12 @@ def _kind(key: str) -> Kind:
 
 
 def _legal(key: str, value: Any) -> Value:
-    """`value` as AdaptConfig keeps it; pydantic's ValidationError, which is a ValueError, if it does not."""
+    """`value` as AdaptConfig stores it. Raises pydantic's ValidationError, a ValueError, for an illegal value."""
     kept: Value = getattr(replace(AdaptConfig(), **{key: value}), key)
     return kept
 
 
-def _kept(key: str, value: Any) -> Any:
+def _stored(key: str, value: Any) -> Any:
     try:
         return _legal(key, value)
     except ValueError:

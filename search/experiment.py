@@ -17,6 +17,7 @@ from etarec.data import Interactions
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.train import cache_path, load_or_train, progress, train
+from search.baselines import PUBLISHED, baseline_config
 from search.console import Console
 from search.console import shown as where
 from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
@@ -29,7 +30,6 @@ from search.selection.front import Selection
 from search.spec import (
     Spec,
     as_dict,
-    baseline_config,
     check_against_data,
     check_measured,
     check_something_to_learn,
@@ -93,7 +93,7 @@ def prepare(experiment: Experiment) -> Recommender:
         _check_resumed(experiment)
     with experiment.timed("train"):
         trained, path = _checkpoint(spec, interactions, experiment.console)
-    experiment.console.checkpoint(trained, path)
+    experiment.console.checkpoint(spec, trained, path)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     cache = cache_path(interactions, spec.model, spec.train).parent
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
@@ -119,7 +119,7 @@ def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interacti
     """What is searched instead: less to train on, a longer stream, and a checkpoint of the same settings for it."""
     with experiment.timed("rehearsal"), progress(experiment.spec.train, experiment.console.out) as watch:
         trained, path = load_or_train(held_out, subject.checkpoint.model, subject.checkpoint.train, watch)
-    experiment.console.rehearsal(held_out, trained, path)
+    experiment.console.rehearsal(experiment.spec, held_out, trained, path)
     experiment.provenance.rehearsal = about_checkpoint(trained, path) | {"samples": held_out.sample_counts()}
     return replace(subject, data=held_out, checkpoint=trained)
 
@@ -139,7 +139,7 @@ def dry_run(experiment: Experiment) -> None:
     trained, epoch_seconds = None, None
     if given or path.exists():
         trained = _given_checkpoint(path, searched)
-        console.checkpoint(trained, path)
+        console.checkpoint(spec, trained, path)
     else:
         begin = time.perf_counter()
         trained = train(searched, spec.model, replace(spec.train, epochs=1))
@@ -147,7 +147,7 @@ def dry_run(experiment: Experiment) -> None:
     subject = Recommender(searched, trained, spec.data.order, spec.data.order_seed).without_test()
     planned = _plan(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory)
-    config = baseline_config(spec, "published", n_items=interactions.n_items - 1, random_rate=0, chosen=spec.adapt)
+    config = baseline_config(PUBLISHED, spec.adapt, n_items=interactions.n_items - 1)
     pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
     served = subject.serve(config, "valid", spec.search.seed)
     console.pilot(spec, planned, pilot, served, epoch_seconds, searched)

@@ -15,7 +15,7 @@ from search.running.faults import Fault, Kind
 from search.running.measuring import start_processes
 from search.running.plan import Plan
 from search.running.suggest import Suggestions
-from search.spec import Spec, trial_config, trial_seed
+from search.spec import Spec, objectives_of, trial_config, trial_seed
 
 
 class JournalSearcher(Searcher):
@@ -133,8 +133,8 @@ class JournalSearcher(Searcher):
             self._exhausted = self._ahead is None
         return True
 
-    def _objectives(self, metrics: dict[str, float]) -> list[float] | None:
-        return [metrics[name] for name in self.spec.search.objectives] if metrics else None
+    def _objectives(self, metrics: dict[str, float]) -> tuple[float, ...] | None:
+        return objectives_of(self.spec.search, metrics) if metrics else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Does nothing: `Recorder` calls `ended` once the end is on disk."""

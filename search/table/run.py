@@ -18,12 +18,13 @@ from etarec.data import Interactions
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.train import load_or_train, progress
+from search.baselines import baseline_config
 from search.console import Console
 from search.console import shown as short
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
-from search.spec import Spec, baseline_on, to_yaml
+from search.spec import Spec, to_yaml
 from search.subject import Job, Recommender
 from search.table import measured as kept
 from search.table import tabulate
@@ -106,7 +107,7 @@ def _rows(run: Reproduction, table: TableConfig, n_items: int) -> list[Row]:
 def _row(spec: Spec, row: RowConfig, seeds: tuple[int, ...], n_items: int) -> Row:
     adapt = row.adapt or spec.adapt
     if row.baseline is not None:
-        adapt = baseline_on(adapt, row.baseline, n_items=n_items)
+        adapt = baseline_config(row.baseline, adapt, n_items=n_items)
     train = row.train or spec.train
     return Row(row.name, row.model or spec.model, train, adapt, seeds, row.against, row.published)
 

@@ -18,14 +18,13 @@ from rich.text import Text
 
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.evaluate import Measurement
-from etarec.metrics import per_sample
+from etarec.metrics import QUALITY_METRICS, label, per_sample
 from search.records import METRICS, without_idle_columns
-from search.report.findings import percent, signed, significant
+from search.report.numbers import percent, signed, significant
 from search.selection import stats
 from search.selection.differences import METRICS as COMPARED
 from search.table_rows import PublishedNumbers
 
-WORDS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "hr_at_50": "HR@50", "ndcg_at_50": "NDCG@50"}
 SPREAD = "_sd"
 PUBLISHED = "published"
 REHEARSAL = "rehearsal"
@@ -164,7 +163,8 @@ def terminal(table: pd.DataFrame, compared: pd.DataFrame) -> list[Table]:
 def _cells(table: pd.DataFrame) -> pd.DataFrame:
     """The table's cells as text: quality and the filter rates, each with the published number behind it."""
     shown: dict[str, list[str]] = {"model": list(table["row"])}
-    for name, word in WORDS.items():
+    for name in QUALITY_METRICS:
+        word = label(name)
         shown[word] = [
             _quality(*pair) for pair in zip(table[f"test_{name}"], table[f"test_{name}{SPREAD}"], strict=True)
         ]
@@ -189,7 +189,7 @@ def _compared_cells(compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "row": [pair if pair not in pairs[:place] else "" for place, pair in enumerate(pairs)],
-            "metric": [WORDS[line["metric"]] for line in lines],
+            "metric": [label(line["metric"]) for line in lines],
             "difference": [_ranged(line, "difference", "", _difference) for line in lines],
             "relative": [_ranged(line, "relative", "relative_", _share) for line in lines],
             "p": [significant(line["p"]) for line in lines],

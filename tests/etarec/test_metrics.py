@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from etarec.metrics import CUTOFFS, QUALITY_METRICS, gains, hits, per_sample, quality
+from etarec.metrics import QUALITY_METRICS, gains, hits, label, per_sample, quality
 
 RANKS = np.array([0, 1, 9, 10, 49, 50, 700], dtype=np.int32)
 
@@ -27,9 +27,13 @@ def test_quality_is_the_mean_of_every_metric_over_samples():
     assert found["ndcg_at_10"] == pytest.approx((1 + 1 / math.log2(3) + 1 / math.log2(11)) / 7)
     for metric in QUALITY_METRICS:
         assert found[metric] == pytest.approx(per_sample(RANKS, metric).mean())
-    assert CUTOFFS == (10, 50)
 
 
 def test_an_unknown_metric_is_refused():
     with pytest.raises(KeyError):
         per_sample(RANKS, "mrr_at_10")
+
+
+def test_labels_are_what_papers_print():
+    assert [label(metric) for metric in QUALITY_METRICS] == ["HR@10", "NDCG@10", "HR@50", "NDCG@50"]
+    assert label("filter_rate") == "filter rate" and label("filtered_by_entropy") == "filtered by entropy"

@@ -103,6 +103,16 @@ class Formula:
         return replace(self, holds_test=False)
 
 
+class GradedFormula(Formula):
+    """A formula whose four quality metrics differ: hits have ranks 0 to 9, the other samples 10 to 79."""
+
+    def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
+        plain = super().measure(config, split, seed)
+        rng = np.random.default_rng(seed)
+        ranks = np.where(plain.ranks < 10, rng.integers(0, 10, SAMPLES), rng.integers(10, 80, SAMPLES))
+        return replace(plain, ranks=ranks.astype(np.int32))
+
+
 def break_the_gpu() -> None:
     """Fail, now and later, as a process whose GPU has an error does."""
 
