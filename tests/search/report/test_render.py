@@ -254,9 +254,10 @@ def test_the_advice_is_the_best_of_none_all_and_the_front(view, none, everything
 
 
 def test_no_adaptation_is_named_before_a_point_that_skips_as_much():
-    frozen, everything = row("none", 0.0219, 1.0, "test"), row("all", 0.0141, 0.0, "test")
-    skips_all = row("t0001", 0.0219, 1.0, "test")
-    found = findings.findings(skips_all, {"none": frozen, "all": everything}, [skips_all], "test")
+    view = VIEWS[0]
+    frozen, everything = row("none", 0.0219, 1.0, view), row("all", 0.0141, 0.0, view)
+    skips_all = row("t0001", 0.0219, 1.0, view)
+    found = findings.findings(skips_all, {"none": frozen, "all": everything}, [skips_all], view)
     assert NONE in found[0].text
 
 
