@@ -1,17 +1,18 @@
 """Files that are whole or absent, whatever happens while they are written.
 
-`write_whole` writes one file. `look_up` keeps arrays that are expensive to compute: each artifact is a folder of .npy
-files, which processes of a node map into memory and share. A manifest holds the key and the digests of the files, and
-an artifact whose manifest does not match is computed again. An artifact is renamed into its place when it is complete.
-Where the disk fails, the arrays are computed in memory.
+`write_whole` and `whole_file` write one file. `look_up` keeps arrays that are expensive to compute: each artifact is a
+folder of .npy files, which processes of a node map into memory and share. A manifest holds the key and the digests of
+the files, and an artifact whose manifest does not match is computed again. An artifact is renamed into its place when
+it is complete. Where the disk fails, the arrays are computed in memory.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,22 @@ def _remove(place: Path) -> None:
         place.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """The file is there whole or as it was before, whatever happens meanwhile."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write the file whole or leave it as it was."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, for the block to write; `path` gets the file when the block ends well.
+
+    The temporary name is each writer's own, so that several processes may write the same file at the same time.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

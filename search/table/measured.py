@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from etarec.config import AdaptConfig, SplitName, UserError
-from etarec.disk import write_whole
+from etarec.disk import whole_file, write_whole
 from etarec.evaluate import Measurement
 from search.subject import Job, Recommender
 
@@ -56,9 +56,7 @@ def find(directory: Path, name: str) -> Measurement | None:
 def keep(directory: Path, name: str, measurement: Measurement, about: dict[str, Any]) -> None:
     """Keep a finite measurement; `about` says in the .json, for people, what was measured."""
     directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f".{name}.partial"
-    with partial.open("wb") as file:
+    with whole_file(directory / f"{name}.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, **{key: getattr(measurement, key) for key in _ARRAYS})
-    partial.replace(directory / f"{name}.npz")
     plain = {**about, "filtered": measurement.filtered, "seconds": measurement.seconds}
     write_whole(directory / f"{name}.json", json.dumps(plain, indent=2))

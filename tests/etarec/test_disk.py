@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from etarec import disk
-from etarec.disk import look_up
+from etarec.disk import look_up, whole_file, write_whole
 
 
 def artifacts(folder: Path) -> list[Path]:
@@ -85,3 +87,36 @@ def test_a_writer_that_is_killed_leaves_nothing_to_believe_and_one_of_several_co
     assert len((tmp_path / "computed").read_text().splitlines()) == 1
     (place,) = artifacts(tmp_path)
     assert not place.name.startswith(".")
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "chosen.yaml"
+    write_whole(file, "first: ε\n")
+    assert file.read_text(encoding="utf-8") == "first: ε\n"
+
+    def cut_off(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(file, "second\n")
+    with suppress(ValueError), whole_file(file) as partial:
+        partial.write_text("half")
+        raise ValueError
+    assert file.read_text(encoding="utf-8") == "first: ε\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["chosen.yaml"]
+    write_whole(file, b"\x00\xff\r\n")
+    assert file.read_bytes() == b"\x00\xff\r\n"
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    file = tmp_path / "library.so"
+    with whole_file(file) as slow:
+        slow.write_text("slow, ")
+        write_whole(file, "fast")
+        assert file.read_text() == "fast"
+        with slow.open("a") as more:
+            more.write("whole")
+    assert file.read_text() == "slow, whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["library.so"]
