@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from etarec.checkpoint import Checkpoint
+from etarec.command_line import short_path
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
 from etarec.kernels import build
@@ -48,12 +49,12 @@ class Console:
 
     def checkpoint(self, checkpoint: Checkpoint, path: Path) -> None:
         quality = f"HR@10 {checkpoint.valid['hr_at_10']:.4f}, NDCG@10 {checkpoint.valid['ndcg_at_10']:.4f}"
-        self.line(f"checkpoint  {shown(path)}: epoch {checkpoint.epochs}, validation {quality}")
+        self.line(f"checkpoint  {short_path(path)}: epoch {checkpoint.epochs}, validation {quality}")
 
     def rehearsal(self, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
         counts = held_out.sample_counts()
         self.line(
-            f"rehearsal   trials are measured on {counts['valid']:,} samples before test, from {shown(path)}, "
+            f"rehearsal   trials are measured on {counts['valid']:,} samples before test, from {short_path(path)}, "
             f"trained on {counts['train']:,}: HR@10 {checkpoint.valid['hr_at_10']:.4f}"
         )
 
@@ -66,7 +67,7 @@ class Console:
 
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
         self.line(
-            f"search      {spec.search.trials} trials, sampler {spec.search.sampler}; files in {shown(directory)}"
+            f"search      {spec.search.trials} trials, sampler {spec.search.sampler}; files in {short_path(directory)}"
         )
         self.line("searched    " + "; ".join(f"{name} {dimension}" for name, dimension in spec.space.items()))
         self.line(f"resources   {plan}")
@@ -141,7 +142,7 @@ class Console:
             self.warn(f"the search ended early ({ending}), so test was not looked at; --resume goes on with it")
         elif len(records.trials) < spec.search.trials:
             self.warn(f"the space holds no more than {len(records.trials)} configurations; all were measured")
-        self.line(f"report      {shown(directory / 'report.html')}")
+        self.line(f"report      {short_path(directory / 'report.html')}")
 
     def _front(self, spec: Spec, selected: Selection) -> Table:
         table = Table(title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False)
@@ -164,11 +165,6 @@ class Console:
             TimeRemainingColumn(),
         )
         return Progress(*columns, console=self.out, transient=True, disable=not self.out.is_terminal)
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be typed here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _trial_line(spec: Spec, trial: Trial) -> str:

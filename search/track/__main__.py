@@ -15,8 +15,10 @@ from typing import Any
 
 import yaml
 
+from etarec.command_line import exit_status
 from etarec.config import UserError
-from search.records import JOURNAL, METRICS, PARENT_STATES, Records, State, held
+from search.journal import JOURNAL, held, holds_search
+from search.records import METRICS, PARENT_STATES, Records, State
 from search.track.mirror import Mirror, first_line, store_address
 from search.track.wanted import Outcome
 
@@ -24,20 +26,15 @@ ATTEMPTS, RETRY_SECONDS = 3, 2.0
 CUT_OFF = "the search was cut off"
 
 
+@exit_status(interrupted="interrupted; the runs written so far stay, and the same command writes the rest")
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, or 2 with one message for what the user can fix."""
-    parser = argparse.ArgumentParser(prog="python -m search.track", description=__doc__.split("\n")[0])
+    """Exit status: 0, 2 for what the user can fix, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.track", description="Copy the files of a search to MLflow; a second run changes nothing."
+    )
     parser.add_argument("directory", metavar="DIR", type=Path, help="folder of a search, such as runs/demo")
     directory = parser.parse_args(arguments).directory.absolute()
-    try:
-        records, mirror = track(directory)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what is written stays, and the same command writes the rest", file=sys.stderr)
-        return 130
-    print(summary(records, mirror))
+    print(summary(*track(directory)))
     return 0
 
 
@@ -49,7 +46,7 @@ def track(directory: Path) -> tuple[Records, Mirror]:
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
-    if not (directory / JOURNAL).is_file():
+    if not holds_search(directory):
         raise UserError(f"{directory}: holds no search; expected a folder with a {JOURNAL}")
     try:
         with held(directory):

@@ -1,12 +1,13 @@
 """Brings MLflow up to the records in a thread of its own: a slow or absent tracking server never holds up a trial."""
 
-import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from etarec.command_line import short_path
 from etarec.config import UserError
 from search.records import Records, State
 from search.track.mirror import Mirror, first_line
@@ -67,7 +68,7 @@ class Tracker:
                 return True
         self.warn(
             f"MLflow is not up to date ({self._trouble or 'no answer in time'}); the files in the output folder are "
-            f"complete, and `python -m search.track {_shown(self.records.directory)}` copies them when it is back"
+            f"complete, and `{track_command(self.records.directory)}` copies them when it is back"
         )
         return False
 
@@ -109,5 +110,6 @@ class Tracker:
         self._failures, self._trouble = 0, ""
 
 
-def _shown(directory: Path) -> str:
-    return os.path.relpath(directory) if directory.is_relative_to(Path.cwd()) else str(directory)
+def track_command(directory: Path) -> str:
+    """The command that copies the search in `directory` to MLflow, to be typed in the current folder."""
+    return f"python -m search.track {shlex.quote(short_path(directory))}"

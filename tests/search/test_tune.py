@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import ray
 
-from search import experiment
+from search import experiment, prepare
 from search import subject as trial
 from search.console import Console
 from search.track import live
@@ -73,7 +73,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "init", started)
     monkeypatch.setattr(live.Tracker, "__init__", started)
-    monkeypatch.setattr(experiment, "load_or_train", started)
+    monkeypatch.setattr(prepare, "load_or_train", started)
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -163,20 +163,20 @@ def test_a_dry_run_foretells_test_from_what_was_really_served(run: Run, monkeypa
     assert len(served.ranks) == len(pilot.ranks) == data.sample_counts()["valid"]
 
 
-@pytest.mark.parametrize("step", ["prepare", "run"])
-def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize("step", [(prepare, "prepare"), (experiment, "run")], ids=lambda step: step[1])
+def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, step) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "prepare", lambda search: FakeSubject())
-    monkeypatch.setattr(experiment, step, interrupted)
+    monkeypatch.setattr(prepare, "prepare", lambda search: FakeSubject())
+    monkeypatch.setattr(*step, interrupted)
     assert run() == (130, "", "interrupted\n")
 
 
 @pytest.mark.parametrize(("ending", "status"), [("complete", 0), ("interrupted", 130)])
 def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.MonkeyPatch, ending, status) -> None:
     searches = []
-    monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search) or FakeSubject())
+    monkeypatch.setattr(prepare, "prepare", lambda search: searches.append(search) or FakeSubject())
     monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: (searches.append(n_items), ending)[1])
     flags = ["--trials", "7", "--concurrency", "auto", "--gpus-per-trial", "0.25", "--address", "host:1"]
     changes = ["--set", "search.seed=3", "search.trials=8", "--set", "name=other"]
@@ -243,7 +243,7 @@ def test_a_process_of_its_own_ends_as_well(folder: Path) -> None:
 
 def test_a_search_beside_earlier_ones_takes_the_next_folder(run: Run, folder, monkeypatch: pytest.MonkeyPatch) -> None:
     searches = []
-    monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search.directory) or FakeSubject())
+    monkeypatch.setattr(prepare, "prepare", lambda search: searches.append(search.directory) or FakeSubject())
     monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: "complete")
     for name in ("space", "space-2"):
         assert run()[0] == 0

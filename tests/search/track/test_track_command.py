@@ -20,7 +20,8 @@ import yaml
 from mlflow.entities import Run
 
 from etarec.config import UserError
-from search.records import METRICS, Records, State, held
+from search.journal import held
+from search.records import METRICS, Records, State
 from search.track import __main__ as track
 
 TRIALS, FRONT = 6, ("trial-0000", "trial-0003")
