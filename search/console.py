@@ -1,7 +1,8 @@
-"""What a search tells the person who started it. Progress bars on a terminal, plain lines elsewhere."""
+"""The terminal's output of a search: progress bars on a terminal, plain lines elsewhere."""
 
 import math
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,12 +25,13 @@ from search.spec import Spec
 
 T = TypeVar("T")
 
+WIDTH, LABEL_WIDTH = 80, 12  # columns
 RAY_START = 15  # seconds, about
 EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
 
 
 class Console:
-    """All output goes through here; nothing else prints."""
+    """All output goes through here; nothing else prints. Lines fit 80 columns where paths and numbers let them."""
 
     def __init__(self) -> None:
         self.out = Terminal(highlight=False, soft_wrap=True)
@@ -39,42 +41,53 @@ class Console:
     def line(self, text: str) -> None:
         self.out.print(text, markup=False)
 
+    def entry(self, label: str, *lines: str) -> None:
+        """Lines behind a label, such as `report`, and below each other."""
+        for place, text in enumerate(lines):
+            self.line(f"{label if place == 0 else '':{LABEL_WIDTH}}{text}")
+
+    def prose(self, label: str, text: str) -> None:
+        """A sentence behind a label, broken at blanks."""
+        self.entry(label, *textwrap.wrap(text, WIDTH - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False))
+
     def warn(self, text: str) -> None:
         self.out.print(f"warning: {text}", style="yellow", markup=False)
 
     def data(self, spec: Spec, data: Interactions) -> None:
-        samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
         source = spec.data.path or f"embedded data '{spec.data.dataset}'"
-        self.line(f"data        {source}: {data.n_users:,} users, {data.n_items - 1:,} items; samples: {samples}")
+        samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
+        self.entry("data", f"{source}: {data.n_users:,} users, {data.n_items - 1:,} items", f"samples: {samples}")
 
     def checkpoint(self, checkpoint: Checkpoint, path: Path) -> None:
         quality = f"HR@10 {checkpoint.valid['hr_at_10']:.4f}, NDCG@10 {checkpoint.valid['ndcg_at_10']:.4f}"
-        self.line(f"checkpoint  {short_path(path)}: epoch {checkpoint.epochs}, validation {quality}")
+        self.entry("checkpoint", f"{short_path(path)}: epoch {checkpoint.epochs}", f"validation {quality}")
 
     def rehearsal(self, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
         counts = held_out.sample_counts()
-        self.line(
-            f"rehearsal   trials are measured on {counts['valid']:,} samples before test, from {short_path(path)}, "
-            f"trained on {counts['train']:,}: HR@10 {checkpoint.valid['hr_at_10']:.4f}"
+        self.entry(
+            "rehearsal",
+            f"trials run on the {counts['valid']:,} samples before test, from a checkpoint",
+            f"trained on the {counts['train']:,} before those, with HR@10 {checkpoint.valid['hr_at_10']:.4f}:",
+            short_path(path),
         )
 
     def to_rehearse(self, held_out: Interactions) -> None:
         counts = held_out.sample_counts()
-        self.line(
-            f"rehearsal   trials run on {counts['valid']:,} samples before test, from a second checkpoint that is "
-            f"trained on the {counts['train']:,} before those"
+        self.entry(
+            "rehearsal",
+            f"trials run on the {counts['valid']:,} samples before test, from a second",
+            f"checkpoint trained on the {counts['train']:,} before those",
         )
 
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
-        self.line(
-            f"search      {spec.search.trials} trials, sampler {spec.search.sampler}; files in {short_path(directory)}"
-        )
-        self.line("searched    " + "; ".join(f"{name} {dimension}" for name, dimension in spec.space.items()))
-        self.line(f"resources   {plan}")
+        search = spec.search
+        self.entry("search", f"{search.trials} trials, sampler {search.sampler}; files in {short_path(directory)}")
+        self.entry("searched", *(f"{name} {dimension}" for name, dimension in spec.space.items()))
+        self.prose("resources", str(plan))
         if plan.note:
-            self.line(f"note        {plan.note}")
+            self.prose("note", plan.note)
         if build.kind() == "torch" and not plan.gpus_per_trial:
-            self.line("note        no C compiler here, so TTT4Rec's inner loop runs in torch, at about half the speed")
+            self.entry("note", "no C compiler here: TTT4Rec's inner loop runs at half its speed")
 
     def pilot(
         self,
@@ -85,9 +98,15 @@ class Console:
         epoch_seconds: float | None,
         data: Interactions,
     ) -> None:
-        """The expected course of a search, from one measured trial and, without a checkpoint, one training epoch.
+        """Print the expected duration of a search.
 
-        served: the pilot without look-ups, as test is measured; both of `data`, on its validation split.
+        Args:
+            spec: the search.
+            plan: how many trials run at once.
+            pilot: one trial.
+            served: the same configuration measured as on test, without looked-up passes.
+            epoch_seconds: duration of one training epoch; None with a trained checkpoint.
+            data: the data of both measurements, on whose validation split they ran.
         """
         seconds = pilot.seconds["seconds"]
         samples = data.sample_counts()
@@ -97,19 +116,17 @@ class Console:
         test = math.ceil(front / plan.concurrency) * test_seconds
         if epoch_seconds is not None:
             most = f"at most {spec.train.epochs}, until validation stops improving"
-            self.line(f"training    {epoch_seconds:.0f} s an epoch, {most}")
-        self.line(f"pilot       one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
+            self.entry("training", f"first: {epoch_seconds:.0f} s an epoch, {most}")
+        self.entry("pilot", f"one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
         minutes = f"{(RAY_START + search) / 60:.1f} min of search, {test / 60:.1f} min of test"
-        after = "" if epoch_seconds is None else ", after training"
-        self.line(f"expected    {minutes} for about {front} configurations{after}")
-        self.line(
-            f"MLflow      experiment '{spec.name}' in {os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}"
-        )
+        self.entry("expected", f"{minutes} (about {front} configurations)")
+        store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+        self.entry("MLflow", f"experiment '{spec.name}' in {store}")
         self.line("nothing was started or written (--dry-run)")
 
     @contextmanager
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
-        """Shows trial after trial as they end."""
+        """Yield a function that prints a trial when it has ended, above a progress bar."""
         ended = len(records.in_state(State.FINISHED, State.FAILED))
         with self._progress() as progress:
             task = progress.add_task("trials", total=spec.search.trials, completed=ended)
@@ -123,31 +140,31 @@ class Console:
             yield show
 
     def counted(self, what: str, items: Iterable[T], total: int) -> Iterator[T]:
-        """Passes the items on and shows how many have come."""
+        """Pass on measurements on the split `what`, above a progress bar, and print their duration."""
         begin = time.perf_counter()
         with self._progress() as progress:
             yield from progress.track(items, total=total, description=what)
-        self.line(
-            f"  {total} configuration{'s' * (total != 1)} measured on {what} in {time.perf_counter() - begin:.0f} s"
-        )
+        seconds = time.perf_counter() - begin
+        self.line(f"  {total} configuration{'s' * (total != 1)} measured on {what} in {seconds:.0f} s")
 
     def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, ending: Ending) -> None:
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
-        self.line("trials      " + ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
+        self.entry("trials", ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
         if selected.front:
             self.out.print(self._front(spec, selected))
         if selected.choice and selected.chosen:
-            self.line(f"chosen      {selected.chosen.name}: {selected.choice.reason}")
+            self.prose("chosen", f"{selected.chosen.name}: {selected.choice.reason}")
         if ending is not Ending.COMPLETE:
-            self.warn(f"the search ended early ({ending}), so test was not looked at; --resume goes on with it")
+            self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
         elif len(records.trials) < spec.search.trials:
-            self.warn(f"the space holds no more than {len(records.trials)} configurations; all were measured")
-        self.line(f"report      {short_path(directory / 'report.html')}")
+            self.warn(f"the space holds only {len(records.trials)} configurations, and all of them were measured")
+        self.entry("report", short_path(directory / "report.html"))
 
     def _front(self, spec: Spec, selected: Selection) -> Table:
         table = Table(title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False)
-        table.add_column("configuration")
-        for name in (*spec.space, "filter rate, validation", "HR@10", "filter rate, test", "HR@10"):
+        table.add_column("")
+        searched = [name if len(name) < LABEL_WIDTH else name.replace("_", "_\n", 1) for name in spec.space]
+        for name in (*searched, "validation\nfilter rate", "\nHR@10", "test\nfilter rate", "\nHR@10"):
             table.add_column(name, justify="right")
         for point in [*selected.front, *selected.baselines]:
             chosen = selected.chosen is not None and point.name == selected.chosen.name
@@ -179,7 +196,7 @@ def _trial_line(spec: Spec, trial: Trial) -> str:
 
 
 def _cells(spec: Spec, point: Point) -> list[str]:
-    # A baseline's own configuration is its name; the searched parameters say nothing about most of them.
+    # Most baselines do not depend on the searched parameters, so these cells stay empty.
     searched = [_value(getattr(point.config, name)) if point.name.startswith("trial-") else "" for name in spec.space]
     tested = point.test.metrics() if point.test else {}
     measured = [

@@ -71,7 +71,7 @@ def make(run: TableRun) -> None:
         cells += more
         _write(run, rows, cells, published, compare=False)
     _write(run, rows, cells, published, compare=True)
-    run.console.line(f"table       {short_path(run.directory / 'table.md')}")
+    run.console.entry("table", short_path(run.directory / "table.md"))
 
 
 def _held_out(run: TableRun, interactions: Interactions) -> Interactions | None:

@@ -52,7 +52,7 @@ def test_trials_rehearse_where_target_weights_learns(tmp_path: Path, monkeypatch
     counts = {name: ran.provenance.rehearsal["samples"][name] for name in ("train", "valid")}
     assert counts["train"] < subject.data.sample_counts()["train"]
     assert sum(counts.values()) == sum(subject.data.sample_counts()[name] for name in counts)
-    assert f"rehearsal   trials are measured on {counts['valid']} samples before test" in capsys.readouterr().out
+    assert f"rehearsal   trials run on the {counts['valid']} samples before test" in capsys.readouterr().out
     assert provenance.settings(ran.spec, ran.provenance)["rehearsal checkpoint sha256"] == searched.checkpoint.sha256
     alone = prepare.prepare(rehearsing(tmp_path, 150, rehearsal_share=None))
     assert alone.rehearsal is None and alone.checkpoint.sha256 == subject.checkpoint.sha256
