@@ -1,6 +1,6 @@
-"""Brings MLflow up to the files of a search, in an empty, partial or other store: `python -m search.track DIR`.
+"""Copies the files of a search to MLflow, whatever the store holds of it already: `python -m search.track DIR`.
 
-A second run changes nothing. What a search that was cut off left running is closed as KILLED, in the files too.
+A second run changes nothing. A trial that was running when its search was cut off ends as KILLED, in the files too.
 """
 
 import argparse
@@ -39,10 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def track(directory: Path) -> tuple[Records, Mirror]:
-    """Writes what the store that MLFLOW_TRACKING_URI names lacks of the search.
+    """Write the part of the search that is missing in the store named by MLFLOW_TRACKING_URI.
 
     Raises:
-        UserError: no search there, one that is still running, damaged files, or a store that refuses or is away.
+        UserError: the folder holds no search, a running one or damaged files, or the store refuses or is unreachable.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
@@ -74,14 +74,14 @@ def _track(directory: Path) -> tuple[Records, Mirror]:
             if attempt == ATTEMPTS - 1:
                 raise UserError(
                     f"MLflow at {store_address()} cannot be reached ({first_line(error)}); expected a store that "
-                    "MLFLOW_TRACKING_URI names; the same command writes the rest when it is back"
+                    "MLFLOW_TRACKING_URI names; the same command writes the rest when the store is back"
                 ) from error
             time.sleep(RETRY_SECONDS)
     raise AssertionError("unreachable")
 
 
 def read_outcome(directory: Path, records: Records) -> Outcome:
-    """How the search ended, from its files; one that did not come to write its end was KILLED."""
+    """How the search ended, from its files; KILLED where the files do not tell."""
     about = _provenance(directory / "provenance.json")
     search = about.get("search") or {}
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
@@ -97,11 +97,11 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
 
 
 def summary(records: Records, mirror: Mirror) -> str:
-    """What was done, in a line or two."""
+    """What was written, in two lines."""
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     trials = ", ".join(f"{count} {state.lower()}" for state, count in counts.items() if count) or "none"
     made, mended = len(mirror.created), len(mirror.changed - mirror.created)
-    done = f"{made} runs written anew, {mended} brought up to date" if made or mended else "nothing was missing"
+    done = f"{made} runs created, {mended} brought up to date" if made or mended else "nothing was missing"
     return f"MLflow      experiment '{mirror.experiment}' in {store_address()}: {done}\ntrials      {trials}"
 
 
@@ -136,7 +136,7 @@ def _finished(about: dict[str, Any]) -> float:
 
 
 def _front(path: Path, records: Records) -> dict[str, dict[str, float]] | None:
-    """Test metrics of the front's trials; what this search had no use for has no column, and was 0."""
+    """Test metrics of the front's trials, None without a front. A metric without a column was 0 in every row."""
     if not path.exists():
         return None
     known = {trial.trial_id for trial in records.snapshot()}

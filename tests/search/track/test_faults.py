@@ -135,7 +135,7 @@ def test_one_failure_is_no_news_and_a_recovery_is(
     fill(records)
     one.update()
     until(lambda: len(warnings) == 2)
-    assert "(away); measuring goes on" in warnings[0] and "is reached again" in warnings[1]
+    assert "(away); the search goes on" in warnings[0] and "can be reached again" in warnings[1]
     assert close(one) and len(store.children()) == 4 and len(warnings) == 2
 
 
@@ -189,7 +189,7 @@ def test_a_store_that_is_away_holds_nobody_up(records: Records) -> None:
     until(lambda: bool(warnings))
     assert not close(one, patience=0.5)
     assert [text.split(" (")[0] for text in warnings] == ["MLflow cannot be reached", "MLflow is not up to date"]
-    assert "(connection refused); measuring goes on" in warnings[0]
+    assert "(connection refused); the search goes on" in warnings[0]
     assert "`python -m search.track out`" in warnings[1]
     assert all("\n" not in text for text in warnings)
     assert "mlflow" not in {thread.name for thread in threading.enumerate()}

@@ -106,7 +106,7 @@ def test_an_empty_store_gets_the_whole_search(out: Path, capsys: pytest.CaptureF
     finish(out)
     assert track.main([str(out)]) == 0
     printed = capsys.readouterr()
-    assert "experiment 'made-up'" in printed.out and "7 runs written anew" in printed.out and printed.err == ""
+    assert "experiment 'made-up'" in printed.out and "7 runs created" in printed.out and printed.err == ""
     assert "4 finished, 1 failed, 1 killed" in printed.out
     found, records = runs(), Records(out)
     assert [found[f"trial-{number:04d}"].info.status for number in range(TRIALS)] == [*STATES[:5], "FINISHED"]
@@ -300,7 +300,7 @@ def test_it_is_a_command_that_finds_the_default_store(out: Path, tmp_path: Path)
     environment.pop("MLFLOW_TRACKING_URI")
     command = [sys.executable, "-m", "search.track", "out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0 and "7 runs written anew" in done.stdout and done.stderr == "", done.stderr
+    assert done.returncode == 0 and "7 runs created" in done.stdout and done.stderr == "", done.stderr
     assert len(done.stdout.splitlines()) == 2
     assert len(runs()) == TRIALS + 1
 
