@@ -5,13 +5,6 @@ from numpy.typing import NDArray
 
 CUTOFFS = (10, 50)
 QUALITY_METRICS = tuple(f"{name}_at_{k}" for k in CUTOFFS for name in ("hr", "ndcg"))
-FILTERS = (
-    "filtered_by_seen",
-    "filtered_by_entropy",
-    "filtered_by_redundancy",
-    "filtered_by_chance",
-    "filtered_by_loss",
-)
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 

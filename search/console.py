@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,8 @@ from etarec.command_line import short_path
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
 from etarec.kernels import build
-from search.records import Ending, Records, State, Trial
+from search.records import Ending, Records, State, Trial, frequent_reason
+from search.redact import shown_uri
 from search.running.plan import Plan
 from search.selection.front import Point, Selection
 from search.spec import Spec
@@ -52,6 +54,10 @@ class Console:
 
     def warn(self, text: str) -> None:
         self.out.print(f"warning: {text}", style="yellow", markup=False)
+
+    def error(self, text: str) -> None:
+        """Where the program then ends with another exit status than 0."""
+        print(f"error: {text}", file=sys.stderr)
 
     def data(self, spec: Spec, data: Interactions) -> None:
         source = spec.data.path or f"embedded data '{spec.data.dataset}'"
@@ -120,7 +126,7 @@ class Console:
         self.entry("pilot", f"one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
         minutes = f"{(RAY_START + search) / 60:.1f} min of search, {test / 60:.1f} min of test"
         self.entry("expected", f"{minutes} (about {front} configurations)")
-        store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+        store = shown_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         self.entry("MLflow", f"experiment '{spec.name}' in {store}")
         self.line("nothing was started or written (--dry-run)")
 
@@ -154,7 +160,9 @@ class Console:
             self.out.print(self._front(spec, selected))
         if selected.choice and selected.chosen:
             self.prose("chosen", f"{selected.chosen.name}: {selected.choice.reason}")
-        if ending is not Ending.COMPLETE:
+        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
+            self.error(_all_failed(records, ending))
+        elif ending is not Ending.COMPLETE:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
         elif len(records.trials) < spec.search.trials:
             self.warn(f"the space holds only {len(records.trials)} configurations, and all of them were measured")
@@ -182,6 +190,15 @@ class Console:
             TimeRemainingColumn(),
         )
         return Progress(*columns, console=self.out, transient=True, disable=not self.out.is_terminal)
+
+
+def _all_failed(records: Records, ending: Ending) -> str:
+    failed = records.in_state(State.FAILED)
+    reason, count = frequent_reason(trial.error for trial in failed)
+    text = f"every trial failed, {count} of {len(failed)} with: {reason}; "
+    if ending is Ending.FAILING:
+        return f"{text}the search ended early ({ending}), and --resume goes on with the trials that it has not begun"
+    return f"{text}--resume does not measure a failed trial again, so start a new search once the cause is mended"
 
 
 def _trial_line(spec: Spec, trial: Trial) -> str:

@@ -87,9 +87,10 @@ class _Search:
 
     def _measured(self, tracker: Tracker) -> tuple[Ending, Selection]:
         """All measurements, and all files about them."""
-        with runner.cluster(self.spec.search, self.experiment.address, trial_bytes(self.subject)) as plan:
+        spec, need = self.spec, trial_bytes(self.subject)
+        with runner.cluster(spec.search, self.experiment.address, need, self.console.warn) as plan:
             runner.take_sigterm_for_ctrl_c()
-            self.console.plan(self.spec, plan, self.directory)
+            self.console.plan(spec, plan, self.directory)
             ending = self._search(plan, tracker)
             try:
                 selected = self._select(plan, ending)
@@ -120,7 +121,7 @@ class _Search:
             measured = runner.measure_all(self.subject, jobs, plan, warn, on_test=True)
             return self.console.counted("test", measured, len(jobs))
 
-        if ending is not Ending.COMPLETE or not finished:
+        if ending is not Ending.COMPLETE:
             return self._selected_on_validation()
         with self.experiment.provenance.timed("test"):
             selected = selection.select(self.spec, finished, self.n_items, on_validation)
@@ -165,6 +166,6 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
         "attempts_repeated": sum(trial.retries for trial in records.trials.values()),
         "accepted_changes": records.accepted,
         "hypervolume": selected.hypervolume,
-        "interrupted": ending is not Ending.COMPLETE,
+        "interrupted": ending in (Ending.INTERRUPTED, Ending.FAILING),
         "ending": str(ending),
     }

@@ -9,7 +9,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,15 +18,16 @@ from typing import Any
 
 import pandas as pd
 
-from etarec.config import UserError
+from etarec.config import SKIPPED, Reason, UserError
 from etarec.disk import write_whole
-from etarec.metrics import FILTERS, QUALITY_METRICS, SECONDS
+from etarec.metrics import QUALITY_METRICS, SECONDS
 from search import journal
 from search.journal import JOURNAL
 
-METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
+METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *SECONDS)
 TABLE_SHARE = 0.05  # of a search's time, at most, goes into writing trials.csv
-_WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance", "filtered_by_loss")
+# The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
+_ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
 
 
 class State(StrEnum):
@@ -43,9 +45,19 @@ class Ending(StrEnum):
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     FAILING = "too many failed trials in a row"
+    ALL_FAILED = "every trial failed"
+
+    @property
+    def exit_status(self) -> int:
+        return {Ending.COMPLETE: 0, Ending.INTERRUPTED: 130}.get(self, 1)
 
 
-PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
+PARENT_STATES = {
+    Ending.COMPLETE: State.FINISHED,
+    Ending.INTERRUPTED: State.KILLED,
+    Ending.FAILING: State.FAILED,
+    Ending.ALL_FAILED: State.FAILED,
+}
 
 
 @dataclass
@@ -257,8 +269,23 @@ def _plain(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def frequent_reason(errors: Iterable[str]) -> tuple[str, int]:
+    """The most frequent reason of these errors, the first of several, and the number of errors with it."""
+    return Counter(map(reason, errors)).most_common(1)[0]
+
+
+def reason(error: str) -> str:
+    """The line of an error that tells its cause: the last one of a traceback, otherwise the first."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    if not lines:
+        return "no reason recorded"
+    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
     """The table without the parts of the filter rate that do not apply to this search, which are 0 in every row."""
-    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in _WHERE_IT_APPLIES]
+    droppable = {reason.column for reason in SKIPPED} - _ALWAYS_SHOWN
+    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in droppable]
     idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
     return table.drop(columns=idle)

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from etarec.config import (
+    GATE_FIELDS,
     AdaptConfig,
     Count,
     DataConfig,
@@ -40,8 +41,6 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 _PUBLISHED_TOP_K = (10, 50)
 _OPENING = {"entropy_quantile", "cosine_threshold"}  # what opens and closes the gate
 _NAIVE_SHARE_OF_LN_V = 0.4
-_GATE_FIELDS = {"gate", "top_k", "entropy_quantile", "entropy_threshold", "cosine_threshold", "admit"}
-_GATE_FIELDS |= {"criterion", "calibrate", "average_over", "weighting", "min_admitted", "random_rate"}
 
 Objective = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50", "filter_rate"]
 BaselineName = Literal["none", "all", "random", "naive", "published"]
@@ -213,7 +212,7 @@ def baseline_config(
 
     `n_items` is the catalogue's size without padding; `random_rate` the share that the gate at random filters.
     """
-    base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - _GATE_FIELDS})
+    base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - GATE_FIELDS})
     return baseline_on(base, name, n_items=n_items, random_rate=random_rate)
 
 

@@ -9,26 +9,26 @@ from etarec.command_line import absolute_path, exit_status, experiment_parser
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
 from search.journal import JOURNAL, holds_search
+from search.redact import redacting
 from search.running.address import use_cluster_token
 from search.spec import Spec, load
-
-EXIT_STATUS = {"complete": 0, "interrupted": 130, "too many failed trials in a row": 1}
 
 
 @exit_status(interrupted="interrupted")
 def main() -> int:
-    """Exit status: see EXIT_STATUS, 2 for what the user can fix, 130 for Ctrl-C."""
+    """Exit status: see `Ending.exit_status`, 2 for what the user can fix, 130 for Ctrl-C."""
     arguments = parse()
+    with redacting(arguments.address or ""):
+        return _search(arguments)
+
+
+def _search(arguments: argparse.Namespace) -> int:
     spec = resolve(arguments)
     directory = arguments.out or default_directory(spec.name, arguments.resume)
     check_directory(directory, arguments.resume)
     if arguments.accept_changes and not arguments.resume:
         raise UserError("--accept-changes: there is nothing to accept without --resume")
     use_cluster_token(arguments.address)
-    return _search(arguments, spec, directory)
-
-
-def _search(arguments: argparse.Namespace, spec: Spec, directory: Path) -> int:
     # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
     from search import dry_run, experiment, prepare
 
@@ -39,7 +39,7 @@ def _search(arguments: argparse.Namespace, spec: Spec, directory: Path) -> int:
         dry_run.dry_run(search)
         return 0
     subject = prepare.prepare(search)
-    return EXIT_STATUS[experiment.run(search, subject, subject.data.n_items - 1)]
+    return experiment.run(search, subject, subject.data.n_items - 1).exit_status
 
 
 def resolve(arguments: argparse.Namespace) -> Spec:

@@ -28,7 +28,7 @@ from etarec.encode import Encoder
 from etarec.kernels import build, inner_loop_c
 from etarec.models import SequenceModel
 
-BATCH = 4096  # samples of a batch where batches mean nothing
+SERVED_AT_ONCE = 4096  # samples, where nothing depends on batches
 _BATCHES = "batches"
 
 
@@ -124,7 +124,7 @@ class SharedPasses:
         ranks = np.empty(len(self.stream), np.int32)
         states = np.empty((0 if inner_loop else len(self.stream), self._width), np.float32)
         order = by_user(self.stream)
-        for rows in (order[start : start + BATCH] for start in range(0, len(order), BATCH)):
+        for rows in (order[start : start + SERVED_AT_ONCE] for start in range(0, len(order), SERVED_AT_ONCE)):
             hidden = self._hidden(rows, inner_loop)
             ranks[rows] = _numpy(self._scan(rows, hidden).ranks)
             if not inner_loop:

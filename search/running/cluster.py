@@ -5,34 +5,26 @@ import math
 import os
 import platform
 import re
-import shutil
 import socket
 import sys
-import tempfile
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.cloudpickle
-from filelock import FileLock, Timeout
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from etarec.config import UserError
 from search.running import mps
 from search.running.plan import WORKER_BYTES, Machine, Plan, cores, of_cluster, plan, this_machine
+from search.running.scratch import RAY, scratch
 from search.spec import SearchConfig
 
 ANSWER_SECONDS = 120.0  # a node that imports torch for the first time takes its time
-STALE_SECONDS = 60.0  # a younger folder may belong to a process that has not locked it yet
-PREFIX = "etarec-"
-LOCK = "lock"
-LONGEST_BASE = 16  # characters; Ray's sockets lie 90 deeper, and a socket's path has at most 107
 _TOKEN = "; one with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
 
 _QUIET = {
@@ -63,11 +55,16 @@ def machine(address: str | None) -> Machine:
 
 
 @contextmanager
-def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTES) -> Iterator[Plan]:
+def cluster(
+    search: SearchConfig,
+    address: str | None,
+    need: float = WORKER_BYTES,
+    warn: Callable[[str], Any] = lambda text: None,
+) -> Iterator[Plan]:
     """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own.
 
-    need: bytes of memory per trial. Raises UserError where nothing answers, or a node could not measure what this one
-    measures.
+    need: bytes of memory per trial. warn: hears of what killed searches left. Raises UserError where nothing answers,
+    or a node could not measure what this one measures.
     """
     if address is not None:
         with _ray(address, runtime_env={"env_vars": _WAITING}):
@@ -78,53 +75,14 @@ def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTE
     planned = plan(search, here, need)
     # Workers of this machine import what this process imports, installed or not.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.getcwd()
-    with scratch() as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
+    with scratch(warn) as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
         if fault:
             planned = plan(search, replace(here, mps=False), need)
             note = f"CUDA MPS cannot be had, so trials take turns on the GPU ({fault})"
             planned = replace(planned, note="; ".join(filter(None, (planned.note, note))))
         count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more where the user asks for it
-        with _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder)):
+        with _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder / RAY)):
             yield planned
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder for Ray's files, gone with the block; those of processes that were killed in theirs go too."""
-    base = _base()
-    for left in filter(Path.is_dir, base.glob(f"{PREFIX}*")):
-        _remove_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    try:
-        with FileLock(folder / LOCK):
-            yield folder
-    finally:
-        for _ in range(20):  # Ray's processes write their last lines while they end
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            time.sleep(0.1)
-
-
-def _base() -> Path:
-    wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    base = Path(wanted if len(wanted) <= LONGEST_BASE else "/tmp")
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"RAY_TMPDIR={base}: expected a folder or a place for one ({error.strerror})") from None
-    return base
-
-
-def _remove_left(folder: Path) -> None:
-    """Whoever lives holds the lock of its folder; one without a lock was being made or removed when its search died."""
-    try:
-        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-            with FileLock(folder / LOCK, timeout=0):
-                mps.end(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-    except (OSError, Timeout):  # somebody else's
-        return
 
 
 @contextmanager

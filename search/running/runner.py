@@ -23,8 +23,9 @@ from search import retest
 from search import subject as trial
 from search.records import Ending, Records, State, Trial
 from search.running import worker as slot
-from search.running.cluster import cluster, machine, scratch, several_gpus
+from search.running.cluster import cluster, machine, several_gpus
 from search.running.plan import Plan
+from search.running.scratch import scratch
 from search.running.searcher import Feed, InOrder, Recorder
 from search.spec import Spec
 
@@ -50,7 +51,7 @@ def run_search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
     worker = ray.tune.with_parameters(slot.Slot, subject=subject, threads=plan.threads_per_trial)
     try:
-        with scratch() as folder, _signals_as_before():
+        with scratch(warn) as folder, _signals_as_before():
             ray.tune.Tuner(
                 ray.tune.with_resources(worker, plan.resources),
                 tune_config=ray.tune.TuneConfig(

@@ -109,7 +109,9 @@ class Feed(Searcher):
         if self._failing:
             return Ending.FAILING
         whole = self._exhausted or self._next == self.spec.search.trials
-        return Ending.INTERRUPTED if self.records.in_state(State.KILLED) or not whole else Ending.COMPLETE
+        if self.records.in_state(State.KILLED) or not whole:
+            return Ending.INTERRUPTED
+        return Ending.COMPLETE if self.records.in_state(State.FINISHED) else Ending.ALL_FAILED
 
     def _following(self) -> tuple[int, dict[str, Any]] | None:
         """The next suggestion that has no end yet; the study hears of those that have one."""

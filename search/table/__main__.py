@@ -9,6 +9,7 @@ from etarec.command_line import absolute_path, exit_status, experiment_parser
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
 from search.journal import holds_search
+from search.redact import redacting
 from search.running.address import use_cluster_token
 from search.spec import load
 
@@ -17,6 +18,12 @@ from search.spec import load
 def main(words: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for what the user can fix, 130 for Ctrl-C."""
     arguments = _parse(words)
+    with redacting(arguments.address or ""):
+        _make(arguments)
+    return 0
+
+
+def _make(arguments: argparse.Namespace) -> None:
     spec = load(arguments.space, arguments.set)
     directory = arguments.out or Path("runs", f"{spec.name}-table").absolute()
     if holds_search(directory):
@@ -28,7 +35,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
     seeds = tuple(dict.fromkeys(arguments.seeds))
     run.make(run.TableRun(spec, directory, arguments.address, arguments.rows, seeds, arguments.space))
-    return 0
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

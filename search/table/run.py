@@ -130,7 +130,7 @@ class _Machine:
     def measure(self, subject: Recommender, jobs: list[Job], split: SplitName) -> Iterator[Measurement | None]:
         run = self._run
         if self._plan is None:
-            cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject))
+            cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject), run.console.warn)
             self._plan = self._stack.enter_context(cluster)
         on_test = split == "test"
         held = subject if on_test else subject.without_test()

@@ -36,10 +36,11 @@ def training(settings: Settings) -> Table:
     samples, share = int(data.train_end.sum()), data.train_end.sum() / whole.train_end.sum()
     return Table(
         "(a) Training epoch against the literal baseline",
-        f"The literal code makes a sequence of its own of every prefix, padded to {data.max_length}, and lets autograd "
-        f"do the rest. Both train on the same {samples:,} samples ({share:.1%} of the split: {data.n_users:,} users "
-        f"chosen at random, all {data.n_items - 1:,} items) in the same optimizer steps of about {config.batch_size} "
-        f"samples, without dropout; their mean losses are equal ({losses['ours']:.5f} and {losses['literal']:.5f}). "
+        f"The literal code turns every prefix into a sequence of its own, padded to {data.max_length}, and leaves the "
+        f"gradients to autograd. Both train on the same {samples:,} samples ({share:.1%} of the split: "
+        f"{data.n_users:,} users chosen at random, all {data.n_items - 1:,} items) in the same optimizer steps of "
+        f"about {config.batch_size} samples, without dropout; their mean losses are equal ({losses['ours']:.5f} and "
+        f"{losses['literal']:.5f}). "
         f"CPU seconds, {len(fast)} pairs. Target: 12 times.",
         ["", "literal, CPU s", "ours, CPU s", "literal / ours"],
         [["training epoch", timing.cpu(slow), timing.cpu(fast), str(timing.ratio(slow, fast))]],

@@ -96,7 +96,7 @@ class LiteralGate:
         for entropy, p, was_seen in zip(entropies, probabilities, seen, strict=True):
             low = entropy < self.threshold
             if was_seen:
-                verdicts.append("seen")
+                verdicts.append("nothing_to_learn")
             elif low != (self.config.admit == "confident"):
                 verdicts.append("entropy")
             elif self.average is not None and self._cosine(p, self.average, top_k) >= self.config.cosine_threshold:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from etarec.config import AdaptConfig, SplitName
+from etarec.config import AdaptConfig, Reason, SplitName
 from etarec.evaluate import Measurement
-from etarec.metrics import FILTERS, SECONDS
+from etarec.metrics import SECONDS
 
 SAMPLES, USERS = 2000, 100
 
@@ -76,8 +76,9 @@ class Formula:
         return Measurement(
             users=np.repeat(np.arange(USERS, dtype=np.int32), SAMPLES // USERS),
             ranks=rng.permutation(np.where(np.arange(SAMPLES) < hits, 0, 99).astype(np.int32)),
-            admitted=np.arange(SAMPLES) >= round(SAMPLES * filtered),
-            filtered=dict.fromkeys(FILTERS, 0) | {"filtered_by_entropy": round(SAMPLES * filtered)},
+            reasons=np.where(np.arange(SAMPLES) >= round(SAMPLES * filtered), Reason.ADMITTED, Reason.ENTROPY).astype(
+                np.int8
+            ),
             seconds=dict.fromkeys(SECONDS, seconds),
         )
 

@@ -60,6 +60,11 @@ def test_a_step_s_seconds_add_up_and_a_step_that_raises_counts_for_nothing(monke
     assert provenance.seconds == {"train": 6.0}
 
 
+def test_the_command_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "--set", "data.path=s3://ada:hunter22@bucket/log.csv"])
+    assert command().endswith("--set data.path=s3://...@bucket/log.csv")
+
+
 def test_the_command_of_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
     monkeypatch.setattr(sys, "argv", ["a script.py", "--trials", "3"])

@@ -122,7 +122,7 @@ def measured_numbers(recommender: Recommender) -> list[list[int]]:
     """Of each configuration in a process that has nothing yet."""
     trial._RESIDENT.clear()
     found = [measure_on_validation(recommender, config, 0, threads=1) for config in CONFIGS]
-    return [[*each.ranks.tolist(), *each.admitted.tolist(), *each.filtered.values()] for each in found]
+    return [[*each.ranks.tolist(), *each.reasons.tolist()] for each in found]
 
 
 def test_a_trial_is_the_same_with_and_without_a_cache_and_in_another_process(
@@ -193,9 +193,7 @@ def test_what_is_prepared_is_not_computed_by_the_first_trial(
     expected = recommender.measure(config, "valid", 0)
     trial._RESIDENT.clear()
     trial.prepare(recommender, config, 0, threads=1)
-    monkeypatch.setattr(
-        "etarec.adapt.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial")
-    )
+    monkeypatch.setattr("etarec.adapt.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial"))
     assert same(measure_on_validation(recommender, config, 0, threads=1), expected)
 
 

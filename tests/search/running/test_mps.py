@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.running import cluster, mps
+from search.running import cluster, mps, scratch
 from search.running.plan import GIB, IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU, Machine
 from search.spec import SearchConfig
 
@@ -142,11 +142,11 @@ def test_a_service_that_runs_already_is_left_alone(folder: Path, heard: Path) ->
 def test_what_a_killed_search_left_running_ends_with_its_folder(
     tmp_path: Path, heard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_base", lambda: tmp_path)
-    left = tmp_path / f"{cluster.PREFIX}left"
+    monkeypatch.setattr(scratch, "_base", lambda: tmp_path)
+    left = tmp_path / f"{scratch.PREFIX}{'0' * scratch.DIGITS}"
     (left / mps.FOLDER / "up").mkdir(parents=True)
-    os.utime(left, (0, 0))
-    with cluster.scratch():
+    (left / scratch.MARKER).write_bytes(scratch._mark(left.name))
+    with scratch.scratch(lambda text: None):
         assert not left.exists() and heard.read_text() == "quit -t 5\n"
 
 

@@ -102,6 +102,31 @@ def test_too_many_failures_in_a_row_end_it_attempts_do_not_count(feed_of: Any) -
     assert feed.suggest("f") == Searcher.FINISHED and feed.ending is Ending.FAILING
 
 
+@pytest.mark.parametrize("trials", [1, 3, 12])
+def test_a_search_in_which_every_trial_failed_is_not_complete(feed_of: Any, trials: int) -> None:
+    feed = feed_of(1, trials=trials, max_failures_in_a_row=20)
+    for number in range(trials):
+        feed.suggest(str(number))
+        end(feed, number, State.FAILED)
+    assert feed.suggest("last") == Searcher.FINISHED and feed.ending is Ending.ALL_FAILED
+
+
+def test_one_finished_trial_makes_a_search_complete(feed_of: Any) -> None:
+    feed = feed_of(1, trials=3)
+    for number, state in enumerate((State.FAILED, State.FINISHED, State.FAILED)):
+        feed.suggest(str(number))
+        end(feed, number, state)
+    assert feed.suggest("last") == Searcher.FINISHED and feed.ending is Ending.COMPLETE
+
+
+def test_an_interrupted_search_is_so_even_if_its_other_trials_failed(feed_of: Any) -> None:
+    feed = feed_of(2, trials=2)
+    feed.suggest("a"), feed.suggest("b")
+    end(feed, 0, State.FAILED)
+    end(feed, 1, State.KILLED)
+    assert feed.ending is Ending.INTERRUPTED
+
+
 def test_a_trial_that_finishes_afterwards_does_not_undo_too_many_failures(feed_of: Any) -> None:
     feed = feed_of(2, max_failures_in_a_row=2)
     feed.suggest("slow"), feed.suggest("a")
