@@ -56,7 +56,7 @@ class Console:
         self.out.print(f"warning: {text}", style="yellow", markup=False)
 
     def error(self, text: str) -> None:
-        """Where the program then ends with another exit status than 0."""
+        """A message before the program ends with an exit status other than 0, on standard error."""
         print(f"error: {text}", file=sys.stderr)
 
     def data(self, spec: Spec, data: Interactions) -> None:
@@ -114,17 +114,15 @@ class Console:
             epoch_seconds: duration of one training epoch; None with a trained checkpoint.
             data: the data of both measurements, on whose validation split they ran.
         """
-        seconds = pilot.seconds["seconds"]
-        samples = data.sample_counts()
-        test_seconds = served.seconds["seconds"] * samples["test"] / samples["valid"]
         front = min(EXPECTED_FRONT, spec.search.trials) + len(spec.baselines)
-        search = math.ceil(spec.search.trials / plan.concurrency) * seconds
+        seconds, test_seconds = _seconds_each(pilot, served, data)
+        search = RAY_START + math.ceil(spec.search.trials / plan.concurrency) * seconds
         test = math.ceil(front / plan.concurrency) * test_seconds
         if epoch_seconds is not None:
             most = f"at most {spec.train.epochs}, until validation stops improving"
             self.entry("training", f"first: {epoch_seconds:.0f} s an epoch, {most}")
         self.entry("pilot", f"one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
-        minutes = f"{(RAY_START + search) / 60:.1f} min of search, {test / 60:.1f} min of test"
+        minutes = f"{search / 60:.1f} min of search, {test / 60:.1f} min of test"
         self.entry("expected", f"{minutes} (about {front} configurations)")
         store = shown_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         self.entry("MLflow", f"experiment '{spec.name}' in {store}")
@@ -192,13 +190,19 @@ class Console:
         return Progress(*columns, console=self.out, transient=True, disable=not self.out.is_terminal)
 
 
+def _seconds_each(pilot: Measurement, served: Measurement, data: Interactions) -> tuple[float, float]:
+    """Seconds of one trial, and of one configuration on test."""
+    samples = data.sample_counts()
+    return pilot.seconds["seconds"], served.seconds["seconds"] * samples["test"] / samples["valid"]
+
+
 def _all_failed(records: Records, ending: Ending) -> str:
     failed = records.in_state(State.FAILED)
     reason, count = frequent_reason(trial.error for trial in failed)
     text = f"every trial failed, {count} of {len(failed)} with: {reason}; "
     if ending is Ending.FAILING:
-        return f"{text}the search ended early ({ending}), and --resume goes on with the trials that it has not begun"
-    return f"{text}--resume does not measure a failed trial again, so start a new search once the cause is mended"
+        return f"{text}the search ended early ({ending}), and --resume measures the trials that it has not begun"
+    return f"{text}--resume does not repeat failed trials, so start a new search when the cause is fixed"
 
 
 def _trial_line(spec: Spec, trial: Trial) -> str:

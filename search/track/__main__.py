@@ -19,7 +19,8 @@ from etarec.command_line import exit_status
 from etarec.config import UserError
 from search.journal import JOURNAL, held, holds_search
 from search.records import METRICS, PARENT_STATES, Records, State
-from search.track.mirror import Mirror, first_line, store_address
+from search.track.mirror import Mirror
+from search.track.store import first_line, store_address
 from search.track.wanted import Outcome
 
 ATTEMPTS, RETRY_SECONDS = 3, 2.0

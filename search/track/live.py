@@ -10,7 +10,8 @@ from typing import Any
 from etarec.command_line import short_path
 from etarec.config import UserError
 from search.records import Records, State
-from search.track.mirror import Mirror, first_line
+from search.track.mirror import Mirror
+from search.track.store import first_line
 from search.track.wanted import Outcome
 
 RETRY_SECONDS = 5.0

@@ -1,45 +1,30 @@
-"""MLflow: one parent run per search, one child run per trial. The only file that imports MLflow.
+"""The runs of a search in MLflow: one parent run, and one child run per trial.
 
 The store is a copy of the records. A `Mirror` compares the store with the records and writes the difference. Nothing is
 lost or doubled in a store that was unreachable, came back empty, or carried out a request after a timeout.
 """
 
-import fcntl
 import getpass
 import hashlib
-import logging
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from itertools import starmap
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-import mlflow
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
-from etarec.config import UserError
 from search.records import Records, State, Trial
-from search.redact import redacted, shown_uri
 from search.spec import flat
+from search.track.store import connect, experiment_id, explained
 from search.track.wanted import Copy, Difference, Outcome, Wanted, points, version, wanted_of
-
-logging.getLogger("mlflow").setLevel(logging.ERROR)  # callers of this module tell the user what matters
-
-# MLflow's own retries take minutes and may create a run twice. `Mirror` repeats a request after looking at the store.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial
 
 MAX_PASSES = 4  # over all runs at the end of a search, until a pass finds nothing to change
 SEARCH_TAG = "etarec.search"
 ARTIFACTS_TAG = "etarec.artifacts"
 ARTIFACT_TYPES = {".yaml", ".json", ".jsonl", ".csv", ".html", ".md", ".png"}
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # chooses the pages that MLflow's UI shows
 
 
 class Mirror:
@@ -67,7 +52,7 @@ class Mirror:
         self.experiment, self.records, self.parameters, self.answered = experiment, records, flat(parameters), answered
         self.changed: set[str] = set()  # trial ids, and "search" for the parent run
         self.created: set[str] = set()
-        self._client: mlflow.MlflowClient | None = None
+        self._client: MlflowClient | None = None
         self._experiment_id = ""
         self._parent: Copy | None = None
         self._runs: dict[str, Copy] = {}  # by trial id
@@ -75,7 +60,7 @@ class Mirror:
 
     def write(self) -> None:
         """Bring the runs of all trials up to date while the search runs."""
-        with _explained():
+        with explained():
             try:
                 if self._client is None:
                     self._find_runs()
@@ -93,7 +78,7 @@ class Mirror:
     def end(self, outcome: Outcome) -> None:
         """Write everything that is missing and end the parent run, until a pass over all runs changes nothing."""
         self._client = None
-        with _explained():
+        with explained():
             for _ in range(MAX_PASSES):
                 self._find_runs()
                 changes = [self._bring_trial(trial, outcome) for trial in self.records.snapshot()]
@@ -110,10 +95,9 @@ class Mirror:
 
     def _find_runs(self) -> None:
         """Find the experiment, the parent run and its children; create the experiment and the parent if missing."""
-        with _alone(mlflow.get_tracking_uri()):  # the constructor opens the store
-            client = self._client = mlflow.MlflowClient()
+        client = self._client = connect()
         self._written = {}
-        self._experiment_id = self._known_experiment(client) or _experiment(client, self.experiment)
+        self._experiment_id = self._known_experiment(client) or experiment_id(client, self.experiment)
         self.answered(False)
         parents = self._search(SEARCH_TAG, self.records.identity)
         self._parent = self._only(parents, self.records.parent_run_id) or self._create("search", {}, self._began())
@@ -134,7 +118,7 @@ class Mirror:
             self._client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent)
             self.answered(True)
 
-    def _known_experiment(self, client: mlflow.MlflowClient) -> str | None:
+    def _known_experiment(self, client: MlflowClient) -> str | None:
         """The id of the parent run's experiment, which may have been renamed since."""
         if not self.records.parent_run_id:
             return None
@@ -269,80 +253,6 @@ def _copy(run: Run) -> Copy:
 def _entities(batch: Difference) -> tuple[list[Metric], list[Param], list[RunTag]]:
     metrics = [Metric(point.name, point.value, round(point.moment * 1000), point.step) for point in batch.metrics]
     return metrics, list(starmap(Param, batch.params.items())), list(starmap(RunTag, batch.tags.items()))
-
-
-def store_address() -> str:
-    """Where MLflow writes to, without a password."""
-    return shown_uri(mlflow.get_tracking_uri())
-
-
-def first_line(error: BaseException) -> str:
-    """What went wrong, short and without a password."""
-    text = redacted(str(error).strip(), mlflow.get_tracking_uri()) or type(error).__name__
-    if isinstance(error, MlflowException) and (cause := re.search(r"failed with (?:timeout )?exception (.*)", text)):
-        closed, late = "refused" in cause[1], "timed out" in cause[1] or "timeout" in text
-        text = "connection refused" if closed else "no answer in time" if late else text
-    line = text.splitlines()[0]
-    return line if isinstance(error, UserError) else line[:200]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn errors that only the user can mend into UserErrors."""
-    try:
-        yield
-    except MlflowException as error:
-        status = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        if status == 401:
-            raise UserError(
-                f"MLflow at {store_address()} does not accept the user or password; set MLFLOW_TRACKING_USERNAME "
-                "and MLFLOW_TRACKING_PASSWORD"
-            ) from error
-        if status == 403:
-            raise UserError(
-                f"MLflow at {store_address()} denies access ({first_line(error)}); ask for the permission EDIT on the "
-                "experiment, or give the search another name"
-            ) from error
-        raise
-
-
-def _experiment(client: mlflow.MlflowClient, name: str) -> str:
-    """The id of the experiment of this name, created if missing."""
-    with _alone(mlflow.get_tracking_uri()):
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(client.create_experiment(name, tags=EXPERIMENT_TAGS))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = client.get_experiment_by_name(name)  # another search has just created it
-    assert found is not None
-    if found.lifecycle_stage != "active":
-        raise UserError(
-            f"the experiment '{name}' was deleted in MLflow ({store_address()}); bring it back with `mlflow "
-            f"experiments restore --experiment-id {found.experiment_id}`, or give the search another name"
-        )
-    return str(found.experiment_id)
-
-
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Let one process at a time open a SQLite store: two that create its tables at once damage it for good.
-
-    The lock is on the database's folder, so that no lock file is left behind.
-    """
-    file = unquote(uri.partition("?")[0].removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or file in ("", ":memory:"):
-        yield
-        return
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(Path(file).parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def _is_artifact(file: Path) -> bool:

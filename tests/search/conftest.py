@@ -12,7 +12,7 @@ from search.track import live as tracker_module
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A store with its tables: making them takes a second, which the tests need not spend one by one."""
+    """The file of an empty store with its tables, created once because that takes a second."""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
     return file.read_bytes()

@@ -1,4 +1,4 @@
-"""Made-up records, their tracker, and a look at what the store then holds."""
+"""Made-up records, the thread that copies them to MLflow, and the content of the store afterwards."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PARAMETERS = {"search.seed": 0, "checkpoint": None, **{f"space.{n}": n for n in 
 
 
 class Store:
-    """What lies in the store, asked for past the tracker."""
+    """The content of the store, read without the thread that writes it."""
 
     def __init__(self) -> None:
         self.client = mlflow.MlflowClient()

@@ -195,14 +195,14 @@ def parent_state(folder: Path) -> str:
 def test_a_search_in_which_every_trial_failed_is_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor is it one when it is resumed with the same trials; with more of them it can become one."""
+    """Resumed with as many trials it still fails; with more trials it can succeed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ran, ending = run(tmp_path, Formula(fails=(0, 2), log=tmp_path / "measured"), trials=2)
     assert ending is Ending.ALL_FAILED and parent_state(tmp_path) == "FAILED"
     printed = capsys.readouterr()
     said = "every trial failed, 2 of 2 with: RuntimeError: the formula was told to fail; "
-    advice = "--resume does not measure a failed trial again, so start a new search once the cause is mended"
+    advice = "--resume does not repeat failed trials, so start a new search when the cause is fixed"
     assert printed.err == f"error: {said}{advice}\n"
     assert "warning" not in printed.out
     assert f"E{said[1:]}so there is no front" in (ran.directory / "report.md").read_text()
@@ -248,7 +248,7 @@ def test_resume_with_another_setting_is_refused(finished: Path, monkeypatch: pyt
 def test_a_folder_that_another_search_has_taken_meanwhile_is_refused(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Training lies between the first look at --out and the first line of the journal."""
+    """Another search may begin between the check of --out and the first line of the journal, while this one trains."""
     monkeypatch.chdir(finished)
     before = (finished / "out/trials.jsonl").read_bytes()
     with pytest.raises(UserError, match="another search came first"):
@@ -285,7 +285,7 @@ def test_a_change_stops_a_resumed_search_before_it_trains(tmp_path: Path, monkey
 
 @pytest.mark.slow
 def test_trials_shorter_than_a_worker_s_start_use_all_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune gives a free worker to a trial whose own is still starting, and drops that: one slot would do it all."""
+    """By default Tune gives a trial the first idle worker and cancels its own: one worker would measure all trials."""
     monkeypatch.chdir(tmp_path)
     run(tmp_path, Formula(sleep=1.0, processes=tmp_path / "processes"), trials=12)
     lines = (tmp_path / "processes").read_text().split("\n")[:12]

@@ -80,7 +80,7 @@ def test_ctrl_c_ends_cleanly_and_resume_finishes(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_as_ctrl_c_does(tmp_path: Path) -> None:
-    """What a batch system sends before it kills: nothing is left RUNNING, in files or MLflow."""
+    """A batch system sends SIGTERM before it kills: nothing is left RUNNING, in files or MLflow."""
     search = start(tmp_path)
     wait_for_finished(search, tmp_path, 2)
     relatives = family(search)
@@ -94,7 +94,7 @@ def test_sigterm_ends_as_ctrl_c_does(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_what_a_shell_started_in_the_background(tmp_path: Path) -> None:
-    """There Ctrl-C is ignored, but not while Ray Tune catches it: so this search is on test when it is ended."""
+    """A background process ignores Ctrl-C, except while Ray Tune catches it; this search is measuring on test."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         search = start(tmp_path)
@@ -109,7 +109,7 @@ def test_sigterm_ends_what_a_shell_started_in_the_background(tmp_path: Path) -> 
 
 
 def test_one_ctrl_c_is_enough_while_a_store_does_not_answer(tmp_path: Path) -> None:
-    """After the last trial too, where Ray Tune went on catching Ctrl-C for itself."""
+    """Ctrl-C ends a search after its last trial too, where Ray Tune used to keep catching it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -1,4 +1,4 @@
-"""Where numbers come from: a command that can be typed again, and the state of the code."""
+"""The origin of numbers: a command that can be typed again, the state of the code, the seconds of each step."""
 
 import json
 import os

@@ -166,7 +166,7 @@ def test_an_address_is_named_without_its_password(run: Run, address: str) -> Non
 
 
 def test_a_dry_run_foretells_test_from_what_was_really_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not from a look-up, and sample by sample of the stream that trials run on, also where that is a rehearsal."""
+    """The seconds come from served samples, not from looked-up passes, and from the stream on which trials run."""
     given: list[tuple[Any, ...]] = []
     monkeypatch.setattr(Console, "pilot", lambda self, *arguments: given.append(arguments))
     looked_up: list[bool] = []
@@ -208,7 +208,7 @@ def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.Monkey
 
 
 class FakeSubject:
-    """A subject as far as `main` looks at it: a catalogue of 41 items and the padding."""
+    """The part of a subject that `main` uses: the data of a catalogue of 41 items and the padding."""
 
     @property
     def data(self) -> "FakeSubject":

@@ -1,4 +1,4 @@
-"""A store that fails, refuses or is away: nothing is lost or doubled, and nobody is held up."""
+"""A store that fails, refuses or is unreachable: nothing is lost or doubled, and no trial waits."""
 
 import contextlib
 import random
@@ -33,7 +33,7 @@ REQUESTS = (
 
 
 class BadLine:
-    """Between client and store: a third of all requests fails, before, after or long before they are carried out."""
+    """Makes a third of all requests fail: before, after or long before the store carries them out."""
 
     def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch):
         self.random, self.late, self.failures = random.Random(seed), list[threading.Timer](), 0
@@ -166,7 +166,7 @@ def test_a_deleted_experiment_is_the_user_s_to_bring_back(records: Records, stor
 
 @pytest.fixture
 def away(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A tracking server that refuses; returns the address of the store that will be there later."""
+    """Point MLflow at a port without a server; returns the address of the store that will be there later."""
     there = mlflow.get_tracking_uri()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

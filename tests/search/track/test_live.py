@@ -66,7 +66,7 @@ def test_nothing_is_lost_by_a_server_that_dies_comes_back_empty_and_hangs(
 def test_the_end_of_a_search_waits_no_longer_than_its_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With requests that wait for 30 s as by default; what the server carries out late is doubled by nobody."""
+    """Requests wait for 30 s, the default; one that the server carries out late is not written twice."""
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     records = new_records(tmp_path / "out")
     with Server(tmp_path) as server:

@@ -1,4 +1,4 @@
-"""`python -m search.track DIR` makes MLflow's copy again from the files, whatever the store holds."""
+"""`python -m search.track DIR` copies the files to MLflow, whatever the store holds of them already."""
 
 import contextlib
 import json
@@ -65,7 +65,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: bytes) -> 
 
 
 def finish(out: Path) -> None:
-    """The search went on to its end."""
+    """Resume the search and let it end."""
     Records(out).finished(5, result(5), CURVE)
     search = {"ending": "complete", "finished": 4, "failed": 1, "killed": 1, "hypervolume": 0.4}
     about = {"finished": "2026-11-20T09:47:03+00:00", "search": search}
@@ -73,7 +73,7 @@ def finish(out: Path) -> None:
 
 
 def runs() -> dict[str, Run]:
-    """By trial id, the parent as `search`; and none of them twice."""
+    """The runs by trial id, the parent as `search`. Each exists once."""
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("made-up")
     assert experiment is not None
@@ -86,7 +86,7 @@ def runs() -> dict[str, Run]:
 
 
 def everything() -> object:
-    """All that the store holds of the search."""
+    """Everything that the store holds of the search."""
     client = mlflow.MlflowClient()
     return {
         name: (
