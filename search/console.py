@@ -19,6 +19,7 @@ from etarec.command_line import short_path
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
 from etarec.kernels import build
+from etarec.metrics import label
 from search.records import Ending, Records, State, Trial, frequent_reason
 from search.redact import shown_uri
 from search.running.plan import Plan
@@ -27,6 +28,7 @@ from search.spec import Spec
 
 T = TypeVar("T")
 
+STOPPED_BY = "ndcg_at_10"  # the metric on which training stops
 WIDTH, LABEL_WIDTH = 80, 12  # columns
 RAY_START = 15  # seconds, about
 EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
@@ -64,16 +66,17 @@ class Console:
         samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
         self.entry("data", f"{source}: {data.n_users:,} users, {data.n_items - 1:,} items", f"samples: {samples}")
 
-    def checkpoint(self, checkpoint: Checkpoint, path: Path) -> None:
-        quality = f"HR@10 {checkpoint.valid['hr_at_10']:.4f}, NDCG@10 {checkpoint.valid['ndcg_at_10']:.4f}"
+    def checkpoint(self, spec: Spec, checkpoint: Checkpoint, path: Path) -> None:
+        metrics = dict.fromkeys((spec.search.quality, STOPPED_BY))
+        quality = ", ".join(f"{label(metric)} {checkpoint.valid[metric]:.4f}" for metric in metrics)
         self.entry("checkpoint", f"{short_path(path)}: epoch {checkpoint.epochs}", f"validation {quality}")
 
-    def rehearsal(self, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
-        counts = held_out.sample_counts()
+    def rehearsal(self, spec: Spec, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
+        counts, quality = held_out.sample_counts(), spec.search.quality
         self.entry(
             "rehearsal",
             f"trials run on the {counts['valid']:,} samples before test, from a checkpoint",
-            f"trained on the {counts['train']:,} before those, with HR@10 {checkpoint.valid['hr_at_10']:.4f}:",
+            f"trained on the {counts['train']:,} before those, with {label(quality)} {checkpoint.valid[quality]:.4f}:",
             short_path(path),
         )
 
@@ -170,7 +173,8 @@ class Console:
         table = Table(title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False)
         table.add_column("")
         searched = [name if len(name) < LABEL_WIDTH else name.replace("_", "_\n", 1) for name in spec.space]
-        for name in (*searched, "validation\nfilter rate", "\nHR@10", "test\nfilter rate", "\nHR@10"):
+        quality = label(spec.search.quality)
+        for name in (*searched, "validation\nfilter rate", f"\n{quality}", "test\nfilter rate", f"\n{quality}"):
             table.add_column(name, justify="right")
         for point in [*selected.front, *selected.baselines]:
             chosen = selected.chosen is not None and point.name == selected.chosen.name
@@ -211,7 +215,7 @@ def _trial_line(spec: Spec, trial: Trial) -> str:
         return f"{trial.trial_id}  {trial.state}  {values}  {trial.error}"
     quality, metrics = spec.search.quality, trial.metrics
     return (
-        f"{trial.trial_id}  {quality} {metrics[quality]:.4f}  filter_rate {metrics['filter_rate']:6.1%}  "
+        f"{trial.trial_id}  {label(quality)} {metrics[quality]:.4f}  filter rate {metrics['filter_rate']:6.1%}  "
         f"{metrics['seconds']:5.1f} s  {values}"
     )
 
@@ -221,9 +225,11 @@ def _cells(spec: Spec, point: Point) -> list[str]:
     searched = [_value(getattr(point.config, name)) if point.name.startswith("trial-") else "" for name in spec.space]
     tested = point.test.metrics() if point.test else {}
     measured = [
-        f"{values['filter_rate']:.1%}|{values['hr_at_10']:.4f}" if values else "|" for values in (point.valid, tested)
+        cell
+        for values in (point.valid, tested)
+        for cell in ([f"{values['filter_rate']:.1%}", f"{values[spec.search.quality]:.4f}"] if values else ["", ""])
     ]
-    return [point.name, *searched, *(cell for pair in measured for cell in pair.split("|"))]
+    return [point.name, *searched, *measured]
 
 
 def _value(value: object) -> str:

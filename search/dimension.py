@@ -1,4 +1,4 @@
-"""One searched hyperparameter: its range or choices as plain data, checked against its field of AdaptConfig."""
+"""The range or choices of a searched hyperparameter as plain data, checked against its field of AdaptConfig."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from etarec.config import AdaptConfig
-from etarec.document import Location, Schema, shown
+from etarec.document import Location, Schema, quoted
 
 Kind = Literal["int", "float", "choices"]
 Value = str | bool | int | float | None
@@ -26,7 +26,9 @@ class Dimension:
     low: Number | None = Field(default=None, description="smallest value")
     high: Number | None = Field(default=None, description="largest value")
     log: bool = Field(default=False, description="search on a logarithmic scale")
-    step: Number | None = Field(default=None, description="distance of the values from `low` on; null: all values")
+    step: Number | None = Field(
+        default=None, description="distance between values, from `low` upwards; null: all values"
+    )
     choices: tuple[Value, ...] | None = Field(default=None, description="the values, instead of a range")
 
     @model_validator(mode="after")
@@ -39,7 +41,7 @@ class Dimension:
     def __str__(self) -> str:
         """2 to 500, log scale"""
         if self.choices is not None:
-            return "one of " + " | ".join(map(shown, self.choices))
+            return "one of " + " | ".join(map(quoted, self.choices))
         return f"{self.low} to {self.high}" + (", log scale" if self.log else "")
 
     def _choices_problem(self) -> str | None:
@@ -49,19 +51,19 @@ class Dimension:
         if not self.choices:
             return "expected {choices: [...]} with at least one value"
         repeated = [value for i, value in enumerate(self.choices) if value in self.choices[:i]]
-        return f"choices names {shown(repeated[0])} more than once" if repeated else None
+        return f"choices names {quoted(repeated[0])} more than once" if repeated else None
 
     def _range_problem(self) -> str | None:
         if self.low is None or self.high is None or self.choices is not None:
             return "expected {low: ..., high: ...} or {choices: [...]}"
         if not self.low < self.high:
-            return f"low ({shown(self.low)}) must be below high ({shown(self.high)})"
+            return f"low ({quoted(self.low)}) must be below high ({quoted(self.high)})"
         if self.log and self.low <= 0:
-            return f"a log scale needs low above 0, given {shown(self.low)}"
+            return f"a log scale needs low above 0, given {quoted(self.low)}"
         if self.log and self.step is not None:
             return "log and step exclude each other"
         if self.step is not None and not 0 < self.step <= self.high - self.low:
-            return f"given step {shown(self.step)}, expected a step above 0 and at most high - low"
+            return f"given step {quoted(self.step)}, expected a step above 0 and at most high - low"
         if self.kind == "int" and not all(isinstance(number, int) for number in (self.low, self.high, self.step or 1)):
             return "low, high and step must be integers for this key"
         return None
@@ -90,7 +92,7 @@ class Dimension:
 
 
 def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, str]]:
-    """What AdaptConfig's field `key` says against the values of `form`, by their places inside it."""
+    """Problems of the values in `form` that AdaptConfig's field `key` does not allow, by their places in `form`."""
     ends = ("low", "high") if _kind(key) != "choices" else ()
     places: list[tuple[Location, Any]] = [((end,), form[end]) for end in ends if end in form]
     if isinstance(choices := form.get("choices"), list):
@@ -100,19 +102,17 @@ def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, st
             _legal(key, value)
         except ValueError:
             expected = _FIELDS.expected((key,))
-            yield (
-                place,
-                f"given {shown(value)}, expected {expected.removesuffix(' or null') if place[0] in ends else expected}",
-            )
+            wanted = expected.removesuffix(" or null") if place[0] in ends else expected
+            yield place, f"given {quoted(value)}, expected {wanted}"
 
 
 def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
-    """`form` with its kind, and with the types that AdaptConfig's field `key` has (1 is 1.0 where a float belongs)."""
+    """`form` with its kind and the types of AdaptConfig's field `key` (1 becomes 1.0 in a float field)."""
     completed = {**form, "kind": "choices" if "choices" in form else _kind(key)}
     for end in {"low", "high"} & form.keys():
-        completed[end] = _kept(key, form[end])
+        completed[end] = _stored(key, form[end])
     if isinstance(choices := form.get("choices"), list):
-        completed["choices"] = [_kept(key, choice) for choice in choices]
+        completed["choices"] = [_stored(key, choice) for choice in choices]
     if completed["kind"] == "float" and type(form.get("step")) is int:
         completed["step"] = float(form["step"])
     return completed
@@ -124,12 +124,12 @@ def _kind(key: str) -> Kind:
 
 
 def _legal(key: str, value: Any) -> Value:
-    """`value` as AdaptConfig keeps it; pydantic's ValidationError, which is a ValueError, if it does not."""
+    """`value` as AdaptConfig stores it. Raises pydantic's ValidationError, a ValueError, for an illegal value."""
     kept: Value = getattr(replace(AdaptConfig(), **{key: value}), key)
     return kept
 
 
-def _kept(key: str, value: Any) -> Any:
+def _stored(key: str, value: Any) -> Any:
     try:
         return _legal(key, value)
     except ValueError:

@@ -6,11 +6,11 @@ from pathlib import Path
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.train import cache_path, train
+from search.baselines import PUBLISHED, baseline_config
 from search.experiment import Experiment
 from search.prepare import given_checkpoint, load_data, plan_on
 from search.running import runner
 from search.running.plan import trial_bytes
-from search.spec import baseline_config
 from search.subject import Recommender, measure_on_validation
 
 
@@ -27,7 +27,7 @@ def dry_run(experiment: Experiment) -> None:
     subject = Recommender(searched, trained, spec.data.order, spec.data.order_seed).without_test()
     planned = plan_on(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory)
-    config = baseline_config(spec, "published", n_items=interactions.n_items - 1, random_rate=0, chosen=spec.adapt)
+    config = baseline_config(PUBLISHED, spec.adapt, n_items=interactions.n_items - 1)
     pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
     served = subject.serve(config, "valid", spec.search.seed)
     console.pilot(spec, planned, pilot, served, experiment.provenance.seconds.get("epoch"), searched)
@@ -39,7 +39,7 @@ def _checkpoint(experiment: Experiment, searched: Interactions, given: str | Non
     path = Path(given) if given else cache_path(searched, spec.model, spec.train)
     if given or path.exists():
         trained = given_checkpoint(path, searched)
-        experiment.console.checkpoint(trained, path)
+        experiment.console.checkpoint(spec, trained, path)
         return trained
     with experiment.provenance.timed("epoch"):
         return train(searched, spec.model, replace(spec.train, epochs=1))

@@ -7,7 +7,7 @@ from etarec import checkpoint, data
 from etarec.checkpoint import Checkpoint
 from etarec.command_line import naming
 from etarec.data import Interactions
-from etarec.train import cache_path, load_or_train, shown
+from etarec.train import cache_path, load_or_train, progress
 from search import rehearsal
 from search.experiment import Experiment
 from search.provenance import about_checkpoint, about_data, settings
@@ -69,9 +69,9 @@ def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoin
             path = Path(spec.checkpoint)
             trained = given_checkpoint(path, interactions)
         else:
-            with shown(spec.train, console.out) as watch:
+            with progress(spec.train, console.out) as watch:
                 trained, path = load_or_train(interactions, spec.model, spec.train, watch)
-    console.checkpoint(trained, path)
+    console.checkpoint(spec, trained, path)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     return trained
 
@@ -79,7 +79,7 @@ def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoin
 def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interactions) -> Recommender:
     with experiment.provenance.timed("rehearsal"):
         searched, path = rehearsal.rehearsing(subject, held_out, experiment.console)
-    experiment.console.rehearsal(held_out, searched.checkpoint, path)
+    experiment.console.rehearsal(experiment.spec, held_out, searched.checkpoint, path)
     about = about_checkpoint(searched.checkpoint, path)
     experiment.provenance.rehearsal = about | {"samples": held_out.sample_counts()}
     return searched

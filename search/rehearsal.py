@@ -9,7 +9,7 @@ from pathlib import Path
 from etarec import data
 from etarec.config import UserError
 from etarec.data import Interactions
-from etarec.train import load_or_train, shown
+from etarec.train import load_or_train, progress
 from search.console import Console
 from search.spec import Spec
 from search.subject import Recommender
@@ -48,6 +48,6 @@ def held_out(spec: Spec, interactions: Interactions) -> Interactions | None:
 def rehearsing(subject: Recommender, held_out: Interactions, console: Console) -> tuple[Recommender, Path]:
     """`subject` on the split of a rehearsal, and the file of the checkpoint trained for it with the same settings."""
     settings = subject.checkpoint.train
-    with shown(settings, console.out) as watch:
+    with progress(settings, console.out) as watch:
         trained, path = load_or_train(held_out, subject.checkpoint.model, settings, watch)
     return replace(subject, data=held_out, checkpoint=trained), path

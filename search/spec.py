@@ -1,12 +1,11 @@
-"""The YAML experiment file as a validated object, and the only translation of it to a search space.
+"""The YAML experiment file as a validated object.
 
-`load` reads the file, applies `--set`, checks everything and freezes it into a `Spec`; whatever is wrong ends in one
-UserError. Ranges and defaults stand in the dataclasses only; messages are made from the JSON schema derived from them.
+`load` reads the file, applies `--set`, checks everything and returns a frozen `Spec`; all problems end in one
+UserError. Ranges and defaults live in the dataclasses only; error messages are made from their JSON schema.
 """
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,7 +16,6 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from etarec.config import (
-    GATE_FIELDS,
     AdaptConfig,
     Count,
     DataConfig,
@@ -28,99 +26,102 @@ from etarec.config import (
     TrainConfig,
     UserError,
 )
-from etarec.document import Node, Schema, shown, to_text
+from etarec.document import Node, Schema, quoted, to_text
 from etarec.experiment_file import ExperimentFile, Problem
+from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search import table_rows
+from search.baselines import NAMES, PUBLISHED_TOP_K, BaselineName
 from search.dimension import Dimension, Value, complete, form_problems
 from search.table_rows import TableConfig
 
 if TYPE_CHECKING:
-    from etarec.data import Interactions  # which imports pandas: a mistake in a file is told without
+    from etarec.data import Interactions  # it imports pandas, which an error message can do without
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_PUBLISHED_TOP_K = (10, 50)
-_OPENING = {"entropy_quantile", "cosine_threshold"}  # what opens and closes the gate
-_NAIVE_SHARE_OF_LN_V = 0.4
+_OPENING = {"entropy_quantile", "cosine_threshold"}  # the thresholds that open and close the gate
 
-Objective = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50", "filter_rate"]
-BaselineName = Literal["none", "all", "random", "naive", "published"]
+Objective = Literal[QualityMetric, "filter_rate"]
 
 
 def _folder_name(name: str) -> str:
     if not re.fullmatch(r"\w([\w. -]{0,98}[\w-])?", name):
         raise ValueError(
-            f"given {shown(name)}, expected the name of a folder: at most 100 letters, digits, '_', '-', '.' and "
-            "blanks, with a letter, digit or '_' at its beginning and no '.' or blank at its end"
+            f"given {quoted(name)}, expected the name of a folder: at most 100 letters, digits, '_', '-', '.' and "
+            "spaces, starting with a letter, digit or '_' and not ending with '.' or a space"
         )
     return name
 
 
 def _quality_and_filter_rate(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
     if len(objectives) != 2 or objectives.count("filter_rate") != 1:
-        expected = "filter_rate and one of hr_at_10, ndcg_at_10, hr_at_50, ndcg_at_50"
-        raise ValueError(f"given {shown(objectives)}, expected two: {expected}")
+        expected = f"filter_rate and one of {', '.join(QUALITY_METRICS)}"
+        raise ValueError(f"given {quoted(objectives)}, expected two: {expected}")
     return objectives
 
 
 def _distinct(names: tuple[BaselineName, ...]) -> tuple[BaselineName, ...]:
     if len(set(names)) < len(names):
-        raise ValueError(f"given {shown(names)}, expected each baseline once")
+        raise ValueError(f"given {quoted(names)}, expected each baseline once")
     return names
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ChooseConfig:
-    """How one configuration is recommended out of the front."""
+    """How one configuration is chosen from the front."""
 
     tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.005, description="quality that may be given up for a higher filter rate"
+        default=0.005, description="share of the best quality that may be given up for a higher filter rate"
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SearchConfig:
-    """How the search runs; nothing here changes what a configuration measures, except `seed`."""
+    """How the search runs; except for `seed`, no field changes the measurement of a configuration."""
 
     trials: Count = Field(default=64, description="number of configurations to measure")
     seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(
-        default=("hr_at_10", "filter_rate"), description="the two that are maximised: a quality and the filter rate"
+        default=("hr_at_10", "filter_rate"), description="what is maximised: one quality metric and the filter rate"
     )
     sampler: Literal["tpe", "gp", "nsga2", "sobol", "random"] = Field(default="tpe", description="Optuna's sampler")
     concurrency: Count | Literal["auto"] = Field(
-        default="auto", description="trials at once; auto: as many as resources allow"
+        default="auto", description="trials at the same time; auto: as many as the resources allow"
     )
     cpus_per_trial: Positive | Literal["auto"] = Field(
-        default="auto", description="CPU cores that a trial reserves, its threads; auto: from the machine alone"
+        default="auto", description="CPU cores of a trial, and its threads; auto: from the machine alone"
     )
     gpus_per_trial: NonNegative | Literal["auto"] = Field(
-        default="auto", description="GPUs that a trial reserves; a fraction shares one; auto: as memory and cores allow"
+        default="auto", description="GPUs of a trial; below 1, trials share a GPU; auto: as memory and cores allow"
     )
     cuda_mps: bool = Field(
         default=True,
-        description="let trials run side by side on a GPU, by CUDA's Multi-Process Service, where this machine has it; "
-        "otherwise the GPU takes turns between them",
+        description="run trials side by side on a GPU by CUDA's Multi-Process Service, where the machine has it; "
+        "otherwise trials take turns on the GPU",
     )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     random_points: Annotated[int, Field(ge=0, le=100)] = Field(
-        default=8, description="gates at random measured along the front beside the baseline `random`; 0: none"
+        default=8, description="rates of random skipping along the front, beside the baseline `random`; 0: none"
     )
-    bootstrap_replicates: Count = Field(default=2000, description="resamples of the users behind each test interval")
-    max_failures_in_a_row: Count = Field(default=10, description="stop the search after so many failed trials in a row")
+    bootstrap_replicates: Count = Field(
+        default=2000, description="bootstrap resamples of the users for each interval on test"
+    )
+    max_failures_in_a_row: Count = Field(
+        default=10, description="stop the search after this many failed trials in a row"
+    )
     retries: Annotated[int, Field(ge=0, le=100)] = Field(
-        default=2, description="times that a trial is tried again whose process or node died, or that lacked memory"
+        default=2, description="repetitions of a trial whose process or node died, or whose memory ran out"
     )
-    trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial counts as failed")
+    trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial fails")
 
     @property
-    def quality(self) -> Objective:
+    def quality(self) -> QualityMetric:
         """The objective beside the filter rate."""
-        return next(name for name in self.objectives if name != "filter_rate")
+        return quality_of(self.objectives)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Spec:
-    """A whole experiment. Paths are absolute; in `adapt` the searched fields have their defaults."""
+    """A whole experiment. Paths are absolute; searched fields have their defaults in `adapt`."""
 
     name: Annotated[str, AfterValidator(_folder_name)] = Field(description="folder under runs/, MLflow experiment")
     data: DataConfig = Field(default_factory=lambda: DataConfig(dataset="simulated"), description="interactions")
@@ -131,17 +132,23 @@ class Spec:
     space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(description="searched fields of AdaptConfig")
     search: SearchConfig = Field(default_factory=SearchConfig, description="how to search")
     baselines: Annotated[tuple[BaselineName, ...], AfterValidator(_distinct)] = Field(
-        default=("none", "all", "random", "naive", "published"), description="fixed configurations to compare with"
+        default=NAMES, description="fixed configurations to compare with"
     )
     table: TableConfig | None = Field(default=None, description="rows of `python -m search.table`")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
-    """Read and validate an experiment file; `overrides` are the texts `key.path=value` of `--set`, the last one wins.
+    """Read and validate an experiment file.
 
-    Relative paths in the file start at the file's folder, those in an override at the current one.
-    `--set space.KEY=null` takes a field out of the search.
-    Raises UserError with every problem, one per line: `FILE: key.path: what was given, what was expected`.
+    Relative paths in the file start at the file's folder, those in an override at the current folder.
+
+    Args:
+        path: of the file.
+        overrides: the texts `key.path=value` of `--set`; the last one wins, and `space.KEY=null` takes a field out of
+            the search.
+
+    Raises:
+        UserError: every problem, one per line: `FILE: key.path: what was given, what was expected`.
     """
     file = ExperimentFile(path, overrides, _SCHEMA)
     document = file.document
@@ -170,31 +177,42 @@ def to_yaml(spec: Spec) -> str:
     return to_text(as_dict(spec))
 
 
+def quality_of(objectives: Sequence[str]) -> QualityMetric:
+    """The quality metric among the objectives of a search."""
+    return next(metric for metric in QUALITY_METRICS if metric in objectives)
+
+
+def objectives_of(search: SearchConfig, metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """The objectives' values among a trial's metrics, in the order of `search.objectives`."""
+    return tuple(metrics[name] for name in search.objectives)
+
+
 def canonical(config: AdaptConfig) -> str:
-    """One text per configuration: JSON with sorted keys; equal configurations give equal texts."""
+    """A configuration as JSON with sorted keys; equal configurations have equal texts."""
     return json.dumps(asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def trial_seed(seed: int, config: AdaptConfig) -> int:
-    """A measurement's seed, 0 to 2^31 - 1, from the run's seed and the configuration, so that order does not matter."""
+    """The seed of a measurement, 0 to 2^31 - 1, from the search's seed and the configuration alone."""
     digest = hashlib.sha256(f"{seed}:{canonical(config)}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def trial_config(spec: Spec, parameters: dict[str, Any]) -> AdaptConfig:
-    """The configuration of one trial; `parameters` has a value for each searched key, else ValueError."""
+    """The configuration of one trial. Raises ValueError unless `parameters` are the searched fields, all of them."""
     if parameters.keys() != spec.space.keys():
         raise ValueError(f"expected values for {sorted(spec.space)}, given {sorted(parameters)}")
     return replace(spec.adapt, **parameters)
 
 
 def first_points(spec: Spec) -> list[dict[str, Any]]:
-    """Parameters that every search tries first, as far as the space contains them: the gates of the ETA-Rec report
-    (K = 10 and K = 50), and the gate as far open as it goes, the end of the front beside adapting on everything.
+    """Parameters of the first trials of every search.
 
-    Searched fields that these do not set take AdaptConfig's default, or the middle of their dimension.
+    These are the gates of the ETA-Rec report (K = 10 and K = 50), and the gate opened as far as the space allows, which
+    is the end of the front next to adapting on every sample. Points outside the space are left out. Other searched
+    fields have AdaptConfig's default, or the middle of their dimension.
     """
-    gates = [_published_gate(top_k) for top_k in _PUBLISHED_TOP_K]
+    gates = [_published_gate(top_k) for top_k in PUBLISHED_TOP_K]
     opened = {key: _opened(spec, key) for key in _OPENING & spec.space.keys()}
     gates += [opened] if opened else []
     points: list[dict[str, Any]] = []
@@ -205,44 +223,16 @@ def first_points(spec: Spec) -> list[dict[str, Any]]:
     return points
 
 
-def baseline_config(
-    spec: Spec, name: BaselineName, *, n_items: int, random_rate: float, chosen: AdaptConfig
-) -> AdaptConfig:
-    """The fixed configuration `name`; it adapts as `chosen` does where the adaptation itself was searched.
-
-    `n_items` is the catalogue's size without padding; `random_rate` the share that the gate at random filters.
-    """
-    base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - GATE_FIELDS})
-    return baseline_on(base, name, n_items=n_items, random_rate=random_rate)
-
-
-def baseline_on(base: AdaptConfig, name: BaselineName, *, n_items: int, random_rate: float = 0.0) -> AdaptConfig:
-    """The baseline `name` with the adaptation of `base`."""
-    match name:
-        case "none" if base.target == "state":  # the model without its inner loop; target none would run it
-            return replace(base, gate="random", random_rate=1.0)
-        case "none":
-            return replace(base, target="none")
-        case "all":
-            return replace(base, gate="open")
-        case "random":
-            return replace(base, gate="random", random_rate=random_rate)
-        case "naive":
-            threshold = _NAIVE_SHARE_OF_LN_V * math.log(n_items)
-            return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)
-        case "published":
-            return replace(AdaptConfig.published(**asdict(base)), top_k=min(50, n_items))
-
-
 def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
-    """Raise UserError where no sample of validation is ever adapted on, so that all trials would be the same."""
+    """Raise UserError if no validation sample can be adapted on, which would make all trials equal."""
     adapt = spec.adapt
     learns = adapt.target == "weights" and adapt.objective == "next_item" and adapt.new_transitions_only
     searched = {"target", "objective", "new_transitions_only", "transitions"} & spec.space.keys()
     if learns and not searched and int((data.valid_end - data.train_end).max()) <= 1:
         raise UserError(
-            "adapt.new_transitions_only: given true, but every validation sample ends in a transition that was trained "
-            "on, since no user has two of them; expected false, or data.split: ratio with a rehearsal_share"
+            "adapt.new_transitions_only: given true, but every validation sample ends in a transition of the training "
+            "data, since no user has two validation samples; expected false, or data.split: ratio with a "
+            "rehearsal_share"
         )
 
 
@@ -262,22 +252,26 @@ def check_top_k(key: str, top_k: int, n_items: int) -> None:
 
 
 def check_measured(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise UserError, which names key and trial, where a space can no longer hold what was measured in it.
+    """Raise UserError, which names field and trial, if the study of a resumed search could not hold a measured trial.
 
-    measured: the trials' parameters by their ids. A range may have become narrower: the study takes what lies outside.
+    A range may have become narrower: the study accepts values outside it.
+
+    Args:
+        spec: of the resumed search.
+        measured: the trials' parameters by their ids.
     """
     for trial_id, parameters in measured.items():
         for key, dimension in spec.space.items():
             value = parameters.get(key)
             if not dimension.contains(value) and (dimension.choices is not None or value is None):
                 raise UserError(
-                    f"space.{key}: {trial_id} was measured with {shown(value)}, expected a space that contains it: the "
-                    "study of a resumed search holds all its trials"
+                    f"space.{key}: {trial_id} was measured with {quoted(value)}, expected a space that contains it, "
+                    "because the study of a resumed search holds all its trials"
                 )
 
 
 def _published_gate(top_k: int) -> dict[str, Any]:
-    """The searchable values that make the published gate."""
+    """The searched values of the published gate."""
     published = asdict(AdaptConfig.published(top_k))
     return {key: published[key] for key in ("top_k", "entropy_quantile", "cosine_threshold")}
 
@@ -296,7 +290,7 @@ def _neutral(key: str, dimension: Dimension) -> Value:
 
 
 def _take_out_of_search(file: ExperimentFile) -> None:
-    """What `--set space.KEY=null` asks for; in a file a field without its range is a mistake."""
+    """Remove the fields that `--set space.KEY=null` names; null for a field in the file is a mistake."""
     space = file.document.get("space")
     for keys, _ in file.origins:
         if keys[:-1] == ("space",) and isinstance(space, dict) and space.get(keys[1], 0) is None:
@@ -304,15 +298,15 @@ def _take_out_of_search(file: ExperimentFile) -> None:
 
 
 def _relation_problems(document: dict[str, Any]) -> Iterator[Problem]:
-    """What is wrong beyond the types of single values: relations between sections, and the searched fields."""
+    """Problems of the relations between sections, and of the searched fields."""
     section = {key: value if isinstance(value, dict) else {} for key, value in document.items()}
     space, fixed = section.get("space", {}), section.get("adapt", {})
     if document.get("checkpoint") is not None and ("model" in document or "train" in document):
-        yield ("checkpoint",), "it stands for `model` and `train`; keep either the checkpoint or those sections"
+        yield ("checkpoint",), "it replaces `model` and `train`; keep either the checkpoint or those sections"
     if not document.get("space"):
         yield ("space",), "missing or empty, expected searched fields such as {top_k: {low: 2, high: 500, log: true}}"
     if fixed.get("target") == "none":
-        yield ("adapt", "target"), "given none, which adapts nothing, so that nothing in `space` has an effect"
+        yield ("adapt", "target"), "given none, which adapts nothing, so nothing in `space` has an effect"
     if "entropy_quantile" in space and fixed.get("entropy_threshold") is not None:
         yield (
             ("space", "entropy_quantile"),
@@ -335,7 +329,7 @@ def _dimension_problems(key: str, form: Any, fixed: dict[str, Any]) -> Iterator[
 
 
 def _with_kinds(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as pydantic validates it: known dimensions are complete, what was reported already is left out."""
+    """The document for pydantic: known dimensions are completed, unknown ones, already reported, are left out."""
     space = document.get("space")
     if not isinstance(space, dict) or not space:
         return document
@@ -359,7 +353,7 @@ _SCHEMA = _schema()
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}: MLflow keeps nested parameters as one string."""
+    """{"a": {"b": 1}} -> {"a.b": 1}, because MLflow stores a nested parameter as one string."""
     flattened: dict[str, Any] = {}
     for key, value in document.items():
         inner = isinstance(value, Mapping)

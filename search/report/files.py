@@ -1,4 +1,4 @@
-"""The plain files of a finished search, read and checked: what every report is computed from."""
+"""The plain files of a finished search, read and checked; every report is computed from them."""
 
 import io
 import json
@@ -11,23 +11,24 @@ import pandas as pd
 import yaml
 
 from etarec.config import UserError
-from etarec.metrics import QUALITY_METRICS
-from search.report.findings import Split
+from etarec.metrics import QUALITY_METRICS, SECONDS, QualityMetric
+from search.report.view import View
 from search.selection import differences
+from search.spec import SearchConfig, quality_of
 
-SECONDS = ("forward_seconds", "gate_seconds", "adapt_seconds")
-_MEASURED = (*QUALITY_METRICS, "filter_rate", "seconds", *SECONDS)
-_TEST = (*(f"test_{name}" for name in _MEASURED), *differences.COLUMNS)
+_MEASURED = (*QUALITY_METRICS, "filter_rate", *SECONDS)
 
+# Sections that are mappings, of provenance.json and of spec.yaml, where `checkpoint` is a file's name.
 _RECORDED = {"git", "data", "checkpoint", "rehearsal", "versions", "hardware", "seconds", "search"}
-_SPECIFIED = {"data", "model", "train", "adapt", "space", "search"}  # there `checkpoint` is a file's name
+_SPECIFIED = {"data", "model", "train", "adapt", "space", "search"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """The files of one search. Unmeasured numbers are NaN, trial_id is text, every test column is there."""
+    """The files of one search. Numbers that were not measured are NaN, trial_id is text, no test column is missing."""
 
     spec: dict[str, Any]
+    quality: QualityMetric  # the objective beside the filter rate
     provenance: dict[str, Any]
     chosen: dict[str, Any]
     trials: pd.DataFrame
@@ -43,23 +44,14 @@ class Run:
         return [str(name) for name in self.spec["space"]]
 
     @property
-    def split(self) -> Split:
-        return "test" if len(self.front) and self.front["test_hr_at_10"].notna().any() else "valid"
-
-    @property
-    def quality(self) -> str:
-        """The metric that was searched for beside the filter rate."""
-        objectives = (self.spec.get("search") or {}).get("objectives") or []
-        return next((str(name) for name in objectives if name in QUALITY_METRICS), "hr_at_10")
-
-    @property
-    def target(self) -> str:
-        """What the search adapts."""
-        return str((self.chosen.get("adapt") or self.spec.get("adapt") or {}).get("target", "weights"))
+    def view(self) -> View:
+        """The quality metric on test, or on validation where test was not measured."""
+        measured = len(self.front) and self.front[f"test_{self.quality}"].notna().any()
+        return View("test" if measured else "valid", self.quality)
 
     @property
     def filters(self) -> list[str]:
-        """The parts of the filter rate that play a role in this search."""
+        """The parts of the filter rate that have a column."""
         return list(dict.fromkeys(name.partition("_")[2] for name in map(str, self.front) if "_filtered_by_" in name))
 
     @property
@@ -71,19 +63,21 @@ def load(directory: Path) -> Run:
     """Read and check the files of a search.
 
     Raises:
-        UserError: as `render`.
+        UserError: the folder or one of its files is missing or unreadable, or the files contradict each other.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
     spec = _mapping(directory / "spec.yaml", yaml.safe_load, _SPECIFIED)
     if not isinstance(spec.get("space"), dict):
         raise UserError(f"{directory / 'spec.yaml'}: `space` must be a mapping of the searched parameters")
+    quality = _quality(spec, directory / "spec.yaml")
     run = Run(
         spec=spec,
+        quality=quality,
         provenance=_mapping(directory / "provenance.json", json.loads, _RECORDED),
         trials=_table(directory / "trials.csv", ("trial_id", "state", *spec["space"], *_MEASURED), spec["space"]),
-        front=(front := _points(directory / "pareto.csv", spec["space"])),
-        baselines=_points(directory / "baselines.csv", spec["space"]),
+        front=(front := _points(directory / "pareto.csv", spec["space"], quality)),
+        baselines=_points(directory / "baselines.csv", spec["space"], quality),
         chosen=_mapping(directory / "chosen.yaml", yaml.safe_load, {"adapt"}) if len(front) else {},
     )
     if len(front) and str(run.chosen.get("trial_id")) not in set(front["trial_id"]):
@@ -91,8 +85,15 @@ def load(directory: Path) -> Run:
     return run
 
 
+def _quality(spec: dict[str, Any], path: Path) -> QualityMetric:
+    objectives = (spec.get("search") or {}).get("objectives", SearchConfig().objectives)
+    if not isinstance(objectives, list | tuple) or not set(QUALITY_METRICS) & set(map(str, objectives)):
+        raise UserError(f"{path}: search.objectives: expected filter_rate and one of {', '.join(QUALITY_METRICS)}")
+    return quality_of(objectives)
+
+
 def _mapping(path: Path, parse: Callable[[str], Any], sections: Set[str]) -> dict[str, Any]:
-    """The file's mapping; its `sections` are mappings or null."""
+    """The mapping in a file, whose `sections` must be mappings or null."""
     try:
         content = parse(_text(path))
     except (yaml.YAMLError, json.JSONDecodeError) as error:
@@ -114,24 +115,25 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _points(path: Path, parameters: dict[str, Any]) -> pd.DataFrame:
-    """pareto.csv or baselines.csv with every test column; validation must be there, test may be empty."""
+def _points(path: Path, parameters: dict[str, Any], quality: QualityMetric) -> pd.DataFrame:
+    """pareto.csv or baselines.csv with every test column; the numbers of validation must be there."""
     frame = _table(path, ("trial_id", *parameters, *(f"valid_{name}" for name in _MEASURED)), parameters)
-    unmeasured = frame["valid_hr_at_10"].isna() | frame["valid_filter_rate"].isna()
+    unmeasured = frame[f"valid_{quality}"].isna() | frame["valid_filter_rate"].isna()
     if unmeasured.any():
         name = frame["trial_id"][unmeasured].iloc[0]
-        raise UserError(f"{path}: {name} lacks its valid_hr_at_10 or valid_filter_rate")
-    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *_TEST, "on_test_front"])))
+        raise UserError(f"{path}: {name} lacks its valid_{quality} or valid_filter_rate")
+    tested = (*(f"test_{name}" for name in _MEASURED), *differences.columns(quality), "on_test_front")
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *tested])))
     for part in (name.partition("_")[2] for name in list(map(str, frame)) if "_filtered_by_" in name):
         for split in ("valid", "test"):
-            # A part of the filter rate that never was anything but 0 has no column.
+            # A part of the filter rate that is 0 in all rows has no column.
             if f"{split}_{part}" not in frame:
                 frame[f"{split}_{part}"] = frame[f"{split}_filter_rate"] * 0.0
     return frame
 
 
 def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) -> pd.DataFrame:
-    """A CSV with its measured columns as floats. Without a row it need not have any column either."""
+    """A CSV file with its measured columns as floats; a file without a row may lack the columns."""
     text = _text(path)
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) if text.strip() else pd.DataFrame()

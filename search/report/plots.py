@@ -1,7 +1,7 @@
-"""The report's pictures: plotly for the HTML page, matplotlib for the PNG beside it. Filter rates are drawn in percent.
+"""The report's plots: plotly for the HTML page, matplotlib for the PNG beside it. Filter rates are drawn in percent.
 
-The frames are those of search/report/files.py: `trials` with the metric and filter_rate (validation), `front` and
-`baselines` with valid_* and test_* columns, the latter NaN where nothing was measured. trial_id is text.
+The frames are those of search/report/files.py: `trials` with the metric and filter_rate on validation, `front` and
+`baselines` with valid_* and test_* columns, which are NaN where nothing was measured. trial_id is text.
 """
 
 import math
@@ -14,21 +14,22 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
-from search.selection import chance
-
-METRIC_WORDS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "hr_at_50": "HR@50", "ndcg_at_50": "NDCG@50"}
+from etarec.disk import whole_file
+from etarec.metrics import label
+from search.baselines import along_front
+from search.selection.chance import on_curve
 
 _VALID, _TEST, _GREY, _INK, _GRID = "#2563eb", "#ea580c", "#b4bcc8", "#1f2937", "#e9ebef"
-_CHANCE = "#7c8796"
+_RANDOM = "#7c8796"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _AXIS = {"gridcolor": _GRID, "linecolor": "#d5d9e0", "zeroline": False, "ticks": "outside", "tickcolor": "#d5d9e0"}
 _SPLITS = {"valid_": "validation", "test_": "test"}
-_DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's words, matplotlib's
+_DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's and matplotlib's words
 _RATE_TITLE = "filter rate (% of passes skipped)"
 
 
 def plotly_script() -> str:
-    """Plotly's JavaScript, to be put into a page once so that it works offline."""
+    """Plotly's JavaScript; a page that contains it once works offline."""
     return str(get_plotlyjs())
 
 
@@ -40,14 +41,14 @@ def pareto_html(trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFra
         front: the front's points.
         baselines: the baselines; trial_id is their name.
         chosen: trial_id of the chosen point.
-        metric: the searched quality, a key of METRIC_WORDS.
+        metric: the searched quality metric, such as hr_at_10.
     """
     figure = go.Figure(layout=_layout(height=560))
-    curves, baselines = _chance(baselines, metric)
+    curves, baselines = _random_skipping(baselines, metric)
     for split, curve in curves.items():
-        line, marker = {"color": _CHANCE, "width": 1.5, "dash": _DASHES[split][0]}, {"size": 5, "color": _CHANCE}
+        line, marker = {"color": _RANDOM, "width": 1.5, "dash": _DASHES[split][0]}, {"size": 5, "color": _RANDOM}
         figure.add_scatter(
-            x=curve["x"], y=curve["y"], mode="lines+markers", name=f"chance, {_SPLITS[split]}", line=line,
+            x=curve["x"], y=curve["y"], mode="lines+markers", name=f"random skipping, {_SPLITS[split]}", line=line,
             marker=marker, text=_names(curve), hovertemplate="<b>%{text}</b><br>%{y:.4f} at %{x:.1f}%<extra></extra>",
         )  # fmt: skip
     points = _positions(trials[~trials["trial_id"].isin(front["trial_id"])], "", metric)
@@ -66,7 +67,7 @@ def pareto_html(trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFra
         style = {"showarrow": False, "xanchor": align, "yshift": -13, "font": {"size": 12}}
         figure.add_annotation(x=x, y=y, text=escape(text), **style)
     figure.update_xaxes(title=_RATE_TITLE, range=[-5, 105])
-    figure.update_yaxes(title=METRIC_WORDS[metric], tickformat=".3f")
+    figure.update_yaxes(title=label(metric), tickformat=".3f")
     return _fragment(figure, "pareto-plot")
 
 
@@ -81,7 +82,7 @@ def parameter_html(
         x: its values, numbers or names, one per trial.
         log: whether it was searched on a log scale.
         front_ids: trial_ids of the front, drawn in colour.
-        metric: the searched quality, a key of METRIC_WORDS.
+        metric: the searched quality metric, such as hr_at_10.
     """
     figure = go.Figure(layout=_layout(height=380))
     marker = {"color": [_VALID if trial in front_ids else _GREY for trial in trials["trial_id"]], "size": 7}
@@ -95,7 +96,7 @@ def parameter_html(
     ticks = {"tickvals": _log_ticks(x), "ticktext": [f"{tick:g}" for tick in _log_ticks(x)]} if kind == "log" else {}
     figure.update_xaxes(title=parameter, type=kind, anchor="y2", nticks=6, **ticks)
     figure.update_layout(
-        yaxis={"title": METRIC_WORDS[metric], "domain": [0.55, 1], "tickformat": ".3f", "nticks": 5},
+        yaxis={"title": label(metric), "domain": [0.55, 1], "tickformat": ".3f", "nticks": 5},
         yaxis2={**_AXIS, "title": "filter rate (%)", "domain": [0, 0.45], "range": [-5, 105], "dtick": 25},
     )
     return _fragment(figure, f"plot-{parameter}")
@@ -109,13 +110,13 @@ def pareto_png(
     metric: str,
     path: Path,
 ) -> None:
-    """The plot of `pareto_html` as a PNG of 1600 x 1000 pixels, written to `path`."""
+    """Write the plot of `pareto_html` to `path` as a PNG of 1600 x 1000 pixels, whole or not at all."""
     figure = Figure(figsize=(10, 6.25), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    curves, baselines = _chance(baselines, metric)
+    curves, baselines = _random_skipping(baselines, metric)
     for split, curve in curves.items():
-        style: dict[str, Any] = {"color": _CHANCE, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
-        axes.plot(curve["x"], curve["y"], label=f"chance, {_SPLITS[split]}", linewidth=1.2, **style)
+        style: dict[str, Any] = {"color": _RANDOM, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
+        axes.plot(curve["x"], curve["y"], label=f"random skipping, {_SPLITS[split]}", linewidth=1.2, **style)
     _draw(axes, trials[~trials["trial_id"].isin(front["trial_id"])], "", metric, "dominated trial", color=_GREY, s=28)
     stairs = _positions(front.sort_values("valid_filter_rate"), "valid_", metric)
     axes.step(stairs["x"], stairs["y"], where="pre", color=_VALID, linewidth=1.2)
@@ -132,32 +133,32 @@ def pareto_png(
     for x, y, text, align in _labels(baselines, metric):
         axes.annotate(text, (x, y), (0, -14), textcoords="offset points", ha=align, color=_INK, fontsize=9)
     _finish(figure, axes, metric)
-    figure.savefig(path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png")
 
 
-def _chance(baselines: pd.DataFrame, metric: str) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """Chance's curves by prefix, as far as there is more than the baseline `random`, and the other baselines."""
-    names = baselines["trial_id"]
-    along = names.map(chance.along_front).astype(bool)
+def _random_skipping(baselines: pd.DataFrame, metric: str) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """The curves of random skipping by split prefix, where it was measured along the front, and the other baselines."""
+    along = pd.Series([along_front(name) for name in baselines["trial_id"]], baselines.index, dtype=bool)
     if not along.any():
         return {}, baselines
-    on_curve = baselines[[chance.on_curve(name) for name in names]]
-    curves = {prefix: _positions(on_curve, prefix, metric).sort_values("x") for prefix in _SPLITS}
+    points = baselines[[on_curve(name) for name in baselines["trial_id"]]]
+    curves = {prefix: _positions(points, prefix, metric).sort_values("x") for prefix in _SPLITS}
     return {prefix: curve for prefix, curve in curves.items() if len(curve) > 1}, baselines[~along]
 
 
 def _positions(frame: pd.DataFrame, prefix: str, metric: str) -> pd.DataFrame:
-    """Where a frame's measured rows lie: trial_id, x, y, and how far the interval reaches down and up (NaN: none)."""
+    """The measured rows of a frame: trial_id, x, y, and the interval's reach below and above y (NaN without one)."""
     y = frame[f"{prefix}{metric}"]
     low, high = (frame.get(f"{prefix}{metric}_{end}", pd.Series(float("nan"), frame.index)) for end in ("low", "high"))
     columns = {"trial_id": frame["trial_id"], "x": 100 * frame[f"{prefix}filter_rate"], "y": y}
-    # An interval of no width can lie beside its point by a rounding error.
+    # The bounds of an interval without width can miss its point by a rounding error.
     reach = {"down": (y - low).clip(lower=0), "up": (high - y).clip(lower=0)}
     return pd.DataFrame({**columns, **reach}).dropna(subset=["x", "y"])
 
 
 def _joins(frame: pd.DataFrame, metric: str) -> tuple[list[float], list[float]]:
-    """Lines from each row's validation to its test measurement, NaN between them."""
+    """Lines from each row's validation measurement to its test measurement, separated by NaN."""
     tested = _positions(frame, "test_", metric).add_suffix("_test")
     both = _positions(frame, "valid_", metric).join(tested, how="inner")
     nan = float("nan")
@@ -167,9 +168,9 @@ def _joins(frame: pd.DataFrame, metric: str) -> tuple[list[float], list[float]]:
 
 
 def _labels(baselines: pd.DataFrame, metric: str) -> list[tuple[float, float, str, Literal["left", "center", "right"]]]:
-    """Place, text and alignment of the baselines' names, below their test measurements and intervals if there are any.
+    """Place, text and alignment of the baselines' names, below their test measurements, or those on validation.
 
-    Names that would lie on top of each other become one text.
+    Names that would overlap become one text.
     """
     places = _positions(baselines, "test_", metric).combine_first(_positions(baselines, "valid_", metric))
     places["bottom"] = places["y"] - places["down"].fillna(0)
@@ -188,14 +189,14 @@ def _labels(baselines: pd.DataFrame, metric: str) -> list[tuple[float, float, st
 
 
 def _align(x: float, names: int) -> Literal["left", "center", "right"]:
-    """A long text must not run out of the plot."""
+    """The alignment that keeps a text inside the plot."""
     if names == 1 or 25 < x < 75:
         return "center"
     return "left" if x <= 25 else "right"
 
 
 def _log_ticks(x: pd.Series) -> list[float]:
-    """Powers of ten, and three times them where those alone would be few."""
+    """Powers of ten, and three times the powers of ten over less than three decades."""
     low, high = float(x.min()), float(x.max())
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     multiples = (1, 3) if high / low < 1000 else (1,)
@@ -204,7 +205,7 @@ def _log_ticks(x: pd.Series) -> list[float]:
 
 
 def _names(frame: pd.DataFrame) -> list[str]:
-    # Plotly reads a subset of HTML in its texts.
+    # Plotly interprets some HTML in texts.
     return [escape(str(name)) for name in frame["trial_id"]]
 
 
@@ -245,7 +246,7 @@ def _finish(figure: Figure, axes: Any, metric: str) -> None:
     axes.grid(color=_GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel=_RATE_TITLE, ylabel=METRIC_WORDS[metric], xlim=(-5, 105))
+    axes.set(xlabel=_RATE_TITLE, ylabel=label(metric), xlim=(-5, 105))
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9, handletextpad=0.3)
 

@@ -1,41 +1,34 @@
 """Renders report.html, report.md and pareto.png from the plain files of a search: `python -m search.report DIR`.
 
-Reads spec.yaml, provenance.json, trials.csv, pareto.csv, baselines.csv and chosen.yaml; every number is computed from
-them. p-values in the files are unadjusted; the correction for several comparisons (Holm) is made here.
+Reads spec.yaml, provenance.json, trials.csv, pareto.csv, baselines.csv and chosen.yaml; every number of the report is
+in them or computed from them.
 """
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from etarec.config import UserError
+from etarec.disk import write_whole
+from etarec.metrics import QUALITY_METRICS, SECONDS, label
+from search import baselines
 from search.records import frequent_reason, reason
-from search.report import findings, plots
-from search.report.files import SECONDS, Run, load
-from search.report.findings import Row, Split
-from search.report.plots import METRIC_WORDS
-from search.selection import chance
+from search.report import findings, numbers, parameters, plots, provenance
+from search.report.files import Run, load
+from search.report.view import Row, Split
+from search.selection import differences
 from search.selection.pareto import hypervolume
 
-BASELINES = {
-    "none": "the frozen model, no backward pass",
-    "all": "adapts on every sample that its objective can use, no gate",
-    "random": "skips at random as much of each split as the chosen configuration skips",
-    "naive": "the gate on the entropy over all items with E0 = 0.4 ln V",
-    "published": "the published gate: K = 50, quantile 0.5, cosine threshold 0.3",
-}
-ALONG = "skips that share at random of the samples that a gate is asked about"
+_PARTS = SECONDS[1:]  # of a measurement's seconds
 
 
 def render(directory: Path) -> None:
-    """Write report.html, report.md and pareto.png into the folder whose files they describe.
+    """Write report.html, report.md and pareto.png into the folder whose files they describe, each whole or not at all.
 
     Raises:
         UserError: the folder or one of its files is missing or unreadable, or the files contradict each other.
@@ -43,75 +36,89 @@ def render(directory: Path) -> None:
     run = load(directory)
     context = describe(run)
     frames = (run.finished, run.front, run.baselines)
-    what = (str(run.chosen.get("trial_id", "")), run.quality)
+    drawn = (str(run.chosen.get("trial_id", "")), run.quality)
     try:
-        plots.pareto_png(*frames, *what, directory / "pareto.png")
+        plots.pareto_png(*frames, *drawn, directory / "pareto.png")
         _write(directory / "report.md", "report.md.j2", context)
-        page = {"plotly": Markup(plots.plotly_script()), "pareto": Markup(plots.pareto_html(*frames, *what))}
-        _write(directory / "report.html", "report.html.j2", {**context, **page, "plots": _parameter_plots(run)})
+        page = {"plotly": Markup(plots.plotly_script()), "pareto": Markup(plots.pareto_html(*frames, *drawn))}
+        _write(
+            directory / "report.html",
+            "report.html.j2",
+            {**context, **page, "plots": [Markup(plot) for plot in parameters.plots_of(run)]},
+        )
     except OSError as error:
         raise UserError(f"{directory}: cannot write the report: {error.strerror}") from error
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """All that both templates show, as plain values and text."""
-    front, baselines = _rows(run.front), {row["trial_id"]: row for row in _rows(run.baselines)}
-    along = [name for name in baselines if chance.along_front(name)]
-    timed = [row for name, row in baselines.items() if name not in along]
+    """The plain values and texts that both templates show."""
+    front, fixed = _rows(run.front), {row["trial_id"]: row for row in _rows(run.baselines)}
+    timed = [row for name, row in fixed.items() if not baselines.along_front(name)]
     chosen = next((row for row in front if row["trial_id"] == str(run.chosen.get("trial_id"))), None)
-    values = dict(_front_values(run, row) for row in front)
-    objectives = run.front[[f"valid_{run.quality}", "valid_filter_rate"]]
     return {
         "title": str(run.spec.get("name", "search")),
-        "split": run.split,
-        "split_word": findings.SPLIT_WORDS[run.split],
-        "quality": METRIC_WORDS[run.quality],
-        "chosen": chosen,
-        "headline": _headline(run, chosen, values, baselines),
-        "findings": findings.findings(chosen, baselines, front, run.split) if chosen else [],
-        "saved": findings.saving(chosen, baselines.get("all"), run.split) if chosen else None,
+        **_columns(run),
+        **_answer(run, chosen, front, fixed),
         "warnings": _warnings(run),
         "parameters": run.parameters,
-        "parameter_values": values,
-        "front": front,
-        "hypervolume": hypervolume(objectives),
-        "baselines": list(baselines.values()),
-        "baseline_words": BASELINES | dict.fromkeys(along, ALONG),
-        "has_chance": any(row["test_vs_random_hr_at_10"] is not None for row in front),
+        "parameter_values": dict(_front_values(run, row) for row in front),
+        "hypervolume": hypervolume(run.front[[f"valid_{run.quality}", "valid_filter_rate"]]),
         "filters": run.filters,
         "rehearsal": _rehearsal(run.provenance.get("rehearsal") or {}),
         "choice": run.chosen,
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
-        "effects": _effects(run),
-        "chance": min(1.96 / math.sqrt(max(len(run.finished) - 1, 1)), 1.0),
+        "effects": parameters.effects(run),
+        "noise": min(1.96 / math.sqrt(max(len(run.finished) - 1, 1)), 1.0),
         "counts": _counts(run),
         "failures": _failures(run.trials),
-        "timings": _timings(run.split, [*timed, *([chosen] if chosen else [])]),
-        "trial_seconds": {name: float(run.finished[name].sum()) for name in ("seconds", *SECONDS)},
+        "timings": _timings(run.view.split, [*timed, *([chosen] if chosen else [])]),
+        "trial_seconds": {name: float(run.finished[name].sum()) for name in SECONDS},
         "phases": {name: s for name, s in (run.provenance.get("seconds") or {}).items() if s is not None},
-        "provenance": _provenance(run.provenance),
+        "provenance": provenance.labelled(run.provenance),
         "command": str(run.provenance.get("command", "")),
     }
 
 
+def _columns(run: Run) -> dict[str, Any]:
+    """The columns that the tables show: the quality metric, one compared metric beside it, and the other metrics."""
+    beside = next(metric for metric in differences.METRICS if metric != run.quality)
+    return {
+        "split": run.view.split,
+        "split_word": run.view.word,
+        "quality": run.quality,
+        "beside": beside,
+        "other_metrics": [metric for metric in QUALITY_METRICS if metric != run.quality],
+        "vs_random": f"test_{differences.TO_RANDOM}_{run.quality}",
+        "deltas": [f"test_{differences.TO_ALL}_{metric}" for metric in (run.quality, beside)],
+    }
+
+
+def _answer(run: Run, chosen: Row | None, front: list[Row], fixed: dict[str, Row]) -> dict[str, Any]:
+    """Headline and findings, and the rows that they are about."""
+    everything = fixed.get(baselines.ALL)
+    return {
+        "chosen": chosen,
+        "headline": _headline(run, chosen, everything),
+        "findings": findings.findings(chosen, fixed, front, run.view) if chosen else [],
+        "saved": findings.saving(chosen, everything, run.view.split) if chosen else None,
+        "front": front,
+        "baselines": list(fixed.values()),
+        "all": baselines.ALL,
+        "has_rates": any(map(baselines.along_front, fixed)),
+        "has_random": any(row[f"test_{differences.TO_RANDOM}_{run.quality}"] is not None for row in front),
+    }
+
+
 def _rehearsal(record: dict[str, Any]) -> str:
-    """What validation means where trials were rehearsed; nothing where they ran on the validation split."""
+    """The meaning of validation in a rehearsed search; empty where trials ran on the validation split."""
     counts = record.get("samples") or {}
     if not {"train", "valid"} <= counts.keys():
         return ""
     return (
         f"Validation is a rehearsal here: trials and baselines ran on the {counts['valid']:,} samples before test, "
-        f"from a checkpoint trained on the {counts['train']:,} before those. Test has the one that was trained on more."
+        f"from a checkpoint trained on the {counts['train']:,} samples before those. Test uses the checkpoint trained "
+        "on all training data."
     )
-
-
-def parameter_text(name: str, value: Any) -> str:
-    """A parameter's value as people write it; an empty `top_k` is all items."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "all items" if name == "top_k" else "null"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and name == "top_k" else f"{value:.3g}"
-    return str(value)
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:
@@ -121,18 +128,18 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
 
 
 def _front_values(run: Run, row: Row) -> tuple[str, list[str]]:
-    return row["trial_id"], [parameter_text(name, row[name]) for name in run.parameters]
+    return row["trial_id"], [parameters.text(name, row[name]) for name in run.parameters]
 
 
-def _headline(run: Run, chosen: Row | None, values: dict[str, list[str]], baselines: dict[str, Row]) -> list[str]:
+def _headline(run: Run, chosen: Row | None, everything: Row | None) -> list[str]:
     if chosen is None:
         return [_why_no_front(run.trials)]
-    pairs = zip(run.parameters, values[chosen["trial_id"]], strict=True)
-    text = ", ".join(f"{name} {value}" for name, value in pairs)
-    return findings.headline(chosen, text, baselines.get("all"), run.split)
+    text = ", ".join(f"{name} {parameters.text(name, chosen[name])}" for name in run.parameters)
+    return findings.headline(chosen, text, everything, run.view)
 
 
 def _why_no_front(trials: pd.DataFrame) -> str:
+    """The reason for a report without a front."""
     nothing = "so there is no front and nothing to recommend."
     if trials.empty or not (trials["state"] == "FAILED").all() or "error" not in trials:
         return f"No trial finished, {nothing}"
@@ -144,10 +151,10 @@ def _warnings(run: Run) -> list[str]:
     warnings = []
     if (run.provenance.get("search") or {}).get("interrupted"):
         warnings.append("The search was interrupted: this report covers the trials that had ended by then.")
-    if len(run.front) and run.split == "valid":
+    if len(run.front) and run.view.split == "valid":
         warnings.append(
             "Not measured on test. All numbers are from validation, where the configurations were selected, so they "
-            "are optimistic; there are no intervals and no p-values."
+            "are optimistic and have no intervals and no p-values."
         )
     recorded = (run.provenance.get("search") or {}).get("finished")
     if recorded is not None and recorded != len(run.finished):
@@ -155,54 +162,6 @@ def _warnings(run: Run) -> list[str]:
             f"The files disagree: provenance.json counts {recorded} finished trials, trials.csv {len(run.finished)}."
         )
     return warnings
-
-
-def _effects(run: Run) -> list[dict[str, Any]]:
-    """Each searched parameter's range and its Spearman correlation with both objectives over the finished trials."""
-    effects = []
-    for name in run.parameters:
-        x = _axis(run, name)
-        quality, rate = (_spearman(x, run.finished[objective]) for objective in (run.quality, "filter_rate"))
-        effects.append({"name": name, "range": _range(run.spec["space"][name]), "quality": quality, "rate": rate})
-    return effects
-
-
-def _axis(run: Run, name: str) -> pd.Series:
-    """A parameter's values for a plot: `top_k: null` looks at all items, so there it is their number."""
-    x = run.finished[name]
-    if not pd.api.types.is_numeric_dtype(x):
-        return x.replace("", "null")
-    return x.fillna(float(run.items)) if name == "top_k" and run.items else x
-
-
-def _spearman(x: pd.Series, y: pd.Series) -> float | None:
-    if not pd.api.types.is_numeric_dtype(x) or x.nunique() < 2 or y.nunique() < 2:
-        return None
-    known = x.notna() & y.notna()
-    return float(np.corrcoef(x[known].rank(), y[known].rank())[0, 1])
-
-
-def _range(entry: Any) -> str:
-    if isinstance(entry, dict) and entry.get("choices") is not None:
-        return "one of " + ", ".join(parameter_text("", choice) for choice in entry["choices"])
-    if isinstance(entry, dict) and "low" in entry and "high" in entry:
-        return f"{entry['low']} to {entry['high']}" + (", log scale" if entry.get("log") else "")
-    return str(entry)
-
-
-def _parameter_plots(run: Run) -> list[Markup]:
-    if run.finished.empty:
-        return []
-    front_ids = set(run.front["trial_id"])
-    return [
-        Markup(plots.parameter_html(run.finished, name, _axis(run, name), _is_log(run, name), front_ids, run.quality))
-        for name in run.parameters
-    ]
-
-
-def _is_log(run: Run, name: str) -> bool:
-    entry = run.spec["space"][name]
-    return isinstance(entry, dict) and bool(entry.get("log"))
 
 
 def _counts(run: Run) -> dict[str, int]:
@@ -213,7 +172,7 @@ def _counts(run: Run) -> dict[str, int]:
 
 
 def _failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
-    """The trials that ended without a result, grouped by state and reason."""
+    """The trials without a result, grouped by state and reason."""
     ended = trials[trials["state"].isin(["FAILED", "KILLED"])]
     reasons = ended["error"].map(reason) if "error" in ended else pd.Series("no reason recorded", index=ended.index)
     groups = ended.groupby([ended["state"], reasons], sort=False)["trial_id"]
@@ -221,59 +180,15 @@ def _failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _timings(split: Split, rows: list[Row]) -> list[dict[str, Any]]:
-    """Seconds of each part of a measurement, `other` is what is none of the three (ranking, batching)."""
+    """Seconds of each part of a measurement; `other` is the rest, such as ranking and batching."""
     timings = []
     for row in rows:
-        parts = {name.removesuffix("_seconds"): row[f"{split}_{name}"] for name in SECONDS}
+        parts = {name.removesuffix("_seconds"): row[f"{split}_{name}"] for name in _PARTS}
         total = row[f"{split}_seconds"]
         if total is not None and None not in parts.values():
             other = max(total - sum(parts.values()), 0.0)
             timings.append({"name": row["trial_id"], **parts, "other": other, "total": total})
     return timings
-
-
-def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """Label and value of everything recorded; what is not recorded is left out."""
-    git, data, trained = (record.get(name) or {} for name in ("git", "data", "checkpoint"))
-    changed = " with uncommitted changes" if git.get("dirty") else ""
-    valid = (trained.get("valid") or {}).items()
-    rows = [
-        *((label, str(record.get(label) or "").replace("T", " ")) for label in ("started", "finished")),
-        ("code", f"commit {git['commit']}{changed}" if git.get("commit") else None),
-        ("data", data.get("source")),
-        ("data size", _joined(f"{data[name]:,} {name}" for name in ("users", "items", "interactions") if name in data)),
-        ("samples", _joined(f"{name} {count:,}" for name, count in (data.get("samples") or {}).items())),
-        ("data sha256", data.get("sha256")),
-        ("checkpoint", trained.get("path")),
-        ("checkpoint sha256", trained.get("sha256")),
-        ("trained epochs", trained.get("epochs")),
-        ("checkpoint on validation", _joined(f"{METRIC_WORDS.get(name, name)} {value:.4f}" for name, value in valid)),
-        ("rehearsal checkpoint", (record.get("rehearsal") or {}).get("path")),
-        ("search", _how(record.get("search") or {})),
-        ("hardware", _machine(record.get("hardware") or {})),
-        ("versions", _joined(f"{name} {version}" for name, version in (record.get("versions") or {}).items())),
-    ]
-    return [(label, str(value)) for label, value in rows if value not in (None, "")]
-
-
-def _how(search: dict[str, Any]) -> str:
-    parallel = _counted(search.get("concurrency"), "trial at a time", "trials at a time")
-    threads = _counted(search.get("threads_per_trial"), "thread each", "threads each")
-    return _joined([search.get("sampler"), parallel, threads])
-
-
-def _machine(hardware: dict[str, Any]) -> str:
-    memory = hardware.get("memory_gib") and f"{hardware['memory_gib']:g} GiB memory"
-    gpus = ", ".join(hardware["gpus"]) or "no GPU" if "gpus" in hardware else None
-    return _joined([hardware.get("cpu"), _counted(hardware.get("cores"), "core", "cores"), memory, gpus])
-
-
-def _counted(number: int | None, one: str, many: str) -> str | None:
-    return None if number is None else f"{number} {one if number == 1 else many}"
-
-
-def _joined(words: Iterable[str | None]) -> str:
-    return ", ".join(word for word in words if word)
 
 
 def _write(path: Path, template: str, context: dict[str, Any]) -> None:
@@ -282,16 +197,18 @@ def _write(path: Path, template: str, context: dict[str, Any]) -> None:
         autoescape=template.endswith(".html.j2"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        hr=findings.hit_rate,
-        pct=findings.percent,
-        signed=findings.signed,
-        sig=findings.significant,
-        rho=findings.correlation,
+        score=numbers.score,
+        pct=numbers.percent,
+        signed=numbers.signed,
+        sig=numbers.significant,
+        rho=numbers.correlation,
+        label=label,
+        description=baselines.description,
         cell=_cell,
     )
-    path.write_text(environment.get_template(template).render(context), encoding="utf-8")
+    write_whole(path, environment.get_template(template).render(context))
 
 
 def _cell(text: Any) -> str:
-    """Text that cannot break out of a cell of a Markdown table."""
+    """Text escaped for a cell of a Markdown table."""
     return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())

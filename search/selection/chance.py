@@ -1,59 +1,43 @@
-"""The gate at random beside a front: at which rates it is measured, and what it would give at the rates in between.
+"""Random skipping along a front: the rates at which it is measured, and its interpolation between them.
 
-A gate that throws dice at rate r is one configuration; the same ones are measured on both splits. Filtering nothing at
-random is adapting on everything, and filtering everything is no adaptation, where what is adapted are the weights.
+Skipping at random at a rate r is one configuration, measured on both splits. Rate 0 is adapting on every sample; rate 1
+is no adaptation, where target `weights` is adapted.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from etarec.config import Reason
+from search.baselines import ALL, NONE, RANDOM, along_front
 
-RANDOM: Final = "random"  # the baseline at the chosen point's filter rate; those along the front are `random 25%`
-EVERYTHING: Final = "all"
-NOTHING: Final = "none"
-WIDEST = 0.15  # filter rates further apart are not interpolated between
-
-
-def name(rate: float) -> str:
-    """random 25%"""
-    return f"{RANDOM} {rate:.0%}"
-
-
-def at_random(baseline: str) -> bool:
-    """Whether a baseline of this name throws dice."""
-    return baseline == RANDOM or along_front(baseline)
-
-
-def along_front(baseline: str) -> bool:
-    """Whether a baseline of this name throws dice at a rate of its own, and not at the chosen point's."""
-    return baseline.startswith(f"{RANDOM} ")
+MAX_GAP = 0.15  # filter rates further apart are not interpolated between
 
 
 def on_curve(baseline: str) -> bool:
-    """Whether a baseline is a point of chance's curve: its ends filter nothing and everything."""
-    return at_random(baseline) or baseline in (EVERYTHING, NOTHING)
+    """Whether the baseline of this name is a point of the curve of random skipping, its two ends included."""
+    return baseline in (ALL, NONE, RANDOM) or along_front(baseline)
 
 
-def asked_rate(metrics: dict[str, float]) -> float:
-    """The share that the gate filtered of the samples that it was asked about; those seen in training come on top."""
+def gate_rate(metrics: dict[str, float]) -> float:
+    """The share of the samples reaching the gate that it filters; samples with nothing to learn never reach it."""
     seen = metrics.get(Reason.NOTHING_TO_LEARN.column, 0.0)
     rate = (metrics["filter_rate"] - seen) / (1 - seen) if seen < 1 else 1.0
     return min(max(rate, 0.0), 1.0)
 
 
-def rates(asked: Sequence[float], points: int) -> list[float]:
-    """Rates in whole percent, evenly spread over the front's, its ends included, from 1% to 99%.
+def rates(of_front: Sequence[float], points: int) -> list[float]:
+    """At most `points` rates in whole percent from 1% to 99%, evenly spread from the front's lowest to its highest.
 
-    asked: the front points' `asked_rate`.
+    Args:
+        of_front: `gate_rate` of each of its points.
+        points: number of rates.
     """
-    if not asked or not points:
+    if not of_front or not points:
         return []
-    low, high = max(math.floor(100 * min(asked)), 1), min(math.ceil(100 * max(asked)), 99)
+    low, high = max(math.floor(100 * min(of_front)), 1), min(math.ceil(100 * max(of_front)), 99)
     if low > high:
         return []
     spread = np.linspace(low, high, points) if points > 1 else [(low + high) / 2]
@@ -61,18 +45,22 @@ def rates(asked: Sequence[float], points: int) -> list[float]:
 
 
 def neighbours(filter_rates: ArrayLike, at: float) -> NDArray[np.float64] | None:
-    """Weights, float [N], that interpolate linearly between the two measured filter rates around `at`.
+    """Weights that interpolate linearly between the two measured filter rates around `at`.
 
-    filter_rates: float [N], in any order, NaN where a point was not measured. None where `at` is not between two, or
-    these lie further apart than WIDEST: chance's curve bends down, so a straight line over a wide gap runs below it and
-    would flatter every gate.
+    Args:
+        filter_rates: float [N], in any order, NaN where a point was not measured.
+        at: the filter rate to interpolate at.
+
+    Returns:
+        float [N], or None where `at` is not between two filter rates, or these are more than MAX_GAP apart: the curve
+        of random skipping bends down, so a straight line over a wide gap runs below it and would flatter every gate.
     """
     x = np.asarray(filter_rates, dtype=np.float64)
     below, above = np.flatnonzero(x <= at), np.flatnonzero(x >= at)
     if not len(below) or not len(above):
         return None
     low, high = below[np.argmax(x[below])], above[np.argmin(x[above])]
-    if x[high] - x[low] > WIDEST:
+    if x[high] - x[low] > MAX_GAP:
         return None
     share = (at - x[low]) / (x[high] - x[low]) if x[high] > x[low] else 0.0
     weights = np.zeros(len(x))

@@ -1,39 +1,68 @@
-"""How far the front's points and the baselines lie from each other on test, with intervals and p-values.
+"""Differences between the front's points and the baselines on test, with intervals and p-values.
 
-T measured rows, C = 2 T columns of scores (hits, then gains), K comparisons.
+T measured rows, M metrics, C = M T columns of scores (all rows of the first metric first), K comparisons.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from etarec.metrics import per_sample
+from etarec.metrics import QualityMetric, per_sample
+from search.baselines import ALL
 from search.selection import chance, stats
 
 if TYPE_CHECKING:
     from etarec.evaluate import Measurement  # which imports torch: a report is rendered without
 
-METRICS = ("hr_at_10", "ndcg_at_10")
-TO_EVERYTHING, TO_CHOSEN, TO_CHANCE = "delta", "vs_chosen", "vs_random"
-COMPARISONS = (TO_EVERYTHING, TO_CHOSEN, TO_CHANCE)  # chance: the gate at random at the row's own filter rate
+METRICS: tuple[QualityMetric, ...] = ("hr_at_10", "ndcg_at_10")  # compared in every search
+Kind = Literal["delta", "vs_chosen", "vs_random"]
+TO_ALL: Final = "delta"
+TO_CHOSEN: Final = "vs_chosen"
+TO_RANDOM: Final = "vs_random"  # random skipping at the row's own filter rate
+KINDS: tuple[Kind, ...] = (TO_ALL, TO_CHOSEN, TO_RANDOM)
 NUMBERS = ("", "_low", "_high", "_p", "_p_holm")
-INTERVAL = [f"test_hr_at_10_{end}" for end in ("low", "high")]
-COLUMNS = [
-    *INTERVAL,
-    *(f"test_{kind}_{metric}{number}" for metric in METRICS for kind in COMPARISONS for number in NUMBERS),
-]
+
+
+def compared(quality: QualityMetric) -> tuple[QualityMetric, ...]:
+    """The metrics with differences in a search for `quality`: METRICS, and `quality` itself."""
+    return tuple(dict.fromkeys((*METRICS, quality)))
+
+
+def interval_columns(metric: QualityMetric) -> list[str]:
+    """The columns of a metric's 95% interval."""
+    return [f"test_{metric}_{end}" for end in ("low", "high")]
+
+
+def difference_columns(kind: Kind, metric: QualityMetric) -> list[str]:
+    """The columns of a kind of difference: its value, interval, p-value and corrected p-value."""
+    return [f"test_{kind}_{metric}{number}" for number in NUMBERS]
+
+
+def columns(quality: QualityMetric) -> list[str]:
+    """The columns of `on_test` in a search for `quality`; the intervals are those of HR@10 and `quality`."""
+    intervals = [column for metric in _with_interval(quality) for column in interval_columns(metric)]
+    kinds = ((kind, metric) for metric in compared(quality) for kind in KINDS)
+    return [*intervals, *(column for kind, metric in kinds for column in difference_columns(kind, metric))]
+
+
+def _with_interval(quality: QualityMetric) -> tuple[QualityMetric, ...]:
+    return tuple(dict.fromkeys((METRICS[0], quality)))
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """row: of the table. contrast: float [T], 1 at the row and -1, or weights that add up to it, at the other side."""
+    """A row minus another one.
+
+    row: its number in the table.
+    contrast: float [T], 1 at the row, and -1 at the other one or weights at several that sum to -1.
+    """
 
     row: int
-    kind: str
+    kind: Kind
     contrast: NDArray[np.float64]
 
     @property
@@ -44,37 +73,52 @@ class _Comparison:
 def on_test(
     names: Sequence[str],
     tests: Sequence["Measurement | None"],
+    quality: QualityMetric,
+    *,
     front: int,
     chosen: str | None,
     replicates: int,
     seed: int,
 ) -> pd.DataFrame:
-    """COLUMNS for rows of points: 95% bootstrap intervals over users, paired differences, randomisation p-values.
+    """`columns` for rows of points: 95% bootstrap intervals over users, paired differences, randomisation p-values.
 
-    Chance at a row's filter rate is interpolated between the gates at random that were measured next to it, which have
-    no difference to themselves. Holm's correction is over all comparisons of the front, and over all of the baselines.
+    Random skipping at a row's filter rate is interpolated between the measured rates around it; the points of its curve
+    are not compared with it. Holm's correction is over all comparisons of the front, and over all of the baselines.
 
     Args:
-        names: of the rows, the first `front` of them the front's.
+        names: the rows' names, the front's first.
         tests: their measurements; None leaves a row empty.
+        quality: the metric that was searched for.
+        front: number of rows that are the front's.
         chosen: the chosen point's name.
-        replicates: of the bootstrap.
-        seed: of bootstrap and randomisation.
+        replicates: number of bootstrap replicates.
+        seed: seed of bootstrap and randomisation.
     """
-    table = pd.DataFrame(np.nan, index=range(len(names)), columns=COLUMNS)
+    table = pd.DataFrame(np.nan, index=range(len(names)), columns=columns(quality))
     measured = {row: test for row, test in enumerate(tests) if test is not None}
     if not measured:
         return table
-    scores = [per_sample(test.ranks, metric) for metric in METRICS for test in measured.values()]
-    sums, counts = stats.per_user_sums(next(iter(measured.values())).users, np.column_stack(scores))
+    metrics = compared(quality)
+    sums, counts = _per_user_sums(list(measured.values()), metrics)
     means = stats.bootstrap_means(sums, counts, replicates, seed)
-    table.loc[list(measured), INTERVAL] = np.column_stack(stats.interval(means[:, : len(measured)]))
+    for metric in _with_interval(quality):
+        first = metrics.index(metric) * len(measured)
+        bounds = stats.interval(means[:, first : first + len(measured)])
+        table.loc[list(measured), interval_columns(metric)] = np.column_stack(bounds)
     comparisons = _comparisons(names, measured, chosen)
     if comparisons:
-        contrasts = np.column_stack([one.contrast for one in comparisons])
-        found = stats.contrasts(sums, counts, means, np.kron(np.eye(len(METRICS)), contrasts), seed)
-        _fill(table, comparisons, np.array(found).reshape(4, len(METRICS), len(comparisons)), front)
+        contrasts = np.kron(np.eye(len(metrics)), np.column_stack([one.contrast for one in comparisons]))
+        found = np.array(stats.contrasts(sums, counts, means, contrasts, seed))
+        _fill(table, comparisons, metrics, found.reshape(4, len(metrics), len(comparisons)), front)
     return table
+
+
+def _per_user_sums(
+    tests: list["Measurement"], metrics: Sequence[QualityMetric]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of the scores, float [U, C], and numbers of samples, float [U], of U users."""
+    scores = [per_sample(test.ranks, metric) for metric in metrics for test in tests]
+    return stats.per_user_sums(tests[0].users, np.column_stack(scores))
 
 
 def _comparisons(names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None) -> list[_Comparison]:
@@ -84,21 +128,27 @@ def _comparisons(names: Sequence[str], measured: dict[int, "Measurement"], chose
     curve = np.where([chance.on_curve(name) for name in known], rates, np.nan)
     comparisons = []
     for row, name, rate in zip(measured, known, rates, strict=True):
-        others = {TO_EVERYTHING: one.get(chance.EVERYTHING), TO_CHOSEN: one.get(chosen or "")}
-        others[TO_CHANCE] = None if chance.on_curve(name) else chance.neighbours(curve, float(rate))
+        others: dict[Kind, NDArray[np.float64] | None] = {TO_ALL: one.get(ALL), TO_CHOSEN: one.get(chosen or "")}
+        others[TO_RANDOM] = None if chance.on_curve(name) else chance.neighbours(curve, float(rate))
         comparisons += [_Comparison(row, kind, one[name] - o) for kind, o in others.items() if o is not None]
     return comparisons
 
 
-def _fill(table: pd.DataFrame, comparisons: list[_Comparison], found: NDArray[np.float64], front: int) -> None:
-    """found: float [4, metric, K], differences, bounds and p-values."""
+def _fill(
+    table: pd.DataFrame,
+    comparisons: list[_Comparison],
+    metrics: Sequence[QualityMetric],
+    found: NDArray[np.float64],
+    front: int,
+) -> None:
+    """Write differences, bounds and p-values, float [4, M, K], and their corrections into the table."""
     for is_front in (True, False):
         mine = np.array([(one.row < front) is is_front for one in comparisons])
         family = mine & [not one.with_itself for one in comparisons]
         corrected = np.ones(found[3].shape)
-        corrected[:, family] = stats.holm(found[3][:, family].ravel()).reshape(len(METRICS), -1)
+        corrected[:, family] = stats.holm(found[3][:, family].ravel()).reshape(len(metrics), -1)
         for place in np.flatnonzero(mine):
             one = comparisons[place]
-            for number, metric in enumerate(METRICS):
-                columns = [f"test_{one.kind}_{metric}{suffix}" for suffix in NUMBERS]
-                table.loc[one.row, columns] = [*found[:, number, place], corrected[number, place]]
+            for number, metric in enumerate(metrics):
+                numbers = [*found[:, number, place], corrected[number, place]]
+                table.loc[one.row, difference_columns(one.kind, metric)] = numbers

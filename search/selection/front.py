@@ -1,11 +1,11 @@
 """From finished trials to the front, the baselines and the recommended configuration, and their tables.
 
-The order is what keeps the test split out of the search: front and choice are made from validation alone, then every
-point and baseline is measured once on test. The gate at random is matched to the filter rate of the chosen point, on
-each split separately, and spread along the front (search/selection/chance.py); nothing is chosen by it.
+Front and choice are made from validation alone; only then is every point and baseline measured once on test. Random
+skipping is matched to the chosen point's filter rate on each split and spread along the front
+(search/selection/chance.py); it has no part in the choice.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
+from etarec.metrics import label
+from search.baselines import ALL, NONE, RANDOM, adapting_like, baseline_config, random_at
 from search.records import METRICS, Trial, without_idle_columns
 from search.selection import chance, differences
-from search.selection.chance import EVERYTHING, NOTHING, RANDOM
 from search.selection.pareto import Choice, choose, hypervolume, non_dominated
-from search.spec import Spec, baseline_config, trial_config, trial_seed
+from search.spec import Spec, objectives_of, trial_config, trial_seed
 from search.subject import Job
 
-Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: not finite
+Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: a metric was not finite
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a search comes to. Without a finished trial there is no front and nothing is chosen."""
+    """The result of a search; without a finished trial it has no front and no choice."""
 
     front: list[Point]
     baselines: list[Point]
@@ -50,38 +51,42 @@ class Selection:
 
 
 def front_of(spec: Spec, finished: list[Trial]) -> tuple[list[Point], float]:
-    """The trials that no other beats in both objectives, by filter rate, and their hypervolume."""
-    values = np.array([_objectives(spec, trial.metrics) for trial in finished]).reshape(-1, 2)
+    """The trials that no other trial beats in both objectives, by filter rate, and their hypervolume."""
+    values = np.array([objectives_of(spec.search, trial.metrics) for trial in finished]).reshape(-1, 2)
     front = [trial for trial, kept in zip(finished, non_dominated(values), strict=True) if kept]
     points = [Point(t.trial_id, trial_config(spec, t.parameters), t.metrics) for t in front]
     return sorted(points, key=lambda point: point.valid["filter_rate"]), float(hypervolume(values))
 
 
 def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) -> Selection:
-    """Front, baselines and choice, from validation alone."""
+    """Front, baselines and choice, from validation alone.
+
+    The baselines that the choice depends on adapt as the front's point of best quality does.
+    """
     front, volume = front_of(spec, finished)
     best = max(front, key=lambda point: point.valid[spec.search.quality], default=None)
-    stand_in = best.config if best else spec.adapt
-    fixed = [name for name in spec.baselines if name != RANDOM]
-    configs = [baseline_config(spec, name, n_items=n_items, random_rate=0.0, chosen=stand_in) for name in fixed]
-    measured = measure([_job(spec, config) for config in configs])
-    baselines = [Point(n, c, m.metrics()) for n, c, m in zip(fixed, configs, measured, strict=True) if m]
+    base = _base(spec, best.config if best else spec.adapt)
+    fixed: dict[str, AdaptConfig] = {
+        name: baseline_config(name, base, n_items=n_items) for name in spec.baselines if name != RANDOM
+    }
+    baselines = _on_validation(spec, fixed, measure)
     choice = _choose(spec, front, baselines)
     if choice and RANDOM in spec.baselines:
-        at_random = _at_random(spec, n_items, front, front[choice.index])
-        measured = measure([_job(spec, config) for config in at_random.values()])
-        baselines += [Point(n, c, m.metrics()) for (n, c), m in zip(at_random.items(), measured, strict=True) if m]
+        baselines += _on_validation(spec, _random_skipping(spec, n_items, front, front[choice.index]), measure)
     return Selection(front, baselines, choice, volume)
 
 
 def without_baselines(spec: Spec, finished: list[Trial]) -> Selection:
-    """What can be said of a search that was cut off without measuring anything more."""
+    """The selection of an interrupted search, from its finished trials without any further measurement."""
     front, volume = front_of(spec, finished)
     return Selection(front, [], _choose(spec, front, []), volume)
 
 
 def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) -> Selection:
-    """The selection with its front and baselines measured once on test."""
+    """The selection with its front and baselines measured once on test.
+
+    Random skipping is matched to the chosen point's filter rate on test; without that rate it is left out.
+    """
     fixed = [point for point in selection.baselines if point.name != RANDOM]
     points = [*selection.front, *fixed]
     measured = measure([_job(spec, point.config) for point in points])
@@ -97,7 +102,7 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
 
 
 def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """pareto.csv and baselines.csv; the test's columns are empty while test is not measured."""
+    """pareto.csv and baselines.csv; the columns of test are empty until test is measured."""
     points = [*selection.front, *selection.baselines]
     names = [*spec.space]
     rows = [
@@ -110,7 +115,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
         for point in points
     ]
     metrics = [f"{split}_{name}" for split in ("valid", "test") for name in METRICS]
-    # As objects first: beside a null, pandas would make an integer a float.
+    # dtype object: pandas would turn a column of integers and nulls into floats.
     table = pd.DataFrame(rows, columns=["trial_id", *names, *metrics], dtype=object)
     table = table.astype(dict.fromkeys(metrics, float)).join(_differences(spec, selection, points))
     table["on_test_front"] = _on_test_front(spec, table, len(selection.front))
@@ -119,14 +124,15 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
 
 
 def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
-    """chosen.yaml: the recommended configuration whole, as `--set` texts, and why it was chosen."""
+    """chosen.yaml: the whole recommended configuration, the same as `--set` texts, and the reason for the choice."""
     if selection.chosen is None or selection.choice is None:
-        return {"trial_id": None, "why": "No trial finished, so that nothing can be recommended."}
+        return {"trial_id": None, "why": "No trial finished, so there is nothing to recommend."}
     config = dict(vars(selection.chosen.config))
     return {
         "trial_id": selection.chosen.name,
-        "rule": f"the highest filter rate whose validation {spec.search.quality} is within "
-        f"{spec.search.choose.tolerance:.1%} of the best, adapting on everything included; where none is, the best",
+        "rule": f"the highest filter rate whose {label(spec.search.quality)} on validation is within "
+        f"{spec.search.choose.tolerance:.1%} of the best point's, adapting on every sample included; otherwise the "
+        f"point of highest {label(spec.search.quality)}",
         "why": selection.choice.reason + _better_left(spec, selection, selection.chosen),
         "adapt": config,
         "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
@@ -134,16 +140,30 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
 
 
 def _better_left(spec: Spec, selection: Selection, chosen: Point) -> str:
-    """A sentence where not adapting at all was as good or better on validation; the search has no such trial."""
-    frozen = next((point.valid for point in selection.baselines if point.name == NOTHING), None)
-    if frozen is None or _objectives(spec, frozen)[0] < _objectives(spec, chosen.valid)[0]:
+    """A warning where no adaptation is at least as good as the chosen point on validation, else nothing.
+
+    No trial switches adaptation off, so the front cannot show this.
+    """
+    quality = spec.search.quality
+    none = next((point.valid for point in selection.baselines if point.name == NONE), None)
+    if none is None or none[quality] < chosen.valid[quality]:
         return ""
-    quality, rate = _objectives(spec, frozen)
-    return f" But not adapting at all (baseline {NOTHING}) has {quality:.4f} at {rate:.1%} there, no worse in either."
+    return (
+        f" However, no adaptation (baseline {NONE}) is at least as good in both objectives: {label(quality)} "
+        f"{none[quality]:.4f} at a filter rate of {none['filter_rate']:.1%}."
+    )
 
 
-def _objectives(spec: Spec, metrics: dict[str, float]) -> tuple[float, float]:
-    return metrics[spec.search.quality], metrics["filter_rate"]
+def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:
+    """The adaptation that the baselines share with a configuration of the search."""
+    return adapting_like(chosen, spec.adapt, spec.space)
+
+
+def _on_validation(spec: Spec, configs: Mapping[str, AdaptConfig], measure: Measure) -> list[Point]:
+    """The baselines of these names and configurations; one whose metrics are not finite is left out."""
+    measured = measure([_job(spec, config) for config in configs.values()])
+    named = zip(configs.items(), measured, strict=True)
+    return [Point(name, config, found.metrics()) for (name, config), found in named if found]
 
 
 def _job(spec: Spec, config: AdaptConfig) -> Job:
@@ -153,25 +173,29 @@ def _job(spec: Spec, config: AdaptConfig) -> Job:
 def _choose(spec: Spec, front: list[Point], baselines: list[Point]) -> Choice | None:
     if not front:
         return None
-    quality, filter_rate = np.array([_objectives(spec, point.valid) for point in front]).T
-    reference = next((p.valid[spec.search.quality] for p in baselines if p.name == EVERYTHING), None)
-    return choose(quality, filter_rate, spec.search.choose.tolerance, reference)
+    quality = spec.search.quality
+    adapting_on_all = next((point.valid[quality] for point in baselines if point.name == ALL), None)
+    return choose(
+        [point.valid[quality] for point in front],
+        [point.valid["filter_rate"] for point in front],
+        spec.search.choose.tolerance,
+        adapting_on_all,
+        metric=label(quality),
+    )
 
 
-def _at_random(spec: Spec, n_items: int, front: list[Point], chosen: Point) -> dict[str, AdaptConfig]:
-    """Gates at random that adapt as the chosen point does: one like it, and those along the front."""
-    along = chance.rates([chance.asked_rate(point.valid) for point in front], spec.search.random_points)
-    spread = {
-        chance.name(rate): baseline_config(spec, RANDOM, n_items=n_items, random_rate=rate, chosen=chosen.config)
-        for rate in along
-    }
+def _random_skipping(spec: Spec, n_items: int, front: list[Point], chosen: Point) -> dict[str, AdaptConfig]:
+    """Random skipping that adapts as the chosen point does: at its filter rate, and at rates along the front."""
+    base = _base(spec, chosen.config)
+    along = chance.rates([chance.gate_rate(point.valid) for point in front], spec.search.random_points)
+    spread = {random_at(rate): baseline_config(RANDOM, base, n_items=n_items, random_rate=rate) for rate in along}
     return {RANDOM: _random_like(spec, n_items, chosen, chosen.valid)} | spread
 
 
 def _random_like(spec: Spec, n_items: int, point: Point, metrics: dict[str, float]) -> AdaptConfig:
-    """A gate at random that filters as much of a stream as `point` did."""
-    rate = chance.asked_rate(metrics)
-    return baseline_config(spec, RANDOM, n_items=n_items, random_rate=rate, chosen=point.config)
+    """Random skipping of as many samples as `point` skipped; `metrics` are the point's on the split in question."""
+    base = _base(spec, point.config)
+    return baseline_config(RANDOM, base, n_items=n_items, random_rate=chance.gate_rate(metrics))
 
 
 def _test_metrics(point: Point) -> dict[str, float]:
@@ -181,12 +205,19 @@ def _test_metrics(point: Point) -> dict[str, float]:
 def _differences(spec: Spec, selection: Selection, points: list[Point]) -> pd.DataFrame:
     names, tests = [point.name for point in points], [point.test for point in points]
     chosen = selection.chosen.name if selection.chosen else None
-    chances = spec.search.bootstrap_replicates, spec.search.seed
-    return differences.on_test(names, tests, len(selection.front), chosen, *chances)
+    return differences.on_test(
+        names,
+        tests,
+        spec.search.quality,
+        front=len(selection.front),
+        chosen=chosen,
+        replicates=spec.search.bootstrap_replicates,
+        seed=spec.search.seed,
+    )
 
 
 def _on_test_front(spec: Spec, table: pd.DataFrame, front: int) -> list[bool | None]:
-    """Whether no point of the front (the first rows) beats a row on test in both objectives; None: not measured."""
+    """Whether no point of the front (the first rows) beats a row in both objectives on test; None: not measured."""
     values = table[[f"test_{spec.search.quality}", "test_filter_rate"]].astype(float).to_numpy()
     rivals = values[:front][np.isfinite(values[:front]).all(1)]
 

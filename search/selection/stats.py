@@ -1,4 +1,4 @@
-"""Uncertainty of a measurement: every estimate resamples users, not samples, because a user's samples belong together.
+"""Uncertainty of a measurement: users are resampled, not samples, because the samples of one user are dependent.
 
 U users, S samples, C configurations, R replicates. All configurations are measured on the same samples, so every
 comparison is paired.
@@ -15,7 +15,7 @@ _CHUNK_CELLS = 2_000_000
 
 
 class Comparison(NamedTuple):
-    """Difference a - b of two means, that as a share of b's mean, their 95% bootstrap intervals, and a p-value."""
+    """Difference a - b of two means, the same relative to b's mean, their 95% bootstrap intervals, and a p-value."""
 
     difference: float
     low: float
@@ -30,7 +30,7 @@ def per_user_sums(groups: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]
     """Add up the scores of each user's samples.
 
     Args:
-        groups: int [S], the user of each sample, any numbering.
+        groups: int [S], the user of each sample, in any numbering.
         scores: float [S, C] (or [S], one configuration), such as hit@10 as 0 and 1.
 
     Returns:
@@ -54,13 +54,13 @@ def per_user_sums(groups: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]
 def bootstrap_means(sums: ArrayLike, counts: ArrayLike, replicates: int, seed: int) -> Floats:
     """Means per sample of bootstrap resamples of users (Efron & Tibshirani 1993, ch. 6; ratio of sums to counts).
 
-    Each replicate draws U users with replacement, the same ones for all configurations. Memory stays bounded.
+    Each replicate draws U users with replacement, the same users for all configurations, in bounded memory.
 
     Args:
         sums: float [U, C] from `per_user_sums`.
         counts: float [U] from `per_user_sums`.
         replicates: R.
-        seed: the same seed and number of users give the same resamples.
+        seed: equal seeds and numbers of users give equal resamples.
 
     Returns:
         float [R, C].
@@ -91,15 +91,15 @@ def interval(samples: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
 def compare(
     sums: ArrayLike, counts: ArrayLike, means: ArrayLike, a: int, b: int, seed: int, randomisations: int = 10_000
 ) -> Comparison:
-    """Compare the means of configurations a and b on the same samples, from resamples that comparisons share.
+    """Compare the means of configurations a and b on the same samples.
 
-    The intervals are 95% percentile bootstraps over users; that of the relative difference (a - b) / b takes numerator
-    and denominator from the same resample, and is NaN where b's mean is 0. The p-value is that of `sign_flip_p`.
+    The intervals are 95% percentile bootstraps over users. The interval of the relative difference (a - b) / b takes
+    numerator and denominator from the same resample, and is NaN where b's mean is 0. `sign_flip_p` gives the p-value.
 
     Args:
         sums: float [U, C] from `per_user_sums`.
         counts: float [U] from `per_user_sums`.
-        means: float [R, C] from `bootstrap_means` of both.
+        means: float [R, C] from `bootstrap_means` of sums and counts.
         a, b: columns of sums.
         seed: of the randomisation.
         randomisations: number of random sign flips.
@@ -110,7 +110,7 @@ def compare(
     differences = replicates[:, a] - replicates[:, b]
     with np.errstate(divide="ignore", invalid="ignore"):
         relative, ratios = np.divide(difference, reference), differences / replicates[:, b]
-    ratios = np.where(np.isfinite(ratios), ratios, np.nan)  # one resample without a hit leaves no interval
+    ratios = np.where(np.isfinite(ratios), ratios, np.nan)  # a single resample without a hit makes the interval NaN
     bounds = (*interval(differences), relative if np.isfinite(relative) else np.nan, *interval(ratios))
     p = sign_flip_p(per_user[:, None], seed, randomisations)[0]
     return Comparison(*map(float, (difference, *bounds, p)))
@@ -119,11 +119,14 @@ def compare(
 def contrasts(
     sums: ArrayLike, counts: ArrayLike, means: ArrayLike, weights: ArrayLike, seed: int
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Many comparisons at once: weighted sums of the configurations' means, such as 1 and -1 for a difference.
+    """Many comparisons at once: weighted sums of the configurations' means, with weights 1 and -1 for a difference.
 
     Args:
-        sums, counts, means, seed: as in `compare`.
+        sums: float [U, C] from `per_user_sums`.
+        counts: float [U] from `per_user_sums`.
+        means: float [R, C] from `bootstrap_means` of sums and counts.
         weights: float [C, K], a column for each comparison.
+        seed: of the randomisation.
 
     Returns:
         Values, bounds of their 95% intervals (low, high) and p-values, each float [K].
@@ -136,25 +139,25 @@ def contrasts(
 
 
 def sign_flip_p(per_user: Floats, seed: int, randomisations: int = 10_000) -> Floats:
-    """Two-sided randomisation p-values of C sums of per-user differences being zero, by flipping users' signs.
+    """Two-sided p-values of the hypothesis that per-user differences sum to zero, by random flips of users' signs.
 
-    p = (1 + flips at least as extreme) / (1 + randomisations), which never is 0 (Phipson & Smyth 2010). All comparisons
-    see the same flips.
+    p = (1 + flips at least as extreme) / (1 + randomisations), which is never 0 (Phipson & Smyth 2010). All comparisons
+    use the same flips.
 
     Args:
         per_user: float [U, C], differences of each user's sums.
         seed: of the flips.
-        randomisations: their number.
+        randomisations: number of random sign flips.
 
     Returns:
         float [C].
     """
-    # A zero stays zero under a flip, and most users' differences are zero: leave them out.
+    # Most users' differences are 0, and a flip leaves 0 unchanged: drop these users.
     moved = per_user[(per_user != 0).any(1)]
-    # Its own stream, so that the signs have nothing to do with the bootstrap's draws.
+    # A separate random stream keeps the signs independent of the bootstrap's draws.
     rng = np.random.default_rng([seed, 1])
     total = moved.sum(0)
-    # Rounding must not make a tie look less extreme than the observation (scipy's permutation_test does the same).
+    # Rounding must not make a tie less extreme than the observation (as in scipy's permutation_test).
     threshold = np.abs(total) - 1e-12 * np.abs(moved).sum(0)
     extreme = np.zeros(per_user.shape[1])
     for rows in _chunks(randomisations, len(moved)):
@@ -165,13 +168,13 @@ def sign_flip_p(per_user: Floats, seed: int, randomisations: int = 10_000) -> Fl
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Adjust p-values for the size of their family, step-down (Holm 1979); controls the family-wise error.
+    """Adjust p-values for the size of their family by Holm's step-down method (1979); controls the family-wise error.
 
     Args:
         p_values: float [N].
 
     Returns:
-        float [N], in the given order, each at most 1.
+        float [N], in the order of p_values, each at most 1.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
@@ -188,7 +191,7 @@ def _chunks(replicates: int, width: int) -> list[int]:
 
 
 def _draw_users(rng: np.random.Generator, rows: int, users: int) -> Floats:
-    """How often each user is drawn in each of `rows` resamples: float [rows, U], multinomial."""
-    # bincount over uniform draws is the multinomial, several times faster than Generator.multinomial for many users.
+    """Number of times each user is drawn in each of `rows` resamples: float [rows, U], multinomial."""
+    # bincount over uniform draws is multinomial, and for many users several times faster than Generator.multinomial.
     drawn = rng.integers(0, users, size=(rows, users), dtype=np.uint32)
     return np.stack([np.bincount(row, minlength=users) for row in drawn]).astype(np.float64)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from etarec.command_line import naming
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
-from search.spec import Spec, baseline_on, check_top_k
+from search.baselines import baseline_config
+from search.spec import Spec, check_top_k
 from search.table_rows import PublishedNumbers, RowConfig, TableConfig
 
 
@@ -64,7 +65,7 @@ def rows_of(
 def _row(spec: Spec, row: RowConfig, seeds: tuple[int, ...], n_items: int) -> Row:
     adapt = row.adapt or spec.adapt
     if row.baseline is not None:
-        adapt = baseline_on(adapt, row.baseline, n_items=n_items)
+        adapt = baseline_config(row.baseline, adapt, n_items=n_items)
     train = row.train or spec.train
     return Row(row.name, row.model or spec.model, train, adapt, seeds, row.against, row.published)
 

@@ -17,7 +17,7 @@ from etarec.config import ModelConfig, SplitName, TrainConfig
 from etarec.data import Interactions
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
-from etarec.train import load_or_train, shown
+from etarec.train import load_or_train, progress
 from search import rehearsal
 from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
@@ -114,7 +114,7 @@ def _subject(
     run: TableRun, interactions: Interactions, model: ModelConfig, train: TrainConfig, rows: list[str]
 ) -> Recommender:
     """The data with the checkpoint of these rows, which is trained if it is not in the cache."""
-    with run.provenance.timed("train"), shown(train, run.console.out) as watch:
+    with run.provenance.timed("train"), progress(train, run.console.out) as watch:
         trained, path = load_or_train(interactions, model, train, watch)
     run.checkpoints.append({"rows": rows, "seed": train.seed, **about_checkpoint(trained, path)})
     return Recommender(interactions, trained, run.spec.data.order, run.spec.data.order_seed, path.parent)

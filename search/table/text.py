@@ -9,10 +9,10 @@ import scipy.stats
 from rich.table import Table
 from rich.text import Text
 
-from search.report.findings import percent, signed, significant
+from etarec.metrics import QUALITY_METRICS, label
+from search.report.numbers import percent, signed, significant
 from search.table.tabulate import REHEARSAL, SPREAD
 
-WORDS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "hr_at_50": "HR@50", "ndcg_at_50": "NDCG@50"}
 PUBLISHED = "published"
 FEWEST_TO_RANK = 4  # rows
 _DASH = "\N{EN DASH}"
@@ -35,7 +35,8 @@ def terminal(table: pd.DataFrame, compared: pd.DataFrame) -> list[Table]:
 def _cells(table: pd.DataFrame) -> pd.DataFrame:
     """The table's cells as text: qualities and filter rates, each followed by the published number."""
     columns: dict[str, list[str]] = {"model": list(table["row"])}
-    for name, word in WORDS.items():
+    for name in QUALITY_METRICS:
+        word = label(name)
         columns[word] = [
             _quality(*pair) for pair in zip(table[f"test_{name}"], table[f"test_{name}{SPREAD}"], strict=True)
         ]
@@ -61,7 +62,7 @@ def _compared_cells(compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "row": [pair if pair not in pairs[:place] else "" for place, pair in enumerate(pairs)],
-            "metric": [WORDS[line["metric"]] for line in lines],
+            "metric": [label(line["metric"]) for line in lines],
             "difference": [_ranged(line, "difference", "", _difference) for line in lines],
             "relative": [_ranged(line, "relative", "relative_", _share) for line in lines],
             "p": [significant(line["p"]) for line in lines],

@@ -26,6 +26,7 @@ BENCHMARKS = {  # name -> module of this folder and its function
     "items": ("scaling", "items"),
     "interactions": ("scaling", "interactions"),
     "throughput": ("throughput", "throughput"),
+    "pacing": ("pacing", "pacing"),
     "peak": ("peak", "peak"),
     "together": ("together", "together"),
     "gpu": ("gpu", "gpu"),

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from etarec import train
+from etarec import fitting
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
 from etarec.device import default_device
@@ -141,7 +141,7 @@ def _epoch(settings: Settings, device: torch.device) -> list[list[Cell]]:
 
 
 def _training(model: SequenceModel, data: Interactions, config: TrainConfig) -> Callable[[], float]:
-    optimizers = train._optimizers(model, config)
+    optimizers = fitting._optimizers(model, config)
     return lambda: material.epoch(model, data, config, *optimizers)
 
 

@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import torch
 
-from etarec import data, train
+from etarec import data, fitting
 from etarec.config import AdaptConfig, DataConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
 from etarec.encode import Encoder
@@ -175,7 +175,7 @@ def _serving(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[int
 def _training(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[int], object]:
     """Epochs of one step: each over a log of its own users."""
     config = TrainConfig(negatives=NEGATIVES if kind == "train, sampled" else None)
-    optimizers, rng = train._optimizers(model, config), np.random.default_rng(0)
+    optimizers, rng = fitting._optimizers(model, config), np.random.default_rng(0)
     users = config.batch_size // TRAINED
 
     def step(number: int) -> object:
@@ -187,7 +187,7 @@ def _training(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[in
             train_end=log.train_end[some],
             valid_end=log.valid_end[some],
         )
-        return train._epoch(model, Encoder(part, encoder.device), config, optimizers, rng)
+        return fitting._epoch(model, Encoder(part, encoder.device), config, optimizers, rng)
 
     return step
 

@@ -96,7 +96,7 @@ def _row(kind: str, concurrency: int, trials: int, seconds: float) -> list[Cell]
         arguments = [folder, str(concurrency), str(trials), str(seconds), kind]
         begin = time.time()
         command = [sys.executable, "-c", f"from {__name__} import search; search()", *arguments]
-        subprocess.run(command, check=True, cwd=folder, env=_environment(), stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
         whole = time.time() - begin
         began, ended = json.loads(Path(folder, "search.json").read_text())
         lines = Path(folder, "measured").read_text().splitlines()
@@ -115,7 +115,7 @@ def _row(kind: str, concurrency: int, trials: int, seconds: float) -> list[Cell]
     ]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     return environment

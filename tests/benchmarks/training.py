@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from etarec import train
+from etarec import fitting
 from etarec.config import ModelConfig, TrainConfig
 from etarec.data import Interactions, training_windows
 from etarec.models import SequenceModel, build
@@ -60,7 +60,7 @@ def literal_steps(data: Interactions, config: TrainConfig) -> list[list[tuple[in
     """The prefixes [start, end) of each optimizer step of an epoch, grouped as ours groups them."""
     windows = training_windows(data, min(config.window_stride, data.max_length))
     starts, lengths, first_loss = windows
-    parts = train._steps(lengths - first_loss, config.batch_size, np.random.default_rng(config.seed))
+    parts = fitting._steps(lengths - first_loss, config.batch_size, np.random.default_rng(config.seed))
     return [
         [(starts[w], starts[w] + end) for w in part for end in range(first_loss[w] + 1, lengths[w] + 1)]
         for part in parts

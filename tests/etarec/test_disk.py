@@ -1,4 +1,4 @@
-"""Arrays and texts on disk: whole or absent."""
+"""Files and kept arrays are complete or absent, also when writers are killed or write at the same time."""
 
 import json
 import os
@@ -27,14 +27,14 @@ def values(number: int) -> disk.Arrays:
     return {"values": np.full(5, number, np.int32)}
 
 
-def test_old_artifacts_go_and_what_is_mapped_stays_readable(tmp_path: Path, monkeypatch) -> None:
+def test_old_artifacts_are_removed_and_mapped_ones_stay_readable(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(disk, "MAX_ARTIFACTS", 2)
     first = look_up(tmp_path, ["0"], LAYOUT, lambda: values(0))
     assert isinstance(first["values"], np.memmap) and not first["values"].flags.writeable
     for number in range(1, 4):
         os.utime(artifacts(tmp_path)[0], (number, number))
         look_up(tmp_path, [str(number)], LAYOUT, lambda number=number: values(number))
-    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 4  # somebody may hold them
+    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 4  # a process may hold the locks
     assert first["values"].tolist() == [0] * 5
     monkeypatch.setattr(disk, "MAX_BYTES", 1)
     look_up(tmp_path, ["9"], LAYOUT, lambda: values(9))
@@ -71,7 +71,9 @@ def start(folder: Path, deed: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), deed], env=environment)
 
 
-def test_a_writer_that_is_killed_leaves_nothing_to_believe_and_one_of_several_computes(tmp_path: Path) -> None:
+def test_an_artifact_of_a_killed_writer_is_computed_again_by_one_of_several_processes(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "go").touch()
     assert start(tmp_path, "die").wait(60) == -signal.SIGKILL
     (partial,) = artifacts(tmp_path)

@@ -1,4 +1,4 @@
-"""The result files of a search that never was: 32 trials, their front, five baselines, consistent with each other."""
+"""The result files of a search that never ran: 32 trials, their front and the baselines, consistent with each other."""
 
 import json
 import math
@@ -7,34 +7,43 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from etarec.metrics import label
+from search.selection.differences import TO_CHOSEN, compared, difference_columns, interval_columns
 from search.selection.pareto import choose, non_dominated
 
 TRAINED = {"hr_at_10": 0.0949, "ndcg_at_10": 0.0456, "hr_at_50": 0.2301, "ndcg_at_50": 0.0748}
-ALONG = (10, 36, 62, 88)  # percent at which a gate at random was measured
+TIMES_HR_AT_10 = {"hr_at_10": 1.0, "ndcg_at_10": 0.48, "hr_at_50": 2.42, "ndcg_at_50": 0.79}
+ALONG = (10, 36, 62, 88)  # percent at which random skipping was measured
 INNER_BUG = 'Traceback (most recent call last):\n  File "adapt.py", line 3\nRuntimeError: loss is | not <finite>\n'
 
 
 def measurement(hr, rate, samples, seconds_of_all):
-    """A consistent made-up measurement: the other metrics follow HR@10, the seconds follow the filter rate."""
+    """A measurement whose other metrics follow HR@10 and whose seconds follow the filter rate."""
     seconds = {"forward_seconds": 0.4 * seconds_of_all, "gate_seconds": 0.006 * seconds_of_all}
     seconds["adapt_seconds"] = 1.0 * seconds_of_all * (1 - rate)
     return {
-        "hr_at_10": hr, "ndcg_at_10": 0.48 * hr, "hr_at_50": 2.42 * hr, "ndcg_at_50": 0.79 * hr, "filter_rate": rate,
+        **{metric: times * hr for metric, times in TIMES_HR_AT_10.items()}, "filter_rate": rate,
         "filtered_by_entropy": 0.8 * rate, "filtered_by_redundancy": 0.2 * rate,
         "seconds": sum(seconds.values()) + 0.5 * seconds_of_all, **seconds,
     }  # fmt: skip
 
 
-def both(name, valid_hr, valid_rate, test_hr, test_rate, everything, **parameters):
+def both(name, quality, valid_hr, valid_rate, test_hr, test_rate, everything, **parameters):
+    """A row of pareto.csv or baselines.csv in a search for `quality`."""
     row = {"trial_id": name, **parameters}
     row |= {f"valid_{key}": value for key, value in measurement(valid_hr, valid_rate, 38221, 14.2).items()}
     row |= {f"test_{key}": value for key, value in measurement(test_hr, test_rate, 98759, 61.3).items()}
     delta = test_hr - everything
     reach = 0.0004 + 0.15 * abs(delta)
     p = max(0.0001, math.erfc(abs(delta) / (reach / 1.96) / math.sqrt(2)))
-    row |= {"test_hr_at_10_low": test_hr - 0.0019, "test_hr_at_10_high": test_hr + 0.0018}
-    row |= gap("delta_hr_at_10", delta, reach, p) | gap("delta_ndcg_at_10", 0.48 * delta, 0.48 * reach, p)
-    return row | gap("vs_random_hr_at_10", test_hr - chance_at(test_rate), 0.0007, 0.003)
+    for metric in ("hr_at_10", quality):
+        bounds = (test_hr - 0.0019, test_hr + 0.0018)
+        row |= dict(zip(interval_columns(metric), TIMES_HR_AT_10[metric] * np.array(bounds), strict=True))
+    for metric in compared(quality):
+        times = TIMES_HR_AT_10[metric]
+        row |= gap(f"delta_{metric}", times * delta, times * reach, p)
+        row |= gap(f"vs_random_{metric}", times * (test_hr - random_at(test_rate)), times * 0.0007, 0.003)
+    return row
 
 
 def gap(name, difference, reach, p):
@@ -43,13 +52,13 @@ def gap(name, difference, reach, p):
     return {column: difference, **bounds, f"{column}_p": p, f"{column}_p_holm": min(1, 12 * p)}
 
 
-def chance_at(rate):
-    """HR@10 on test of a gate at random, between adapting on everything and no adaptation."""
+def random_at(rate):
+    """HR@10 of random skipping on test, between adapting on every sample and no adaptation."""
     return 0.0894 - 0.0099 * rate**0.7
 
 
 def made_up_trials(count=32):
-    """HR@10 falls with the filter rate, slower for large K, and one term more or less of noise."""
+    """Made-up trials: HR@10 falls with the filter rate, more slowly for large K, with noise."""
     rng = np.random.default_rng(3)
     rows = []
     for number in range(count):
@@ -69,31 +78,31 @@ def made_up_trials(count=32):
     return pd.DataFrame(rows).astype({"top_k": "Int64"})
 
 
-def made_up_baselines(chosen):
+def made_up_baselines(chosen, quality):
     everything, rate = 0.0894, chosen["valid_filter_rate"]
     values = {
         "none": (0.0838, 1.0, 0.0795, 1.0),
         "all": (0.0951, 0.0, everything, 0.0),
-        "random": (0.0925, rate, chance_at(rate + 0.032), rate + 0.032),
+        "random": (0.0925, rate, random_at(rate + 0.032), rate + 0.032),
         **{
-            f"random {rate}%": (0.0951 - 0.00011 * rate, rate / 100, chance_at(rate / 100), rate / 100)
+            f"random {rate}%": (0.0951 - 0.00011 * rate, rate / 100, random_at(rate / 100), rate / 100)
             for rate in ALONG
         },
         "naive": (0.0893, 0.61, 0.0840, 0.66),
         "published": (0.0931, 0.31, 0.0881, 0.36),
     }
     gate = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
-    table = pd.DataFrame([both(name, *numbers, everything, **gate) for name, numbers in values.items()])
-    of_chance = [name for name in table if "vs_random" in name]
-    table.loc[table["trial_id"].str.match("none|all|random"), of_chance] = math.nan
-    column = "test_vs_chosen_hr_at_10"
-    gap = table["test_hr_at_10"] - chosen["test_hr_at_10"]
-    return table.assign(
-        **{column: gap, f"{column}_low": gap - 0.0009, f"{column}_high": gap + 0.0009, f"{column}_p": 0.004}
-    )
+    table = pd.DataFrame([both(name, quality, *numbers, everything, **gate) for name, numbers in values.items()])
+    to_random = [name for name in table if "vs_random" in name]
+    table.loc[table["trial_id"].str.match("none|all|random"), to_random] = math.nan
+    for metric in compared(quality):
+        gap, reach = table[f"test_{metric}"] - chosen[f"test_{metric}"], 0.0009 * TIMES_HR_AT_10[metric]
+        columns = difference_columns(TO_CHOSEN, metric)[:4]
+        table = table.assign(**dict(zip(columns, (gap, gap - reach, gap + reach, 0.004), strict=True)))
+    return table
 
 
-def made_up_front(trials):
+def made_up_front(trials, quality):
     finished = trials[trials["state"] == "FINISHED"]
     points = finished[non_dominated(finished[["hr_at_10", "filter_rate"]])].sort_values("filter_rate")
     rng, rows = np.random.default_rng(1), []
@@ -101,17 +110,17 @@ def made_up_front(trials):
         test_rate = min(trial["filter_rate"] + rng.uniform(0.02, 0.05), 0.99)
         test_hr = trial["hr_at_10"] - 0.0056 + rng.normal(0, 0.0003)
         parameters = {name: trial[name] for name in ("top_k", "entropy_quantile", "cosine_threshold")}
-        rows.append(
-            both(trial["trial_id"], trial["hr_at_10"], trial["filter_rate"], test_hr, test_rate, 0.0894, **parameters)
-        )
+        measured = (trial["hr_at_10"], trial["filter_rate"], test_hr, test_rate)
+        rows.append(both(trial["trial_id"], quality, *measured, 0.0894, **parameters))
     front = pd.DataFrame(rows)
     return front.assign(on_test_front=non_dominated(front[["test_hr_at_10", "test_filter_rate"]]))
 
 
-def made_up_files():
+def made_up_files(quality="hr_at_10"):
     trials = made_up_trials()
-    front = made_up_front(trials)
-    choice = choose(front["valid_hr_at_10"], front["valid_filter_rate"], 0.005, 0.0951)
+    front = made_up_front(trials, quality)
+    everything, word = 0.0951 * TIMES_HR_AT_10[quality], label(quality)
+    choice = choose(front[f"valid_{quality}"], front["valid_filter_rate"], 0.005, everything, metric=word)
     chosen = front.iloc[choice.index]
     spec = {
         "name": "video games", "data": {"path": "amazon-video-games.inter.gz", "order": "position"},
@@ -120,7 +129,7 @@ def made_up_files():
             "top_k": {"low": 2, "high": 500, "log": True}, "entropy_quantile": {"low": 0.05, "high": 1.0},
             "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
         },
-        "search": {"trials": 32, "seed": 0, "objectives": ["hr_at_10", "filter_rate"], "choose": {"tolerance": 0.005}},
+        "search": {"trials": 32, "seed": 0, "objectives": [quality, "filter_rate"], "choose": {"tolerance": 0.005}},
         "baselines": ["none", "all", "random", "naive", "published"],
     }  # fmt: skip
     provenance = {
@@ -143,13 +152,13 @@ def made_up_files():
     }  # fmt: skip
     recommendation = {
         "trial_id": chosen["trial_id"], "why": choice.reason,
-        "rule": "highest filter rate whose validation HR@10 is within 0.5% of the reference",
+        "rule": f"the highest filter rate whose {word} on validation is within 0.5% of the reference",
         "adapt": {"target": "weights", "top_k": int(chosen["top_k"]), "admit": "confident"},
         "set": [f"adapt.{name}={chosen[name]}" for name in ("top_k", "entropy_quantile", "cosine_threshold")],
     }  # fmt: skip
     return {
         "spec.yaml": spec, "provenance.json": provenance, "trials.csv": trials, "pareto.csv": front,
-        "baselines.csv": made_up_baselines(chosen), "chosen.yaml": recommendation,
+        "baselines.csv": made_up_baselines(chosen, quality), "chosen.yaml": recommendation,
     }  # fmt: skip
 
 

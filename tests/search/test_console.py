@@ -57,8 +57,8 @@ def too_long(text: str) -> list[str]:
 def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console.data(spec, DATA)
-    console.checkpoint(CHECKPOINT, FILE)
-    console.rehearsal(DATA, CHECKPOINT, FILE)
+    console.checkpoint(spec, CHECKPOINT, FILE)
+    console.rehearsal(spec, DATA, CHECKPOINT, FILE)
     console.to_rehearse(DATA)
     console.plan(spec, PLAN, Path("runs/demo").absolute())
     console.pilot(spec, PLAN, measurement(12.3), measurement(123.4), 123.4, DATA)

@@ -158,8 +158,8 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         (SPACE + "data: {columns: {user: 1}}", "data.columns.user: given 1, expected text"),
         (SPACE + "data: {valid_share: .nan}", "data.valid_share: given NaN, expected a number from 0 to 1"),
         (SPACE + "model: {width: 30}", "model: width 30 is not a multiple"),
-        (SPACE + "checkpoint: a\ntrain: {epochs: 3}", "checkpoint: it stands for `model` and `train`"),
-        (SPACE + "checkpoint: a\nmodel: {}", "checkpoint: it stands for `model` and `train`"),
+        (SPACE + "checkpoint: a\ntrain: {epochs: 3}", "checkpoint: it replaces `model` and `train`"),
+        (SPACE + "checkpoint: a\nmodel: {}", "checkpoint: it replaces `model` and `train`"),
         (SPACE + "1: 2", "1: unknown key"),
     ],
 )
@@ -214,7 +214,7 @@ def test_a_checkpoint_override_stands_for_the_training_of_the_file(write):
     path = write(SPACE + "train: {epochs: 3}\nmodel: {width: 32}")
     spec = load(path, ["checkpoint=/c"])
     assert (spec.checkpoint, spec.train) == ("/c", TrainConfig())
-    assert "checkpoint: it stands for" in failure(path, "checkpoint=/c", "train.epochs=4")
+    assert "checkpoint: it replaces" in failure(path, "checkpoint=/c", "train.epochs=4")
 
 
 def test_overrides_create_valid_keys_and_the_last_one_wins(write):

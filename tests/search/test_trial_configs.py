@@ -1,6 +1,5 @@
-"""A spec as its trials see it: first points, baselines, configurations and seeds."""
+"""A spec's trials: first points, configurations, objectives and seeds."""
 
-import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,11 +11,13 @@ from spaces import floats, integers, make
 from etarec.config import AdaptConfig, UserError
 from search.dimension import Dimension
 from search.spec import (
-    baseline_config,
+    SearchConfig,
     canonical,
     check_against_data,
     first_points,
     load,
+    objectives_of,
+    quality_of,
     trial_config,
     trial_seed,
 )
@@ -30,20 +31,6 @@ def test_shipped_files_are_valid_and_begin_at_the_published_gates(path):
     assert {point["top_k"] for point in first_points(spec)} == {10, 50}
     assert first_points(spec)[-1]["cosine_threshold"] == 1.0
     assert not any(line.strip().startswith("path: /") for line in path.read_text().splitlines())
-
-
-def test_paper_settings():
-    spec = load(CONFIGS / "paper.yaml")
-    published = baseline_config(spec, "published", n_items=10_672, random_rate=0.5, chosen=AdaptConfig())
-    gate = {
-        "top_k": 50,
-        "entropy_threshold": 3.901,
-        "cosine_threshold": 0.3,
-        "average_over": "all",
-        "min_admitted": 0.1,
-    }
-    learner = {"objective": "entropy", "serve": "after", "parameters": "projections", "optimizer": "sgd"}
-    assert published == AdaptConfig(**gate, **learner, learning_rate=1e-3, momentum=0.9)
 
 
 def test_first_points_are_left_out_where_the_space_does_not_contain_them():
@@ -87,34 +74,23 @@ def test_other_dimensions_of_a_published_point_are_neutral():
     }
 
 
-def test_baselines_are_one_class_that_differs_by_the_gate():
-    spec = replace(make(top_k=integers(2, 9), learning_rate=floats(1e-4, 1e-2)), adapt=AdaptConfig(momentum=0.5))
-    chosen = trial_config(spec, {"top_k": 7, "learning_rate": 3e-3})
-    learner = AdaptConfig(momentum=0.5, learning_rate=3e-3)
-    made = {name: baseline_config(spec, name, n_items=1000, random_rate=0.25, chosen=chosen) for name in spec.baselines}
-    assert made == {
-        "none": replace(learner, target="none"),
-        "all": replace(learner, gate="open"),
-        "random": replace(learner, gate="random", random_rate=0.25),
-        "naive": replace(learner, top_k=None, entropy_threshold=0.4 * math.log(1000)),
-        "published": learner,
-    }
-    assert baseline_config(spec, "published", n_items=30, random_rate=0.2, chosen=chosen).top_k == 30
-
-
-def test_naive_and_published_gates_ignore_the_gate_of_the_file():
-    spec = replace(make(top_k=integers(2, 9)), adapt=AdaptConfig(gate="random", cosine_threshold=0.9))
-    for name in ("naive", "published"):
-        config = baseline_config(spec, name, n_items=1000, random_rate=0.25, chosen=AdaptConfig())
-        assert (config.gate, config.cosine_threshold) == ("eta", 0.3)
-
-
 def test_trial_config_needs_exactly_the_searched_keys():
     spec = make(top_k=integers(2, 9))
     assert trial_config(spec, {"top_k": 3}) == AdaptConfig(top_k=3)
     for parameters in ({}, {"top_k": 3, "momentum": 0.1}):
         with pytest.raises(ValueError, match="top_k"):
             trial_config(spec, parameters)
+
+
+def test_objectives_have_the_order_of_the_file() -> None:
+    metrics = {"hr_at_10": 0.1, "ndcg_at_10": 0.05, "hr_at_50": 0.3, "ndcg_at_50": 0.08, "filter_rate": 0.6}
+    for objectives, values in {
+        ("filter_rate", "ndcg_at_50"): (0.6, 0.08),
+        ("hr_at_50", "filter_rate"): (0.3, 0.6),
+    }.items():
+        search = SearchConfig(objectives=objectives)
+        assert objectives_of(search, metrics) == values
+        assert search.quality == quality_of(objectives) == next(name for name in objectives if "_at_" in name)
 
 
 def test_seeds_depend_on_run_and_configuration_and_on_nothing_else():

@@ -1,15 +1,16 @@
-"""Where chance is measured along a front, and what it is in between."""
+"""Random skipping along a front: its rates and their interpolation."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.baselines import random_at
 from search.selection import chance
 
 
 @pytest.mark.parametrize(
-    ("asked", "points", "rates"),
+    ("of_front", "points", "rates"),
     [
         ([0.123, 0.5, 0.876], 4, [0.12, 0.37, 0.63, 0.88]),
         ([0.3], 4, [0.3]),
@@ -22,24 +23,24 @@ from search.selection import chance
         ([], 4, []),
     ],
 )
-def test_rates(asked: list[float], points: int, rates: list[float]) -> None:
-    assert chance.rates(asked, points) == rates
+def test_rates(of_front: list[float], points: int, rates: list[float]) -> None:
+    assert chance.rates(of_front, points) == rates
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(2, 30))
-def test_rates_reach_over_the_front_in_whole_percents(asked: list[float], points: int) -> None:
-    rates = chance.rates(asked, points)
+def test_rates_reach_over_the_front_in_whole_percents(of_front: list[float], points: int) -> None:
+    rates = chance.rates(of_front, points)
     assert len(rates) <= points and rates == sorted(set(rates))
-    assert all(0 < rate < 1 and chance.name(rate) == f"random {round(100 * rate)}%" for rate in rates)
-    inside = [rate for rate in asked if 0.01 <= rate <= 0.99]
+    assert all(0 < rate < 1 and random_at(rate) == f"random {round(100 * rate)}%" for rate in rates)
+    inside = [rate for rate in of_front if 0.01 <= rate <= 0.99]
     assert not inside or (rates[0] <= min(inside) + 1e-9 and max(inside) - 1e-9 <= rates[-1])
 
 
-def test_what_was_asked_leaves_out_what_was_seen() -> None:
-    assert chance.asked_rate({"filter_rate": 0.3}) == 0.3
-    assert chance.asked_rate({"filter_rate": 0.8, "filtered_by_seen": 0.6}) == pytest.approx(0.5)
-    assert chance.asked_rate({"filter_rate": 1.0, "filtered_by_seen": 1.0}) == 1
-    assert chance.asked_rate({"filter_rate": 0.6, "filtered_by_seen": 0.6 + 1e-12}) == 0
+def test_the_gate_s_rate_leaves_out_samples_with_nothing_to_learn() -> None:
+    assert chance.gate_rate({"filter_rate": 0.3}) == 0.3
+    assert chance.gate_rate({"filter_rate": 0.8, "filtered_by_seen": 0.6}) == pytest.approx(0.5)
+    assert chance.gate_rate({"filter_rate": 1.0, "filtered_by_seen": 1.0}) == 1
+    assert chance.gate_rate({"filter_rate": 0.6, "filtered_by_seen": 0.6 + 1e-12}) == 0
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_what_was_asked_leaves_out_what_was_seen() -> None:
     ],
 )
 def test_neighbours(at: float, weights: list[float] | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chance, "WIDEST", 1.0)
+    monkeypatch.setattr(chance, "MAX_GAP", 1.0)
     found = chance.neighbours([1.0, 0.2, 0.4, np.nan], at)
     assert (found is None) is (weights is None)
     if found is not None:
@@ -63,7 +64,7 @@ def test_neighbours(at: float, weights: list[float] | None, monkeypatch: pytest.
 
 
 def test_a_wide_gap_is_not_interpolated_over() -> None:
-    """Chance's curve is concave: a straight line from 70% to 99% runs far below it, and any gate would beat that."""
+    """The curve of random skipping is concave: any gate would beat a straight line from 70% to 99%."""
     assert chance.neighbours([0.0, 0.14, 0.30], 0.1) == pytest.approx([2 / 7, 5 / 7, 0])
     assert chance.neighbours([0.0, 0.14, 0.30], 0.2) is None
 

@@ -1,4 +1,4 @@
-"""Differences on test: against everything, the chosen point and chance, corrected over each file's own family."""
+"""Differences on test from adapting on every sample, the chosen point and random skipping, corrected file by file."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ import pytest
 
 from etarec.config import Reason
 from etarec.evaluate import Measurement
-from etarec.metrics import SECONDS, per_sample
-from search.selection import chance, differences, stats
-from search.selection.differences import COLUMNS, on_test
+from etarec.metrics import QUALITY_METRICS, SECONDS, QualityMetric, per_sample
+from search.selection import chance, stats
+from search.selection.differences import columns, compared, interval_columns, on_test
 
 USERS = np.repeat(np.arange(80, dtype=np.int32), 5)
 NAMES = ["trial-0001", "trial-0002", "none", "all", "random", "random 40%"]
@@ -19,15 +19,15 @@ HITS = [0.5, 0.45, 0.2, 0.55, 0.45, 0.4]
 
 def measured(hit: float, rate: float, seed: int) -> Measurement:
     rng = np.random.default_rng(seed)
-    ranks = np.where(rng.random(len(USERS)) < hit, rng.integers(0, 10, len(USERS)), 60).astype(np.int32)
+    ranks = np.where(rng.random(len(USERS)) < hit, rng.integers(0, 10, len(USERS)), rng.integers(11, 99, len(USERS)))
     reasons = np.where(np.arange(len(USERS)) >= round(rate * len(USERS)), Reason.ADMITTED, Reason.ENTROPY)
-    return Measurement(USERS, ranks, reasons, dict.fromkeys(SECONDS, 1.0))
+    return Measurement(USERS, ranks.astype(np.int32), reasons, dict.fromkeys(SECONDS, 1.0))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_points_are_enough() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chance, "WIDEST", 1.0)
+        patch.setattr(chance, "MAX_GAP", 1.0)
         yield
 
 
@@ -36,66 +36,85 @@ def tests() -> list[Measurement | None]:
     return [measured(hit, rate, seed) for seed, (hit, rate) in enumerate(zip(HITS, RATES, strict=True))]
 
 
+def differences_of(tests, quality="hr_at_10", names=NAMES, front=2, chosen="trial-0001", replicates=400):
+    return on_test(names, tests, quality, front=front, chosen=chosen, replicates=replicates, seed=0)
+
+
+@pytest.fixture(scope="module", params=QUALITY_METRICS)
+def quality(request) -> QualityMetric:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def table(tests):
-    return on_test(NAMES, tests, 2, "trial-0001", 400, 0)
+def table(tests, quality):
+    return differences_of(tests, quality)
 
 
 def mean(test: Measurement, metric: str = "hr_at_10") -> float:
     return float(per_sample(test.ranks, metric).mean())
 
 
-@pytest.mark.parametrize("metric", ["hr_at_10", "ndcg_at_10"])
-def test_differences_are_of_what_they_say(table, tests, metric: str) -> None:
-    assert table[f"test_delta_{metric}"][1] == pytest.approx(mean(tests[1], metric) - mean(tests[3], metric))
-    assert table[f"test_vs_chosen_{metric}"][4] == pytest.approx(mean(tests[4], metric) - mean(tests[0], metric))
-    chance = 0.25 * mean(tests[3], metric) + 0.75 * mean(tests[5], metric)  # .3 lies between .0 and .4
-    assert table[f"test_vs_random_{metric}"][0] == pytest.approx(mean(tests[0], metric) - chance)
-    chance = 0.8 * mean(tests[4], metric) + 0.2 * mean(tests[2], metric)  # .6 lies between .5 and 1
-    assert table[f"test_vs_random_{metric}"][1] == pytest.approx(mean(tests[1], metric) - chance)
-    low, high = (table[f"test_vs_random_{metric}_{end}"] for end in ("low", "high"))
-    assert (low[:2] < table[f"test_vs_random_{metric}"][:2]).all() and (
-        table[f"test_vs_random_{metric}"][:2] < high[:2]
-    ).all()
+def test_differences_are_of_what_they_say(table, tests, quality) -> None:
+    for metric in compared(quality):
+        means = [mean(test, metric) for test in tests]
+        assert table[f"test_delta_{metric}"][1] == pytest.approx(means[1] - means[3])
+        assert table[f"test_vs_chosen_{metric}"][4] == pytest.approx(means[4] - means[0])
+        random = 0.25 * means[3] + 0.75 * means[5]  # .3 lies between .0 and .4
+        assert table[f"test_vs_random_{metric}"][0] == pytest.approx(means[0] - random)
+        random = 0.8 * means[4] + 0.2 * means[2]  # .6 lies between .5 and 1
+        assert table[f"test_vs_random_{metric}"][1] == pytest.approx(means[1] - random)
+        low, value, high = (table[f"test_vs_random_{metric}{end}"][:2] for end in ("_low", "", "_high"))
+        assert (low < value).all() and (value < high).all()
 
 
-def test_interval_and_p_are_those_of_the_statistics(table, tests) -> None:
-    sums, counts = stats.per_user_sums(USERS, np.column_stack([per_sample(t.ranks, "hr_at_10") for t in tests]))
+def test_interval_and_p_are_those_of_the_statistics(table, tests, quality) -> None:
+    sums, counts = stats.per_user_sums(USERS, np.column_stack([per_sample(t.ranks, quality) for t in tests]))
     means = stats.bootstrap_means(sums, counts, 400, seed=0)
     alone = stats.compare(sums, counts, means, 1, 3, seed=0)
     row = table.iloc[1]
-    assert (row.test_delta_hr_at_10_low, row.test_delta_hr_at_10_high) == pytest.approx((alone.low, alone.high))
-    assert row.test_delta_hr_at_10_p == pytest.approx(alone.p, abs=0.01)
-    assert (row.test_hr_at_10_low, row.test_hr_at_10_high) == pytest.approx([b[1] for b in stats.interval(means)])
+    low, high, p = (row[f"test_delta_{quality}_{end}"] for end in ("low", "high", "p"))
+    assert (low, high) == pytest.approx((alone.low, alone.high)) and p == pytest.approx(alone.p, abs=0.015)
+    bounds = [row[column] for column in interval_columns(quality)]
+    assert bounds == pytest.approx([bound[1] for bound in stats.interval(means)])
 
 
-def test_nothing_is_compared_with_chance_that_is_chance(table) -> None:
-    assert table.test_vs_random_hr_at_10.notna().tolist() == [True, True, False, False, False, False]
+def test_random_skipping_is_not_compared_with_itself(table, quality) -> None:
+    assert table[f"test_vs_random_{quality}"].notna().tolist() == [True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize("rows", [slice(0, 2), slice(2, 6)])
-def test_holm_is_over_a_files_comparisons_and_not_over_those_with_itself(table, rows: slice) -> None:
-    part = table.iloc[rows]
-    p = part[[name for name in COLUMNS if name.endswith("_p")]].to_numpy()
-    corrected = part[[name for name in COLUMNS if name.endswith("_p_holm")]].to_numpy()
-    with_itself = part[[name for name in COLUMNS if name.endswith("_p")]].to_numpy() == 1
-    zero = part[[name.removesuffix("_p") for name in COLUMNS if name.endswith("_p")]].to_numpy() == 0
-    family = np.isfinite(p) & ~(with_itself & zero)
+def test_holm_is_over_a_file_s_comparisons_without_those_of_a_row_with_itself(table, quality, rows: slice) -> None:
+    part, names = table.iloc[rows], [name for name in columns(quality) if name.endswith("_p")]
+    p, corrected = part[names].to_numpy(), part[[f"{name}_holm" for name in names]].to_numpy()
+    zero = part[[name.removesuffix("_p") for name in names]].to_numpy() == 0
+    family = np.isfinite(p) & ~((p == 1) & zero)
     assert corrected[family] == pytest.approx(stats.holm(p[family]))
     assert (corrected[np.isfinite(p) & ~family] == 1).all() and np.isnan(corrected[~np.isfinite(p)]).all()
-    assert family.sum() == {0: 2 * 2 * 2 + 2 * 1, 2: 3 * 2 + 4 * 2}[rows.start]
+    comparisons = {0: 2 * 2 + 1, 2: 3 + 4}[rows.start]
+    assert family.sum() == comparisons * len(compared(quality))
 
 
-def test_what_was_not_measured_stays_empty(tests) -> None:
-    nothing = on_test(NAMES, [None] * 6, 2, "trial-0001", 50, 0)
-    assert nothing.isna().all(axis=None) and list(nothing) == COLUMNS and len(nothing) == 6
-    some = on_test(NAMES, [tests[0], None, *tests[2:]], 2, "trial-0002", 50, 0)
+def test_rows_without_a_measurement_stay_empty(tests) -> None:
+    nothing = differences_of([None] * 6)
+    assert nothing.isna().all(axis=None) and list(nothing) == columns("hr_at_10") and len(nothing) == 6
+    some = differences_of([tests[0], None, *tests[2:]], chosen="trial-0002", replicates=50)
     assert some.iloc[1].isna().all() and some.test_delta_hr_at_10.notna().tolist() == [True, False] + [True] * 4
     assert some.filter(like="vs_chosen").isna().all(axis=None)
-    alone = on_test(NAMES[:1], tests[:1], 1, None, 50, 0)
+    alone = differences_of(tests[:1], names=NAMES[:1], front=1, chosen=None, replicates=50)
     assert alone.test_hr_at_10_low.notna().all() and alone.test_delta_hr_at_10.isna().all()
 
 
-def test_columns_that_were_there_before_still_are() -> None:
+def test_the_contract_s_columns_are_there_whatever_is_searched(quality) -> None:
     kinds = [f"test_{kind}_hr_at_10{end}" for kind in ("delta", "vs_chosen") for end in ("", "_low", "_high", "_p")]
-    assert {"test_hr_at_10_low", "test_hr_at_10_high", *kinds} <= set(differences.COLUMNS)
+    assert {"test_hr_at_10_low", "test_hr_at_10_high", *kinds} <= set(columns(quality))
+    own = [f"test_{quality}_low", f"test_{quality}_high", f"test_delta_{quality}", f"test_vs_random_{quality}_p_holm"]
+    assert set(own) <= set(columns(quality)) and len(set(columns(quality))) == len(columns(quality))
+    # The columns of a search for HR@10 are those of every search, in the same order.
+    first = columns("hr_at_10")
+    assert [column for column in columns(quality) if column in first] == first
+
+
+def test_a_search_for_another_metric_leaves_the_intervals_of_hr_at_10_alone(table, tests) -> None:
+    expected = differences_of(tests)
+    for name in ("test_hr_at_10_low", "test_hr_at_10_high", "test_delta_hr_at_10", "test_delta_hr_at_10_low"):
+        assert table[name].tolist() == pytest.approx(expected[name].tolist(), nan_ok=True)

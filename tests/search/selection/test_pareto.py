@@ -1,9 +1,12 @@
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.selection.pareto import choose, hypervolume, non_dominated
+from search.selection import pareto
+from search.selection.pareto import hypervolume, non_dominated
 
 # A small grid makes ties and exact duplicates common.
 GRID_POINTS = st.lists(st.tuples(st.integers(-2, 6), st.integers(-2, 6)), max_size=30).map(
@@ -67,6 +70,7 @@ def test_hypervolume_closed_forms():
     assert hypervolume(np.column_stack([x, np.sqrt(1 - x**2)])) == pytest.approx(np.pi / 4, abs=1e-4)
 
 
+choose = functools.partial(pareto.choose, metric="NDCG@10")
 QUALITY = [0.0900, 0.0897, 0.0890, 0.0700]
 FILTER_RATE = [0.00, 0.30, 0.60, 0.99]
 
@@ -76,31 +80,35 @@ def test_choice_is_the_most_filtering_point_within_tolerance():
 
 
 def test_choice_includes_the_bound():
-    assert choose(QUALITY, FILTER_RATE, 0.0).reason.startswith("Its filter rate")
+    assert choose(QUALITY, FILTER_RATE, 0.0).reason.startswith("It skips 0.0% of the passes and is the only point")
 
 
 def test_choice_measures_against_the_better_of_front_and_reference():
-    assert choose(QUALITY, FILTER_RATE, 0.005, reference_quality=0.05).index == 1
-    choice = choose(QUALITY, FILTER_RATE, 0.005, reference_quality=0.0904)
+    assert choose(QUALITY, FILTER_RATE, 0.005, adapting_on_all=0.05).index == 1
+    choice = choose(QUALITY, FILTER_RATE, 0.005, adapting_on_all=0.0904)
     assert choice.index == 0
     assert "adapting on every sample" in choice.reason
 
 
 def test_choice_falls_back_to_best_quality():
-    choice = choose(QUALITY, FILTER_RATE, 0.005, reference_quality=0.2)
+    choice = choose(QUALITY, FILTER_RATE, 0.005, adapting_on_all=0.2)
     assert choice.index == 0
-    assert choice.reason.startswith("No point")
-    assert "0.1990" in choice.reason and "0.0900" in choice.reason
+    assert choice.reason == (
+        "No point's NDCG@10 reaches 0.1990, 99.5% of the reference 0.2000 (adapting on every sample), so the choice is "
+        "the point of highest NDCG@10: 0.0900 at a filter rate of 0.0%."
+    )
 
 
 def test_choice_breaks_ties_by_the_other_objective():
     assert choose([0.90, 0.95, 0.92], [0.5, 0.5, 0.5], 0.1).index == 1
-    assert choose([0.5, 0.5], [0.1, 0.2], 0.0, reference_quality=0.9).index == 1
+    assert choose([0.5, 0.5], [0.1, 0.2], 0.0, adapting_on_all=0.9).index == 1
 
 
 def test_reason_states_the_numbers():
-    reason = choose(QUALITY, FILTER_RATE, 0.005).reason
-    assert all(number in reason for number in ("30.0%", "0.0895", "99.5%", "0.0900", "0.0897"))
+    assert choose(QUALITY, FILTER_RATE, 0.005).reason == (
+        "It skips 30.0% of the passes, the most of the 2 points whose NDCG@10 is at least 0.0895, 99.5% of the "
+        "reference 0.0900 (the front's best); its own NDCG@10 is 0.0897."
+    )
 
 
 @pytest.mark.parametrize(

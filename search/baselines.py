@@ -1,0 +1,82 @@
+"""The fixed configurations that a search is compared with: their names, configurations and descriptions.
+
+A baseline adapts as the chosen configuration does and differs from it by its gate alone. Beside the baselines that a
+spec lists, random skipping is measured at rates spread along the front, under names such as `random 25%`.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Final, Literal, get_args
+
+from etarec.config import GATE_FIELDS, AdaptConfig
+
+BaselineName = Literal["none", "all", "random", "naive", "published"]
+GateBaseline = Literal["naive", "published"]  # baselines that differ by a gate of their own
+NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
+NONE: Final = "none"
+ALL: Final = "all"
+RANDOM: Final = "random"
+PUBLISHED: Final = "published"
+
+PUBLISHED_TOP_K = (10, 50)  # K of the two gates in the ETA-Rec report; the baseline is the second
+NAIVE_SHARE_OF_LN_V = 0.4
+
+
+def adapting_like(chosen: AdaptConfig, fixed: AdaptConfig, searched: Iterable[str]) -> AdaptConfig:
+    """`fixed` with the values of `chosen` for the searched fields of the adaptation; the gate stays that of `fixed`."""
+    return replace(fixed, **{key: getattr(chosen, key) for key in set(searched) - GATE_FIELDS})
+
+
+def baseline_config(name: BaselineName, base: AdaptConfig, *, n_items: int, random_rate: float = 0.0) -> AdaptConfig:
+    """The baseline `name` with the adaptation of `base`.
+
+    Args:
+        name: of the baseline.
+        base: what is adapted, and how; its gate is replaced.
+        n_items: size of the catalogue without padding.
+        random_rate: share of samples that `random` skips.
+    """
+    match name:
+        case "none" if base.target == "state":  # the model without its inner loop, which target none would run
+            return replace(base, gate="random", random_rate=1.0)
+        case "none":
+            return replace(base, target="none")
+        case "all":
+            return replace(base, gate="open")
+        case "random":
+            return replace(base, gate="random", random_rate=random_rate)
+        case "naive":
+            threshold = NAIVE_SHARE_OF_LN_V * math.log(n_items)
+            return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)
+        case "published":
+            return replace(AdaptConfig.published(**asdict(base)), top_k=min(PUBLISHED_TOP_K[-1], n_items))
+
+
+def random_at(rate: float) -> str:
+    """The name of random skipping at a rate of its own: random 25%."""
+    return f"{RANDOM} {rate:.0%}"
+
+
+def along_front(name: str) -> bool:
+    """Whether the name is one of `random_at`."""
+    return name.startswith(f"{RANDOM} ")
+
+
+def description(name: str) -> str:
+    """What the baseline of this name does, in a few words; empty for names that are no baseline's."""
+    return "random skipping" if along_front(name) else _DESCRIPTIONS.get(name, "")
+
+
+def _published_gate() -> str:
+    gate = AdaptConfig.published(PUBLISHED_TOP_K[-1])
+    return f"K = {gate.top_k}, quantile {gate.entropy_quantile:g}, cosine threshold {gate.cosine_threshold:g}"
+
+
+_DESCRIPTIONS: dict[str, str] = {
+    "none": "the frozen model, no backward pass",
+    "all": "adapts on every sample that its objective can use, no gate",
+    "random": "random skipping at the chosen configuration's filter rate on each split",
+    "naive": f"the published gate on the entropy over all items, with E0 = {NAIVE_SHARE_OF_LN_V:g} ln V",
+    "published": f"the published gate: {_published_gate()}",
+}

@@ -1,0 +1,146 @@
+"""A search for each quality metric, from its trials to its files, its report and its terminal lines."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from formula import GradedFormula
+
+from etarec.checkpoint import Checkpoint
+from etarec.config import ModelConfig, SplitName, TrainConfig
+from etarec.disk import write_whole
+from etarec.evaluate import Measurement
+from etarec.metrics import QUALITY_METRICS, QualityMetric, label
+from search import experiment
+from search.console import Console
+from search.experiment import Experiment
+from search.records import Ending, Records, State
+from search.report import render
+from search.selection.front import Selection, chosen_document, remeasure, select, tables
+from search.selection.pareto import non_dominated
+from search.spec import Spec, load, to_yaml, trial_config, trial_seed
+from search.subject import Job
+
+N_ITEMS = 1000
+METRIC = re.compile(r"(?:HR|NDCG)@\d+")
+SPACE = {
+    "top_k": {"low": 2, "high": 500, "log": True},
+    "entropy_quantile": {"low": 0.05, "high": 1.0},
+    "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
+}
+
+
+def spec_of(folder: Path, metric: QualityMetric, **search: object) -> Spec:
+    file = folder / "space.yaml"
+    search = {"objectives": [metric, "filter_rate"], "bootstrap_replicates": 50, **search}
+    file.write_text(yaml.safe_dump({"name": "formula", "space": SPACE, "search": search}))
+    return load(file)
+
+
+def recorded(spec: Spec, directory: Path) -> Records:
+    """Twelve finished trials."""
+    records, rng = Records(directory), np.random.default_rng(4)
+    records.begin({})
+    for number in range(12):
+        quantile, cosine = float(rng.uniform(0.05, 1.0)), float(rng.uniform(0.01, 1.0))
+        parameters = {"top_k": int(rng.integers(2, 500)), "entropy_quantile": quantile, "cosine_threshold": cosine}
+        config = trial_config(spec, parameters)
+        records.started(number, parameters)
+        measured = GradedFormula().measure(config, "valid", trial_seed(0, config))
+        records.finished(number, measured.metrics(), measured.curve())
+    records.write_table()
+    return records
+
+
+def on(split: SplitName):
+    def measure(jobs: Sequence[Job]) -> Iterator[Measurement]:
+        return (GradedFormula().measure(job.config, split, job.seed) for job in jobs)
+
+    return measure
+
+
+def searched(folder: Path, metric: QualityMetric) -> tuple[Spec, Records, Selection]:
+    """A whole search without Ray, its files and its report."""
+    spec = spec_of(folder, metric)
+    records = recorded(spec, folder)
+    selection = select(spec, records.in_state(State.FINISHED), N_ITEMS, on("valid"))
+    selection = remeasure(spec, selection, N_ITEMS, on("test"))
+    for name, table in zip(("pareto", "baselines"), tables(spec, selection), strict=True):
+        table.to_csv(folder / f"{name}.csv", index=False)
+    write_whole(folder / "spec.yaml", to_yaml(spec))
+    write_whole(folder / "provenance.json", json.dumps({}))
+    write_whole(folder / "chosen.yaml", yaml.safe_dump(chosen_document(spec, selection)))
+    render.render(folder)
+    return spec, records, selection
+
+
+@pytest.mark.parametrize("metric", QUALITY_METRICS)
+def test_files_report_and_terminal_are_about_the_searched_metric(
+    metric: QualityMetric, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, records, selection = searched(tmp_path, metric)
+    console = Console()
+    with console.trials(spec, records) as show:
+        show(records.trials[0])
+    console.result(spec, records, selection, tmp_path, Ending.COMPLETE)
+    terminal = capsys.readouterr().out
+    front, baselines = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("pareto", "baselines"))
+    trials = pd.read_csv(tmp_path / "trials.csv")
+    assert set(METRIC.findall(terminal)) == {label(metric)}
+    assert f"trial-0000  {label(metric)} {trials[metric][0]:.4f}  filter rate" in terminal
+    for row in [*front.to_dict("records"), *baselines.to_dict("records")]:
+        rates = [f"{row[f'{split}_filter_rate']:.1%}" for split in ("valid", "test")]
+        line = next(line.split() for line in terminal.splitlines() if line.startswith(f"{row['trial_id']}  "))
+        cells = [rates[0], f"{row[f'valid_{metric}']:.4f}", rates[1], f"{row[f'test_{metric}']:.4f}"]
+        assert line[-4:] == cells
+
+    chosen = yaml.safe_load((tmp_path / "chosen.yaml").read_text())
+    assert set(METRIC.findall(chosen["why"] + chosen["rule"])) == {label(metric)}
+    assert set(front.trial_id) == set(trials.trial_id[non_dominated(trials[[metric, "filter_rate"]].to_numpy())])
+    row = front.set_index("trial_id").loc[chosen["trial_id"]]
+    assert row[f"test_{metric}_low"] <= row[f"test_{metric}"] <= row[f"test_{metric}_high"]
+    answer = (tmp_path / "report.md").read_text().split("\n## ")[0]
+    assert set(METRIC.findall(answer)) == {label(metric)}
+    assert f"{label(metric)} is {row[f'test_{metric}']:.4f} (95% interval {row[f'test_{metric}_low']:.4f}" in answer
+
+
+@pytest.mark.parametrize("metric", QUALITY_METRICS)
+def test_the_checkpoint_s_lines_quote_the_searched_metric(
+    metric: QualityMetric, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    valid = dict(zip(QUALITY_METRICS, (0.11, 0.12, 0.13, 0.14), strict=True))
+    trained = Checkpoint(ModelConfig(), TrainConfig(), {}, np.array(["a"]), "", epochs=3, valid=valid)
+    spec, console = spec_of(tmp_path, metric), Console()
+    console.checkpoint(spec, trained, tmp_path / "c.safetensors")
+    console.rehearsal(spec, Counted(), trained, tmp_path / "r.safetensors")  # type: ignore[arg-type]
+    checkpoint, rehearsal = capsys.readouterr().out.splitlines()
+    assert f"validation {label(metric)} {valid[metric]:.4f}" in checkpoint and "NDCG@10 0.1200" in checkpoint
+    assert rehearsal.endswith(f"{label(metric)} {valid[metric]:.4f}")
+
+
+class Counted:
+    def sample_counts(self) -> dict[str, int]:
+        return {"train": 9, "valid": 9, "test": 9}
+
+
+@pytest.mark.ray
+def test_a_real_search_for_hr_at_50(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    spec = spec_of(tmp_path, "hr_at_50", trials=6, concurrency=2, random_points=2)
+    assert experiment.run(Experiment(spec, tmp_path / "out"), GradedFormula(), N_ITEMS) is Ending.COMPLETE
+    assert set(METRIC.findall(capsys.readouterr().out)) == {"HR@50"}
+    trials, front = (pd.read_csv(tmp_path / f"out/{name}.csv") for name in ("trials", "pareto"))
+    expected = trials[non_dominated(trials[["hr_at_50", "filter_rate"]].to_numpy())]
+    assert set(front.trial_id) == set(expected.trial_id)
+    assert (front.test_hr_at_50_low < front.test_hr_at_50).all() and front.test_delta_hr_at_50_p.notna().all()
+    assert front.test_hr_at_10_low.notna().all() and front.test_delta_hr_at_10.notna().all()
+    chosen = front.set_index("trial_id").loc[yaml.safe_load((tmp_path / "out/chosen.yaml").read_text())["trial_id"]]
+    assert f"its HR@50 is {chosen.test_hr_at_50:.4f} (95% interval" in (tmp_path / "out/report.md").read_text()
