@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from etarec import checkpoint
 from etarec.checkpoint import Checkpoint
+from etarec.command_line import exit_status, experiment_parser
 from etarec.config import ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, load
 from etarec.device import default_device
@@ -91,23 +92,17 @@ def progress(config: TrainConfig, terminal: Console) -> Iterator[Callable[[Epoch
         yield watch
 
 
+@exit_status(interrupted="interrupted; no checkpoint was written")
 def main() -> int:
     """Run the command. Exit status: 0 if the checkpoint was written, 2 for a user's error, 130 after Ctrl-C."""
     arguments = _parse()
     out, terminal = arguments.out, Console(highlight=False, markup=False, soft_wrap=True)
-    try:
-        spec = load_training(arguments.space, arguments.set)
-        _check_out(out, arguments.space, spec.data.path)
-        data = load(spec.data)
-        with progress(spec.train, terminal) as watch:
-            trained = train(data, spec.model, spec.train, watch)
-        checkpoint.write(trained, out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; no checkpoint was written", file=sys.stderr)
-        return 130
+    spec = load_training(arguments.space, arguments.set)
+    _check_out(out, arguments.space, spec.data.path)
+    data = load(spec.data)
+    with progress(spec.train, terminal) as watch:
+        trained = train(data, spec.model, spec.train, watch)
+    checkpoint.write(trained, out)
     quality = f"HR@10 {trained.valid['hr_at_10']:.4f}, NDCG@10 {trained.valid['ndcg_at_10']:.4f}"
     terminal.print(f"checkpoint  {out}: epoch {trained.epochs}, validation {quality}")
     return 0
@@ -123,12 +118,8 @@ def _check_out(out: Path, *inputs: Path | str | None) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m etarec.train", description="Train a sequential recommender.")
-    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="the experiment, a YAML file")
+    parser = experiment_parser("etarec.train", "Train a sequential recommender.")
     parser.add_argument("--out", type=Path, required=True, metavar="CHECKPOINT", help="safetensors file to write")
-    parser.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="key.path=value", help="change values of the file"
-    )
     return parser.parse_args()
 
 

@@ -1,8 +1,9 @@
-"""What a search tells the person who started it. Progress bars on a terminal, plain lines elsewhere."""
+"""The terminal's output of a search: progress bars on a terminal, plain lines elsewhere."""
 
 import math
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from etarec.checkpoint import Checkpoint
+from etarec.command_line import short_path
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
 from etarec.kernels import build
@@ -27,12 +29,13 @@ from search.spec import Spec
 T = TypeVar("T")
 
 STOPPED_BY = "ndcg_at_10"  # the metric on which training stops
+WIDTH, LABEL_WIDTH = 80, 12  # columns
 RAY_START = 15  # seconds, about
 EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
 
 
 class Console:
-    """All output goes through here; nothing else prints."""
+    """All output goes through here; nothing else prints. Lines fit 80 columns where paths and numbers let them."""
 
     def __init__(self) -> None:
         self.out = Terminal(highlight=False, soft_wrap=True)
@@ -42,47 +45,58 @@ class Console:
     def line(self, text: str) -> None:
         self.out.print(text, markup=False)
 
+    def entry(self, label: str, *lines: str) -> None:
+        """Lines behind a label, such as `report`, and below each other."""
+        for place, text in enumerate(lines):
+            self.line(f"{label if place == 0 else '':{LABEL_WIDTH}}{text}")
+
+    def prose(self, label: str, text: str) -> None:
+        """A sentence behind a label, broken at blanks."""
+        self.entry(label, *textwrap.wrap(text, WIDTH - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False))
+
     def warn(self, text: str) -> None:
         self.out.print(f"warning: {text}", style="yellow", markup=False)
 
     def error(self, text: str) -> None:
-        """Where the program then ends with another exit status than 0."""
+        """A message before the program ends with an exit status other than 0, on standard error."""
         print(f"error: {text}", file=sys.stderr)
 
     def data(self, spec: Spec, data: Interactions) -> None:
-        samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
         source = spec.data.path or f"embedded data '{spec.data.dataset}'"
-        self.line(f"data        {source}: {data.n_users:,} users, {data.n_items - 1:,} items; samples: {samples}")
+        samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
+        self.entry("data", f"{source}: {data.n_users:,} users, {data.n_items - 1:,} items", f"samples: {samples}")
 
     def checkpoint(self, spec: Spec, checkpoint: Checkpoint, path: Path) -> None:
         metrics = dict.fromkeys((spec.search.quality, STOPPED_BY))
         quality = ", ".join(f"{label(metric)} {checkpoint.valid[metric]:.4f}" for metric in metrics)
-        self.line(f"checkpoint  {shown(path)}: epoch {checkpoint.epochs}, validation {quality}")
+        self.entry("checkpoint", f"{short_path(path)}: epoch {checkpoint.epochs}", f"validation {quality}")
 
     def rehearsal(self, spec: Spec, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
         counts, quality = held_out.sample_counts(), spec.search.quality
-        self.line(
-            f"rehearsal   trials are measured on {counts['valid']:,} samples before test, from {shown(path)}, "
-            f"trained on {counts['train']:,}: {label(quality)} {checkpoint.valid[quality]:.4f}"
+        self.entry(
+            "rehearsal",
+            f"trials run on the {counts['valid']:,} samples before test, from a checkpoint",
+            f"trained on the {counts['train']:,} before those, with {label(quality)} {checkpoint.valid[quality]:.4f}:",
+            short_path(path),
         )
 
     def to_rehearse(self, held_out: Interactions) -> None:
         counts = held_out.sample_counts()
-        self.line(
-            f"rehearsal   trials run on {counts['valid']:,} samples before test, from a second checkpoint that is "
-            f"trained on the {counts['train']:,} before those"
+        self.entry(
+            "rehearsal",
+            f"trials run on the {counts['valid']:,} samples before test, from a second",
+            f"checkpoint trained on the {counts['train']:,} before those",
         )
 
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
-        self.line(
-            f"search      {spec.search.trials} trials, sampler {spec.search.sampler}; files in {shown(directory)}"
-        )
-        self.line("searched    " + "; ".join(f"{name} {dimension}" for name, dimension in spec.space.items()))
-        self.line(f"resources   {plan}")
+        search = spec.search
+        self.entry("search", f"{search.trials} trials, sampler {search.sampler}; files in {short_path(directory)}")
+        self.entry("searched", *(f"{name} {dimension}" for name, dimension in spec.space.items()))
+        self.prose("resources", str(plan))
         if plan.note:
-            self.line(f"note        {plan.note}")
+            self.prose("note", plan.note)
         if build.kind() == "torch" and not plan.gpus_per_trial:
-            self.line("note        no C compiler here, so TTT4Rec's inner loop runs in torch, at about half the speed")
+            self.entry("note", "no C compiler here: TTT4Rec's inner loop runs at half its speed")
 
     def pilot(
         self,
@@ -93,30 +107,33 @@ class Console:
         epoch_seconds: float | None,
         data: Interactions,
     ) -> None:
-        """The expected course of a search, from one measured trial and, without a checkpoint, one training epoch.
+        """Print the expected duration of a search.
 
-        served: the pilot without look-ups, as test is measured; both of `data`, on its validation split.
+        Args:
+            spec: the search.
+            plan: how many trials run at once.
+            pilot: one trial.
+            served: the same configuration measured as on test, without looked-up passes.
+            epoch_seconds: duration of one training epoch; None with a trained checkpoint.
+            data: the data of both measurements, on whose validation split they ran.
         """
-        seconds = pilot.seconds["seconds"]
-        samples = data.sample_counts()
-        test_seconds = served.seconds["seconds"] * samples["test"] / samples["valid"]
         front = min(EXPECTED_FRONT, spec.search.trials) + len(spec.baselines)
-        search = math.ceil(spec.search.trials / plan.concurrency) * seconds
+        seconds, test_seconds = _seconds_each(pilot, served, data)
+        search = RAY_START + math.ceil(spec.search.trials / plan.concurrency) * seconds
         test = math.ceil(front / plan.concurrency) * test_seconds
         if epoch_seconds is not None:
             most = f"at most {spec.train.epochs}, until validation stops improving"
-            self.line(f"training    {epoch_seconds:.0f} s an epoch, {most}")
-        self.line(f"pilot       one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
-        minutes = f"{(RAY_START + search) / 60:.1f} min of search, {test / 60:.1f} min of test"
-        after = "" if epoch_seconds is None else ", after training"
-        self.line(f"expected    {minutes} for about {front} configurations{after}")
+            self.entry("training", f"first: {epoch_seconds:.0f} s an epoch, {most}")
+        self.entry("pilot", f"one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
+        minutes = f"{search / 60:.1f} min of search, {test / 60:.1f} min of test"
+        self.entry("expected", f"{minutes} (about {front} configurations)")
         store = shown_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
-        self.line(f"MLflow      experiment '{spec.name}' in {store}")
+        self.entry("MLflow", f"experiment '{spec.name}' in {store}")
         self.line("nothing was started or written (--dry-run)")
 
     @contextmanager
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
-        """Shows trial after trial as they end."""
+        """Yield a function that prints a trial when it has ended, above a progress bar."""
         ended = len(records.in_state(State.FINISHED, State.FAILED))
         with self._progress() as progress:
             task = progress.add_task("trials", total=spec.search.trials, completed=ended)
@@ -130,34 +147,34 @@ class Console:
             yield show
 
     def counted(self, what: str, items: Iterable[T], total: int) -> Iterator[T]:
-        """Passes the items on and shows how many have come."""
+        """Pass on measurements on the split `what`, above a progress bar, and print their duration."""
         begin = time.perf_counter()
         with self._progress() as progress:
             yield from progress.track(items, total=total, description=what)
-        self.line(
-            f"  {total} configuration{'s' * (total != 1)} measured on {what} in {time.perf_counter() - begin:.0f} s"
-        )
+        seconds = time.perf_counter() - begin
+        self.line(f"  {total} configuration{'s' * (total != 1)} measured on {what} in {seconds:.0f} s")
 
     def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, ending: Ending) -> None:
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
-        self.line("trials      " + ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
+        self.entry("trials", ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
         if selected.front:
             self.out.print(self._front(spec, selected))
         if selected.choice and selected.chosen:
-            self.line(f"chosen      {selected.chosen.name}: {selected.choice.reason}")
+            self.prose("chosen", f"{selected.chosen.name}: {selected.choice.reason}")
         if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
             self.error(_all_failed(records, ending))
         elif ending is not Ending.COMPLETE:
-            self.warn(f"the search ended early ({ending}), so test was not looked at; --resume goes on with it")
+            self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
         elif len(records.trials) < spec.search.trials:
-            self.warn(f"the space holds no more than {len(records.trials)} configurations; all were measured")
-        self.line(f"report      {shown(directory / 'report.html')}")
+            self.warn(f"the space holds only {len(records.trials)} configurations, and all of them were measured")
+        self.entry("report", short_path(directory / "report.html"))
 
     def _front(self, spec: Spec, selected: Selection) -> Table:
         table = Table(title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False)
-        table.add_column("configuration")
+        table.add_column("")
+        searched = [name if len(name) < LABEL_WIDTH else name.replace("_", "_\n", 1) for name in spec.space]
         quality = label(spec.search.quality)
-        for name in (*spec.space, "filter rate, validation", quality, "filter rate, test", quality):
+        for name in (*searched, "validation\nfilter rate", f"\n{quality}", "test\nfilter rate", f"\n{quality}"):
             table.add_column(name, justify="right")
         for point in [*selected.front, *selected.baselines]:
             chosen = selected.chosen is not None and point.name == selected.chosen.name
@@ -177,9 +194,10 @@ class Console:
         return Progress(*columns, console=self.out, transient=True, disable=not self.out.is_terminal)
 
 
-def shown(path: Path) -> str:
-    """A path as short as it can be typed here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def _seconds_each(pilot: Measurement, served: Measurement, data: Interactions) -> tuple[float, float]:
+    """Seconds of one trial, and of one configuration on test."""
+    samples = data.sample_counts()
+    return pilot.seconds["seconds"], served.seconds["seconds"] * samples["test"] / samples["valid"]
 
 
 def _all_failed(records: Records, ending: Ending) -> str:
@@ -187,8 +205,8 @@ def _all_failed(records: Records, ending: Ending) -> str:
     reason, count = frequent_reason(trial.error for trial in failed)
     text = f"every trial failed, {count} of {len(failed)} with: {reason}; "
     if ending is Ending.FAILING:
-        return f"{text}the search ended early ({ending}), and --resume goes on with the trials that it has not begun"
-    return f"{text}--resume does not measure a failed trial again, so start a new search once the cause is mended"
+        return f"{text}the search ended early ({ending}), and --resume measures the trials that it has not begun"
+    return f"{text}--resume does not repeat failed trials, so start a new search when the cause is fixed"
 
 
 def _trial_line(spec: Spec, trial: Trial) -> str:
@@ -203,7 +221,7 @@ def _trial_line(spec: Spec, trial: Trial) -> str:
 
 
 def _cells(spec: Spec, point: Point) -> list[str]:
-    # A baseline's own configuration is its name; the searched parameters say nothing about most of them.
+    # Most baselines do not depend on the searched parameters, so these cells stay empty.
     searched = [_value(getattr(point.config, name)) if point.name.startswith("trial-") else "" for name in spec.space]
     tested = point.test.metrics() if point.test else {}
     measured = [

@@ -1,4 +1,4 @@
-"""Where a search's numbers come from: provenance.json."""
+"""The origin of a search's numbers: provenance.json, and the settings that a resumed search must share."""
 
 import hashlib
 import os
@@ -6,7 +6,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,24 +22,49 @@ from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.kernels import build
 from search.redact import redacted
-from search.spec import Spec
+from search.spec import Spec, as_dict, flat
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "pandas", "numpy")
 NUMERIC = ("torch", "numpy", "optuna")  # a trial's numbers and the suggestions depend on their versions
+FREE_TO_CHANGE = (  # a resumed search may change the keys of its spec that begin like this: no trial depends on them
+    "name",
+    "data.path",
+    "checkpoint",
+    "baselines",
+    "search.trials",
+    "search.concurrency",
+    "search.cpus_per_trial",
+    "search.gpus_per_trial",
+    "search.cuda_mps",
+    "search.choose",
+    "search.bootstrap_replicates",
+    "search.max_failures_in_a_row",
+    "search.random_points",
+    "search.retries",
+    "search.trial_timeout",
+)
 
 
 @dataclass
 class Provenance:
-    """Filled step by step while a search runs."""
+    """What provenance.json tells, filled step by step. `seconds`: wall-clock time by step."""
 
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     data: dict[str, Any] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)
-    rehearsal: dict[str, Any] = field(default_factory=dict)  # what trials were measured on instead
+    rehearsal: dict[str, Any] = field(default_factory=dict)  # its checkpoint and samples; empty without one
     seconds: dict[str, float] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
 
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the block's seconds to those of the step; a block that raises counts for nothing."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - begin
+
     def document(self) -> dict[str, Any]:
+        """provenance.json as plain data."""
         return {
             "command": command(),
             "started": self.started.isoformat(timespec="seconds"),
@@ -69,6 +96,17 @@ def about_checkpoint(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     return {"path": str(path), "sha256": checkpoint.sha256, "epochs": checkpoint.epochs, "valid": checkpoint.valid}
 
 
+def settings(spec: Spec, provenance: Provenance) -> dict[str, Any]:
+    """The settings, by name, that a resumed search must share with its beginning."""
+    document = flat(as_dict(spec))
+    kept = {key: value for key, value in document.items() if not key.startswith(FREE_TO_CHANGE)}
+    sha256 = {"data": provenance.data, "checkpoint": provenance.checkpoint}
+    if provenance.rehearsal:
+        sha256["rehearsal checkpoint"] = provenance.rehearsal
+    about_them = {f"{key} sha256": about.get("sha256") for key, about in sha256.items()}
+    return {**kept, **about_them, "packages": packages(NUMERIC), "code": sources()}
+
+
 def command() -> str:
     """The command line that started this process, as it can be typed again in the same folder, but without secrets."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
@@ -81,7 +119,7 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 
 
 def sources() -> dict[str, str]:
-    """What this process imports of the program: the digest of every source file, by its path."""
+    """The digest of each source file of this program, by its path."""
     root = Path(__file__).parents[1]
     files = sorted(file for package in ("etarec", "search") for file in (root / package).rglob("*"))
     sources = [file for file in files if file.suffix in (".c", ".h", ".py")]
@@ -89,14 +127,14 @@ def sources() -> dict[str, str]:
 
 
 def digest() -> str:
-    """One short text for all of `sources`."""
+    """One short digest of all `sources`."""
     return hashlib.sha256(repr(sorted(sources().items())).encode()).hexdigest()[:12]
 
 
 def git(folder: Path) -> dict[str, Any]:
-    """The commit of the code and whether it was changed since; nulls outside a checkout."""
+    """The commit of the code and whether the code has changed since; None outside a checkout."""
     try:
-        _git(folder, "ls-files", "--error-unmatch", "provenance.py")  # not a package installed inside another checkout
+        _git(folder, "ls-files", "--error-unmatch", "provenance.py")  # a package inside another checkout fails here
         commit = _git(folder, "rev-parse", "HEAD").strip()
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):

@@ -1,40 +1,37 @@
-"""Trials on disk: plain files are the truth; the study and MLflow are copies that can be made again from them.
+"""The trials of a search on disk: the files are the truth, and Optuna's study and MLflow can be rebuilt from them.
 
-`trials.jsonl` is a journal: an event a line, appended and flushed to disk before the event counts for anybody else. A
-last line without its end is an event that never happened. `trials.csv` is the journal's table for people and pandas; it
-follows a little later, because writing it takes longer the more trials there are.
+`Records` is the journal's content in memory. `trials.csv` is the same as a table for people and pandas; it is written
+less often than the journal, because its writing takes longer the more trials there are.
 """
 
-import fcntl
 import json
-import os
 import re
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pandas as pd
 
 from etarec.config import SKIPPED, Reason, UserError
 from etarec.disk import write_whole
 from etarec.metrics import QUALITY_METRICS, SECONDS
+from search import journal
+from search.journal import JOURNAL
 
-JOURNAL = "trials.jsonl"
 METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *SECONDS)
-TABLE_SHARE = 0.05  # of the time, at most, goes into trials.csv while trials run
+TABLE_SHARE = 0.05  # of a search's time, at most, goes into writing trials.csv
 # The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
 _ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
 
 
 class State(StrEnum):
-    """How a trial stands; the names are MLflow's run states."""
+    """The state of a trial, by the names of MLflow's run states."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -43,7 +40,7 @@ class State(StrEnum):
 
 
 class Ending(StrEnum):
-    """Why a search measures no more trials."""
+    """The reason why a search has measured its last trial."""
 
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
@@ -65,7 +62,7 @@ PARENT_STATES = {
 
 @dataclass
 class Trial:
-    """One configuration. Its number is its place among the searcher's suggestions."""
+    """One configuration and its outcome. `number` counts the searcher's suggestions from 0."""
 
     number: int
     parameters: dict[str, Any]
@@ -75,7 +72,7 @@ class Trial:
     error: str = ""
     traceback: str = ""
     mlflow_run_id: str = ""
-    retries: int = 0  # attempts that died without a result
+    retries: int = 0  # attempts that ended without a result and were repeated
     began: float = field(default=0.0, compare=False)  # seconds since 1970
     ended: float = field(default=0.0, compare=False)
 
@@ -89,19 +86,24 @@ def trial_id(number: int) -> str:
 
 
 class Records:
-    """The trials of one search. One process writes."""
+    """The trials of one search, each change of which is written to the journal first.
+
+    One process writes, on several threads: the searcher's and that of the MLflow mirror, which records run ids.
+
+    Raises UserError where the journal is damaged.
+    """
 
     def __init__(self, directory: Path):
         self.directory = directory
         self.trials: dict[int, Trial] = {}
         self.parent_run_id = ""
         self._table_due = 0.0
-        self._lock = threading.Lock()  # the tracker's thread writes run ids
+        self._lock = threading.Lock()
         self._journal = directory / JOURNAL
-        self.identity = ""  # of the search, wherever its folder goes
+        self.identity = ""  # of the search; a copied folder keeps it
         self.settings: dict[str, Any] = {}
-        self.accepted: list[str] = []  # changes of settings
-        for number, line in enumerate(_lines(self._journal), start=1):
+        self.accepted: list[str] = []  # changed settings that the user accepted
+        for number, line in enumerate(journal.lines(self._journal), start=1):
             try:
                 self._apply(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -110,13 +112,18 @@ class Records:
                 ) from error
 
     def begin(self, settings: Mapping[str, Any], accept_changes: bool = False) -> list[str]:
-        """Opens the journal of a new search; one that is there goes on if it has the same settings.
+        """Begin a search, or go on with the one in the journal if its settings are the same.
 
-        settings: whatever a trial's numbers or the suggestions depend on, flat but for groups such as the digests of
-        source files. Returns the changes that were accepted, which the journal then holds.
+        Args:
+            settings: everything that a trial's numbers or the suggestions depend on, by name; a value may be a
+                mapping, such as the digests of the source files.
+            accept_changes: go on with other settings, and record them in the journal.
+
+        Returns:
+            The changed settings that were accepted, in words.
 
         Raises:
-            UserError: a setting is another one; other searched fields are not accepted by any means.
+            UserError: a setting has changed and that is not accepted, or the searched fields have changed.
         """
         if not self.identity:
             self._append({"event": "search", "identity": uuid.uuid4().hex, "settings": dict(settings)})
@@ -126,14 +133,14 @@ class Records:
         return changes
 
     def check(self, settings: Mapping[str, Any], accept_changes: bool = False) -> list[str]:
-        """What differs from the settings of the search that is there. Raises UserError unless that is accepted."""
+        """Compare with the journal's settings as `begin` does, and write nothing."""
         changes = _changes(self.settings, settings) if self.identity else []
         if changes and _searched(self.settings) != _searched(settings):
             raise UserError(f"{self.directory}: --resume with other searched fields; " + "; ".join(changes))
         if changes and not accept_changes:
             raise UserError(
-                f"{self.directory}: --resume with other settings than the search began with (--accept-changes goes on "
-                "with them, beside the trials that were measured before); " + "; ".join(changes)
+                f"{self.directory}: --resume with other settings than the search began with (--accept-changes resumes "
+                "it all the same, and its earlier trials stay as they were measured); " + "; ".join(changes)
             )
         return changes
 
@@ -152,11 +159,11 @@ class Records:
         )
 
     def retried(self, number: int, error: str, traceback: str) -> None:
-        """An attempt that had no result although the configuration may have one: the trial runs again."""
+        """Record an attempt that ended for a reason outside the configuration; the trial runs again."""
         self._append({"event": "retried", "number": number, "error": _plain(error), "traceback": _plain(traceback)})
 
     def ended(self, number: int, state: State, error: str, traceback: str = "") -> None:
-        """A trial that has no result: FAILED or KILLED, and why."""
+        """Record the end of a trial without a result: its state, FAILED or KILLED, and the reason."""
         texts = {"error": _plain(error), "traceback": _plain(traceback)}
         self._append({"event": "ended", "number": number, "state": state, **texts})
 
@@ -167,18 +174,18 @@ class Records:
         self._append({"event": "parent_tracked", "mlflow_run_id": run_id})
 
     def in_state(self, *states: State) -> list[Trial]:
-        """Trials in the order of their numbers."""
+        """The trials in one of these states, by number."""
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
 
     def snapshot(self) -> list[Trial]:
-        """All trials as they are at one moment, in the order of their numbers; for another thread than the writer's."""
+        """A copy of all trials at one moment, by number, for threads other than the writer's."""
         with self._lock:
             return [replace(trial) for _, trial in sorted(self.trials.items())]
 
     def table(self) -> pd.DataFrame:
-        """trials.csv: a row per trial, failed ones included; parts of the filter rate only where they apply.
+        """trials.csv: a row per trial, failed ones included; a part of the filter rate that is always 0 has no column.
 
-        A traceback is one line, its line ends written as \\n, so that the file has one line per trial.
+        The line ends of a traceback are written as \\n, so that the file has one line per trial.
         """
         trials = [trial for _, trial in sorted(self.trials.items())]
         parameters = list(dict.fromkeys(name for trial in trials for name in trial.parameters))
@@ -206,14 +213,8 @@ class Records:
         self._table_due = end + (end - begin) / TABLE_SHARE
 
     def _append(self, event: dict[str, Any]) -> None:
-        line = json.dumps({**event, "time": round(time.time(), 3)}, allow_nan=False) + "\n"
         with self._lock:
-            with self._journal.open("ab+") as file:
-                _cut_torn_line(file, self._journal)
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            self._apply(json.loads(line))
+            self._apply(journal.append(self._journal, {**event, "time": round(time.time(), 3)}))
             if time.monotonic() >= self._table_due:
                 self.write_table()
 
@@ -244,14 +245,14 @@ class Records:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, by name; of a group what differs in it: source files by their paths, packages by their versions."""
+    """The changed settings in words. Of a group its changed members are named: source files, or package versions."""
     texts = []
     for name in sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
         old, new = before.get(name), now.get(name)
         if isinstance(new, dict) and isinstance(old, dict):
             parts = sorted(part for part in old.keys() | new.keys() if old.get(part) != new.get(part))
-            shown = parts if name == "code" else (f"{part} {old.get(part)} -> {new.get(part)}" for part in parts)
-            texts.append(f"{name} was changed: {', '.join(shown)}")
+            named = parts if name == "code" else (f"{part} {old.get(part)} -> {new.get(part)}" for part in parts)
+            texts.append(f"{name} was changed: {', '.join(named)}")
         elif isinstance(new, dict):
             texts.append(f"{name}: was not recorded")
         else:
@@ -263,48 +264,18 @@ def _searched(settings: Mapping[str, Any]) -> set[str]:
     return {name.split(".")[1] for name in settings if name.startswith("space.")}
 
 
-@contextmanager
-def held(directory: Path) -> Iterator[None]:
-    """No other process writes here for the time of the block; the lock of a killed one is gone with it.
-
-    Raises:
-        UserError: another process is writing.
-    """
-    journal = os.open(directory / JOURNAL, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{directory}: a search is still running here; wait for its end, or stop it") from error
-        yield
-    finally:
-        os.close(journal)
-
-
 def _plain(text: str) -> str:
-    """What can be written as UTF-8: an exception's text may hold half a surrogate pair, of a file's name, say."""
+    """The text in characters that UTF-8 can encode: the name of a file in an error may hold half a surrogate pair."""
     return text.encode(errors="replace").decode()
 
 
-def _lines(journal: Path) -> list[bytes]:
-    if not journal.exists():
-        return []
-    return journal.read_bytes().split(b"\n")[:-1]  # behind the last line's end there is nothing, or a torn line
-
-
-def _cut_torn_line(file: BinaryIO, journal: Path) -> None:
-    size = file.seek(0, os.SEEK_END)
-    if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
-        file.truncate(journal.read_bytes().rfind(b"\n") + 1)
-
-
 def frequent_reason(errors: Iterable[str]) -> tuple[str, int]:
-    """The reason that most of the errors have, the first of several, and how many have it."""
+    """The most frequent reason of these errors, the first of several, and the number of errors with it."""
     return Counter(map(reason, errors)).most_common(1)[0]
 
 
 def reason(error: str) -> str:
-    """The line of an error that says what happened: the last one of a traceback, otherwise the first."""
+    """The line of an error that tells its cause: the last one of a traceback, otherwise the first."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     if not lines:
         return "no reason recorded"
@@ -313,7 +284,7 @@ def reason(error: str) -> str:
 
 
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Leaves out the parts of the filter rate that this search has no use for (never anything but 0)."""
+    """The table without the parts of the filter rate that do not apply to this search, which are 0 in every row."""
     droppable = {reason.column for reason in SKIPPED} - _ALWAYS_SHOWN
     idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in droppable]
     idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]

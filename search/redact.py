@@ -6,7 +6,10 @@ password at its first `@` and shows the rest as the host, and raises an error fo
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import parse_qsl, quote, unquote, unquote_plus
+
+from etarec.config import UserError
 
 HIDDEN = "..."
 SHORTEST = 4  # characters of a secret; a shorter one would be found in the middle of words
@@ -44,6 +47,15 @@ def redacted(text: str, *uris: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
+
+
+@contextmanager
+def redacting(*uris: str) -> Iterator[None]:
+    """Redact the message of a UserError that the block raises, as `redacted` does."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(redacted(str(error), *uris)) from error
 
 
 def _shown(rest: str) -> str:

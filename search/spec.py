@@ -223,17 +223,6 @@ def first_points(spec: Spec) -> list[dict[str, Any]]:
     return points
 
 
-def rehearsal_share(spec: Spec) -> float | None:
-    """`data.rehearsal_share`, or what `auto` means here; see docs/results.md for why and for which target."""
-    data, adapt = spec.data, spec.adapt
-    if data.rehearsal_share != "auto":
-        return data.rehearsal_share
-    learns = adapt.target == "weights" and adapt.objective == "next_item"
-    if not learns or data.split != "ratio" or spec.checkpoint is not None:
-        return None
-    return round(data.valid_share + (1 - data.valid_share - data.test_share) / 2, 6)
-
-
 def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
     """Raise UserError if no validation sample can be adapted on, which would make all trials equal."""
     adapt = spec.adapt
@@ -248,13 +237,18 @@ def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
 
 
 def check_against_data(spec: Spec, n_items: int) -> None:
-    """Raise UserError, which names the key, if K can exceed the catalogue of `n_items` items (padding excluded)."""
+    """Raise UserError, which names the key, if a trial's K can exceed the catalogue (`n_items`, without padding)."""
     searched = spec.space.get("top_k")
     values = [spec.adapt.top_k] if searched is None else [searched.high, *(searched.choices or ())]
     largest = max((value for value in values if isinstance(value, int)), default=0)
-    if largest > n_items:
-        place = "adapt.top_k" if searched is None else f"space.top_k.{'high' if searched.high else 'choices'}"
-        raise UserError(f"{place}: given {largest}, expected at most {n_items}, the number of items in the catalogue")
+    place = "adapt.top_k" if searched is None else f"space.top_k.{'high' if searched.high else 'choices'}"
+    check_top_k(place, largest, n_items)
+
+
+def check_top_k(key: str, top_k: int, n_items: int) -> None:
+    """Raise UserError, which names the key, if K exceeds the catalogue (`n_items`, without padding)."""
+    if top_k > n_items:
+        raise UserError(f"{key}: given {top_k}, expected at most {n_items}, the number of items in the catalogue")
 
 
 def check_measured(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> None:

@@ -255,7 +255,7 @@ def test_a_search_from_another_store_is_written_again(
     records.tracked(0, "e" * 32)
     assert ask(ada, f"mlflow/runs/get?run_id={'f' * 32}").status_code == 403
     assert track.main([str(tmp_path / "moved")]) == 0, capsys.readouterr().err
-    assert "2 runs written anew" in capsys.readouterr().out
+    assert "2 runs created" in capsys.readouterr().out
 
 
 @pytest.mark.postgres

@@ -4,20 +4,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from etarec.config import UserError
+from etarec.command_line import exit_status
 from search.report.render import render
 
 
+@exit_status(interrupted="interrupted; the same command renders the report")
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, or 2 with one message if DIR does not hold a readable search."""
-    parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__.split("\n")[0])
+    """Exit status: 0, 2 where DIR holds no readable search, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.report", description="Render the report of a search again from its files."
+    )
     parser.add_argument("directory", metavar="DIR", type=Path, help="folder of a search, such as runs/demo")
     directory = parser.parse_args(arguments).directory
-    try:
-        render(directory)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    render(directory)
     print(f"wrote {', '.join(str(directory / name) for name in ('report.html', 'report.md', 'pareto.png'))}")
     return 0
 

@@ -1,6 +1,7 @@
-"""Measurements on disk, so that none is made twice: two files of one name each, the arrays as .npz, the rest as .json.
+"""Measurements on disk, so that none is made twice: NAME.npz holds the arrays of one, NAME.json the rest.
 
-The name is a hash of all that a measurement depends on. The .json is written last: without it there is no measurement.
+The name is a digest of everything that the measurement depends on. The .json is written last, and a measurement without
+it does not count.
 """
 
 import hashlib
@@ -16,14 +17,14 @@ from etarec.disk import whole_file, write_whole
 from etarec.evaluate import Measurement
 from search.subject import Job, Recommender
 
-RECIPE = 2  # part of every name: raise it when the same configuration measures other numbers, or a default changes
+RECIPE = 2  # part of every name: raise it when the same configuration gives other numbers, or a default changes
 
-_DEFAULTS = AdaptConfig()  # count for nothing, so that a new field does not rename what was measured before it
+_DEFAULTS = AdaptConfig()  # not part of a name, so that a new field does not rename earlier measurements
 _ARRAYS = ("users", "ranks", "reasons")
 
 
 def name_of(subject: Recommender, job: Job, split: SplitName) -> str:
-    """The name under which `job`'s measurement on `split` is kept."""
+    """The name of `job`'s measurement on `split`."""
     data, times = subject.data, subject.data.timestamps if subject.order == "time" else None
     depends_on = {
         "recipe": RECIPE,
@@ -40,7 +41,7 @@ def name_of(subject: Recommender, job: Job, split: SplitName) -> str:
 
 
 def find(directory: Path, name: str) -> Measurement | None:
-    """The measurement that was kept under `name`. Raises UserError where its files are damaged."""
+    """The measurement of this name, None if there is none. Raises UserError where its files are damaged."""
     about = directory / f"{name}.json"
     if not about.exists():
         return None
@@ -54,7 +55,7 @@ def find(directory: Path, name: str) -> Measurement | None:
 
 
 def keep(directory: Path, name: str, measurement: Measurement, about: dict[str, Any]) -> None:
-    """Keep a finite measurement; `about` says in the .json, for people, what was measured."""
+    """Write a finite measurement; `about` goes into the .json and tells people what was measured."""
     directory.mkdir(parents=True, exist_ok=True)
     with whole_file(directory / f"{name}.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, **{key: getattr(measurement, key) for key in _ARRAYS})

@@ -1,6 +1,6 @@
-"""Brings MLflow up to the files of a search, in an empty, partial or other store: `python -m search.track DIR`.
+"""Copies the files of a search to MLflow, whatever the store holds of it already: `python -m search.track DIR`.
 
-A second run changes nothing. What a search that was cut off left running is closed as KILLED, in the files too.
+A second run changes nothing. A trial that was running when its search was cut off ends as KILLED, in the files too.
 """
 
 import argparse
@@ -15,41 +15,39 @@ from typing import Any
 
 import yaml
 
+from etarec.command_line import exit_status
 from etarec.config import UserError
-from search.records import JOURNAL, METRICS, PARENT_STATES, Records, State, held
-from search.track.mirror import Mirror, first_line, store_address
+from search.journal import JOURNAL, held, holds_search
+from search.records import METRICS, PARENT_STATES, Records, State
+from search.track.mirror import Mirror
+from search.track.store import first_line, store_address
 from search.track.wanted import Outcome
 
 ATTEMPTS, RETRY_SECONDS = 3, 2.0
 CUT_OFF = "the search was cut off"
 
 
+@exit_status(interrupted="interrupted; the runs written so far stay, and the same command writes the rest")
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, or 2 with one message for what the user can fix."""
-    parser = argparse.ArgumentParser(prog="python -m search.track", description=__doc__.split("\n")[0])
+    """Exit status: 0, 2 for what the user can fix, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.track", description="Copy the files of a search to MLflow; a second run changes nothing."
+    )
     parser.add_argument("directory", metavar="DIR", type=Path, help="folder of a search, such as runs/demo")
     directory = parser.parse_args(arguments).directory.absolute()
-    try:
-        records, mirror = track(directory)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what is written stays, and the same command writes the rest", file=sys.stderr)
-        return 130
-    print(summary(records, mirror))
+    print(summary(*track(directory)))
     return 0
 
 
 def track(directory: Path) -> tuple[Records, Mirror]:
-    """Writes what the store that MLFLOW_TRACKING_URI names lacks of the search.
+    """Write the part of the search that is missing in the store named by MLFLOW_TRACKING_URI.
 
     Raises:
-        UserError: no search there, one that is still running, damaged files, or a store that refuses or is away.
+        UserError: the folder holds no search, a running one or damaged files, or the store refuses or is unreachable.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
-    if not (directory / JOURNAL).is_file():
+    if not holds_search(directory):
         raise UserError(f"{directory}: holds no search; expected a folder with a {JOURNAL}")
     try:
         with held(directory):
@@ -77,14 +75,14 @@ def _track(directory: Path) -> tuple[Records, Mirror]:
             if attempt == ATTEMPTS - 1:
                 raise UserError(
                     f"MLflow at {store_address()} cannot be reached ({first_line(error)}); expected a store that "
-                    "MLFLOW_TRACKING_URI names; the same command writes the rest when it is back"
+                    "MLFLOW_TRACKING_URI names; the same command writes the rest when the store is back"
                 ) from error
             time.sleep(RETRY_SECONDS)
     raise AssertionError("unreachable")
 
 
 def read_outcome(directory: Path, records: Records) -> Outcome:
-    """How the search ended, from its files; one that did not come to write its end was KILLED."""
+    """How the search ended, from its files; KILLED where the files do not tell."""
     about = _provenance(directory / "provenance.json")
     search = about.get("search") or {}
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
@@ -100,11 +98,11 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
 
 
 def summary(records: Records, mirror: Mirror) -> str:
-    """What was done, in a line or two."""
+    """What was written, in two lines."""
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     trials = ", ".join(f"{count} {state.lower()}" for state, count in counts.items() if count) or "none"
     made, mended = len(mirror.created), len(mirror.changed - mirror.created)
-    done = f"{made} runs written anew, {mended} brought up to date" if made or mended else "nothing was missing"
+    done = f"{made} runs created, {mended} brought up to date" if made or mended else "nothing was missing"
     return f"MLflow      experiment '{mirror.experiment}' in {store_address()}: {done}\ntrials      {trials}"
 
 
@@ -139,7 +137,7 @@ def _finished(about: dict[str, Any]) -> float:
 
 
 def _front(path: Path, records: Records) -> dict[str, dict[str, float]] | None:
-    """Test metrics of the front's trials; what this search had no use for has no column, and was 0."""
+    """Test metrics of the front's trials, None without a front. A metric without a column was 0 in every row."""
     if not path.exists():
         return None
     known = {trial.trial_id for trial in records.snapshot()}

@@ -1,27 +1,36 @@
-"""Brings MLflow up to the records in a thread of its own: a slow or absent tracking server never holds up a trial."""
+"""Copies the records to MLflow during a search, on a thread: a slow or absent tracking server never delays a trial."""
 
-import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from etarec.command_line import short_path
 from etarec.config import UserError
 from search.records import Records, State
-from search.track.mirror import Mirror, first_line
+from search.track.mirror import Mirror
+from search.track.store import first_line
 from search.track.wanted import Outcome
 
 RETRY_SECONDS = 5.0
-LONGEST = 10  # times the patience, for a store that takes what it is given, but slowly
+MAX_PATIENCES = 10  # times the patience that a store which still makes progress gets in all
 
 
 class _GivenUp(Exception):  # noqa: N818  # not an error: the search ends without the store
-    pass
+    """The thread has to stop: `close` has waited long enough."""
 
 
 class Tracker:
-    """Mirrors the records of one search. All public methods return at once, except `close`."""
+    """Keeps the MLflow runs of one search up to date. All public methods but `close` return at once.
+
+    Args:
+        experiment: the name of the experiment in MLflow.
+        records: the trials.
+        parameters: the parameters of the search's own run, maybe nested.
+        warn: shows a message to the user.
+    """
 
     def __init__(self, experiment: str, records: Records, parameters: Mapping[str, Any], warn: Callable[[str], None]):
         self.records, self.warn = records, warn
@@ -36,7 +45,7 @@ class Tracker:
         self._thread.start()
 
     def update(self) -> None:
-        """The records have changed."""
+        """Tell the thread that the records have changed."""
         self._changed.set()
 
     def close(
@@ -47,10 +56,15 @@ class Tracker:
         artifacts: Path | None,
         patience: float = 60.0,
     ) -> bool:
-        """Writes all that is left and ends the parent run; False if the store refuses or stands still.
+        """Write everything that is missing and end the search's run. False if the store refuses or stands still.
 
-        patience: seconds in which nothing could be written, after which it is left alone; ten times that in all.
-        For the rest see `Outcome`.
+        Args:
+            state: the state of the search's run.
+            metrics: its metrics.
+            front: test metrics of each front trial, as in `Outcome`.
+            artifacts: the folder of its artifacts.
+            patience: seconds without progress after which the store is given up; one that makes progress gets ten
+                times as many in all.
         """
         begin = self._progress = time.monotonic()
         self._outcome = Outcome(state, metrics, front, artifacts)
@@ -58,7 +72,7 @@ class Tracker:
         self._changed.set()
         while self._thread.is_alive():
             self._thread.join(0.1)
-            if time.monotonic() > min(self._progress + patience, begin + LONGEST * patience):
+            if time.monotonic() > min(self._progress + patience, begin + MAX_PATIENCES * patience):
                 self._given_up.set()
                 self._thread.join(1)
                 break
@@ -67,7 +81,7 @@ class Tracker:
                 return True
         self.warn(
             f"MLflow is not up to date ({self._trouble or 'no answer in time'}); the files in the output folder are "
-            f"complete, and `python -m search.track {_shown(self.records.directory)}` copies them when it is back"
+            f"complete, and `{track_command(self.records.directory)}` copies them when MLflow is back"
         )
         return False
 
@@ -95,19 +109,20 @@ class Tracker:
                 (self._given_up if self._closing.is_set() else self._closing).wait(RETRY_SECONDS)
 
     def _failed(self, error: Exception) -> None:
-        """One failure is no news: of several searches that write at once, one may have to wait."""
+        """Warn at the second failure in a row: where several searches write at once, a single one is normal."""
         self._trouble = first_line(error)
         self._failures += 1
         if self._failures == 2 and not self._closing.is_set():
-            self.warn(f"MLflow cannot be reached ({self._trouble}); measuring goes on, it is tried again")
+            self.warn(f"MLflow cannot be reached ({self._trouble}); the search goes on and keeps trying")
         if isinstance(error, UserError) and self._closing.is_set():
             self._given_up.set()
 
     def _recovered(self) -> None:
         if self._failures >= 2 and not self._closing.is_set():
-            self.warn("MLflow is reached again and up to date")
+            self.warn("MLflow can be reached again and is up to date")
         self._failures, self._trouble = 0, ""
 
 
-def _shown(directory: Path) -> str:
-    return os.path.relpath(directory) if directory.is_relative_to(Path.cwd()) else str(directory)
+def track_command(directory: Path) -> str:
+    """The command that copies the search in `directory` to MLflow, to be typed in the current folder."""
+    return f"python -m search.track {shlex.quote(short_path(directory))}"

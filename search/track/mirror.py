@@ -1,56 +1,45 @@
-"""MLflow: one parent run per search, one child run per trial. The only file that knows MLflow.
+"""The runs of a search in MLflow: one parent run, and one child run per trial.
 
-The store is a copy of the records. A `Mirror` looks at what the store holds and writes the difference, so that nothing
-is lost or doubled in a store that was away, came back empty, or took a request after its sender had given up on it.
+The store is a copy of the records. A `Mirror` compares the store with the records and writes the difference. Nothing is
+lost or doubled in a store that was unreachable, came back empty, or carried out a request after a timeout.
 """
 
-import fcntl
 import getpass
 import hashlib
-import logging
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from itertools import starmap
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-import mlflow
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
-from etarec.config import UserError
 from search.records import Records, State, Trial
-from search.redact import redacted, shown_uri
 from search.spec import flat
+from search.track.store import connect, experiment_id, explained
 from search.track.wanted import Copy, Difference, Outcome, Wanted, points, version, wanted_of
 
-logging.getLogger("mlflow").setLevel(logging.ERROR)  # what matters to the user is said by the caller
-
-# Repeating is done here, after a look at what the store holds: MLflow's own creates a run twice, and takes minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial
-
-MOST_LOOKS = 4
+MAX_PASSES = 4  # over all runs at the end of a search, until a pass finds nothing to change
 SEARCH_TAG = "etarec.search"
 ARTIFACTS_TAG = "etarec.artifacts"
 ARTIFACT_TYPES = {".yaml", ".json", ".jsonl", ".csv", ".html", ".md", ".png"}
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the pages that MLflow's UI opens it with
 
 
 class Mirror:
-    """The runs of one search. `write` and `end` may be repeated and change only what differs from the records.
+    """The runs of one search in the store. `write` and `end` can be repeated and change only what differs.
 
-    answered: called whenever the store has answered, with True if something was written; what it raises ends the work.
-    experiment, parameters: the name and the parameters, maybe nested, of the search.
+    Args:
+        experiment: the name of the experiment in MLflow.
+        records: the trials, to which run ids are added.
+        parameters: the parameters of the parent run, maybe nested.
+        answered: called after each answer of the store, with True if the request wrote something. An exception that it
+            raises ends `write` or `end`.
 
-    Raises (`write`, `end`):
-        UserError: the store refuses what only the user can change.
-        Exception: anything else that a store that is away or overrun comes to.
+    Raises (`write` and `end`):
+        UserError: the store refuses, for a reason that only the user can change.
+        Exception: any other failure of a store that is unreachable or overloaded.
     """
 
     def __init__(
@@ -63,20 +52,20 @@ class Mirror:
         self.experiment, self.records, self.parameters, self.answered = experiment, records, flat(parameters), answered
         self.changed: set[str] = set()  # trial ids, and "search" for the parent run
         self.created: set[str] = set()
-        self._client: mlflow.MlflowClient | None = None
+        self._client: MlflowClient | None = None
         self._experiment_id = ""
         self._parent: Copy | None = None
         self._runs: dict[str, Copy] = {}  # by trial id
         self._written: dict[int, tuple[State, float, float]] = {}
 
     def write(self) -> None:
-        """Brings all trials' runs up to the records while the search runs."""
-        with _explained():
+        """Bring the runs of all trials up to date while the search runs."""
+        with explained():
             try:
                 if self._client is None:
-                    self._look()
+                    self._find_runs()
                 else:
-                    self._client.get_run(self.records.parent_run_id)  # a store that came back empty is noticed here
+                    self._client.get_run(self.records.parent_run_id)  # raises where the store came back empty
                     self.answered(False)
                 self._bring_search(None)
                 for trial in self.records.snapshot():
@@ -87,11 +76,11 @@ class Mirror:
                 raise
 
     def end(self, outcome: Outcome) -> None:
-        """Writes all that is left and ends the parent run; the last look finds nothing to change any more."""
+        """Write everything that is missing and end the parent run, until a pass over all runs changes nothing."""
         self._client = None
-        with _explained():
-            for _ in range(MOST_LOOKS):
-                self._look()
+        with explained():
+            for _ in range(MAX_PASSES):
+                self._find_runs()
                 changes = [self._bring_trial(trial, outcome) for trial in self.records.snapshot()]
                 changes += [self._close_orphan(name) for name in self._runs.keys() - self._trial_ids()]
                 self.records.write_table()
@@ -104,12 +93,11 @@ class Mirror:
     def _trial_ids(self) -> set[str]:
         return {trial.trial_id for trial in self.records.snapshot()}
 
-    def _look(self) -> None:
-        """Finds the experiment, the parent run and its children, and makes what is not there."""
-        with _alone(mlflow.get_tracking_uri()):  # the client opens its store at once
-            client = self._client = mlflow.MlflowClient()
+    def _find_runs(self) -> None:
+        """Find the experiment, the parent run and its children; create the experiment and the parent if missing."""
+        client = self._client = connect()
         self._written = {}
-        self._experiment_id = self._known_experiment(client) or _experiment(client, self.experiment)
+        self._experiment_id = self._known_experiment(client) or experiment_id(client, self.experiment)
         self.answered(False)
         parents = self._search(SEARCH_TAG, self.records.identity)
         self._parent = self._only(parents, self.records.parent_run_id) or self._create("search", {}, self._began())
@@ -124,20 +112,20 @@ class Mirror:
         self._runs = {name: copy for name, copy in found.items() if copy}
 
     def _adopt(self, former: str, parent: str) -> None:
-        """The children of a parent run that was deleted without them."""
+        """Give the children of the former parent run, which was deleted without them, to the new one."""
         assert self._client is not None
         for run in self._search(MLFLOW_PARENT_RUN_ID, former) if former else []:
             self._client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent)
             self.answered(True)
 
-    def _known_experiment(self, client: mlflow.MlflowClient) -> str | None:
-        """By the parent run's id it is found under whatever name it bears by now."""
+    def _known_experiment(self, client: MlflowClient) -> str | None:
+        """The id of the parent run's experiment, which may have been renamed since."""
         if not self.records.parent_run_id:
             return None
         try:
             run = client.get_run(self.records.parent_run_id)
         except MlflowException as error:
-            # A server with users forbids what is not there to whoever is not its administrator.
+            # A server with users answers PERMISSION_DENIED for a missing run, except to its administrator.
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
                 raise
             return None
@@ -158,7 +146,10 @@ class Mirror:
                 return runs
 
     def _only(self, runs: list[Run], known: str) -> Copy | None:
-        """One of several runs of the same thing: a request may be carried out long after its sender gave up on it."""
+        """The known or oldest of several runs of the same thing; the others are deleted.
+
+        There are several where the store carried out a request to create one after a timeout.
+        """
         assert self._client is not None
         runs = sorted(runs, key=lambda run: (run.info.run_id != known, run.info.start_time, run.info.run_id))
         for extra in runs[1:]:
@@ -199,12 +190,12 @@ class Mirror:
         return changed
 
     def _close_orphan(self, name: str) -> bool:
-        """A run of this search that the records know nothing of."""
+        """End a run of this search whose trial is not in the records."""
         copy = self._runs[name]
         return copy.status == State.RUNNING and self._bring(name, copy, Wanted(State.KILLED))
 
     def _bring(self, name: str, copy: Copy, wanted: Wanted) -> bool:
-        """Writes what the run lacks; whether it lacked anything."""
+        """Write what the run lacks. True if it lacked anything."""
         assert self._client is not None
         lacking = list(copy.lacks(wanted))
         for batch in lacking:
@@ -234,7 +225,7 @@ class Mirror:
         copy.status = str(wanted.state)
 
     def _upload(self, folder: Path) -> None:
-        """The parent's artifacts, if they are not there with the same content."""
+        """Upload the parent run's artifacts unless the store has them with the same content."""
         assert self._client is not None and self._parent is not None
         files = [file for file in sorted(folder.iterdir()) if _is_artifact(file)]
         content = hashlib.sha256()
@@ -264,80 +255,6 @@ def _entities(batch: Difference) -> tuple[list[Metric], list[Param], list[RunTag
     return metrics, list(starmap(Param, batch.params.items())), list(starmap(RunTag, batch.tags.items()))
 
 
-def store_address() -> str:
-    """Where MLflow writes to, without a password."""
-    return shown_uri(mlflow.get_tracking_uri())
-
-
-def first_line(error: BaseException) -> str:
-    """What went wrong, short and without a password."""
-    text = redacted(str(error).strip(), mlflow.get_tracking_uri()) or type(error).__name__
-    if isinstance(error, MlflowException) and (cause := re.search(r"failed with (?:timeout )?exception (.*)", text)):
-        closed, late = "refused" in cause[1], "timed out" in cause[1] or "timeout" in text
-        text = "connection refused" if closed else "no answer in time" if late else text
-    line = text.splitlines()[0]
-    return line if isinstance(error, UserError) else line[:200]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """What only the user can change is said in words."""
-    try:
-        yield
-    except MlflowException as error:
-        status = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        if status == 401:
-            raise UserError(
-                f"MLflow at {store_address()} does not accept the user or password; set MLFLOW_TRACKING_USERNAME "
-                "and MLFLOW_TRACKING_PASSWORD"
-            ) from error
-        if status == 403:
-            raise UserError(
-                f"MLflow at {store_address()} forbids it ({first_line(error)}); ask for the permission EDIT on the "
-                "experiment, or give the search another name"
-            ) from error
-        raise
-
-
-def _experiment(client: mlflow.MlflowClient, name: str) -> str:
-    """The id of the experiment, which is made if it is not there."""
-    with _alone(mlflow.get_tracking_uri()):
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(client.create_experiment(name, tags=EXPERIMENT_TAGS))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = client.get_experiment_by_name(name)  # another search was faster
-    assert found is not None
-    if found.lifecycle_stage != "active":
-        raise UserError(
-            f"the experiment '{name}' was deleted in MLflow ({store_address()}); bring it back with `mlflow "
-            f"experiments restore --experiment-id {found.experiment_id}`, or give the search another name"
-        )
-    return str(found.experiment_id)
-
-
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """One process at a time: who opens a SQLite store first makes its tables, and two at once break it for good.
-
-    The lock lies on the folder of the database, so that no file of it is left.
-    """
-    file = unquote(uri.partition("?")[0].removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or file in ("", ":memory:"):
-        yield
-        return
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(Path(file).parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
 def _is_artifact(file: Path) -> bool:
     return file.is_file() and file.suffix in ARTIFACT_TYPES and not file.name.startswith(".")
 
@@ -349,5 +266,5 @@ def _milliseconds(moment: float) -> int | None:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # no such user on this machine, as in some containers
+    except (OSError, KeyError):  # some containers run under a user id without a name
         return "unknown"

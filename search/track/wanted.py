@@ -1,4 +1,4 @@
-"""What the runs of a search are to hold in MLflow, and what they lack. Pure: it knows the records and no store."""
+"""The wanted content of a search's runs in MLflow, and how an existing run differs from it. Nothing here does I/O."""
 
 import math
 import time
@@ -9,17 +9,21 @@ from typing import Any, NamedTuple
 
 from search.records import State, Trial
 
-PARAMS_PER_BATCH = 100  # MLflow takes no more at once
+PARAMS_PER_BATCH = 100  # the most that MLflow accepts in one request
 FRONT_TAG = "pareto"
 _REASONS = ("error", "traceback")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search came to.
+    """The end of a search.
 
-    front: test metrics of each front trial, by trial id; None leaves the marks of an earlier end. artifacts: folder
-    whose files go to the parent run. moment: seconds since 1970, the time that these metrics bear.
+    Attributes:
+        state: of the search's own run, the parent of the trials' runs.
+        metrics: of the parent run.
+        front: test metrics of each front trial, by trial id; None leaves the marks of an earlier end as they are.
+        artifacts: the folder whose files become the parent run's artifacts.
+        moment: the time stamp of these metrics, in seconds since 1970.
     """
 
     state: State
@@ -30,7 +34,7 @@ class Outcome:
 
 
 class Point(NamedTuple):
-    """A value of a metric; the last one of a name is the one that the run is known by."""
+    """A value of a metric. MLflow shows the last one of each name as the run's value."""
 
     name: str
     value: float
@@ -40,19 +44,19 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run is to hold; the tags in `unwanted` it is not."""
+    """The content that a run should have; a tag in `unwanted` should not be there."""
 
     state: State
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Point, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     unwanted: tuple[str, ...] = ()
-    end: float = 0.0  # seconds since 1970; 0: now
+    end: float = 0.0  # seconds since 1970; 0 means now
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a run lacks, no more than MLflow takes at once."""
+    """A part of the content that a run lacks, no larger than MLflow accepts in one request."""
 
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[Point, ...] = ()
@@ -61,7 +65,7 @@ class Difference:
 
 @dataclass
 class Copy:
-    """What the store holds of one run, as far as this process knows."""
+    """The content of one run in the store, as far as this process knows."""
 
     run_id: str
     began: float  # seconds since 1970
@@ -71,7 +75,10 @@ class Copy:
     tags: dict[str, str] = field(default_factory=dict)
 
     def lacks(self, wanted: Wanted) -> Iterator[Difference]:
-        """A parameter, once there, cannot be changed; a curve that lacks its last point is written whole."""
+        """The differences to write, in order. MLflow never changes a parameter, so an existing one is left alone.
+
+        A metric whose last value differs is written with all its points.
+        """
         latest = {point.name: point.value for point in wanted.metrics}
         lacking = {name for name, value in latest.items() if self.metrics.get(name) != value}
         metrics = tuple(point for point in wanted.metrics if point.name in lacking)
@@ -82,14 +89,18 @@ class Copy:
             yield Difference(batch) if start else Difference(batch, metrics, tags)
 
     def took(self, batch: Difference) -> None:
+        """Note that the store has accepted the batch."""
         self.params |= batch.params
         self.metrics |= {point.name: point.value for point in batch.metrics}
         self.tags |= batch.tags
 
 
 def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wanted:
-    """The run of a trial. began: of that run, in seconds since 1970; outcome: None while the search runs."""
-    # The same moment at every attempt: MLflow keeps a point that comes again with the same moment once.
+    """The wanted run of a trial. `began` is when that run began, in seconds since 1970.
+
+    outcome: None while the search runs.
+    """
+    # All attempts give the same moment, because MLflow keeps equal points of the same moment only once.
     moment = trial.ended or began
     metrics = (*points(trial.metrics, moment), *_curve(trial, moment)) if trial.state is State.FINISHED else ()
     tags = {name: _storable(text) for name in _REASONS if (text := getattr(trial, name))}
@@ -104,16 +115,17 @@ def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wan
 
 
 def points(metrics: Mapping[str, float], moment: float) -> tuple[Point, ...]:
+    """A point for each finite metric, at this moment in seconds since 1970."""
     return tuple(Point(name, value, moment) for name, value in metrics.items() if math.isfinite(value))
 
 
 def version(trial: Trial) -> tuple[State, float, float]:
-    """Differs whenever the trial's run has something new to hold."""
+    """A value that changes whenever the wanted run of the trial changes."""
     return trial.state, trial.began, trial.ended
 
 
 def _curve(trial: Trial, moment: float) -> Iterator[Point]:
-    """Metrics along the stream, with the samples served as step."""
+    """The metrics along the stream, with the number of samples served as step."""
     for name, values in trial.curve.items():
         if name != "samples":
             for step, value in zip(trial.curve["samples"], values, strict=True):
@@ -125,5 +137,5 @@ def _text(value: object) -> str:
 
 
 def _storable(text: str) -> str:
-    """A tag's text: Postgres takes no NUL, and MLflow no more than 8,000 characters."""
+    """The end of a text as a tag: Postgres refuses NUL characters, and MLflow more than 8,000 characters."""
     return text.encode("utf-8", "replace").decode().replace("\0", "")[-5000:]

@@ -13,7 +13,7 @@ import yaml
 from formula import Formula
 
 from etarec.config import UserError
-from search import experiment
+from search import experiment, prepare, provenance
 from search.experiment import Experiment
 from search.provenance import sources
 from search.records import Ending, Records, State
@@ -195,14 +195,14 @@ def parent_state(folder: Path) -> str:
 def test_a_search_in_which_every_trial_failed_is_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor is it one when it is resumed with the same trials; with more of them it can become one."""
+    """Resumed with as many trials it still fails; with more trials it can succeed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ran, ending = run(tmp_path, Formula(fails=(0, 2), log=tmp_path / "measured"), trials=2)
     assert ending is Ending.ALL_FAILED and parent_state(tmp_path) == "FAILED"
     printed = capsys.readouterr()
     said = "every trial failed, 2 of 2 with: RuntimeError: the formula was told to fail; "
-    advice = "--resume does not measure a failed trial again, so start a new search once the cause is mended"
+    advice = "--resume does not repeat failed trials, so start a new search when the cause is fixed"
     assert printed.err == f"error: {said}{advice}\n"
     assert "warning" not in printed.out
     assert f"E{said[1:]}so there is no front" in (ran.directory / "report.md").read_text()
@@ -248,7 +248,7 @@ def test_resume_with_another_setting_is_refused(finished: Path, monkeypatch: pyt
 def test_a_folder_that_another_search_has_taken_meanwhile_is_refused(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Training lies between the first look at --out and the first line of the journal."""
+    """Another search may begin between the check of --out and the first line of the journal, while this one trains."""
     monkeypatch.chdir(finished)
     before = (finished / "out/trials.jsonl").read_bytes()
     with pytest.raises(UserError, match="another search came first"):
@@ -261,7 +261,7 @@ def test_resume_with_changed_code_is_refused_unless_accepted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished / "out", tmp_path / "out")
-    monkeypatch.setattr(experiment, "sources", lambda: {**sources(), "etarec/gate.py": "changed"})
+    monkeypatch.setattr(provenance, "sources", lambda: {**sources(), "etarec/gate.py": "changed"})
     resumed = Experiment(spec_of(tmp_path), tmp_path / "out", resume=True)
     with pytest.raises(UserError, match=r"code was changed: etarec/gate\.py$"):
         experiment.run(resumed, Formula(), n_items=1000)
@@ -274,63 +274,21 @@ def test_resume_with_changed_code_is_refused_unless_accepted(
 def test_a_change_stops_a_resumed_search_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = Records(tmp_path)
     records.begin({"data sha256": "of another log", "space.top_k.low": 2})
-    monkeypatch.setattr(experiment, "load_or_train", lambda *given: pytest.fail("trained"))
+    monkeypatch.setattr(prepare, "load_or_train", lambda *given: pytest.fail("trained"))
     file = tmp_path / "space.yaml"
     simulation = {"users": 150, "items": 60}
     space = {"top_k": {"low": 2, "high": 20}}
     file.write_text(yaml.safe_dump({"space": space, "data": {"dataset": "simulated", "simulation": simulation}}))
     with pytest.raises(UserError, match="data sha256: was of another log, now "):
-        experiment.prepare(Experiment(load(file), tmp_path, resume=True))
+        prepare.prepare(Experiment(load(file), tmp_path, resume=True))
 
 
 @pytest.mark.slow
 def test_trials_shorter_than_a_worker_s_start_use_all_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune gives a free worker to a trial whose own is still starting, and drops that: one slot would do it all."""
+    """By default Tune gives a trial the first idle worker and cancels its own: one worker would measure all trials."""
     monkeypatch.chdir(tmp_path)
     run(tmp_path, Formula(sleep=1.0, processes=tmp_path / "processes"), trials=12)
     lines = (tmp_path / "processes").read_text().split("\n")[:12]
     of_trials = [line.split() for line in lines]
     assert len({process for process, _, _ in of_trials}) == 2
     assert {(threads, policy) for _, threads, policy in of_trials} == {("1", "passive")}
-
-
-def rehearsing(folder: Path, users: int, **data: object) -> Experiment:
-    document = {
-        "data": {"simulation": {"users": users, "items": 60}, **data},
-        "model": {"width": 8, "heads": 2, "mlp_width": 8},
-        "train": {"epochs": 1},
-        "space": {"top_k": {"low": 2, "high": 9}},
-    }
-    (folder / "space.yaml").write_text(yaml.safe_dump(document))
-    return Experiment(load(folder / "space.yaml"), folder / "out", file=folder / "space.yaml")
-
-
-def test_trials_rehearse_where_target_weights_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path))
-    ran = rehearsing(tmp_path, 150)
-    subject = experiment.prepare(ran)
-    searched = subject.without_test()
-    assert subject.rehearsal is not None and searched.checkpoint is subject.rehearsal.checkpoint
-    assert searched.checkpoint.sha256 != subject.checkpoint.sha256 == ran.provenance.checkpoint["sha256"]
-    counts = {name: ran.provenance.rehearsal["samples"][name] for name in ("train", "valid")}
-    assert counts["train"] < subject.data.sample_counts()["train"]
-    assert sum(counts.values()) == sum(subject.data.sample_counts()[name] for name in counts)
-    assert f"rehearsal   trials are measured on {counts['valid']} samples before test" in capsys.readouterr().out
-    assert experiment._identity(ran)["rehearsal checkpoint sha256"] == searched.checkpoint.sha256
-    alone = experiment.prepare(rehearsing(tmp_path, 150, rehearsal_share=None))
-    assert alone.rehearsal is None and alone.checkpoint.sha256 == subject.checkpoint.sha256
-
-
-def test_a_rehearsal_without_a_train_sample_is_left_out_or_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path))
-    monkeypatch.setattr(experiment.data, "rehearsal", lambda data, config, share: EmptyTrain())
-    assert experiment.prepare(rehearsing(tmp_path, 150)).rehearsal is None
-    with pytest.raises(UserError, match=r"space.yaml: data.rehearsal_share: 0.4 leaves no train sample"):
-        experiment.prepare(rehearsing(tmp_path, 150, rehearsal_share=0.4))
-
-
-class EmptyTrain:
-    def sample_counts(self) -> dict[str, int]:
-        return {"train": 0, "valid": 9, "test": 9}

@@ -1,9 +1,11 @@
-"""Where numbers come from: a command that can be typed again, and the state of the code."""
+"""The origin of numbers: a command that can be typed again, the state of the code, the seconds of each step."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -33,6 +35,29 @@ def test_the_command_of_a_module_can_be_typed_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "argv", ["/somewhere/search/tune.py", *arguments])
     assert command().startswith("python -m search.tune --space 'my space.yaml' --set adapt.top_k=null ")
     assert shlex.split(command())[3:] == arguments
+
+
+def test_the_command_of_a_package_names_the_package(tmp_path: Path) -> None:
+    """Python runs `python -m search.table` as the module `search.table.__main__`."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/__main__.py").write_text("from search.provenance import command\nprint(command())\n")
+    arguments = ["-m", "rows", "--space", "my space.yaml", "--resume", "--seeds", "3"]
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "python -m rows --space 'my space.yaml' --seeds 3\n"
+
+
+def test_a_step_s_seconds_add_up_and_a_step_that_raises_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 3.0, 10.0, 14.0, 20.0])
+    monkeypatch.setattr("search.provenance.time.perf_counter", lambda: next(clock))
+    provenance = Provenance()
+    for _ in range(2):
+        with provenance.timed("train"):
+            pass
+    with suppress(ZeroDivisionError), provenance.timed("test"):
+        raise ZeroDivisionError
+    assert provenance.seconds == {"train": 6.0}
 
 
 def test_the_command_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from etarec.disk import file_sha256
-from search import experiment
+from search import experiment, prepare
 from search.experiment import Experiment
 from search.records import Ending
 from search.spec import load
@@ -27,7 +27,7 @@ def search(folder: Path, concurrency: int) -> tuple[pd.DataFrame, pd.DataFrame, 
     file = folder / "small.yaml"
     file.write_text(yaml.safe_dump(document))
     ran = Experiment(load(file), folder / f"out-{concurrency}")
-    subject = experiment.prepare(ran)
+    subject = prepare.prepare(ran)
     checkpoint = Path(ran.provenance.checkpoint["path"])
     before = file_sha256(checkpoint)
     assert experiment.run(ran, subject, subject.data.n_items - 1) is Ending.COMPLETE

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from etarec.config import UserError
 from search.redact import redacted, shown_uri
-from search.track.mirror import first_line, store_address
+from search.track.store import first_line, store_address
 
 PLACES = ["db.example:5432", "db.example", "[::1]:5432", "127.0.0.1:9", ""]
 DRIVERS = ["postgresql", "postgresql+psycopg2", "mysql+pymysql", "mssql+pyodbc", "oracle+oracledb", "http", "https"]

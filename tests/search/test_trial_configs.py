@@ -1,4 +1,4 @@
-"""A spec's trials: first points, configurations, objectives, seeds and the rehearsal."""
+"""A spec's trials: first points, configurations, objectives and seeds."""
 
 import subprocess
 import sys
@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from spaces import floats, integers, make
 
 from etarec.config import AdaptConfig, UserError
@@ -19,7 +18,6 @@ from search.spec import (
     load,
     objectives_of,
     quality_of,
-    rehearsal_share,
     trial_config,
     trial_seed,
 )
@@ -131,23 +129,3 @@ def test_k_beyond_the_catalogue_names_its_size(spec, place):
 
 def test_full_entropy_fits_every_catalogue():
     check_against_data(replace(make(momentum=floats(0, 0.5)), adapt=AdaptConfig(top_k=None)), 5)
-
-
-@pytest.mark.parametrize(
-    ("document", "share"),
-    [
-        ({}, 0.35),
-        ({"data": {"valid_share": 0.1, "test_share": 0.3}}, 0.4),
-        ({"data": {"rehearsal_share": 0.4}}, 0.4),
-        ({"data": {"rehearsal_share": None}}, None),
-        ({"data": {"split": "leave_one_out"}}, None),
-        ({"adapt": {"objective": "entropy"}}, None),
-        ({"adapt": {"target": "state"}}, None),
-        ({"checkpoint": "trained.safetensors"}, None),
-        ({"checkpoint": "trained.safetensors", "data": {"rehearsal_share": 0.3}}, 0.3),
-    ],
-)
-def test_what_is_rehearsed_by_itself(tmp_path, document, share):
-    file = tmp_path / "space.yaml"
-    file.write_text(yaml.safe_dump({"space": {"top_k": {"low": 2, "high": 9}}, **document}))
-    assert rehearsal_share(load(file)) == share

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import ray
 
-from search import experiment
+from search import experiment, prepare
 from search import subject as trial
 from search.console import Console
 from search.records import Ending
@@ -74,7 +74,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "init", started)
     monkeypatch.setattr(live.Tracker, "__init__", started)
-    monkeypatch.setattr(experiment, "load_or_train", started)
+    monkeypatch.setattr(prepare, "load_or_train", started)
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -166,7 +166,7 @@ def test_an_address_is_named_without_its_password(run: Run, address: str) -> Non
 
 
 def test_a_dry_run_foretells_test_from_what_was_really_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not from a look-up, and sample by sample of the stream that trials run on, also where that is a rehearsal."""
+    """The seconds come from served samples, not from looked-up passes, and from the stream on which trials run."""
     given: list[tuple[Any, ...]] = []
     monkeypatch.setattr(Console, "pilot", lambda self, *arguments: given.append(arguments))
     looked_up: list[bool] = []
@@ -178,13 +178,13 @@ def test_a_dry_run_foretells_test_from_what_was_really_served(run: Run, monkeypa
     assert len(served.ranks) == len(pilot.ranks) == data.sample_counts()["valid"]
 
 
-@pytest.mark.parametrize("step", ["prepare", "run"])
-def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize("step", [(prepare, "prepare"), (experiment, "run")], ids=lambda step: step[1])
+def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, step) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "prepare", lambda search: FakeSubject())
-    monkeypatch.setattr(experiment, step, interrupted)
+    monkeypatch.setattr(prepare, "prepare", lambda search: FakeSubject())
+    monkeypatch.setattr(*step, interrupted)
     assert run() == (130, "", "interrupted\n")
 
 
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPat
 )
 def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.MonkeyPatch, ending, status) -> None:
     searches = []
-    monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search) or FakeSubject())
+    monkeypatch.setattr(prepare, "prepare", lambda search: searches.append(search) or FakeSubject())
     monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: (searches.append(n_items), ending)[1])
     flags = ["--trials", "7", "--concurrency", "auto", "--gpus-per-trial", "0.25", "--address", "host:1"]
     changes = ["--set", "search.seed=3", "search.trials=8", "--set", "name=other"]
@@ -208,7 +208,7 @@ def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.Monkey
 
 
 class FakeSubject:
-    """A subject as far as `main` looks at it: a catalogue of 41 items and the padding."""
+    """The part of a subject that `main` uses: the data of a catalogue of 41 items and the padding."""
 
     @property
     def data(self) -> "FakeSubject":
@@ -261,7 +261,7 @@ def test_a_process_of_its_own_ends_as_well(folder: Path) -> None:
 
 def test_a_search_beside_earlier_ones_takes_the_next_folder(run: Run, folder, monkeypatch: pytest.MonkeyPatch) -> None:
     searches = []
-    monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search.directory) or FakeSubject())
+    monkeypatch.setattr(prepare, "prepare", lambda search: searches.append(search.directory) or FakeSubject())
     monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: Ending.COMPLETE)
     for name in ("space", "space-2"):
         assert run()[0] == 0

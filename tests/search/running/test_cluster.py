@@ -18,7 +18,7 @@ import yaml
 from formula import Formula
 
 from etarec.config import AdaptConfig, UserError
-from search import experiment
+from search import dry_run
 from search.experiment import Experiment
 from search.records import Records
 from search.running import cluster, runner
@@ -115,7 +115,7 @@ def test_a_dry_run_connects_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump(TINY))
-    experiment.dry_run(Experiment(load(file), tmp_path / "out", address="somewhere:1"))
+    dry_run.dry_run(Experiment(load(file), tmp_path / "out", address="somewhere:1"))
     assert connected == ["somewhere:1"]
 
 

@@ -1,4 +1,4 @@
-"""A measurement that was kept is found under all that it depends on, and under nothing else."""
+"""A kept measurement is found again by everything that it depends on, and by nothing else."""
 
 from dataclasses import replace
 from pathlib import Path

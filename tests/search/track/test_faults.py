@@ -1,4 +1,4 @@
-"""A store that fails, refuses or is away: nothing is lost or doubled, and nobody is held up."""
+"""A store that fails, refuses or is unreachable: nothing is lost or doubled, and no trial waits."""
 
 import contextlib
 import random
@@ -33,7 +33,7 @@ REQUESTS = (
 
 
 class BadLine:
-    """Between client and store: a third of all requests fails, before, after or long before they are carried out."""
+    """Makes a third of all requests fail: before, after or long before the store carries them out."""
 
     def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch):
         self.random, self.late, self.failures = random.Random(seed), list[threading.Timer](), 0
@@ -135,7 +135,7 @@ def test_one_failure_is_no_news_and_a_recovery_is(
     fill(records)
     one.update()
     until(lambda: len(warnings) == 2)
-    assert "(away); measuring goes on" in warnings[0] and "is reached again" in warnings[1]
+    assert "(away); the search goes on" in warnings[0] and "can be reached again" in warnings[1]
     assert close(one) and len(store.children()) == 4 and len(warnings) == 2
 
 
@@ -166,7 +166,7 @@ def test_a_deleted_experiment_is_the_user_s_to_bring_back(records: Records, stor
 
 @pytest.fixture
 def away(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A tracking server that refuses; returns the address of the store that will be there later."""
+    """Point MLflow at a port without a server; returns the address of the store that will be there later."""
     there = mlflow.get_tracking_uri()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -189,7 +189,7 @@ def test_a_store_that_is_away_holds_nobody_up(records: Records) -> None:
     until(lambda: bool(warnings))
     assert not close(one, patience=0.5)
     assert [text.split(" (")[0] for text in warnings] == ["MLflow cannot be reached", "MLflow is not up to date"]
-    assert "(connection refused); measuring goes on" in warnings[0]
+    assert "(connection refused); the search goes on" in warnings[0]
     assert "`python -m search.track out`" in warnings[1]
     assert all("\n" not in text for text in warnings)
     assert "mlflow" not in {thread.name for thread in threading.enumerate()}

@@ -55,7 +55,7 @@ def test_nothing_is_lost_by_a_server_that_dies_comes_back_empty_and_hangs(
         front = {"trial-0000": result(1), "trial-0016": result(2)}
         assert tracker.close(State.FINISHED, {"hypervolume": 0.5}, front, tmp_path / "out"), warnings
         assert_complete(records)
-        assert "measuring goes on" in warnings[0]
+        assert "the search goes on" in warnings[0]
         assert capsys.readouterr().out == ""  # MLflow likes to print two lines a run
         assert track.main([str(tmp_path / "out")]) == 0
         assert {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(records.parent_run_id)} == {
@@ -66,7 +66,7 @@ def test_nothing_is_lost_by_a_server_that_dies_comes_back_empty_and_hangs(
 def test_the_end_of_a_search_waits_no_longer_than_its_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With requests that wait for 30 s as by default; what the server carries out late is doubled by nobody."""
+    """Requests wait for 30 s, the default; one that the server carries out late is not written twice."""
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     records = new_records(tmp_path / "out")
     with Server(tmp_path) as server:

@@ -1,4 +1,4 @@
-"""MLflow is a copy of the records: complete, without repeats, and never in a trial's way. Real stores in a folder."""
+"""MLflow is a complete copy of the records without repeats, and never delays a trial. The stores are real files."""
 
 from pathlib import Path
 

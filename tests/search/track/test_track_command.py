@@ -1,4 +1,4 @@
-"""`python -m search.track DIR` makes MLflow's copy again from the files, whatever the store holds."""
+"""`python -m search.track DIR` copies the files to MLflow, whatever the store holds of them already."""
 
 import contextlib
 import json
@@ -20,7 +20,8 @@ import yaml
 from mlflow.entities import Run
 
 from etarec.config import UserError
-from search.records import METRICS, Ending, Records, State, held
+from search.journal import held
+from search.records import METRICS, Ending, Records, State
 from search.track import __main__ as track
 
 TRIALS, FRONT = 6, ("trial-0000", "trial-0003")
@@ -64,7 +65,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: bytes) -> 
 
 
 def finish(out: Path) -> None:
-    """The search went on to its end."""
+    """Resume the search and let it end."""
     Records(out).finished(5, result(5), CURVE)
     search = {"ending": "complete", "finished": 4, "failed": 1, "killed": 1, "hypervolume": 0.4}
     about = {"finished": "2026-11-20T09:47:03+00:00", "search": search}
@@ -72,7 +73,7 @@ def finish(out: Path) -> None:
 
 
 def runs() -> dict[str, Run]:
-    """By trial id, the parent as `search`; and none of them twice."""
+    """The runs by trial id, the parent as `search`. Each exists once."""
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("made-up")
     assert experiment is not None
@@ -85,7 +86,7 @@ def runs() -> dict[str, Run]:
 
 
 def everything() -> object:
-    """All that the store holds of the search."""
+    """Everything that the store holds of the search."""
     client = mlflow.MlflowClient()
     return {
         name: (
@@ -105,7 +106,7 @@ def test_an_empty_store_gets_the_whole_search(out: Path, capsys: pytest.CaptureF
     finish(out)
     assert track.main([str(out)]) == 0
     printed = capsys.readouterr()
-    assert "experiment 'made-up'" in printed.out and "7 runs written anew" in printed.out and printed.err == ""
+    assert "experiment 'made-up'" in printed.out and "7 runs created" in printed.out and printed.err == ""
     assert "4 finished, 1 failed, 1 killed" in printed.out
     found, records = runs(), Records(out)
     assert [found[f"trial-{number:04d}"].info.status for number in range(TRIALS)] == [*STATES[:5], "FINISHED"]
@@ -309,7 +310,7 @@ def test_it_is_a_command_that_finds_the_default_store(out: Path, tmp_path: Path)
     environment.pop("MLFLOW_TRACKING_URI")
     command = [sys.executable, "-m", "search.track", "out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0 and "7 runs written anew" in done.stdout and done.stderr == "", done.stderr
+    assert done.returncode == 0 and "7 runs created" in done.stdout and done.stderr == "", done.stderr
     assert len(done.stdout.splitlines()) == 2
     assert len(runs()) == TRIALS + 1
 

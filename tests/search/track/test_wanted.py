@@ -1,4 +1,4 @@
-"""What a run is to hold, and what it lacks."""
+"""The wanted content of a run, and the part that an existing run lacks."""
 
 import math
 

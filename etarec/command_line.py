@@ -1,0 +1,69 @@
+"""The rules that all commands share: their common arguments, their exit statuses, and how a message names a file."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+from etarec.config import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130  # 130 is 128 + SIGINT, as shells report a Ctrl-C
+P = ParamSpec("P")
+
+
+def experiment_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A parser for `python -m MODULE` with the arguments that every command on an experiment file has."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="experiment file (YAML)")
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="key.path=value",
+        help="values that replace those of the file, such as train.epochs=20",
+    )
+    return parser
+
+
+def absolute_path(text: str) -> Path:
+    """The type of an argument that names a file or folder."""
+    return Path(text).absolute()
+
+
+def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Decorate a command's `main`: a UserError gives one message and status 2, Ctrl-C `interrupted` and status 130."""
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @wraps(main)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+            try:
+                return main(*args, **kwargs)
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return USER_ERROR
+            except KeyboardInterrupt:
+                print(interrupted, file=sys.stderr)
+                return INTERRUPTED
+
+        return guarded
+
+    return decorate
+
+
+@contextmanager
+def naming(file: Path | None) -> Iterator[None]:
+    """A UserError raised in the block gets the name of the file that holds the key at fault."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}" if file else str(error)) from error
+
+
+def short_path(path: Path) -> str:
+    """The shortest text that names `path` from the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

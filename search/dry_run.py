@@ -1,0 +1,45 @@
+"""`--dry-run`: check everything, time one trial and print the plan; nothing is started or written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from etarec.checkpoint import Checkpoint
+from etarec.data import Interactions
+from etarec.train import cache_path, train
+from search.baselines import PUBLISHED, baseline_config
+from search.experiment import Experiment
+from search.prepare import given_checkpoint, load_data, plan_on
+from search.running import runner
+from search.running.plan import trial_bytes
+from search.subject import Recommender, measure_on_validation
+
+
+def dry_run(experiment: Experiment) -> None:
+    """Print the plan. Without a checkpoint one epoch is trained, to time it and to have a model for the trial."""
+    spec, console = experiment.spec, experiment.console
+    machine = runner.machine(experiment.address)
+    plan_on(experiment, machine)
+    interactions, held_out = load_data(experiment)
+    searched = held_out or interactions
+    if held_out:
+        console.to_rehearse(held_out)
+    trained = _checkpoint(experiment, searched, given=None if held_out else spec.checkpoint)
+    subject = Recommender(searched, trained, spec.data.order, spec.data.order_seed).without_test()
+    planned = plan_on(experiment, machine, trial_bytes(subject))
+    console.plan(spec, planned, experiment.directory)
+    config = baseline_config(PUBLISHED, spec.adapt, n_items=interactions.n_items - 1)
+    pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
+    served = subject.serve(config, "valid", spec.search.seed)
+    console.pilot(spec, planned, pilot, served, experiment.provenance.seconds.get("epoch"), searched)
+
+
+def _checkpoint(experiment: Experiment, searched: Interactions, given: str | None) -> Checkpoint:
+    """The given or cached checkpoint, or the model after one epoch, timed as the step `epoch`."""
+    spec = experiment.spec
+    path = Path(given) if given else cache_path(searched, spec.model, spec.train)
+    if given or path.exists():
+        trained = given_checkpoint(path, searched)
+        experiment.console.checkpoint(spec, trained, path)
+        return trained
+    with experiment.provenance.timed("epoch"):
+        return train(searched, spec.model, replace(spec.train, epochs=1))

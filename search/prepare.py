@@ -1,0 +1,96 @@
+"""The data and the checkpoint of a search. A mistake in them, or too small a machine, ends the program here."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from etarec import checkpoint, data
+from etarec.checkpoint import Checkpoint
+from etarec.command_line import naming
+from etarec.data import Interactions
+from etarec.train import cache_path, load_or_train, progress
+from search import rehearsal
+from search.experiment import Experiment
+from search.provenance import about_checkpoint, about_data, settings
+from search.records import Records
+from search.running import runner
+from search.running.plan import WORKER_BYTES, Machine, Plan, plan
+from search.spec import check_against_data, check_measured, check_something_to_learn
+from search.subject import Recommender
+
+
+def prepare(experiment: Experiment) -> Recommender:
+    """The subject of the search, trained where no checkpoint is given or cached.
+
+    Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
+    """
+    spec = experiment.spec
+    plan_on(experiment, runner.machine(experiment.address))
+    interactions, held_out = load_data(experiment)
+    experiment.provenance.data = about_data(spec, interactions)
+    if experiment.resume:
+        _check_resumed(experiment)
+    trained = _checkpoint(experiment, interactions)
+    cache = cache_path(interactions, spec.model, spec.train).parent
+    subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
+    return replace(subject, rehearsal=_rehearsal(experiment, subject, held_out)) if held_out else subject
+
+
+def plan_on(experiment: Experiment, machine: Machine, need: float = WORKER_BYTES) -> Plan:
+    """How many trials run at once; `need` is the memory of one, in bytes."""
+    with naming(experiment.file):
+        return plan(experiment.spec.search, machine, need)
+
+
+def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None]:
+    """The data, and their split for a rehearsal if there is to be one."""
+    spec = experiment.spec
+    with experiment.provenance.timed("data"):
+        interactions = data.load(spec.data)
+        with naming(experiment.file):
+            check_against_data(spec, interactions.n_items - 1)
+            held_out = rehearsal.held_out(spec, interactions)
+            check_something_to_learn(spec, held_out or interactions)
+            data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
+    experiment.console.data(spec, interactions)
+    return interactions, held_out
+
+
+def given_checkpoint(path: Path, interactions: Interactions) -> Checkpoint:
+    """The checkpoint in the file, which must have been trained on these data."""
+    trained = checkpoint.read(path)
+    trained.check_against(interactions.vocabulary, interactions.sha256, str(path))
+    return trained
+
+
+def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoint:
+    spec, console = experiment.spec, experiment.console
+    with experiment.provenance.timed("train"):
+        if spec.checkpoint is not None:
+            path = Path(spec.checkpoint)
+            trained = given_checkpoint(path, interactions)
+        else:
+            with progress(spec.train, console.out) as watch:
+                trained, path = load_or_train(interactions, spec.model, spec.train, watch)
+    console.checkpoint(spec, trained, path)
+    experiment.provenance.checkpoint = about_checkpoint(trained, path)
+    return trained
+
+
+def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interactions) -> Recommender:
+    with experiment.provenance.timed("rehearsal"):
+        searched, path = rehearsal.rehearsing(subject, held_out, experiment.console)
+    experiment.console.rehearsal(experiment.spec, held_out, searched.checkpoint, path)
+    about = about_checkpoint(searched.checkpoint, path)
+    experiment.provenance.rehearsal = about | {"samples": held_out.sample_counts()}
+    return searched
+
+
+def _check_resumed(experiment: Experiment) -> None:
+    """Raise UserError for a change that the user has not accepted, before a checkpoint is trained with it."""
+    records = Records(experiment.directory)
+    trained_later = {"checkpoint sha256", "rehearsal checkpoint sha256"} & records.settings.keys()
+    as_before = {name: records.settings[name] for name in trained_later}
+    now = settings(experiment.spec, experiment.provenance)
+    records.check({**now, **as_before}, experiment.accept_changes)
+    with naming(experiment.file):
+        check_measured(experiment.spec, {trial.trial_id: trial.parameters for trial in records.trials.values()})

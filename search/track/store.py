@@ -1,0 +1,106 @@
+"""The store named by MLFLOW_TRACKING_URI: opening it, showing its address, and putting its errors into words."""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from etarec.config import UserError
+from search.redact import redacted, shown_uri
+
+logging.getLogger("mlflow").setLevel(logging.ERROR)  # callers of this module tell the user what matters
+
+# MLflow's own retries take minutes and may create a run twice. `Mirror` repeats a request after looking at the store.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # chooses the pages that MLflow's UI shows
+
+
+def connect() -> MlflowClient:
+    """A client of the store. Its constructor creates the tables of an empty SQLite store."""
+    with _alone(mlflow.get_tracking_uri()):
+        return MlflowClient()
+
+
+def store_address() -> str:
+    """The address of the store, without a password."""
+    return shown_uri(mlflow.get_tracking_uri())
+
+
+def first_line(error: BaseException) -> str:
+    """The cause of an error on one line of at most 200 characters, without a password; a UserError is never cut."""
+    text = redacted(str(error).strip(), mlflow.get_tracking_uri()) or type(error).__name__
+    if isinstance(error, MlflowException) and (cause := re.search(r"failed with (?:timeout )?exception (.*)", text)):
+        closed, late = "refused" in cause[1], "timed out" in cause[1] or "timeout" in text
+        text = "connection refused" if closed else "no answer in time" if late else text
+    line = text.splitlines()[0]
+    return line if isinstance(error, UserError) else line[:200]
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn errors that only the user can mend into UserErrors."""
+    try:
+        yield
+    except MlflowException as error:
+        status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+        if status == 401:
+            raise UserError(
+                f"MLflow at {store_address()} does not accept the user or password; set MLFLOW_TRACKING_USERNAME "
+                "and MLFLOW_TRACKING_PASSWORD"
+            ) from error
+        if status == 403:
+            raise UserError(
+                f"MLflow at {store_address()} denies access ({first_line(error)}); ask for the permission EDIT on the "
+                "experiment, or give the search another name"
+            ) from error
+        raise
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The id of the experiment of this name, created if missing."""
+    with _alone(mlflow.get_tracking_uri()):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(client.create_experiment(name, tags=EXPERIMENT_TAGS))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = client.get_experiment_by_name(name)  # another search has just created it
+    assert found is not None
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"the experiment '{name}' was deleted in MLflow ({store_address()}); bring it back with `mlflow "
+            f"experiments restore --experiment-id {found.experiment_id}`, or give the search another name"
+        )
+    return str(found.experiment_id)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Let one process at a time open a SQLite store: two that create its tables at once damage it for good.
+
+    The lock is on the database's folder, so that no lock file is left behind.
+    """
+    file = unquote(uri.partition("?")[0].removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or file in ("", ":memory:"):
+        yield
+        return
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(Path(file).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

@@ -1,0 +1,56 @@
+"""What all commands share: exit statuses with one message, file names in messages, short paths."""
+
+from pathlib import Path
+
+import pytest
+
+from etarec.command_line import exit_status, experiment_parser, naming, short_path
+from etarec.config import UserError
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "message"),
+    [
+        (lambda: 0, 0, ""),
+        (lambda: 1, 1, ""),
+        (lambda: fail(UserError("space.yaml: missing")), 2, "error: space.yaml: missing\n"),
+        (lambda: fail(KeyboardInterrupt()), 130, "stopped; nothing was written\n"),
+    ],
+)
+def test_each_end_has_its_status_and_message(capsys: pytest.CaptureFixture[str], ends, status, message) -> None:
+    assert exit_status(interrupted="stopped; nothing was written")(ends)() == status
+    assert capsys.readouterr() == ("", message)
+
+
+def test_an_error_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_status(interrupted="")(lambda: 1 // 0)()
+
+
+def test_arguments_of_every_experiment() -> None:
+    parser = experiment_parser("search.tune", "")
+    given = parser.parse_args(["--space", "a.yaml", "--set", "a=1", "b=2", "--set", "c=3"])
+    assert (given.space, given.set) == (Path("a.yaml"), ["a=1", "b=2", "c=3"])
+    assert parser.prog == "python -m search.tune" and parser.parse_args(["--space", "a.yaml"]).set == []
+
+
+def test_a_message_names_the_file_once() -> None:
+    for file, message in (
+        (Path("space.yaml"), "space.yaml: search.trials: too many"),
+        (None, "search.trials: too many"),
+    ):
+        with pytest.raises(UserError) as error, naming(file):
+            fail(UserError("search.trials: too many"))
+        assert str(error.value) == message
+
+
+def test_a_path_is_as_short_as_it_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert short_path(tmp_path / "here/runs/demo") == "runs/demo"
+    assert short_path(tmp_path / "here") == "."
+    assert short_path(tmp_path / "elsewhere") == str(tmp_path / "elsewhere")
+
+
+def fail(error: BaseException) -> int:
+    raise error
