@@ -24,7 +24,7 @@ OrderName = Literal["user", "position", "time", "shuffled"]
 
 
 class UserError(Exception):
-    """Something that the user can put right; shown as one message without a traceback, exit status 2."""
+    """A problem that the user can fix: shown as one message without a traceback, with exit status 2."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -33,12 +33,12 @@ class ColumnsConfig:
 
     user: str = "user_id"
     item: str = "item_id"
-    timestamp: str | None = Field(default="timestamp", description="null keeps the file's order")
+    timestamp: str | None = Field(default="timestamp", description="null: the file's order counts as time")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SimulationConfig:
-    """The embedded data set; see etarec/simulate.py for what the numbers shape."""
+    """Size and seed of the embedded data set; etarec/simulate.py describes the world that it simulates."""
 
     users: Count = Field(default=3000, description="number of users")
     items: Annotated[int, Field(ge=20)] = Field(default=1500, description="number of items before the k-core filter")
@@ -47,7 +47,7 @@ class SimulationConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class DataConfig:
-    """Where the interactions come from, how they are split and in what order a stream serves them."""
+    """The interactions, their split, and the order in which a stream serves them."""
 
     dataset: Literal["simulated"] | None = Field(default=None, description="the embedded data set, instead of a path")
     path: str | None = Field(default=None, description="interaction log: .inter, .csv, .tsv (also .gz) or .parquet")
@@ -56,16 +56,16 @@ class DataConfig:
     k_core: Annotated[int, Field(ge=0)] = Field(
         default=5, description="fewest interactions per user and item; 0: no filter"
     )
-    split: Literal["ratio", "leave_one_out"] = Field(default="ratio", description="how a user's samples are parted")
+    split: Literal["ratio", "leave_one_out"] = Field(default="ratio", description="how a user's samples are split")
     valid_share: Share = Field(default=0.2, description="ratio split: share of a user's samples for validation")
     test_share: Share = Field(default=0.5, description="ratio split: share of a user's samples for test")
     rehearsal_share: Share | Literal["auto"] | None = Field(
         default="auto",
-        description="search on so large a share of a user's samples before test, from a checkpoint trained without "
-        "them; null: on the validation split, from the checkpoint itself; auto: half of the training share more than "
-        "validation where target `weights` learns `next_item` and no checkpoint is given",
+        description="share of each user's samples, ending at test, on which trials run, from a checkpoint not trained "
+        "on them; null: trials run on the validation split, from the final checkpoint; auto: the validation share plus "
+        "half of the training share if `adapt` learns `next_item` and no checkpoint is given, else null",
     )
-    max_length: Count = Field(default=50, description="a sample's input is its user's last so many items")
+    max_length: Count = Field(default=50, description="most items of a sample's input; older ones are cut off")
     order: OrderName = Field(default="position", description="order in which a stream serves its samples")
     order_seed: SeedInt = Field(default=0, description="seed of the order `shuffled`")
 
@@ -89,7 +89,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ModelConfig:
-    """Architecture; the defaults are TTT4Rec's (arXiv 2409.19142). A field that a model does not have is refused."""
+    """Architecture and sizes. The defaults are TTT4Rec's (arXiv 2409.19142); fields of other models are refused."""
 
     name: Literal["ttt4rec", "gru4rec", "sasrec", "bert4rec", "mamba4rec"] = Field(
         default="ttt4rec", description="architecture"
@@ -105,9 +105,7 @@ class ModelConfig:
     inner_rate: Positive = Field(default=1.0, description="base learning rate of the inner loop")
     rope_base: Positive = Field(default=1000.0, description="base of the rotary position embedding")
     state_size: Count = Field(default=32, description="Mamba4Rec: N, states per channel")
-    positions: Count = Field(
-        default=50, description="SASRec, BERT4Rec: learned positions, data.max_length of them or more"
-    )
+    positions: Count = Field(default=50, description="SASRec, BERT4Rec: learned positions, at least data.max_length")
 
     @model_validator(mode="after")
     def _fields_of_the_model(self) -> Self:
@@ -135,23 +133,28 @@ _MODEL_FIELDS = {
 class TrainConfig:
     """Training of the checkpoint from which every trial starts."""
 
-    epochs: Count = Field(default=300, description="at most so many passes over the training samples")
-    patience: Count = Field(default=5, description="stop after so many epochs without a better validation NDCG@10")
+    epochs: Count = Field(default=300, description="most passes over the training samples")
+    patience: Count = Field(
+        default=5, description="epochs without a better validation NDCG@10 after which training stops"
+    )
     learning_rate: Positive = Field(default=1e-3, description="Adam's learning rate")
-    batch_size: Count = Field(default=512, description="samples (prefixes) per optimizer step, about")
+    batch_size: Count = Field(default=512, description="approximate number of samples (prefixes) per optimizer step")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.2, description="dropout of the item embeddings")
-    skip_rate: Share = Field(default=0.0, description="share of sequences trained with the inner loop switched off")
+    skip_rate: Share = Field(default=0.0, description="share of the sequences trained without the inner loop")
     mask_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.2, description="BERT4Rec: share of the items that are masked in training"
+        default=0.2, description="BERT4Rec: share of the items masked in training"
     )
     mask_last: Share = Field(
-        default=0.5, description="BERT4Rec: share of sequences trained with a single mask at their end, as in serving"
+        default=0.5,
+        description="BERT4Rec: share of the sequences trained with a single mask at their end, as in serving",
     )
-    window_stride: Count = Field(default=8, description="beyond max_length, so many samples share one input window")
+    window_stride: Count = Field(
+        default=8, description="samples that share one input window, in histories beyond max_length"
+    )
     negatives: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
-        description="items drawn per step to estimate the softmax over all, for catalogues from some 200,000 items: "
-        "8192, say; null: the full softmax",
+        description="items drawn per step to estimate the softmax, for catalogues of 200,000 items or more, for "
+        "instance 8192; null: the softmax over all items",
     )
     seed: SeedInt = Field(default=0, description="seed of initial values, order and dropout")
 
@@ -163,28 +166,37 @@ class LearningConfig:
     Sources: EATA (Niu et al., ICML 2022), Tent (Wang et al., ICLR 2021), TTT (arXiv 2407.04620).
     """
 
-    target: Literal["weights", "state", "none"] = Field(default="weights", description="what a backward pass updates")
-    objective: Literal["next_item", "entropy"] = Field(default="next_item", description="loss of target `weights`")
-    parameters: Literal["projections", "body", "all"] = Field(default="all", description="which weights move")
+    target: Literal["weights", "state", "none"] = Field(default="weights", description="what adaptation updates")
+    objective: Literal["next_item", "entropy"] = Field(
+        default="next_item", description="loss that target `weights` learns"
+    )
+    parameters: Literal["projections", "body", "all"] = Field(
+        default="all", description="weights that target `weights` updates"
+    )
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of target `weights`")
-    learning_rate: Positive = Field(default=1e-3, description="its learning rate")
+    learning_rate: Positive = Field(default=1e-3, description="learning rate of the optimizer")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="momentum of `sgd`, first beta of `adam`"
     )
     batch_size: Count = Field(default=256, description="samples served, gated and adapted together")
-    serve: Literal["before", "after"] = Field(default="before", description="rank from scores before or after adapting")
-    new_transitions_only: bool = Field(default=True, description="`next_item` skips transitions of the training split")
+    serve: Literal["before", "after"] = Field(
+        default="before", description="whether a batch is ranked before or after it adapts the model"
+    )
+    new_transitions_only: bool = Field(
+        default=True, description="`next_item` does not learn transitions of the training split"
+    )
     transitions: Literal["last", "pending"] = Field(
-        default="last", description="`next_item` learns from the input's last one, or from all not learned from so far"
+        default="last",
+        description="`next_item` learns the last transition of the input, or all that were not learned before",
     )
     fisher_alpha: NonNegative = Field(
-        default=0.0, description="strength of EATA's penalty on leaving the checkpoint's weights; 0: none"
+        default=0.0, description="strength of EATA's penalty on moving away from the checkpoint; 0: no penalty"
     )
     fisher_samples: Count = Field(
-        default=512, description="training samples that the penalty's Fisher diagonal is from"
+        default=512, description="training samples from which the penalty's Fisher diagonal is computed"
     )
     reset: Literal["never", "batch"] = Field(
-        default="never", description="`batch`: every batch starts from the checkpoint's weights (episodic)"
+        default="never", description="`batch`: each batch starts from the checkpoint's weights (episodic adaptation)"
     )
 
 
@@ -215,41 +227,45 @@ class AdaptConfig(LearningConfig):
     Source of the gate: ETA-Rec (the report).
     """
 
-    gate: Literal["eta", "open", "random"] = Field(default="eta", description="ETA's two tests, none, or chance")
+    gate: Literal["eta", "open", "random"] = Field(
+        default="eta", description="eta: the two tests of ETA-Rec; open: admit everything; random: skip at random"
+    )
     criterion: Literal["entropy", "loss"] = Field(
         default="entropy",
-        description="what must lie below E0: the Top-K entropy, or the loss at which what would be learned was served",
+        description="value compared with E0: the Top-K entropy, or the loss at which the transition was served",
     )
     calibrate: Literal["first_batch", "each_batch"] = Field(
-        default="first_batch", description="batch whose quantile is E0: the stream's first, or each batch its own"
+        default="first_batch", description="E0 is a quantile of the first batch of the stream, or of each batch itself"
     )
     top_k: Count | None = Field(
-        default=50, description="K: scores that entropy and redundancy look at; null: all items"
+        default=50, description="K: number of the largest scores that entropy and cosine use; null: all items"
     )
-    entropy_quantile: Share = Field(default=0.5, description="quantile of a batch's entropies, or losses, that sets E0")
-    entropy_threshold: NonNegative | None = Field(
-        default=None, description="a fixed E0 in nats, instead of the quantile"
-    )
+    entropy_quantile: Share = Field(default=0.5, description="quantile of a batch's entropies (or losses) that is E0")
+    entropy_threshold: NonNegative | None = Field(default=None, description="fixed E0 in nats, instead of the quantile")
     cosine_threshold: Share = Field(
-        default=0.3, description="epsilon: largest cosine to the moving average that is new"
+        default=0.3, description="epsilon: a sample whose cosine to the moving average reaches it is redundant"
     )
     admit: Literal["confident", "uncertain"] = Field(
-        default="confident", description="entropies below, or at least, E0"
+        default="confident", description="admit values below E0, or values of at least E0"
     )
-    average_over: Literal["admitted", "all"] = Field(default="admitted", description="samples in the moving average")
+    average_over: Literal["admitted", "all"] = Field(
+        default="admitted", description="samples that enter the moving average"
+    )
     weighting: Literal["entropy", "none"] = Field(
-        default="entropy", description="weigh an admitted sample by exp(E0 - H)"
+        default="entropy", description="`entropy`: weight of an admitted sample is exp(E0 - H)"
     )
-    min_admitted: Share = Field(default=0.0, description="least share of a batch to admit, lowest entropies first")
-    random_rate: Share = Field(default=0.5, description="gate `random`: share of samples to filter")
+    min_admitted: Share = Field(
+        default=0.0, description="smallest share of a batch to admit; the lowest entropies fill it up"
+    )
+    random_rate: Share = Field(default=0.5, description="gate `random`: share of the samples to skip")
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
         learns = self.target == "none" or (self.target == "weights" and self.objective == "next_item")
         if self.criterion == "loss" and not learns:
-            raise ValueError("criterion: loss needs target: weights with objective: next_item, whose loss it is")
+            raise ValueError("criterion: loss needs target: weights with objective: next_item")
         if self.reset == "batch" and self.serve == "before":
-            raise ValueError("reset: batch needs serve: after; what a batch learned would serve nobody")
+            raise ValueError("reset: batch needs serve: after, else no sample is ranked by the adapted model")
         return self
 
     @classmethod

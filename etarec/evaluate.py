@@ -1,4 +1,4 @@
-"""Model + stream + adapter -> measurement."""
+"""Measures one configuration: model + stream + adapter -> ranks, decisions and seconds."""
 
 import math
 import time
@@ -24,14 +24,15 @@ SEGMENTS = 20  # points of the curves along the stream
 class Measurement:
     """One configuration on one stream of S samples, all arrays in stream order.
 
-    seconds are wall seconds of this process; of its parts `forward` serves, `gate` decides, `adapt` updates.
+    seconds: wall seconds of this process, as a whole and of three parts: `forward` serves, `gate` decides, `adapt`
+    learns.
     """
 
     users: npt.NDArray[np.int32]  # [S]
     ranks: npt.NDArray[np.int32]  # [S], from 0
-    reasons: npt.NDArray[np.int8]  # [S], values of Reason: whose backward pass was computed, or why it was skipped
+    reasons: npt.NDArray[np.int8]  # [S], values of Reason: backward pass computed, or why it was skipped
     seconds: dict[str, float]  # see SECONDS
-    finite: bool = True  # False where adapting made a weight NaN, infinite or so large that their sum is
+    finite: bool = True  # False if adapting made weights whose sum is NaN or infinite
 
     @property
     def admitted(self) -> npt.NDArray[np.bool_]:
@@ -39,9 +40,9 @@ class Measurement:
         return self.reasons == Reason.ADMITTED
 
     def metrics(self) -> dict[str, float]:
-        """Quality, filter rate and its parts as shares of the stream, and seconds, by column name.
+        """Quality, filter rate, its parts as shares of the stream, and seconds, by name of the result column.
 
-        Quality is NaN where the model diverged.
+        Quality is NaN if the model diverged.
         """
         return {
             **(quality(self.ranks) if self.finite else dict.fromkeys(QUALITY_METRICS, math.nan)),
@@ -51,7 +52,7 @@ class Measurement:
         }
 
     def curve(self) -> dict[str, list[float]]:
-        """HR@10 and filter rate of equal segments along the stream, and the samples served at each segment's end."""
+        """HR@10 and filter rate of equal segments of the stream, and the samples served by the end of each segment."""
         parts = np.array_split(np.arange(len(self.ranks)), min(SEGMENTS, len(self.ranks)))
         return {
             "samples": [float(part[-1] + 1) for part in parts],
@@ -68,10 +69,10 @@ def measure(
     seed: int,
     shared: SharedPasses | None = None,
 ) -> Measurement:
-    """Serves the stream with a fresh adapter. The model is left adapted; give it fresh weights before the next one.
+    """Serve the stream with a fresh adapter. The model is left adapted: reset its weights before the next measurement.
 
-    shared: of this model and stream, looked up instead of computed: the numbers are those of serving up to rounding,
-    the seconds those of the look-up, not of what was computed once. Without it the stream is really served.
+    shared: passes of this model and stream. They are looked up, so the results equal those of serving up to rounding,
+    and the seconds do not include the passes. Without them the whole stream is served.
     """
     assert shared is None or shared.stream is stream
     clock = Clock(encoder.device)

@@ -37,14 +37,15 @@ def build(
     seed: int,
     shared: SharedPasses | None = None,
 ) -> Adapter:
-    """The adapter of a configuration for a stream; target `weights` changes the model in place.
+    """The adapter of a configuration for a stream. Target `weights` changes the model in place.
 
-    shared: of this very stream and model, looked up instead of computed. Raises UserError for target `state` of a model
-    without an inner loop.
+    shared: passes of this stream and model, which the adapter looks up instead of computing them.
+
+    Raises UserError for target `state` and a model without an inner loop.
     """
     if config.target == "state" and not model.has_inner_loop:
         raise UserError(
-            f"adapt.target: state adapts an inner loop, which {model.config.name} has not; expected weights"
+            f"adapt.target: given state, but {model.config.name} has no inner loop to adapt; expected weights"
         )
     model.eval()
     kinds: dict[str, type[NoAdaptation]] = {"none": NoAdaptation, "state": State, "weights": Weights}

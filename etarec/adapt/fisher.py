@@ -1,4 +1,4 @@
-"""EATA's guard against forgetting (Niu et al., ICML 2022, equations 8 and 9): weights that mattered move less."""
+"""EATA's penalty against forgetting (Niu et al., ICML 2022, equations 8 and 9): important weights move less."""
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from etarec.ragged import Int64s
 
 
 def diagonal(model: SequenceModel, encoder: Encoder, samples: int) -> dict[str, Tensor]:
-    """The diagonal Fisher information of every weight, by its name: the mean squared gradient of a sample's loss.
+    """The diagonal Fisher information by name of the weight: the mean squared gradient of a training sample's loss.
 
-    The loss is the cross-entropy of training samples' own targets, where EATA, without labels, takes the model's
-    predictions. samples: so many are drawn, always the same ones.
+    The loss is the cross-entropy of the sample's target. EATA has no labels and takes the model's prediction instead.
+    samples: number of training samples drawn; the draw is always the same.
     """
     starts, ends = _training_samples(encoder, samples)
     weights = dict(model.named_parameters())

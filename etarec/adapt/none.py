@@ -14,11 +14,11 @@ from etarec.encode import Encoder
 from etarec.gate import Decision, Gate
 from etarec.models import SequenceModel
 
-Rows = slice | npt.NDArray[np.int64]  # places in the stream
+Rows = slice | npt.NDArray[np.int64]  # places of samples in the stream
 
 
 class NoAdaptation:
-    """No adaptation: the TTT4Rec row of the published table."""
+    """Serves with the checkpoint's weights: the TTT4Rec row of the published table."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class NoAdaptation:
         self.prepare(stream)
 
     def prepare(self, stream: Stream) -> None:
-        """Gets what will be looked up here, so that computing it once counts to no trial's seconds."""
+        """Look up the shared passes now, so that computing them once does not count as this trial's seconds."""
         self.ranks = None if self.shared is None else self.shared.ranks
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
@@ -53,7 +53,7 @@ class NoAdaptation:
         return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k, losses)
 
     def items(self, places: npt.NDArray[np.int64]) -> Tensor:
-        """Rows int[n] of the item vectors: the items at places of the flat items array."""
+        """Rows of the item vectors, int[n], of the items at some places of the flat items array: int[n]."""
         return self.encoder.items[torch.from_numpy(places).to(self.encoder.device)] - 1
 
     def scores_needed(self) -> int:
@@ -71,5 +71,5 @@ class NoAdaptation:
 
 
 def places(rows: slice, chosen: Tensor) -> npt.NDArray[np.int64]:
-    """Where in the stream the chosen samples of a batch are."""
+    """Places in the stream, int[n], of chosen samples of a batch. chosen: int[n], places in the batch."""
     return rows.start + chosen.cpu().numpy()

@@ -1,8 +1,8 @@
-"""What a frozen checkpoint makes of a stream: the same in all trials, so computed once and then looked up.
+"""Passes of the checkpoint over a stream. They are the same in all trials, so they are computed once and looked up.
 
-Kept as memory-mapped .npy files, shared by all workers of a node. Of a stream of S samples and width D: the pass
-without the inner loop 4 S (D + 1) bytes, the ranks with it 4 S; for each size of a batch, the n samples served before
-weights may move 4 n (D + 2).
+They are kept as memory-mapped .npy files, which all workers of a node share. A stream of S samples and width D takes
+4 S (D + 1) bytes for the pass without the inner loop and 4 S bytes for the ranks with it. Each batch size takes
+4 n (D + 2) bytes for the n samples that are served before weights can move.
 
 They are computed in memory and then written. A file is believed only if its manifest has the key and the digests of
 what lies there. A folder is renamed into its place when it is complete; whatever the disk cannot do is done in memory,
@@ -28,13 +28,13 @@ from etarec.encode import Encoder
 from etarec.kernels import build, inner_loop_c
 from etarec.models import SequenceModel
 
-SERVED_AT_ONCE = 4096  # samples, where nothing depends on batches
+SERVED_AT_ONCE = 4096  # samples of a pass whose results do not depend on batches
 _BATCHES = "batches"
 
 
 class Served(NamedTuple):
-    """Of samples that the checkpoint served: hidden states [n, D], mapped; ranks int[n]; losses [n] of the targets, if
-    asked for."""
+    """n samples served by the checkpoint: hidden states [n, D], memory-mapped; ranks int[n]; losses of their targets [n],
+    if asked for."""
 
     hidden: npt.NDArray[np.float32]
     ranks: Tensor
@@ -42,11 +42,11 @@ class Served(NamedTuple):
 
 
 class SharedPasses:
-    """The passes of one stream; to be asked only while the model has the checkpoint's weights.
+    """The passes of one stream. Ask for them only while the model has the checkpoint's weights.
 
-    identity: names weights and data, for the key of what is kept in `folder`; without a folder all stays in memory.
-    Numbers depend on no cache: what is looked up was made by the same calls, whoever made them and when. They are those
-    of serving the stream up to rounding, since neighbours share other passes.
+    identity: texts that name weights and data; they are part of the key under which the passes are kept in `folder`.
+    Without a folder the passes stay in memory. The results do not depend on the cache, because the same calls compute
+    them with and without it. They equal those of serving the stream up to rounding, since batches share other passes.
     """
 
     def __init__(
@@ -60,21 +60,21 @@ class SharedPasses:
 
     @functools.cached_property
     def ranks(self) -> Tensor:
-        """int[S]: of every sample with the inner loop."""
+        """Ranks of all samples, with the inner loop: int[S]."""
         layout: Layout = {"ranks": (np.int32, (len(self.stream),))}
         return self._tensor(self._arrays("served", layout, lambda: {"ranks": self._pass(inner_loop=True)[0]})["ranks"])
 
     @functools.cached_property
     def initial_ranks(self) -> Tensor:
-        """int[S]: of every sample without the inner loop."""
+        """Ranks of all samples, without the inner loop: int[S]."""
         return self._tensor(self._initial["ranks"])
 
     def initial_hidden(self, rows: slice) -> Tensor:
-        """[B, D]: hidden states without the inner loop."""
+        """Hidden states without the inner loop: [B, D]."""
         return self._tensor(self._initial["hidden"][rows])
 
     def batches(self, size: int, count: int, losses: bool) -> Served:
-        """Of the stream's first `count` samples, from the very calls that serve them in batches of `size`."""
+        """The first `count` samples of the stream, served by the same calls as in batches of `size`."""
         layout: Layout = {"hidden": (np.float32, (count, self._width)), "ranks": (np.int32, (count,))}
         if losses:
             layout["losses"] = (np.float32, (count,))
@@ -98,7 +98,7 @@ class SharedPasses:
         )
 
     def fisher(self, samples: int) -> dict[str, Tensor]:
-        """The diagonal Fisher information of the weights, see `fisher.diagonal`."""
+        """The diagonal Fisher information of the weights; see `fisher.diagonal`."""
         layout: Layout = {name: (np.float32, tuple(w.shape)) for name, w in self.model.named_parameters()}
 
         def compute() -> Arrays:
@@ -120,7 +120,7 @@ class SharedPasses:
         return self._open[kind]
 
     def _pass(self, *, inner_loop: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """Ranks and, without the inner loop, hidden states in the stream's order."""
+        """Ranks and, without the inner loop, hidden states, in the order of the stream."""
         ranks = np.empty(len(self.stream), np.int32)
         states = np.empty((0 if inner_loop else len(self.stream), self._width), np.float32)
         order = by_user(self.stream)
@@ -148,12 +148,12 @@ class SharedPasses:
 
 
 def by_user(stream: Stream) -> npt.NDArray[np.int64]:
-    """The order in which neighbours share their passes; a frozen model's results do not depend on the order."""
+    """The order in which neighbouring samples share a pass; results without adaptation do not depend on the order."""
     return np.lexsort((stream.positions, stream.users))
 
 
 def _numerics(device: torch.device) -> list[str]:
-    """What the last bits of the passes depend on, beside weights and data."""
+    """Facts other than weights and data on which the last bits of the passes depend."""
     if device.type == "cuda":
         chip, code = torch.cuda.get_device_name(device), inner_loop_c.kernels()
     else:
@@ -166,7 +166,7 @@ def _digest() -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
-RECIPE = _digest()  # of this package's source as it is imported: a recipe number that nobody can forget to raise
+RECIPE = _digest()  # digest of this package's source: a version that changes with the code
 
 
 def _numpy(tensor: Tensor | None) -> npt.NDArray[Any]:

@@ -10,15 +10,15 @@ from etarec.adapt.shared_passes import SERVED_AT_ONCE
 from etarec.data import Stream
 from etarec.gate import Decision
 
-KEPT_SCORES = 2**22  # of Top-K scores of batches whose passes are made at once
+MAX_SCORES = 2**22  # Top-K scores held for the batches whose passes run at once
 
 
 class State(NoAdaptation):
-    """Admitted samples are served through the inner loop, the others with the learned initial fast weights.
+    """Serves admitted samples through the inner loop, the others with the learned initial fast weights.
 
-    The gate looks at the scores of the frozen pass; nothing outlives a sample. So the passes of many batches are made
-    at once, and only the gate takes them one after another. Looked up, what costs anything is the gate, and the inner
-    loop of admitted samples only where weights scale its rate.
+    The gate looks at the scores of the pass without the inner loop. Nothing outlives a sample, so the passes of many
+    batches run at once and only the gate takes the batches one after another. With shared passes a trial computes the
+    gate alone, and the inner loop of admitted samples only if their weights scale its rate.
     """
 
     def prepare(self, stream: Stream) -> None:
@@ -30,7 +30,7 @@ class State(NoAdaptation):
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         if rows.start not in self._ahead:
-            size, at_once = rows.stop - rows.start, min(SERVED_AT_ONCE, KEPT_SCORES // max(1, self.scores_needed()))
+            size, at_once = rows.stop - rows.start, min(SERVED_AT_ONCE, MAX_SCORES // max(1, self.scores_needed()))
             end = min(rows.start + max(1, at_once // size) * size, len(self.ends))
             self._serve_all([slice(start, min(start + size, end)) for start in range(rows.start, end, size)])
         return self._ahead.pop(rows.start)

@@ -18,7 +18,7 @@ from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.gate import Decision, effective_top_k, topk_entropy
 
-GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
+GATHERING_COSTS = 16  # one gathered score costs about as much as this many scores of a product over all items
 
 
 class Weights(NoAdaptation):
@@ -27,8 +27,7 @@ class Weights(NoAdaptation):
     def prepare(self, stream: Stream) -> None:
         """Look up the batches up to the first one that offers something to learn.
 
-        The checkpoint's weights serve all of them, so their passes are the same in all trials with the same batches and
-        the same to learn.
+        The checkpoint's weights serve these batches, so trials with the same batches and objective share their passes.
         """
         self.observed = Observed(self.encoder, stream, self.config)
         size = min(self.config.batch_size, len(stream))
@@ -46,7 +45,7 @@ class Weights(NoAdaptation):
         self.optimizer = _optimizer(self.config, self._moving)
 
     def _unmoved(self, stream: Stream, size: int) -> int:
-        """Samples of the batches that no step comes before, whatever the gate says."""
+        """Number of samples in the batches that are served before any step, whatever the gate decides."""
         probe = Observed(self.encoder, stream, self.config)
         for start in range(0, len(stream), size):
             rows = slice(start, min(start + size, len(stream)))
@@ -83,10 +82,10 @@ class Weights(NoAdaptation):
         return ranks, decision
 
     def _forward(self, rows: slice, missing: Offer | None) -> tuple[Tensor, Tensor | None]:
-        """Hidden states of the batch [B, D] and before the transitions whose losses are missing [U, D].
+        """Hidden states [B, D] of the batch, and [U, D] before the transitions whose losses are missing.
 
-        One pass gives both. Where the batch's own states are looked up they come from a pass of their own, so that they
-        are the same to the last digit.
+        One pass computes both. While the batch's states are looked up, the others have a pass of their own, so that the
+        batch's states are the same to the last digit with and without shared passes.
         """
         if missing is None or rows.stop <= self._until:
             return self._served(rows), None if missing is None else self._before(rows, missing)
@@ -110,7 +109,7 @@ class Weights(NoAdaptation):
     def _losses_of(
         self, rows: slice, offer: Offer, missing: Offer, before: Tensor | None, scan: scoring.Scan
     ) -> Tensor:
-        """The mean loss of what each sample offers: [B]; NaN if it offers nothing."""
+        """The mean loss of the transitions that each sample offers: [B]; NaN for a sample that offers none."""
         assert self._losses is not None and before is not None and scan.losses is not None
         losses = scoring.losses(before, self.model.item_vectors, self.items(missing.places))
         self._losses.record(missing.places, losses)
@@ -118,7 +117,7 @@ class Weights(NoAdaptation):
         return torch.from_numpy(self._losses.means(offer, len(scan.losses))).to(scan.losses)
 
     def _learn(self, rows: slice, offer: Offer, decision: Decision, ranks: Tensor) -> Tensor:
-        """One step over the admitted samples; gives the ranks with which the batch counts."""
+        """Take one step over the admitted samples and return the ranks of the batch that count."""
         if not decision.admitted.any():
             return ranks
         with self.clock("adapt"):
@@ -150,14 +149,14 @@ class Weights(NoAdaptation):
         ]
 
     def _go_back(self) -> None:
-        """Episodic: the next batch meets the checkpoint's weights and an optimizer without memory."""
+        """Episodic adaptation: the next batch starts from the checkpoint's weights, with a fresh optimizer."""
         with torch.no_grad():
             for weight, start in zip(self._moving, self._start, strict=True):
                 weight.copy_(start)
         self.optimizer = _optimizer(self.config, self._moving)
 
     def _next_item(self, rows: slice, offer: Offer, decision: Decision) -> Tensor:
-        """Mean cross-entropy of the transitions that the admitted samples offer, each from the items before it."""
+        """Mean cross-entropy of the transitions that the admitted samples offer, predicted from the items before."""
         offer = offer.by(decision.admitted.cpu().numpy())
         self.observed.learned(offer.places)
         scale = None
@@ -173,7 +172,7 @@ class Weights(NoAdaptation):
         return self.encoder.hidden(self.model, self.starts[rows][offer.owners], offer.places)
 
     def _entropy(self, rows: slice, decision: Decision) -> Tensor:
-        """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""
+        """Weighted mean of the Top-K entropies of the admitted samples. If K is small, only K scores carry gradient."""
         chosen = decision.admitted.nonzero()[:, 0]
         weights = None if decision.weights is None else decision.weights[chosen]
         vectors, hidden = self.model.item_vectors, self.hidden(places(rows, chosen))
