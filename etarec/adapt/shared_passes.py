@@ -33,7 +33,7 @@ _BATCHES = "batches"
 
 
 class Served(NamedTuple):
-    """n samples served by the checkpoint: hidden states [n, D], memory-mapped; ranks int[n]; losses of their targets [n],
+    """n samples served by the checkpoint: hidden states [n, D], memory-mapped; ranks int[n]; losses [n] of their targets,
     if asked for."""
 
     hidden: npt.NDArray[np.float32]
