@@ -126,7 +126,7 @@ def _hidden_states(
     config: TrainConfig,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states [T, D] and targets int [T] at T positions with a loss. `windows`: the result of training_windows."""
+    """Hidden states [T, D] and targets int [T] at the T positions with a loss, in windows of `training_windows`."""
     starts, lengths, first_loss = windows
     kept = torch.from_numpy((rng.random(len(starts)) >= config.skip_rate).astype(np.float32))
     if isinstance(model, BERT4Rec):
