@@ -87,12 +87,8 @@ def _epoch(
     starts, lengths, first_loss = training_windows(encoder.data, min(config.window_stride, encoder.data.max_length))
     losses, count = [], 0
     for chosen in _steps(lengths - first_loss, config.batch_size, rng):
-        kept = torch.from_numpy((rng.random(len(chosen)) >= config.skip_rate).astype(np.float32))
-        scale = kept.to(encoder.device) if config.skip_rate else None
-        if isinstance(model, BERT4Rec):
-            hidden, targets = _masked(model, encoder, starts[chosen], lengths[chosen] + 1, config, rng)
-        else:
-            hidden, targets = _windows(model, encoder, starts[chosen], lengths[chosen], first_loss[chosen], scale)
+        windows = (starts[chosen], lengths[chosen], first_loss[chosen])
+        hidden, targets = _hidden_states(model, encoder, windows, config, rng)
         loss = _loss(model, hidden, targets, config.negatives, rng)
         model.zero_grad()
         loss.backward()
@@ -121,6 +117,22 @@ def _steps(samples: npt.NDArray[np.int32], size: int, rng: np.random.Generator) 
     served = np.cumsum(samples[order])
     cuts = np.searchsorted(served, np.arange(size, served[-1], size))
     return [part for part in np.split(order, np.unique(cuts)) if len(part)]
+
+
+def _hidden_states(
+    model: SequenceModel,
+    encoder: Encoder,
+    windows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states [T, D] and targets int [T] at the T positions with a loss, in windows of `training_windows`."""
+    starts, lengths, first_loss = windows
+    kept = torch.from_numpy((rng.random(len(starts)) >= config.skip_rate).astype(np.float32))
+    if isinstance(model, BERT4Rec):
+        return _masked(model, encoder, starts, lengths + 1, config, rng)
+    scale = kept.to(encoder.device) if config.skip_rate else None
+    return _windows(model, encoder, starts, lengths, first_loss, scale)
 
 
 def _windows(
