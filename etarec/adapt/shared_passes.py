@@ -33,8 +33,8 @@ _BATCHES = "batches"
 
 
 class Served(NamedTuple):
-    """n samples served by the checkpoint: hidden states [n, D], memory-mapped; ranks int[n]; losses [n] of their targets,
-    if asked for."""
+    """n samples that the checkpoint served: hidden states [n, D], memory-mapped; ranks int[n]; losses [n] of their
+    targets, if asked for."""
 
     hidden: npt.NDArray[np.float32]
     ranks: Tensor
