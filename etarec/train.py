@@ -34,6 +34,7 @@ from etarec.evaluate import measure
 from etarec.experiment_file import check_folder, load_training
 from etarec.metrics import quality
 from etarec.models import BERT4Rec, SequenceModel, build
+from etarec.ttt import InnerOptions
 
 TOKENS_PER_PASS = 2**13  # training runs on all cores, and several threads want larger passes than one does
 RECIPE = (
@@ -148,7 +149,9 @@ def _windows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states [T, D] and targets int[T] (rows of the item vectors) of every position with a loss."""
     hidden, targets = [], []
-    for rows, since, states in encoder.passes(model, starts, lengths, first_loss + 1, scale, tokens=TOKENS_PER_PASS):
+    for rows, since, states in encoder.passes(
+        model, starts, lengths, first_loss + 1, InnerOptions(scale), TOKENS_PER_PASS
+    ):
         place = since[:, None] + np.arange(states.shape[1])
         counted = (place >= first_loss[rows, None]) & (place < lengths[rows, None])
         following = torch.from_numpy((starts[rows, None] + place + 1)[counted]).to(encoder.device)

@@ -18,7 +18,7 @@ from etarec.config import AdaptConfig, UserError
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.gate import Decision
-from etarec.models import SequenceModel
+from etarec.models import InnerLoopModel, SequenceModel
 
 
 class Adapter(Protocol):
@@ -42,7 +42,7 @@ def build(
     shared: of this very stream and model, looked up instead of computed. Raises UserError for target `state` of a model
     without an inner loop.
     """
-    if config.target == "state" and not model.has_inner_loop:
+    if config.target == "state" and not isinstance(model, InnerLoopModel):
         raise UserError(
             f"adapt.target: state adapts an inner loop, which {model.config.name} has not; expected weights"
         )
