@@ -149,7 +149,7 @@ def test_the_rows_name_their_limits_and_existing_tests():
         ],
         "tokenwise.py": [
             f"D <= {tokenwise.MAX_WIDTH} and W <= {tokenwise.MAX_MLP_WIDTH}",
-            f"multiples of {tokenwise.PANEL}",
+            f"both multiples of {tokenwise.PANEL}",
         ],
         "scores.py": [f"D a multiple of {scores.PANEL}", f"V <= {scores.MAX_ITEMS:,}", f"{reductions.GROUP} K <= V"],
         "reductions.py": [f"at most {reductions.MAX_THREADS} threads", f"{reductions.GROUP} K <= V"],
