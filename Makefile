@@ -17,10 +17,12 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-# Ray ends the process whose local Ray dies while it starts, without an exception (its core worker calls _exit). In a
-# process of its own that is one test, told by name and run once more, instead of the end of them all. No test that
-# fails is run again: the pattern is of no test's failure.
-PYTEST = $(BIN)/python -m pytest -n 1 --reruns 1 --only-rerun "the process ended"
+# Tests run in two processes, on one thread each. The tests that start Ray share one of them (tests/conftest.py), so that
+# no two clusters compete for the cores.
+# Ray ends a process whose local Ray dies while it starts, without an exception (its core worker calls _exit). Pytest then
+# names the test that ran and runs it once more in a new process. No test that fails is run again: the pattern matches no
+# test's failure.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --reruns 1 --only-rerun "the process ended"
 
 .PHONY: help tune test slow-test data-test team-test faults bench lint format lock ui clean
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
-"""Measured seconds by part of the work, also on a device that runs behind the program."""
+"""Seconds that each part of the work takes, on the CPU or on a GPU."""
 
 import time
 from collections import defaultdict
@@ -9,7 +9,10 @@ import torch
 
 
 class Clock:
-    """`with clock("gate"): ...` adds up seconds by part; CUDA events measure what a GPU does without waiting for it."""
+    """`with clock("gate"): ...` adds the seconds of the block to the part "gate".
+
+    A GPU works asynchronously, so its seconds are taken by CUDA events, without waiting for it in every block.
+    """
 
     def __init__(self, device: torch.device):
         self._cuda = device.type == "cuda"
@@ -30,7 +33,7 @@ class Clock:
         self._events.append((part, begin, end))
 
     def seconds(self, part: str) -> float:
-        """Seconds of a part so far."""
+        """The seconds added to `part` so far, 0 for an unknown part. On a GPU it waits for the work in progress."""
         if self._events:
             torch.cuda.synchronize()
             for name, begin, end in self._events:

@@ -5,6 +5,7 @@ frozen and validate on construction, so `dataclasses.replace` cannot make an ill
 """
 
 import dataclasses
+from enum import IntEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -156,10 +157,10 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class AdaptConfig:
-    """What is adapted at test time, and the gate in front of it. Every field can be searched.
+class LearningConfig:
+    """What a backward pass updates, from what, and how.
 
-    Sources: ETA-Rec (the report), EATA (Niu et al., ICML 2022), Tent (Wang et al., ICLR 2021), TTT (arXiv 2407.04620).
+    Sources: EATA (Niu et al., ICML 2022), Tent (Wang et al., ICLR 2021), TTT (arXiv 2407.04620).
     """
 
     target: Literal["weights", "state", "none"] = Field(default="weights", description="what a backward pass updates")
@@ -185,6 +186,34 @@ class AdaptConfig:
     reset: Literal["never", "batch"] = Field(
         default="never", description="`batch`: every batch starts from the checkpoint's weights (episodic)"
     )
+
+
+class Reason(IntEnum):
+    """Why a sample was admitted or skipped. A value of `AdaptConfig.criterion` is a reason's name in lower case."""
+
+    NOT_ASKED = -1  # target `none` adapts on nothing, so there is no gate
+    ADMITTED = 0
+    NOTHING_TO_LEARN = 1
+    ENTROPY = 2
+    REDUNDANCY = 3
+    CHANCE = 4
+    LOSS = 5
+
+    @property
+    def column(self) -> str:
+        """The result column that holds the share of the samples skipped for this reason."""
+        return "filtered_by_seen" if self is Reason.NOTHING_TO_LEARN else f"filtered_by_{self.name.lower()}"
+
+
+SKIPPED = tuple(reason for reason in Reason if reason > Reason.ADMITTED)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class AdaptConfig(LearningConfig):
+    """A whole configuration of adaptation: `LearningConfig` and the gate in front of it. Every field can be searched.
+
+    Source of the gate: ETA-Rec (the report).
+    """
 
     gate: Literal["eta", "open", "random"] = Field(default="eta", description="ETA's two tests, none, or chance")
     criterion: Literal["entropy", "loss"] = Field(
@@ -236,3 +265,9 @@ class AdaptConfig:
             "admit": "confident",
         }
         return cls(**{**fixed, **gate})
+
+
+# The fields that decide which samples are admitted; baselines replace them and keep the others.
+GATE_FIELDS = frozenset(f.name for f in dataclasses.fields(AdaptConfig)) - {
+    f.name for f in dataclasses.fields(LearningConfig)
+}

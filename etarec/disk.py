@@ -1,17 +1,18 @@
-"""Files that are whole or absent, whatever happens while they are written.
+"""Files and arrays on disk that are complete or absent, even if a writer is killed.
 
-`write_whole` writes one file. `look_up` keeps arrays that are expensive to compute: each artifact is a folder of .npy
-files, which processes of a node map into memory and share. A manifest holds the key and the digests of the files, and
-an artifact whose manifest does not match is computed again. An artifact is renamed into its place when it is complete.
-Where the disk fails, the arrays are computed in memory.
+`write_whole` and `whole_file` write one file. `look_up` keeps arrays that are expensive to compute. The arrays under
+one key are an artifact: a folder of .npy files, which the processes of a node map into memory and share. Its manifest
+holds the key and the files' digests; an artifact that does not match its manifest is computed again. A complete
+artifact is renamed into place. If the disk fails, the arrays are computed in memory.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,23 @@ Layout = dict[str, tuple[type, tuple[int, ...]]]  # dtype and shape by name
 
 # Keep at most this many artifacts and bytes; the least recently used go first.
 MAX_ARTIFACTS, MAX_BYTES = 1000, 4 * 2**30
-LOCK_SECONDS = 3600.0  # a worker that waits longer for another one computes the arrays itself
+LOCK_SECONDS = 3600.0  # a process that has waited this long for another one's lock computes the arrays itself
 MANIFEST = "manifest.json"
 PREFIX = "shared-"
 
 
 def look_up(folder: Path | None, key: list[str], layout: Layout, compute: Callable[[], Arrays]) -> Arrays:
-    """The arrays kept in `folder` under `key`, computed and kept first where there are none that can be believed."""
+    """The arrays kept in `folder` under `key`; if there are none, or they are damaged, `compute` makes them anew.
+
+    `layout` gives their names, dtypes and shapes. Arrays from disk are read-only. Without a folder, none are kept.
+    """
     if folder is None:
         return compute()
     place = folder / f"{PREFIX}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
     found = _opened(place, key, layout)
     if found is None:
         with _locked(place):
-            found = _opened(place, key, layout)  # by whoever held the lock before
+            found = _opened(place, key, layout)  # the previous holder of the lock may have kept them
             if found is None:
                 computed = compute()
                 _keep(place, key, computed)
@@ -46,6 +50,7 @@ def look_up(folder: Path | None, key: list[str], layout: Layout, compute: Callab
 
 
 def _opened(place: Path, key: list[str], layout: Layout) -> Arrays | None:
+    """The arrays of the artifact `place`, or None unless its key, digests, names, dtypes and shapes all match."""
     try:
         if json.loads((place / MANIFEST).read_text()) != _manifest(place, key):
             return None
@@ -55,12 +60,12 @@ def _opened(place: Path, key: list[str], layout: Layout) -> Arrays | None:
     if {name: (array.dtype.type, array.shape) for name, array in arrays.items()} != layout:
         return None
     with suppress(OSError):
-        os.utime(place)  # the last use, which `_remove_old` goes by
+        os.utime(place)  # the time of the last use, for `_remove_old`
     return arrays
 
 
 def _locked(place: Path) -> AbstractContextManager[Any]:
-    """One worker of a node computes and the others wait; without a lock each computes for itself."""
+    """A lock under which one process of a node computes while the others wait; no lock if the disk offers none."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{place}.lock").acquire(timeout=LOCK_SECONDS)
@@ -69,9 +74,10 @@ def _locked(place: Path) -> AbstractContextManager[Any]:
 
 
 def _keep(place: Path, key: list[str], arrays: Arrays) -> None:
+    """Write the arrays as the artifact `place`. A failing disk is no error: the arrays are then not kept."""
     partial = place.with_name(f".{place.name}.{os.getpid()}")
     try:
-        for left in place.parent.glob(f".{place.name}.*"):  # by writers that were killed: this one has the lock
+        for left in place.parent.glob(f".{place.name}.*"):  # from killed writers: only the holder of the lock writes
             _remove(left)
         partial.mkdir()
         for name, array in arrays.items():
@@ -86,15 +92,14 @@ def _keep(place: Path, key: list[str], arrays: Arrays) -> None:
 
 
 def _manifest(place: Path, key: list[str]) -> dict[str, Any]:
-    digests = {}
-    for path in sorted(place.glob("*.npy")):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"key": key, "sha256": digests}
+    return {"key": key, "sha256": {path.name: file_sha256(path) for path in sorted(place.glob("*.npy"))}}
 
 
 def _remove_old(folder: Path) -> None:
-    """What another process has mapped stays readable to it: its files lose their names only. Locks may be held."""
+    """Remove the least recently used artifacts beyond MAX_ARTIFACTS and MAX_BYTES.
+
+    A process that has mapped a removed artifact can still read it. Lock files stay, because a process may hold them.
+    """
     places = [path for pattern in (f"{PREFIX}*", f".{PREFIX}*") for path in folder.glob(pattern) if path.is_dir()]
     total = 0
     for n, place in enumerate(sorted(places, key=lambda path: path.stat().st_mtime, reverse=True)):
@@ -110,8 +115,29 @@ def _remove(place: Path) -> None:
         place.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """The file is there whole or as it was before, whatever happens meanwhile."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write `content` to the file `path`, text as UTF-8. If it fails, the file is left as it was."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; after the block, the file written there replaces `path`.
+
+    If the block raises, `path` is left as it was. The temporary name is unique, so several processes may write the same
+    file at the same time.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

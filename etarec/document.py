@@ -1,4 +1,4 @@
-"""YAML documents of people: read strictly, changed by `--set`, and explained in plain words against a JSON schema."""
+"""YAML documents written by users: strict reading, `--set` overrides, and messages derived from a JSON schema."""
 
 import difflib
 import json
@@ -11,46 +11,55 @@ import yaml
 
 from etarec.config import UserError
 
-_LARGEST_FILE = 2**20
-_RANGES = {
+_MAX_FILE_BYTES = 2**20
+_RANGE_WORDS = {
     ("minimum", "maximum"): "from {} to {}",
     ("minimum", "exclusiveMaximum"): "from {} to below {}",
     ("minimum",): "at least {}",
     ("exclusiveMinimum",): "above {}",
 }
-_TYPES = {"integer": "an integer", "number": "a number", "string": "text", "boolean": "true or false", "null": "null"}
+_TYPE_WORDS = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+}
 
 Location = tuple[str | int, ...]
 Node = dict[str, Any]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds. Raises UserError, with line and column where they are known."""
+    """The mapping in a YAML file.
+
+    Raises UserError if the file cannot be read or holds no mapping; for bad YAML it names the line and the column.
+    """
     try:
-        content = path.read_bytes() if path.stat().st_size <= _LARGEST_FILE else None
+        content = path.read_bytes() if path.stat().st_size <= _MAX_FILE_BYTES else None
         text = None if content is None else content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected a YAML file in UTF-8, given other bytes at offset {error.start}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     if text is None:
-        raise UserError(f"{path}: expected a YAML file, given more than {_LARGEST_FILE >> 20} MiB")
+        raise UserError(f"{path}: expected a YAML file, given more than {_MAX_FILE_BYTES >> 20} MiB")
     document = parse_yaml(text, str(path))
     if not isinstance(document, dict):
-        given = "nothing" if document is None else shown(document)
+        given = "nothing" if document is None else quoted(document)
         raise UserError(f"{path}: given {given}, expected a mapping of keys, at least `space`")
     return document
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Plain data in one YAML text; `source` begins the message of the UserError that bad YAML raises."""
+    """The data in a YAML text. Raises UserError, whose message begins with `source`, if the text is not valid YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = error.problem or error.context or "not valid"
-        hint = " (YAML is indented with blanks, not tabs)" if "'\\t'" in problem else ""
+        hint = " (indent YAML with spaces, not tabs)" if "'\\t'" in problem else ""
         raise UserError(f"{source}: {where}not valid YAML: {problem}{hint}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if not isinstance(error, RecursionError) else "nested too deeply"
@@ -58,12 +67,12 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def to_text(document: dict[str, Any]) -> str:
-    """YAML text that `parse_yaml` reads back as the same data."""
+    """YAML text from which `parse_yaml` reads the same data."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120)
 
 
-def shown(value: Any) -> str:
-    """A short picture of a value for a message."""
+def quoted(value: Any) -> str:
+    """A value as JSON for a message, shortened to 60 characters; "a mapping" for any mapping."""
     if isinstance(value, dict):
         return "a mapping"
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -71,34 +80,34 @@ def shown(value: Any) -> str:
 
 
 def dotted(location: Location) -> str:
-    """`("search", "objectives", 0)` as `search.objectives[0]`."""
+    """A location as text: `("search", "objectives", 0)` gives `search.objectives[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 class Schema:
-    """Answers about the places of a document, from the JSON schema that it has to fulfil."""
+    """Which keys and values each location of a document may have, read from the document's JSON schema."""
 
     def __init__(self, root: Node) -> None:
         self.root = root
 
     def node(self, location: Location) -> Node | None:
-        """The schema of one place, or None if there is no such place."""
+        """The schema of the value at `location`, or None if the document has no such location."""
         node: Node | None = self.root
         for part in location:
             node = next(self._steps(node, part), None) if node is not None else None
         return node
 
     def known_part(self, location: Location) -> Location:
-        """The longest beginning of `location` that exists; pydantic appends the members of unions to its locations."""
+        """The longest prefix of `location` that exists; pydantic's locations end with the names of union members."""
         return next(location[:end] for end in range(len(location), -1, -1) if self.node(location[:end]) is not None)
 
     def keys(self, location: Location) -> list[str]:
-        """The keys that a mapping at `location` may have; none for a single value."""
+        """The keys that a mapping at `location` may have; empty if `location` holds a single value."""
         node = self.node(location)
         return [key for member in self._members(node) for key in member.get("properties", ())] if node else []
 
     def expected(self, location: Location) -> str:
-        """What a value at `location` has to be, in words, range included."""
+        """The type and range of a value at `location`, in words."""
         node = self.node(location)
         words = [self._words(member) for member in self._members(node)] if node else []
         if "a number" in words and "an integer" in words:
@@ -106,7 +115,7 @@ class Schema:
         return " or ".join(words)
 
     def unknown(self, location: Location) -> str:
-        """The message for a key that does not exist, with the nearest one that does."""
+        """The message for the unknown key at the end of `location`, with the most similar known keys."""
         key, keys = str(location[-1]), self.keys(location[:-1])
         near = difflib.get_close_matches(key, keys, n=1) or [known for known in keys if key in known.split("_")]
         elsewhere = [f"{section}.{key}" for section in self.root["properties"] if key in self.keys((section,))]
@@ -136,13 +145,16 @@ class Schema:
             return "a list" + (f", each {self._words(node['items'])}" if "enum" in node["items"] else "")
         if node["type"] == "object":
             return f"a mapping with keys of: {', '.join(node.get('properties', ()))}"
-        bounds = next((bounds for bounds in _RANGES if all(bound in node for bound in bounds)), ())
-        extent = " " + _RANGES[bounds].format(*(node[bound] for bound in bounds)) if bounds else ""
-        return _TYPES[node["type"]] + extent
+        bounds = next((bounds for bounds in _RANGE_WORDS if all(bound in node for bound in bounds)), ())
+        extent = " " + _RANGE_WORDS[bounds].format(*(node[bound] for bound in bounds)) if bounds else ""
+        return _TYPE_WORDS[node["type"]] + extent
 
 
 def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
-    """The keys and the value of `key.path=value`. Raises UserError naming the text and what exists at that level."""
+    """The keys and the value of an override `key.path=value`.
+
+    Raises UserError if the text has another form or `schema` has no such key; the message lists the keys that exist.
+    """
     path, equals, value = text.partition("=")
     keys = tuple(part.strip() for part in path.split("."))
     source = f"--set {text}"
@@ -159,7 +171,7 @@ def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values of YAML 1.2 (1e-3 is a number; on, off, yes, no and dates are text); no duplicates, no anchors."""
+    """YAML 1.2 scalars (1e-3 is a number; on, off, yes, no and dates are text), no duplicate keys, no anchors."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - declared so by PyYAML's type stubs
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
@@ -186,12 +198,12 @@ class _Loader(yaml.SafeLoader):
         return int(text) if node.tag.endswith("int") else float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
     def text(self, node: Any) -> str:
-        node.value.encode()  # a lone surrogate from an escape is a ValueError here, not in whoever writes it out
+        node.value.encode()  # an escaped lone surrogate raises ValueError here; otherwise writing the text would fail
         return str(node.value)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the texts that `_Loader` would take for something else."""
+    """Quotes exactly the texts that `_Loader` would not read as text."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
@@ -209,7 +221,7 @@ _CONSTRUCTORS: dict[str | None, Callable[[Any, Any], Any]] = {
     "map": _Loader.mapping,
     None: _Loader.construct_undefined,
 }
-_PLAIN = {
+_SCALAR_PATTERNS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (r"[-+]?[0-9]+", list("-+0123456789")),
@@ -220,5 +232,5 @@ _PLAIN = {
 }
 for _name, _construct in _CONSTRUCTORS.items():
     _Loader.add_constructor(_name and f"tag:yaml.org,2002:{_name}", _construct)
-for _name, (_pattern, _first) in _PLAIN.items():
+for _name, (_pattern, _first) in _SCALAR_PATTERNS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import torch
 
 from etarec import adapt
-from etarec.adapt.shared_passes import BATCH, SharedPasses, by_user
+from etarec.adapt.shared_passes import SERVED_AT_ONCE, SharedPasses, by_user
 from etarec.clock import Clock
-from etarec.config import AdaptConfig
+from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.metrics import FILTERS, QUALITY_METRICS, quality
+from etarec.metrics import QUALITY_METRICS, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
@@ -29,10 +29,14 @@ class Measurement:
 
     users: npt.NDArray[np.int32]  # [S]
     ranks: npt.NDArray[np.int32]  # [S], from 0
-    admitted: npt.NDArray[np.bool_]  # [S], whose backward pass was computed
-    filtered: dict[str, int]  # samples by the reason for which their backward pass was skipped, see FILTERS
+    reasons: npt.NDArray[np.int8]  # [S], values of Reason: whose backward pass was computed, or why it was skipped
     seconds: dict[str, float]  # see SECONDS
     finite: bool = True  # False where adapting made a weight NaN, infinite or so large that their sum is
+
+    @property
+    def admitted(self) -> npt.NDArray[np.bool_]:
+        """bool[S]: the samples whose backward pass was computed."""
+        return self.reasons == Reason.ADMITTED
 
     def metrics(self) -> dict[str, float]:
         """Quality, filter rate and its parts as shares of the stream, and seconds, by column name.
@@ -42,7 +46,7 @@ class Measurement:
         return {
             **(quality(self.ranks) if self.finite else dict.fromkeys(QUALITY_METRICS, math.nan)),
             "filter_rate": 1 - float(self.admitted.mean()),
-            **{name: count / len(self.ranks) for name, count in self.filtered.items()},
+            **{reason.column: float((self.reasons == reason).mean()) for reason in SKIPPED},
             **self.seconds,
         }
 
@@ -75,31 +79,17 @@ def measure(
     served = Stream(stream.users[order], stream.positions[order])
     adapter = adapt.build(config, model, encoder, served, clock, seed, shared)
     begin = time.perf_counter()
-    size = BATCH if config.target == "none" else config.batch_size
-    parts = [_serve(adapter, slice(start, min(start + size, len(stream)))) for start in range(0, len(stream), size)]
-    ranks, reasons = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    size = SERVED_AT_ONCE if config.target == "none" else config.batch_size
+    batches = [slice(start, min(start + size, len(stream))) for start in range(0, len(stream), size)]
+    served_batches = [adapter.serve(rows) for rows in batches]
+    ranks = torch.cat([ranks for ranks, _ in served_batches]).cpu().numpy()
+    reasons = torch.cat([decision.reasons for _, decision in served_batches]).cpu().numpy()
     back = np.argsort(order)
     seconds = {f"{part}_seconds": clock.seconds(part) for part in ("forward", "gate", "adapt")}
     return Measurement(
         users=stream.users,
         ranks=ranks[back].astype(np.int32),
-        admitted=reasons[back] == ADMITTED,
-        filtered={name: int((reasons == code).sum()) for code, name in enumerate(FILTERS)},
+        reasons=reasons[back],
         seconds={"seconds": time.perf_counter() - begin, **seconds},
         finite=bool(torch.stack([weight.sum() for weight in model.parameters()]).isfinite().all()),
     )
-
-
-ADMITTED = len(FILTERS)  # the code of an admitted sample, behind those of the reasons to filter; NOT_ASKED: no gate
-NOT_ASKED = ADMITTED + 1
-
-
-def _serve(adapter: adapt.Adapter, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ranks and, per sample, the code of the reason it was filtered for or ADMITTED."""
-    ranks, decision = adapter.serve(rows)
-    reasons = torch.full_like(ranks, NOT_ASKED, dtype=torch.int8)
-    d = decision
-    masks = (d.by_seen, d.by_entropy, d.by_redundancy, d.by_chance, d.by_loss, d.admitted)  # as in FILTERS
-    for code, mask in enumerate(masks):
-        reasons.masked_fill_(mask, code)
-    return ranks, reasons

@@ -1,6 +1,6 @@
-"""The experiment file as training and search both read it: `--set` applied, paths absolute, problems in plain words.
+"""The experiment file, read the same way by training and by search: `--set` applied, paths absolute, clear messages.
 
-Ranges and defaults stand in the dataclasses only; messages are made from the JSON schema derived from them.
+The dataclasses alone hold ranges and defaults. Messages are derived from the JSON schema of the dataclasses.
 """
 
 import json
@@ -13,18 +13,18 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from etarec.config import DataConfig, ModelConfig, TrainConfig, UserError
-from etarec.document import Location, Node, Schema, dotted, parse_override, read_yaml, shown
+from etarec.document import Location, Node, Schema, dotted, parse_override, quoted, read_yaml
 
 T = TypeVar("T")
 Problem = tuple[Location, str]
 
-# All keys of the file, in the order in which messages list them; search/spec.py says what the others hold.
+# All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec.py.
 KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines", "table")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class TrainingSpec:
-    """What training reads of an experiment file. The path in `data` is absolute."""
+    """The sections of an experiment file that training reads. The path in `data` is absolute."""
 
     data: DataConfig = Field(description="interactions")
     model: ModelConfig = Field(default_factory=ModelConfig, description="architecture")
@@ -32,15 +32,15 @@ class TrainingSpec:
 
 
 class ExperimentFile:
-    """One file as plain data with the changes of `--set` in it, and the way from a problem back to where it stands.
+    """The data of one experiment file with `--set` applied; messages name the key and the `--set` at fault.
 
-    Relative paths in the file start at the file's folder, those in an override at the current one.
-    Raises UserError where the file cannot be read or an override names no place of `schema`.
+    A relative path in the file starts at the file's folder, one in an override at the current folder.
+    Raises UserError if the file cannot be read or an override names a key that `schema` does not have.
     """
 
     def __init__(self, path: Path, overrides: Sequence[str], schema: Schema) -> None:
         self.path, self.schema = path, schema
-        # A section whose keys are all commented out reads as null and means its defaults.
+        # A section whose keys are all commented out is read as null and gets its defaults.
         given = read_yaml(path).items()
         self.document = {key: value for key, value in given if not (value is None and schema.keys((key,)))}
         _make_paths_absolute(self.document, path.parent)
@@ -50,10 +50,10 @@ class ExperimentFile:
             data["dataset"] = "simulated"
 
     def validated(self, adapter: TypeAdapter[T], document: dict[str, Any], problems: dict[Location, str]) -> T:
-        """`document` as the adapter's object.
+        """The object that `adapter` makes of `document`.
 
-        Raises UserError with every problem, the known ones and those of the types, one per line:
-        `FILE: key.path: what was given, what was expected`. A known problem without text is reported elsewhere.
+        Raises UserError with all problems, those in `problems` and those that the adapter finds, one per line:
+        `FILE: key.path: what was given, what was expected`. An empty text in `problems` hides the adapter's problem.
         """
         problems = {**dict(_path_problems(self.document)), **problems}
         try:
@@ -69,7 +69,7 @@ class ExperimentFile:
         return value
 
     def _override_all(self, texts: Sequence[str]) -> Iterator[tuple[Location, str]]:
-        """The places that the `--set` texts changed, beside the texts. Raises UserError with every one that fails."""
+        """The location that each `--set` text changed, and the text. Raises UserError with every text that failed."""
         problems = []
         for text in texts:
             try:
@@ -80,7 +80,7 @@ class ExperimentFile:
             raise UserError("\n".join(problems))
 
     def _override(self, text: str) -> Location:
-        """Put one `--set` text into the document; gives the place that it changed."""
+        """Apply one `--set` text to the document and return the location that it changed."""
         keys, value = parse_override(text, self.schema)
         change: Any = value
         for key in reversed(keys):
@@ -91,20 +91,20 @@ class ExperimentFile:
         return keys
 
     def _translate(self, error: Any) -> Problem:
-        """One pydantic error as a place of the file and plain words."""
+        """One pydantic error as a location in the file and a message."""
         place = self.schema.known_part(error["loc"])
         if error["type"] == "unexpected_keyword_argument":
             return error["loc"], self.schema.unknown(error["loc"])
         if error["type"] == "value_error":
             return place, str(error["ctx"]["error"])
-        return place, f"given {shown(error['input'])}, expected {self.schema.expected(place)}"
+        return place, f"given {quoted(error['input'])}, expected {self.schema.expected(place)}"
 
     def _section_number(self, place: Location) -> int:
         sections = self.schema.keys(())
         return sections.index(str(place[0])) if place[0] in sections else len(sections)
 
     def _origin(self, place: Location) -> str:
-        """Which `--set` a problem comes from, if any."""
+        """The note that names the `--set` which caused a problem, or an empty text."""
         for keys, text in reversed(self.origins):
             shared = min(len(keys), len(place)) if place[0] == "space" else len(keys)
             if place[:shared] == keys[:shared]:
@@ -113,28 +113,31 @@ class ExperimentFile:
 
 
 def load_training(path: Path, overrides: Sequence[str] = ()) -> TrainingSpec:
-    """Read and validate what training needs of an experiment file; what only a search needs is not looked at.
+    """The sections of an experiment file that training needs, validated. Sections only a search needs are ignored.
 
-    Raises UserError with every problem, in the words of `search.spec.load`.
+    Raises UserError with every problem, worded as by `search.spec.load`.
     """
     for text in overrides:
-        if (key := text.partition("=")[0].partition(".")[0].strip()) in _SEARCH_ONLY:
+        if (key := text.partition("=")[0].partition(".")[0].strip()) in _SEARCH_ONLY_KEYS:
             raise UserError(f"--set {text}: training does not read {key}; expected a key of data, model or train")
     file = ExperimentFile(path, overrides, _SCHEMA)
     given = file.document.pop("checkpoint", None)
-    trained = f"given {shown(given)}, so there is nothing to train; leave it out, or null, to train a new one"
-    problems: dict[Location, str] = {("checkpoint",): trained} if given is not None else {}
-    read = {key: value for key, value in file.document.items() if key not in _SEARCH_ONLY}
+    fault = f"given {quoted(given)}, so there is nothing to train; leave the key out, or set it to null, to train one"
+    problems: dict[Location, str] = {("checkpoint",): fault} if given is not None else {}
+    read = {key: value for key, value in file.document.items() if key not in _SEARCH_ONLY_KEYS}
     return file.validated(_ADAPTER, read, problems)
 
 
 def check_folder(folder: Path, flag: str) -> None:
-    """Raises UserError, beginning with the `flag` that names it, unless `folder` can be written to or can be made."""
+    """Check that files can be written to `folder`, which need not exist yet.
+
+    Raises UserError, whose message begins with the option `flag`, if the folder can be neither used nor created.
+    """
     nearest = next(one for one in (folder, *folder.parents) if one.exists())
     if not nearest.is_dir():
         raise UserError(f"{flag}: {nearest} is a file, expected a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{flag}: {nearest} cannot be written to, expected a folder that can")
+        raise UserError(f"{flag}: {nearest} is not writable, expected a folder that is")
 
 
 def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
@@ -148,11 +151,15 @@ def _path_problems(document: dict[str, Any]) -> Iterator[Problem]:
     path = data.get("path") if isinstance(data, dict) else None
     for place, given in ((("data", "path"), path), (("checkpoint",), document.get("checkpoint"))):
         if isinstance(given, str) and (not given.strip() or "\0" in given):
-            yield place, f"given {shown(given)}, expected a file"
+            yield place, f"given {quoted(given)}, expected a file"
 
 
 def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
-    """The later of two sources wins: path or dataset; a checkpoint or the sections that would train one."""
+    """Drop from `document` the keys that contradict `change`, because an override wins over the file.
+
+    `data.path` and `data.dataset` exclude each other, as do `checkpoint` and the sections that train one, and a fixed
+    `adapt` field and its dimension in `space`.
+    """
     given, old = change.get("data"), document.get("data")
     if isinstance(given, dict) and isinstance(old, dict):
         for source, other in (("path", "dataset"), ("dataset", "path")):
@@ -173,18 +180,18 @@ def _put(document: dict[str, Any], keys: Sequence[str], change: Any, text: str) 
         if document.get(key) is None:
             document[key] = {}
         if not isinstance(document[key], dict):
-            raise UserError(f"--set {text}: {dotted(tuple(keys[:end]))} is {shown(document[key])}, not a mapping")
+            raise UserError(f"--set {text}: {dotted(tuple(keys[:end]))} is {quoted(document[key])}, not a mapping")
         document = document[key]
     document[keys[-1]] = change[keys[-1]]
 
 
 def _schema() -> Schema:
-    """The JSON schema of training's sections; the others are only known to exist."""
+    """The JSON schema of the sections that training reads. Of the other top-level keys it holds the names only."""
     root: Node = _ADAPTER.json_schema()
     root["properties"] = {key: root["properties"].get(key, {"type": "string"}) for key in KEYS}
     return Schema(root)
 
 
-_SEARCH_ONLY = frozenset(KEYS) - {"data", "model", "train", "checkpoint"}
+_SEARCH_ONLY_KEYS = frozenset(KEYS) - {"data", "model", "train", "checkpoint"}
 _ADAPTER: TypeAdapter[TrainingSpec] = TypeAdapter(TrainingSpec)
 _SCHEMA = _schema()

@@ -3,11 +3,11 @@
 Symbols: B samples of a batch, K of Top-K, V items without the padding id, D width, H a Top-K entropy in nats,
 E0 the entropy threshold, m the moving average of softmaxes: [V].
 
-`criterion: loss` is ours: in the place of H stands the loss of what a sample would learn, as it was when that was
-served: it costs no pass. A large one tells of a transition that the model takes for noise.
+`criterion: loss` is ours: H is replaced by the loss of what a sample would learn, as it was when that was served, so it
+costs no pass. A large loss marks a transition that the model takes for noise.
 
 The functions are pure; `Gate` holds what lives from batch to batch, E0 and m. A whole batch is judged against the m
-that stood before it, so that decisions do not depend on the order inside a batch.
+that stood before it, so decisions do not depend on the order inside a batch.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from etarec import scoring
-from etarec.config import AdaptConfig
+from etarec.config import AdaptConfig, Reason
 
 AVERAGE_KEEPS = 0.9  # m <- 0.9 m + 0.1 mean(p), EATA section 3.1
 
@@ -61,27 +61,35 @@ def sample_weight(entropies: Tensor, threshold: float) -> Tensor:
     return (threshold - entropies).exp()
 
 
+def effective_top_k(top_k: int | None, n_items: int) -> int:
+    """K for a catalogue of `n_items` items: null, and any K beyond the catalogue, mean all items."""
+    return n_items if top_k is None else min(top_k, n_items)
+
+
 @dataclass(frozen=True)
 class Decision:
-    """What the gate made of a batch. The masks are bool[B]; each filtered sample is in exactly one of them."""
+    """What became of the samples of a batch."""
 
-    admitted: Tensor
-    by_seen: Tensor
-    by_entropy: Tensor
-    by_redundancy: Tensor
-    by_chance: Tensor
-    by_loss: Tensor
-    weights: Tensor | None  # [B], None where every weight is 1
+    reasons: Tensor  # int8[B], values of Reason
+    weights: Tensor | None = None  # [B], None where every weight is 1
 
-    @classmethod
-    def nobody(cls, seen: Tensor) -> "Decision":
-        """On a batch in which every sample was `seen`."""
-        none = torch.zeros_like(seen)
-        return cls(none, seen, none, none, none, none, None)
+    @property
+    def admitted(self) -> Tensor:
+        """bool[B]"""
+        return self.reasons == Reason.ADMITTED
+
+
+def decide(nothing_to_learn: Tensor, skipped: Tensor, reason: Reason) -> Tensor:
+    """Reasons int8[B] of a gate with one test. nothing_to_learn, skipped: bool[B]; the first overrules the second."""
+    reasons = torch.full_like(skipped, Reason.ADMITTED, dtype=torch.int8).masked_fill_(skipped, reason)
+    return reasons.masked_fill_(nothing_to_learn, Reason.NOTHING_TO_LEARN)
 
 
 class Gate:
-    """Judges batch after batch of a stream. One instance per measurement."""
+    """Judges batch after batch of a stream. One instance per measurement.
+
+    A criterion is a value of `AdaptConfig.criterion`, a Reason of the same name and a line of `_values`.
+    """
 
     def __init__(self, config: AdaptConfig, seed: int):
         self.config = config
@@ -90,72 +98,89 @@ class Gate:
         self._direction: Tensor | None = None
         self._chance = np.random.default_rng(seed)
 
+    @property
+    def needs_losses(self) -> bool:
+        """Whether the gate looks at the losses of what the samples would learn."""
+        return self.config.gate == "eta" and self.config.criterion == "loss" and self.config.target == "weights"
+
     def scores_needed(self, n_items: int) -> int:
         """K as the scan of a batch's scores has to deliver it; 0 if the gate looks at no Top-K."""
-        if self.config.gate != "eta" or self._all_items(n_items):
-            return 0
-        return min(self.config.top_k or 0, n_items)
+        top_k = effective_top_k(self.config.top_k, n_items)
+        return top_k if self.config.gate == "eta" and top_k < n_items else 0
 
-    def passes_by(self, seen: npt.NDArray[np.bool_]) -> bool:
-        """Whether a batch needs no look: none of it may be admitted, and it would leave E0 and m as they are."""
+    def ignores(self, nothing_to_learn: npt.NDArray[np.bool_]) -> bool:
+        """Whether the scores of a batch change nothing: none of it may be admitted, and E0 and m stay as they are."""
         config = self.config
-        by_asked = config.criterion == "loss" or config.calibrate == "each_batch"
-        settled = self.threshold is not None or by_asked
-        return config.gate == "eta" and config.average_over == "admitted" and settled and bool(seen.all())
+        of_askable = config.criterion == "loss" or config.calibrate == "each_batch"
+        settled = self.threshold is not None or of_askable
+        return config.gate == "eta" and config.average_over == "admitted" and settled and bool(nothing_to_learn.all())
 
     def judge(
-        self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor, losses: Tensor | None = None
+        self,
+        hidden: Tensor,
+        vectors: Tensor,
+        scan: scoring.Scan,
+        nothing_to_learn: Tensor,
+        losses: Tensor | None = None,
     ) -> Decision:
-        """hidden: [B, D]; vectors: [V, D]; scan with Top-K as `scores_needed` says; seen: bool[B], never admitted.
+        """Decide on a batch.
 
-        losses: [B], for `criterion: loss`, of what each sample would learn; those of `seen` count for nothing.
+        Args:
+            hidden: [B, D].
+            vectors: [V, D].
+            scan: of the batch's scores, with the Top-K that `scores_needed` asks for.
+            nothing_to_learn: bool[B]; these samples are never admitted.
+            losses: [B], where `needs_losses`: of what each sample would learn; NaN where that is nothing.
         """
         if self.config.gate == "eta":
-            return self._judge(hidden, vectors, scan, seen, losses)
-        none = torch.zeros_like(seen)
-        unlucky = none
+            return self._judge(hidden, vectors, scan, nothing_to_learn, losses)
+        skipped = torch.zeros_like(nothing_to_learn)
         if self.config.gate == "random":
-            drawn = torch.from_numpy(self._chance.random(seen.shape[0])).to(seen.device)
-            unlucky = ~seen & (drawn < self.config.random_rate)
-        return Decision(~seen & ~unlucky, seen, none, none, unlucky, none, None)
+            drawn = torch.from_numpy(self._chance.random(skipped.shape[0])).to(skipped.device)
+            skipped = drawn < self.config.random_rate
+        return Decision(decide(nothing_to_learn, skipped, Reason.CHANCE))
 
     def _judge(
-        self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, seen: Tensor, losses: Tensor | None
+        self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, nothing_to_learn: Tensor, losses: Tensor | None
     ) -> Decision:
         entropies, cosines = self._look(hidden, vectors, scan)
-        values = entropies if losses is None else losses
-        threshold = self._threshold(values, ~seen)
-        passed = reliable(values, threshold, self.config.admit)
-        new = torch.ones_like(passed) if cosines is None else cosines < self.config.cosine_threshold
-        admitted = self._at_least(passed & new & ~seen, values, seen)
-        self._update_average(hidden, vectors, admitted)
-        none, unreliable = torch.zeros_like(seen), ~admitted & ~seen & ~passed
-        return Decision(
-            admitted=admitted,
-            by_seen=seen,
-            by_entropy=unreliable if losses is None else none,
-            by_redundancy=~admitted & ~seen & passed,
-            by_chance=none,
-            by_loss=none if losses is None else unreliable,
-            weights=sample_weight(values, threshold) if self.config.weighting == "entropy" else None,
+        values = self._values(entropies, losses)
+        threshold = self._threshold(values, ~nothing_to_learn)
+        reasons = decide(
+            nothing_to_learn,
+            ~reliable(values, threshold, self.config.admit),
+            Reason[self.config.criterion.upper()],
         )
+        if cosines is not None:
+            redundant = (reasons == Reason.ADMITTED) & (cosines >= self.config.cosine_threshold)
+            reasons = reasons.masked_fill(redundant, Reason.REDUNDANCY)
+        reasons = self._at_least(reasons, values)
+        self._update_average(hidden, vectors, reasons == Reason.ADMITTED)
+        weights = sample_weight(values, threshold) if self.config.weighting == "entropy" else None
+        return Decision(reasons, weights)
+
+    def _values(self, entropies: Tensor, losses: Tensor | None) -> Tensor:
+        """The criterion's value of each sample, which must lie below E0: [B]."""
+        match self.config.criterion:
+            case "entropy":
+                return entropies
+            case "loss":
+                assert losses is not None
+                return losses
 
     def _threshold(self, values: Tensor, asked: Tensor) -> float:
-        """E0 of a batch. A sample that is not asked has no loss; its entropy counts in the stream's first batch."""
+        """E0 of a batch. A sample with nothing to learn has no loss; its entropy counts in the stream's first batch."""
         each = self.config.calibrate == "each_batch" and self.config.entropy_threshold is None
         if self.threshold is None or each:
             pool = values[asked] if each or self.config.criterion == "loss" else values
             if not len(pool):
-                return 0.0  # nobody is asked
+                return 0.0  # the gate decides on nobody
             self.threshold = entropy_threshold(pool, self.config.entropy_quantile)
         return self.threshold
 
-    def _all_items(self, n_items: int) -> bool:
-        return self.config.top_k is None or self.config.top_k >= n_items
-
     def _look(self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan) -> tuple[Tensor, Tensor | None]:
         """Entropies and, once there is an m, cosines of a batch."""
-        if self._all_items(vectors.shape[0]):
+        if effective_top_k(self.config.top_k, vectors.shape[0]) == vectors.shape[0]:
             spread = scoring.spread(hidden, vectors, self._direction)
             return spread.entropy, None if self._direction is None else spread.along / spread.norm
         assert scan.top_scores is not None and scan.top_items is not None
@@ -164,16 +189,17 @@ class Gate:
             return entropies, None
         return entropies, topk_cosine(scan.top_scores, scan.top_items, self._direction)
 
-    def _at_least(self, admitted: Tensor, entropies: Tensor, seen: Tensor) -> Tensor:
+    def _at_least(self, reasons: Tensor, values: Tensor) -> Tensor:
         """Admits the most reliable of the others where fewer than `min_admitted` of the batch passed."""
-        least = int(np.ceil(self.config.min_admitted * admitted.shape[0]))
-        missing = least - int(admitted.sum()) if least else 0
+        least = int(np.ceil(self.config.min_admitted * reasons.shape[0]))
+        missing = least - int((reasons == Reason.ADMITTED).sum()) if least else 0
         if missing <= 0:
-            return admitted
-        order = entropies if self.config.admit == "confident" else -entropies
-        others = torch.where(admitted | seen, torch.inf, order)
-        chosen = others.argsort(stable=True)[: min(missing, int((~admitted & ~seen).sum()))]
-        return admitted.index_fill(0, chosen, True)
+            return reasons
+        refillable = reasons > Reason.NOTHING_TO_LEARN
+        order = values if self.config.admit == "confident" else -values
+        others = torch.where(refillable, order, torch.inf)
+        chosen = others.argsort(stable=True)[: min(missing, int(refillable.sum()))]
+        return reasons.index_fill(0, chosen, Reason.ADMITTED)
 
     def _update_average(self, hidden: Tensor, vectors: Tensor, admitted: Tensor) -> None:
         members = hidden if self.config.average_over == "all" else hidden[admitted]
@@ -181,5 +207,4 @@ class Gate:
             return
         mean = scoring.mean_softmax(members, vectors)
         self.average = mean if self.average is None else AVERAGE_KEEPS * self.average + (1 - AVERAGE_KEEPS) * mean
-        top_k = vectors.shape[0] if self._all_items(vectors.shape[0]) else self.config.top_k
-        self._direction = restricted(self.average, top_k or vectors.shape[0])
+        self._direction = restricted(self.average, effective_top_k(self.config.top_k, vectors.shape[0]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# An MLflow tracking server on one machine: Postgres, an artifact folder, users with passwords. See README.md.
+# Starts an MLflow tracking server with Postgres, a folder for artifacts, and users with passwords. See README.md.
 set -euo pipefail
 
 fail() {
@@ -7,8 +7,8 @@ fail() {
     exit 2
 }
 
-[[ $# -eq 0 ]] || fail "takes no arguments; it is set up by environment variables, see README.md"
-command -v mlflow >/dev/null || fail "no mlflow here; pip install 'mlflow[auth]>=3.17,<4' psycopg2-binary"
+[[ $# -eq 0 ]] || fail "takes no arguments; environment variables configure it, see README.md"
+command -v mlflow >/dev/null || fail "the command mlflow was not found; pip install 'mlflow[auth]>=3.17,<4' psycopg2-binary"
 
 [[ -n ${MLFLOW_BACKEND_STORE_URI:-} ]] ||
     fail "set MLFLOW_BACKEND_STORE_URI to postgresql+psycopg2://USER@HOST:5432/DATABASE, its password in PGPASSWORD"
@@ -25,15 +25,15 @@ port=${MLFLOW_PORT:-5000}
 state=${MLFLOW_STATE:-$PWD/mlflow-state}
 [[ $port =~ ^[0-9]+$ ]] || fail "MLFLOW_PORT is $port; expected a number"
 
-# By these names alone it answers, and web pages of these origins alone may call it.
+# The only names by which clients may address the server, and the only web pages that may call it.
 hosts=${MLFLOW_SERVER_ALLOWED_HOSTS:-localhost,localhost:$port,127.0.0.1,127.0.0.1:$port}
 origins=${MLFLOW_SERVER_CORS_ALLOWED_ORIGINS:-http://localhost:$port,http://127.0.0.1:$port}
 
 umask 077
-mkdir -p "$state/artifacts" || fail "cannot make the folder $state; set MLFLOW_STATE to one that can be written"
+mkdir -p "$state/artifacts" || fail "cannot create the folder $state; set MLFLOW_STATE to a folder that is writable"
 state=$(cd "$state" && pwd)
 
-# Users and permissions lie in the same database as the runs, so that one backup has both.
+# The database of the runs also holds users and permissions, so that one backup has all.
 cat >"$state/basic_auth.ini" <<INI
 [mlflow]
 default_permission = ${MLFLOW_DEFAULT_PERMISSION:-READ}
@@ -42,12 +42,12 @@ admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 INI
 
-export MLFLOW_BACKEND_STORE_URI # read by mlflow from here, so that no password shows in the list of processes
+export MLFLOW_BACKEND_STORE_URI # not an argument, so that the list of processes shows no password
 export MLFLOW_AUTH_CONFIG_PATH="$state/basic_auth.ini" MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 unset MLFLOW_TRACKING_URI MLFLOW_RUN_ID
 
-cd "$state" # what MLflow writes by relative names stays here
+cd "$state" # for the files that MLflow writes to relative paths
 exec mlflow server --host "$host" --port "$port" --workers "${MLFLOW_WORKERS:-2}" \
     --app-name basic-auth --artifacts-destination "$state/artifacts" \
     --allowed-hosts "$hosts" --cors-allowed-origins "$origins"

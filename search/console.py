@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
 from etarec.kernels import build
-from search.records import Ending, Records, State, Trial
+from search.records import Ending, Records, State, Trial, frequent_reason
+from search.redact import shown_uri
 from search.running.plan import Plan
 from search.selection.front import Point, Selection
 from search.spec import Spec
@@ -40,6 +42,10 @@ class Console:
 
     def warn(self, text: str) -> None:
         self.out.print(f"warning: {text}", style="yellow", markup=False)
+
+    def error(self, text: str) -> None:
+        """Where the program then ends with another exit status than 0."""
+        print(f"error: {text}", file=sys.stderr)
 
     def data(self, spec: Spec, data: Interactions) -> None:
         samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
@@ -101,9 +107,8 @@ class Console:
         minutes = f"{(RAY_START + search) / 60:.1f} min of search, {test / 60:.1f} min of test"
         after = "" if epoch_seconds is None else ", after training"
         self.line(f"expected    {minutes} for about {front} configurations{after}")
-        self.line(
-            f"MLflow      experiment '{spec.name}' in {os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}"
-        )
+        store = shown_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+        self.line(f"MLflow      experiment '{spec.name}' in {store}")
         self.line("nothing was started or written (--dry-run)")
 
     @contextmanager
@@ -137,7 +142,9 @@ class Console:
             self.out.print(self._front(spec, selected))
         if selected.choice and selected.chosen:
             self.line(f"chosen      {selected.chosen.name}: {selected.choice.reason}")
-        if ending is not Ending.COMPLETE:
+        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
+            self.error(_all_failed(records, ending))
+        elif ending is not Ending.COMPLETE:
             self.warn(f"the search ended early ({ending}), so test was not looked at; --resume goes on with it")
         elif len(records.trials) < spec.search.trials:
             self.warn(f"the space holds no more than {len(records.trials)} configurations; all were measured")
@@ -169,6 +176,15 @@ class Console:
 def shown(path: Path) -> str:
     """A path as short as it can be typed here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _all_failed(records: Records, ending: Ending) -> str:
+    failed = records.in_state(State.FAILED)
+    reason, count = frequent_reason(trial.error for trial in failed)
+    text = f"every trial failed, {count} of {len(failed)} with: {reason}; "
+    if ending is Ending.FAILING:
+        return f"{text}the search ended early ({ending}), and --resume goes on with the trials that it has not begun"
+    return f"{text}--resume does not measure a failed trial again, so start a new search once the cause is mended"
 
 
 def _trial_line(spec: Spec, trial: Trial) -> str:

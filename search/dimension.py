@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from etarec.config import AdaptConfig
-from etarec.document import Location, Schema, shown
+from etarec.document import Location, Schema, quoted
 
 Kind = Literal["int", "float", "choices"]
 Value = str | bool | int | float | None
@@ -39,7 +39,7 @@ class Dimension:
     def __str__(self) -> str:
         """2 to 500, log scale"""
         if self.choices is not None:
-            return "one of " + " | ".join(map(shown, self.choices))
+            return "one of " + " | ".join(map(quoted, self.choices))
         return f"{self.low} to {self.high}" + (", log scale" if self.log else "")
 
     def _choices_problem(self) -> str | None:
@@ -49,19 +49,19 @@ class Dimension:
         if not self.choices:
             return "expected {choices: [...]} with at least one value"
         repeated = [value for i, value in enumerate(self.choices) if value in self.choices[:i]]
-        return f"choices names {shown(repeated[0])} more than once" if repeated else None
+        return f"choices names {quoted(repeated[0])} more than once" if repeated else None
 
     def _range_problem(self) -> str | None:
         if self.low is None or self.high is None or self.choices is not None:
             return "expected {low: ..., high: ...} or {choices: [...]}"
         if not self.low < self.high:
-            return f"low ({shown(self.low)}) must be below high ({shown(self.high)})"
+            return f"low ({quoted(self.low)}) must be below high ({quoted(self.high)})"
         if self.log and self.low <= 0:
-            return f"a log scale needs low above 0, given {shown(self.low)}"
+            return f"a log scale needs low above 0, given {quoted(self.low)}"
         if self.log and self.step is not None:
             return "log and step exclude each other"
         if self.step is not None and not 0 < self.step <= self.high - self.low:
-            return f"given step {shown(self.step)}, expected a step above 0 and at most high - low"
+            return f"given step {quoted(self.step)}, expected a step above 0 and at most high - low"
         if self.kind == "int" and not all(isinstance(number, int) for number in (self.low, self.high, self.step or 1)):
             return "low, high and step must be integers for this key"
         return None
@@ -100,10 +100,8 @@ def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, st
             _legal(key, value)
         except ValueError:
             expected = _FIELDS.expected((key,))
-            yield (
-                place,
-                f"given {shown(value)}, expected {expected.removesuffix(' or null') if place[0] in ends else expected}",
-            )
+            wanted = expected.removesuffix(" or null") if place[0] in ends else expected
+            yield place, f"given {quoted(value)}, expected {wanted}"
 
 
 def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from etarec.config import UserError
 from etarec.data import Interactions
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
-from etarec.train import cache_path, load_or_train, shown, train
+from etarec.train import cache_path, load_or_train, progress, train
 from search.console import Console
 from search.console import shown as where
 from search.provenance import NUMERIC, Provenance, about_checkpoint, about_data, packages, sources
@@ -117,7 +117,7 @@ def _held_out(experiment: Experiment, interactions: Interactions) -> Interaction
 
 def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interactions) -> Recommender:
     """What is searched instead: less to train on, a longer stream, and a checkpoint of the same settings for it."""
-    with experiment.timed("rehearsal"), shown(experiment.spec.train, experiment.console.out) as watch:
+    with experiment.timed("rehearsal"), progress(experiment.spec.train, experiment.console.out) as watch:
         trained, path = load_or_train(held_out, subject.checkpoint.model, subject.checkpoint.train, watch)
     experiment.console.rehearsal(held_out, trained, path)
     experiment.provenance.rehearsal = about_checkpoint(trained, path) | {"samples": held_out.sample_counts()}
@@ -173,7 +173,7 @@ def _load_data(experiment: Experiment) -> Interactions:
 def _checkpoint(spec: Spec, interactions: Interactions, console: Console) -> tuple[Checkpoint, Path]:
     if spec.checkpoint is not None:
         return _given_checkpoint(Path(spec.checkpoint), interactions), Path(spec.checkpoint)
-    with shown(spec.train, console.out) as watch:
+    with progress(spec.train, console.out) as watch:
         return load_or_train(interactions, spec.model, spec.train, watch)
 
 
@@ -204,7 +204,7 @@ def _run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     write_whole(directory / "spec.yaml", to_yaml(spec))
     tracker = Tracker(spec.name, records, flat(as_dict(spec)), console.warn)
     try:
-        with runner.cluster(spec.search, experiment.address, trial_bytes(subject)) as plan:
+        with runner.cluster(spec.search, experiment.address, trial_bytes(subject), console.warn) as plan:
             runner.take_sigterm_for_ctrl_c()
             console.plan(spec, plan, directory)
             ending = _search(experiment, subject, records, plan, tracker)
@@ -278,7 +278,7 @@ def _select(
         measured = runner.measure_all(subject, jobs, plan, experiment.console.warn, on_test=True)
         return experiment.console.counted("test", measured, len(jobs))
 
-    if ending is not Ending.COMPLETE or not finished:
+    if ending is not Ending.COMPLETE:
         return selection.without_baselines(spec, finished)
     with experiment.timed("test"):
         selected = selection.select(spec, finished, n_items, on_validation)
@@ -308,7 +308,7 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
         "attempts_repeated": sum(trial.retries for trial in records.trials.values()),
         "accepted_changes": records.accepted,
         "hypervolume": selected.hypervolume,
-        "interrupted": ending is not Ending.COMPLETE,
+        "interrupted": ending in (Ending.INTERRUPTED, Ending.FAILING),
         "ending": str(ending),
     }
 

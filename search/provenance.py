@@ -19,6 +19,7 @@ import torch
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
 from etarec.kernels import build
+from search.redact import redacted
 from search.spec import Spec
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "pandas", "numpy")
@@ -69,10 +70,10 @@ def about_checkpoint(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line that started this process, as it can be typed again in the same folder."""
+    """The command line that started this process, as it can be typed again in the same folder, but without secrets."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", module.name.removesuffix(".__main__")] if module else ["python", sys.argv[0]]
-    return shlex.join([*program, *(argument for argument in sys.argv[1:] if argument != "--resume")])
+    return shlex.join([*program, *(redacted(argument) for argument in sys.argv[1:] if argument != "--resume")])
 
 
 def packages(names: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -21,14 +22,15 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from etarec.config import UserError
+from etarec.config import SKIPPED, Reason, UserError
 from etarec.disk import write_whole
-from etarec.metrics import FILTERS, QUALITY_METRICS, SECONDS
+from etarec.metrics import QUALITY_METRICS, SECONDS
 
 JOURNAL = "trials.jsonl"
-METRICS = (*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS)
+METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *SECONDS)
 TABLE_SHARE = 0.05  # of the time, at most, goes into trials.csv while trials run
-_WHERE_IT_APPLIES = ("filtered_by_seen", "filtered_by_chance", "filtered_by_loss")
+# The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
+_ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
 
 
 class State(StrEnum):
@@ -46,9 +48,19 @@ class Ending(StrEnum):
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     FAILING = "too many failed trials in a row"
+    ALL_FAILED = "every trial failed"
+
+    @property
+    def exit_status(self) -> int:
+        return {Ending.COMPLETE: 0, Ending.INTERRUPTED: 130}.get(self, 1)
 
 
-PARENT_STATES = {Ending.COMPLETE: State.FINISHED, Ending.INTERRUPTED: State.KILLED, Ending.FAILING: State.FAILED}
+PARENT_STATES = {
+    Ending.COMPLETE: State.FINISHED,
+    Ending.INTERRUPTED: State.KILLED,
+    Ending.FAILING: State.FAILED,
+    Ending.ALL_FAILED: State.FAILED,
+}
 
 
 @dataclass
@@ -286,8 +298,23 @@ def _cut_torn_line(file: BinaryIO, journal: Path) -> None:
         file.truncate(journal.read_bytes().rfind(b"\n") + 1)
 
 
+def frequent_reason(errors: Iterable[str]) -> tuple[str, int]:
+    """The reason that most of the errors have, the first of several, and how many have it."""
+    return Counter(map(reason, errors)).most_common(1)[0]
+
+
+def reason(error: str) -> str:
+    """The line of an error that says what happened: the last one of a traceback, otherwise the first."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    if not lines:
+        return "no reason recorded"
+    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Leaves out the parts of the filter rate that this search has no use for (never anything but 0)."""
-    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in _WHERE_IT_APPLIES]
+    droppable = {reason.column for reason in SKIPPED} - _ALWAYS_SHOWN
+    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in droppable]
     idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
     return table.drop(columns=idle)

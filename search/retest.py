@@ -1,4 +1,4 @@
-"""The only reader of the test split: the front's points and the baselines, each once, after the selection."""
+"""The only reader of the test split: it measures each front point and baseline once, after the selection."""
 
 import torch
 
@@ -8,9 +8,9 @@ from search.subject import Subject, finite
 
 
 def measure_on_test(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:
-    """Serves the test stream from the frozen checkpoint; it calibrates its own E0 on its own first batch.
+    """The measurement on the test stream, which starts from the checkpoint and calibrates E0 on its own first batch.
 
-    Raises NotFiniteError as a trial does.
+    Raises NotFiniteError if a metric is NaN or infinite.
     """
     torch.set_num_threads(threads)
     return finite(subject.measure(config, "test", seed))

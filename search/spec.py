@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from etarec.config import (
+    GATE_FIELDS,
     AdaptConfig,
     Count,
     DataConfig,
@@ -27,7 +28,7 @@ from etarec.config import (
     TrainConfig,
     UserError,
 )
-from etarec.document import Node, Schema, shown, to_text
+from etarec.document import Node, Schema, quoted, to_text
 from etarec.experiment_file import ExperimentFile, Problem
 from search import table_rows
 from search.dimension import Dimension, Value, complete, form_problems
@@ -40,8 +41,6 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 _PUBLISHED_TOP_K = (10, 50)
 _OPENING = {"entropy_quantile", "cosine_threshold"}  # what opens and closes the gate
 _NAIVE_SHARE_OF_LN_V = 0.4
-_GATE_FIELDS = {"gate", "top_k", "entropy_quantile", "entropy_threshold", "cosine_threshold", "admit"}
-_GATE_FIELDS |= {"criterion", "calibrate", "average_over", "weighting", "min_admitted", "random_rate"}
 
 Objective = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50", "filter_rate"]
 BaselineName = Literal["none", "all", "random", "naive", "published"]
@@ -50,7 +49,7 @@ BaselineName = Literal["none", "all", "random", "naive", "published"]
 def _folder_name(name: str) -> str:
     if not re.fullmatch(r"\w([\w. -]{0,98}[\w-])?", name):
         raise ValueError(
-            f"given {shown(name)}, expected the name of a folder: at most 100 letters, digits, '_', '-', '.' and "
+            f"given {quoted(name)}, expected the name of a folder: at most 100 letters, digits, '_', '-', '.' and "
             "blanks, with a letter, digit or '_' at its beginning and no '.' or blank at its end"
         )
     return name
@@ -59,13 +58,13 @@ def _folder_name(name: str) -> str:
 def _quality_and_filter_rate(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
     if len(objectives) != 2 or objectives.count("filter_rate") != 1:
         expected = "filter_rate and one of hr_at_10, ndcg_at_10, hr_at_50, ndcg_at_50"
-        raise ValueError(f"given {shown(objectives)}, expected two: {expected}")
+        raise ValueError(f"given {quoted(objectives)}, expected two: {expected}")
     return objectives
 
 
 def _distinct(names: tuple[BaselineName, ...]) -> tuple[BaselineName, ...]:
     if len(set(names)) < len(names):
-        raise ValueError(f"given {shown(names)}, expected each baseline once")
+        raise ValueError(f"given {quoted(names)}, expected each baseline once")
     return names
 
 
@@ -213,7 +212,7 @@ def baseline_config(
 
     `n_items` is the catalogue's size without padding; `random_rate` the share that the gate at random filters.
     """
-    base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - _GATE_FIELDS})
+    base = replace(spec.adapt, **{key: getattr(chosen, key) for key in spec.space.keys() - GATE_FIELDS})
     return baseline_on(base, name, n_items=n_items, random_rate=random_rate)
 
 
@@ -278,8 +277,8 @@ def check_measured(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> Non
             value = parameters.get(key)
             if not dimension.contains(value) and (dimension.choices is not None or value is None):
                 raise UserError(
-                    f"space.{key}: {trial_id} was measured with {shown(value)}, expected a space that contains it: the "
-                    "study of a resumed search holds all its trials"
+                    f"space.{key}: {trial_id} was measured with {quoted(value)}, expected a space that contains it: "
+                    "the study of a resumed search holds all its trials"
                 )
 
 

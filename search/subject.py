@@ -1,4 +1,4 @@
-"""Measure one configuration: no Ray, no MLflow."""
+"""Measures one configuration, without Ray and MLflow."""
 
 import hashlib
 import math
@@ -21,39 +21,39 @@ from etarec.models import SequenceModel
 
 
 class Subject(Protocol):
-    """What is searched: something that measures a configuration on a split. Tests search a formula."""
+    """The object of a search: it measures a configuration on a split. Tests use a formula."""
 
     def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement: ...
 
     def without_test(self) -> "Subject":
-        """The same, not holding the test split: what the search's workers get."""
+        """A copy for the search's workers, which does not hold the test split."""
 
 
 @runtime_checkable
 class Preparing(Protocol):
-    """A subject whose measurements have something in common that a process computes once."""
+    """A subject whose measurements share work that each process does once."""
 
     def prepare(self, config: AdaptConfig, seed: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """A configuration to measure, and the seed of its chance."""
+    """A configuration to measure, and its random seed."""
 
     config: AdaptConfig
     seed: int
 
 
 class NotFiniteError(Exception):
-    """A trial's objective is not a finite number; the message names it."""
+    """A metric is not a finite number; the message names it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """A frozen checkpoint, data and the order of their streams: plain arrays, so that processes share one copy.
+    """A checkpoint, data and the order of their streams, as plain arrays that processes can share.
 
-    cache: an absolute folder where each node keeps what all trials have in common; None keeps it in each process.
-    rehearsal: what a search measures instead, see `data.rehearsal`.
+    cache: an absolute folder where each node keeps the passes that all trials share; None keeps them in each process.
+    rehearsal: the subject that a search measures instead, see `data.rehearsal`.
     """
 
     data: Interactions
@@ -64,10 +64,10 @@ class Recommender:
     rehearsal: "Recommender | None" = None
 
     def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
-        """Every measurement starts from the checkpoint's weights, whatever the process measured before.
+        """A measurement that starts from the checkpoint's weights, whatever the process measured before.
 
-        On validation, what all trials have in common is looked up, and the seconds are those of the look-up. On test
-        every sample is really served, so that the seconds are what serving costs.
+        On validation, passes that all trials share are looked up, and the seconds are those of the look-up. On test,
+        every sample is served, so the seconds are what serving costs.
         """
         if split != "valid":
             return self.serve(config, split, seed)
@@ -76,13 +76,13 @@ class Recommender:
         return measure(model, encoder, shared.stream, config, seed, shared)
 
     def prepare(self, config: AdaptConfig, seed: int) -> None:
-        """Looks up, or computes and keeps, what a measurement on validation finds there."""
+        """Looks up the passes of a measurement on validation, or computes and keeps them."""
         model, encoder, shared = _resident(self)
         self.checkpoint.reset(model)
         adapt.build(config, model, encoder, shared.stream, Clock(encoder.device), seed, shared)
 
     def serve(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
-        """The same without looking anything up."""
+        """A measurement in which every sample is served and no pass is looked up."""
         model, encoder, _ = _resident(self)
         self.checkpoint.reset(model)
         return measure(model, encoder, stream(self.data, split, self.order, self.order_seed), config, seed)
@@ -96,9 +96,9 @@ _RESIDENT: dict[tuple[object, ...], tuple[SequenceModel, Encoder, SharedPasses]]
 
 
 def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, SharedPasses]:
-    """This process's model, encoder and passes over validation; made once, since a worker measures many trials."""
+    """The model, encoder and shared passes of this process, made once, since a worker measures many trials."""
     sources = (subject.checkpoint.sha256, subject.data.sha256, str(subject.data.n_interactions))
-    unnamed = None if subject.checkpoint.sha256 else subject.checkpoint  # such weights are the same only as an object
+    unnamed = None if subject.checkpoint.sha256 else subject.checkpoint  # without a digest: the object itself
     times = "" if subject.data.timestamps is None else hashlib.sha256(subject.data.timestamps.tobytes()).hexdigest()
     key = (*sources, unnamed, times, subject.order, subject.order_seed, subject.cache, torch.get_num_threads())
     if key not in _RESIDENT:
@@ -114,7 +114,7 @@ def _resident(subject: Recommender) -> tuple[SequenceModel, Encoder, SharedPasse
 
 
 def warm_up(model: SequenceModel, encoder: Encoder) -> None:
-    """A pass and its gradient before any clock runs: on a GPU the first of a process loads and compiles for seconds."""
+    """Runs a pass and its gradient before any clock. The first one of a process on a GPU loads code for seconds."""
     model.eval()
     starts = encoder.data.offsets[:-1][:2]
     targets = encoder.items[torch.from_numpy(starts + 1).to(encoder.device)] - 1
@@ -124,20 +124,20 @@ def warm_up(model: SequenceModel, encoder: Encoder) -> None:
 
 
 def prepare(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> None:
-    """Lets a process compute what all its trials have in common before the first of them begins."""
+    """Lets a process do the work that its trials share before the first of them begins."""
     torch.set_num_threads(threads)
     if isinstance(subject, Preparing):
         subject.prepare(config, seed)
 
 
 def measure_on_validation(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:
-    """One trial. Raises NotFiniteError where a metric is NaN or infinite."""
+    """The measurement of one trial. Raises NotFiniteError if a metric is NaN or infinite."""
     torch.set_num_threads(threads)
     return finite(subject.measure(config, "valid", seed))
 
 
 def finite(measurement: Measurement) -> Measurement:
-    """The measurement, or NotFiniteError with the first metric that is not a finite number."""
+    """The measurement itself. Raises NotFiniteError naming the first metric that is not a finite number."""
     for name, value in measurement.metrics().items():
         if not math.isfinite(value):
             raise NotFiniteError(f"{name} is {value}")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from etarec.config import AdaptConfig, Count, ModelConfig, SeedInt, Share, TrainConfig
-from etarec.document import shown
+from etarec.document import quoted
 from etarec.experiment_file import Problem
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -23,13 +23,13 @@ REPORTED = ""  # the problem of a value that a row has from elsewhere, where it 
 
 def _row_name(name: str) -> str:
     if not 0 < len(name.strip()) <= 80 or not name.isprintable():
-        raise ValueError(f"given {shown(name)}, expected a name of at most 80 characters on one line")
+        raise ValueError(f"given {quoted(name)}, expected a name of at most 80 characters on one line")
     return name
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
-        raise ValueError(f"given {shown(values)}, expected each once")
+        raise ValueError(f"given {quoted(values)}, expected each once")
     return values
 
 
@@ -115,12 +115,12 @@ def _rows(document: dict[str, Any]) -> list[Any]:
 def _name_problems(row: dict[str, Any], names: list[Any], number: int) -> Iterator[Problem]:
     name, like, against = row.get("name"), row.get("like"), row.get("against")
     if isinstance(name, str) and name in names[:number]:
-        yield ("name",), f"given {shown(name)} a second time, expected each row's own name"
+        yield ("name",), f"given {quoted(name)} a second time, expected each row's own name"
     if isinstance(like, str) and like not in names[:number]:
-        yield ("like",), f"given {shown(like)}, expected the name of an earlier row"
+        yield ("like",), f"given {quoted(like)}, expected the name of an earlier row"
     for other in against if isinstance(against, list) else ():
         if isinstance(other, str) and (other not in names or other == name):
-            yield ("against",), f"given {shown(other)}, expected names of other rows"
+            yield ("against",), f"given {quoted(other)}, expected names of other rows"
 
 
 def _reported(row: dict[str, Any], whole: dict[str, Any]) -> Iterator[Problem]:

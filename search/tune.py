@@ -8,13 +8,12 @@ from pathlib import Path
 
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
+from search.redact import redacted
 from search.spec import Spec, load
-
-EXIT_STATUS = {"complete": 0, "interrupted": 130, "too many failed trials in a row": 1}
 
 
 def main() -> int:
-    """Exit status: see EXIT_STATUS, and 2 for what the user can fix."""
+    """Exit status: see `Ending.exit_status`, and 2 for what the user can fix."""
     arguments = parse()
     try:
         spec = resolve(arguments)
@@ -35,9 +34,9 @@ def main() -> int:
             experiment.dry_run(search)
             return 0
         subject = experiment.prepare(search)
-        return EXIT_STATUS[experiment.run(search, subject, subject.data.n_items - 1)]
+        return experiment.run(search, subject, subject.data.n_items - 1).exit_status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redacted(str(error), arguments.address or '')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -7,30 +7,37 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.faults.stage import heed_ctrl_c
+from tests.faults.stage import restore_ctrl_c
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.register_profile("untimed", deadline=None)  # a slow example on a busy machine is not a failure
 settings.load_profile("untimed")
 
+restore_ctrl_c()
 
-heed_ctrl_c()
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests that start Ray run in one process of pytest-xdist."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup() -> None:
-    """A fixture of any scope makes the same model in every run, whichever tests ran before."""
+    """Seed torch before every fixture, so that its models do not depend on the tests that ran before."""
     torch.manual_seed(0)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call() -> None:
-    """So does a test."""
+    """Seed torch before every test, so that its models do not depend on the tests that ran before."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of the real logs: $ETAREC_DATA, or ../shared/data beside the repository."""
+    """The folder of the real logs: $ETAREC_DATA, or else ../shared/data."""
     folder = Path(os.environ.get("ETAREC_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         pytest.fail(f"{folder} is missing: tests marked `data` need the real logs; set ETAREC_DATA to their folder")

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own for the time of a test, from the programs that Debian installs."""
+"""A PostgreSQL server that lives as long as a test, run from an installed PostgreSQL."""
 
 import os
 import pwd
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracking_server import free_port
 
-PASSWORD = "p@ss %w:o/rd#"  # whatever characters it has
+from tests.faults.stage import free_port
+
+PASSWORD = "p@ss %w:o/rd#"  # characters that an address must escape
 
 
 def programs() -> Path:
-    """The folder of initdb and postgres, which Debian keeps out of the path."""
+    """The folder of initdb and postgres. Debian installs them outside PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[-3]))
     if found:
         return found[-1].parent
@@ -28,12 +29,12 @@ def programs() -> Path:
 
 
 class Postgres:
-    """Listens on a free port of 127.0.0.1; the superuser is `mlflow`. Its files are gone at the end."""
+    """A server on a free port of 127.0.0.1 with the superuser `mlflow`. Its files are removed at the end."""
 
     def __init__(self) -> None:
         self.folder, self.port = Path(tempfile.mkdtemp(prefix="etarec-postgres-")), free_port()
         self.owner: dict[str, Any] = {}
-        if os.geteuid() == 0:  # which the server refuses to be
+        if os.geteuid() == 0:  # postgres refuses to run as root
             self.owner = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid, "extra_groups": []}
             shutil.chown(self.folder, "postgres")
 
@@ -64,7 +65,7 @@ class Postgres:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def new_database(self) -> str:
-        """Its SQLAlchemy address, without the password."""
+        """Create a database and return its SQLAlchemy address, without the password."""
         name = f"mlflow_{secrets.token_hex(4)}"
         address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow"]
         environment = {**os.environ, "PGPASSWORD": PASSWORD}

@@ -1,4 +1,4 @@
-"""The README's `python -m` commands and `mlflow ui` run, on its own experiment file and a log like the one it names."""
+"""The README's `python -m` commands and `mlflow ui` run with its experiment file and a log like the one it names."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from etarec.simulate import interactions
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SMALL = ["--set", "train.epochs=1", "search.bootstrap_replicates=50", "search.concurrency=2"]
-NEEDS_A_CLUSTER = "--address"  # a running Ray cluster of this machine's; nothing here starts one beside other tests
+NEEDS_A_CLUSTER = "--address"  # the command joins a Ray cluster, and none is started beside other tests
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -38,7 +38,7 @@ def commands() -> list[list[str]]:
 
 
 def shortened(command: list[str]) -> list[str]:
-    """The same command with two trials and one epoch of training, since only its words are on trial here."""
+    """The same command with two trials and one epoch of training: the test is about its options."""
     words = [{"64": "2", "96": "3"}.get(word, word) for word in command]
     if "search.tune" in words and "--trials" not in words:
         words += ["--trials", "2"]
@@ -46,7 +46,7 @@ def shortened(command: list[str]) -> list[str]:
     return [sys.executable, *words[1:], *([] if {"search.report", "search.track"} & {*words} else small)]
 
 
-def test_commands_run_one_after_another(tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     experiment = next(block for block in blocks() if block.startswith("name: mine"))
     (tmp_path / "mine.yaml").write_text(experiment)
     log = interactions(SimulationConfig(users=250, items=120))
@@ -69,7 +69,7 @@ def test_commands_run_one_after_another(tmp_path: Path) -> None:
 
 
 def shows_the_searches(folder: Path, environment: dict[str, str]) -> bool:
-    """Whether `mlflow ui` in the searches' folder serves their experiment."""
+    """Whether `mlflow ui`, started in `folder`, serves the searches' experiment."""
     assert any(line.startswith("mlflow ui") for block in blocks() for line in block.splitlines())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""mlflow/: the files of a team's tracking server. With Postgres it is started and a search is run against it."""
+"""The files in mlflow/ for a team's tracking server. Tests marked `postgres` start it and run searches against it."""
 
 import os
 import re
@@ -29,7 +29,7 @@ ADMIN = ("admin", SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"])
 ADA, BEN = ("ada", "ada's secret 12"), ("ben", "ben's secret 12")
 
 
-# The files, without a server
+# The files: no server is started
 
 
 def serve(**environment: str) -> "subprocess.CompletedProcess[str]":
@@ -46,10 +46,10 @@ def serve(**environment: str) -> "subprocess.CompletedProcess[str]":
         ({"MLFLOW_BACKEND_STORE_URI": URI, **SECRETS, "MLFLOW_FLASK_SERVER_SECRET_KEY": ""}, "SECRET_KEY to a fixed"),
         ({"MLFLOW_BACKEND_STORE_URI": URI, **SECRETS, "MLFLOW_AUTH_ADMIN_PASSWORD": "short"}, "fewer than 12"),
         ({"MLFLOW_BACKEND_STORE_URI": URI, **SECRETS, "MLFLOW_PORT": "http"}, "expected a number"),
-        ({"PATH": "/usr/bin:/bin"}, "no mlflow here"),
+        ({"PATH": "/usr/bin:/bin"}, "the command mlflow was not found"),
     ],
 )
-def test_serve_sh_says_what_it_lacks(environment: dict[str, str], message: str) -> None:
+def test_serve_sh_names_the_missing_or_wrong_variable(environment: dict[str, str], message: str) -> None:
     done = serve(**environment)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("serve.sh: ") and message in done.stderr and done.stderr.count("\n") == 1
@@ -61,7 +61,7 @@ def compose() -> dict[str, Any]:
     return document
 
 
-def test_compose_services_are_pinned_watched_and_hidden() -> None:
+def test_compose_services_have_pinned_versions_health_checks_and_no_open_ports() -> None:
     services = compose()["services"]
     assert set(services) == {"server", "postgres", "minio", "bucket"}
     for name, service in services.items():
@@ -78,7 +78,7 @@ def test_compose_services_are_pinned_watched_and_hidden() -> None:
     assert packages == ["mlflow[auth]", "psycopg2-binary", "boto3"]
 
 
-def test_compose_has_no_secret_and_no_default_for_one() -> None:
+def test_compose_holds_no_secret_and_no_default_for_one() -> None:
     text = (FOLDER / "compose.yaml").read_text()
     for key in ("PASSWORD", "SECRET", "ACCESS_KEY"):
         for line in re.findall(rf"^ +\w*{key}\w*: .*$", text, flags=re.M):
@@ -90,7 +90,7 @@ def test_compose_has_no_secret_and_no_default_for_one() -> None:
     assert ".env" in (FOLDER / ".gitignore").read_text().split()
 
 
-def test_compose_server_has_what_the_script_sets() -> None:
+def test_the_compose_server_has_the_settings_of_serve_sh() -> None:
     environment = compose()["services"]["server"]["environment"]
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert "localhost" in environment["MLFLOW_SERVER_ALLOWED_HOSTS"]
@@ -98,7 +98,7 @@ def test_compose_server_has_what_the_script_sets() -> None:
     assert "default_permission" in compose()["configs"]["basic_auth"]["content"]
 
 
-def test_mlflow_knows_every_option() -> None:
+def test_the_installed_mlflow_has_every_option_in_use() -> None:
     known = subprocess.run(
         [sys.executable, "-m", "mlflow", "server", "--help"], capture_output=True, text=True, timeout=120
     ).stdout
@@ -109,7 +109,7 @@ def test_mlflow_knows_every_option() -> None:
     assert {option for option in options if not re.search(rf"{option}\b", known)} == set()
 
 
-# The server
+# The server: marked `postgres`
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """serve.sh with the users ada and ben."""
+    """A server started by serve.sh, with the users ada and ben."""
     folder = tmp_path_factory.mktemp("team")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {"MLFLOW_BACKEND_STORE_URI": postgres.new_database(), "PGPASSWORD": PASSWORD, "PATH": path}
@@ -168,7 +168,7 @@ SMALL = {
 @pytest.mark.postgres
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_search_is_seen_through_the_rest_api(ada: Server, tmp_path: Path) -> None:
+def test_a_search_is_complete_in_the_rest_api(ada: Server, tmp_path: Path) -> None:
     (tmp_path / "team.yaml").write_text(yaml.safe_dump(SMALL))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ETAREC_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "search.tune", "--space", "team.yaml", "--out", "out"]
@@ -196,7 +196,7 @@ def test_a_search_is_seen_through_the_rest_api(ada: Server, tmp_path: Path) -> N
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("auth", [None, ("ada", "not hers at all"), ("nobody", ADA[1]), ("admin", "password1234")])
-def test_nobody_gets_in_without_the_password(server: Server, auth: tuple[str, str] | None) -> None:
+def test_a_request_without_a_valid_password_is_refused(server: Server, auth: tuple[str, str] | None) -> None:
     for path in ("mlflow/experiments/search", "mlflow/runs/search"):
         assert ask(server, path, auth, json={"max_results": 1}).status_code == 401
     assert ask(server, "mlflow-artifacts/artifacts?path=0", auth).status_code == 401
@@ -229,7 +229,7 @@ def test_the_server_listens_on_loopback_without_telemetry_and_shows_no_secret(se
 
 
 @pytest.mark.postgres
-def test_who_may_not_write_is_told_what_to_ask_for(
+def test_a_user_who_may_not_write_is_told_which_permission_to_ask_for(
     ada: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert track.main([str(new_search(tmp_path / "hers", "hers"))]) == 0
@@ -246,10 +246,10 @@ def test_who_may_not_write_is_told_what_to_ask_for(
 
 
 @pytest.mark.postgres
-def test_a_search_from_another_store_is_written_anew(
+def test_a_search_from_another_store_is_written_again(
     ada: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To a user, a server says of a run that it does not have that it is forbidden."""
+    """The server answers 403, not 404, to a user who asks for a run that does not exist."""
     records = Records(new_search(tmp_path / "moved", "moved"))
     records.parent_tracked("f" * 32)
     records.tracked(0, "e" * 32)
@@ -281,7 +281,7 @@ def environment_of(uri: str) -> Mapping[str, str]:
 def test_eight_searches_at_once(
     request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Straight into a database that nobody has opened before, and through the server, where passwords cost time."""
+    """Directly into a new database, and through the server, where checking passwords takes time."""
     uri = request.getfixturevalue("ada").address if way == "server" else postgres.new_database()
     for name, value in environment_of(uri).items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Searches as their trackers see them, and a look at what the store then holds."""
+"""Records and trackers of searches whose trials are made up, and checks of the MLflow store they fill."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def new_records(folder: Path, name: str = "made-up") -> Records:
 
 
 def measure(records: Records, tracker: Tracker, numbers: range, seconds: float = 0.0) -> float:
-    """Trials as a search writes them: every fourth fails. Returns the longest time that one was held up."""
+    """Record and track trials as a search does; every fourth fails. Returns the longest seconds that one trial took."""
     longest = 0.0
     for number in numbers:
         begin = time.monotonic()
@@ -46,7 +46,7 @@ def measure(records: Records, tracker: Tracker, numbers: range, seconds: float =
 
 
 def assert_complete(records: Records, experiment: str = "made-up", state: str = "FINISHED") -> None:
-    """One run a trial, each in its state, with its curve once, as the records say."""
+    """Assert that the store holds one run per trial, each with the state, the values and one curve of the records."""
     store = mlflow.MlflowClient()
     found = store.get_experiment_by_name(experiment)
     assert found is not None
@@ -71,7 +71,7 @@ def assert_same(store: mlflow.MlflowClient, run: Run, name: str, records: Record
 
 
 def a_search(uri: str, folder: Path, name: str, trials: int, barrier: "multiprocessing.synchronize.Barrier") -> None:
-    """One of many processes that begin at once."""
+    """The program of one of the processes that start at the same time."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
     os.chdir(folder.parent)
     records = new_records(folder, name)
@@ -83,7 +83,7 @@ def a_search(uri: str, folder: Path, name: str, trials: int, barrier: "multiproc
 
 
 def search_at_once(uri: str, folder: Path, trials: int = TRIALS) -> None:
-    """Eight searches, four of them under one name, into one store; then all of their runs are looked at."""
+    """Run eight searches at once into one store, four of them under one name, and check all their runs."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(SEARCHES)
     names = {folder / f"out-{number}": f"search-{min(number, 4)}" for number in range(SEARCHES)}

@@ -1,9 +1,8 @@
-"""A real `mlflow server` in processes of its own, to be killed, stopped and started again."""
+"""A real `mlflow server` that a test can kill, stop and start again."""
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,17 +11,13 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.faults.stage import free_port
+
 START_SECONDS = 150
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 class Server:
-    """The server of `command`, or of a SQLite store in `folder`; its output goes to server.log there."""
+    """The server that `command` starts, by default one over SQLite in `folder`. It logs to `folder`/server.log."""
 
     def __init__(self, folder: Path, command: Sequence[str] = (), environment: Mapping[str, str] | None = None):
         self.folder, self.port = folder, free_port()
@@ -68,7 +63,7 @@ class Server:
             self.process = None
 
     def empty(self) -> None:
-        """To be called while it is down."""
+        """Delete the SQLite store. The server must not be running."""
         for file in self.folder.glob("server.db*"):
             file.unlink()
 

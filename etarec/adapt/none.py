@@ -8,7 +8,7 @@ from torch import Tensor
 from etarec import scoring
 from etarec.adapt.shared_passes import SharedPasses
 from etarec.clock import Clock
-from etarec.config import AdaptConfig
+from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.gate import Decision, Gate
@@ -39,14 +39,13 @@ class NoAdaptation:
 
     def prepare(self, stream: Stream) -> None:
         """Gets what will be looked up here, so that computing it once counts to no trial's seconds."""
-        self.served = None if self.shared is None else self.shared.ranks
+        self.ranks = None if self.shared is None else self.shared.ranks
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         with torch.no_grad(), self.clock("forward"):
-            ranks = self.scan(rows, self.hidden(rows), top_k=0).ranks if self.served is None else self.served[rows]
+            ranks = self.scan(rows, self.hidden(rows), top_k=0).ranks if self.ranks is None else self.ranks[rows]
         assert ranks is not None
-        none = torch.zeros_like(ranks, dtype=torch.bool)
-        return ranks, Decision(none, none, none, none, none, none, None)
+        return ranks, Decision(torch.full_like(ranks, Reason.NOT_ASKED, dtype=torch.int8))
 
     def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
         return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], InnerOptions(rate_scale, inner_loop))
@@ -65,14 +64,11 @@ class NoAdaptation:
         self,
         hidden: Tensor,
         scan: scoring.Scan,
-        seen: npt.NDArray[np.bool_],
+        nothing_to_learn: npt.NDArray[np.bool_],
         losses: Tensor | None = None,
-        passed_by: bool = False,
     ) -> Decision:
-        closed = torch.from_numpy(seen).to(self.encoder.device)
-        if passed_by:
-            return Decision.nobody(closed)
-        return self.gate.judge(hidden, self.model.item_vectors, scan, closed, losses)
+        nothing = torch.from_numpy(nothing_to_learn).to(self.encoder.device)
+        return self.gate.judge(hidden, self.model.item_vectors, scan, nothing, losses)
 
 
 def places(rows: slice, chosen: Tensor) -> npt.NDArray[np.int64]:

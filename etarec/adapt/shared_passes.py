@@ -30,7 +30,7 @@ from etarec.kernels.inner_loop import kernels
 from etarec.models import SequenceModel
 from etarec.ttt import InnerOptions
 
-BATCH = 4096  # samples of a batch where batches mean nothing
+SERVED_AT_ONCE = 4096  # samples, where nothing depends on batches
 _BATCHES = "batches"
 
 
@@ -126,7 +126,7 @@ class SharedPasses:
         ranks = np.empty(len(self.stream), np.int32)
         states = np.empty((0 if inner_loop else len(self.stream), self._width), np.float32)
         order = by_user(self.stream)
-        for rows in (order[start : start + BATCH] for start in range(0, len(order), BATCH)):
+        for rows in (order[start : start + SERVED_AT_ONCE] for start in range(0, len(order), SERVED_AT_ONCE)):
             hidden = self._hidden(rows, inner_loop)
             ranks[rows] = _numpy(self._scan(rows, hidden).ranks)
             if not inner_loop:

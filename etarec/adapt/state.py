@@ -6,7 +6,7 @@ from torch import Tensor
 
 from etarec import scoring
 from etarec.adapt.none import NoAdaptation, places
-from etarec.adapt.shared_passes import BATCH
+from etarec.adapt.shared_passes import SERVED_AT_ONCE
 from etarec.data import Stream
 from etarec.gate import Decision
 
@@ -23,14 +23,14 @@ class State(NoAdaptation):
 
     def prepare(self, stream: Stream) -> None:
         weighted = self.config.gate == "eta" and self.config.weighting == "entropy"
-        self.served = None if self.shared is None or weighted else self.shared.ranks
+        self.ranks = None if self.shared is None or weighted else self.shared.ranks
         self._ahead: dict[int, tuple[Tensor, Decision]] = {}  # by a batch's first place
         if self.shared is not None:
             self.shared.initial_hidden(slice(0))
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         if rows.start not in self._ahead:
-            size, at_once = rows.stop - rows.start, min(BATCH, KEPT_SCORES // max(1, self.scores_needed()))
+            size, at_once = rows.stop - rows.start, min(SERVED_AT_ONCE, KEPT_SCORES // max(1, self.scores_needed()))
             end = min(rows.start + max(1, at_once // size) * size, len(self.ends))
             self._serve_all([slice(start, min(start + size, end)) for start in range(rows.start, end, size)])
         return self._ahead.pop(rows.start)
@@ -42,8 +42,8 @@ class State(NoAdaptation):
         assert scan.ranks is not None
         with torch.no_grad(), self.clock("gate"):
             parts = [slice(rows.start - start, rows.stop - start) for rows in batches]
-            nothing_seen = np.zeros(len(hidden), np.bool_)
-            decisions = [self.judge(hidden[part], scan.of(part), nothing_seen[part]) for part in parts]
+            nothing_to_learn = np.zeros(len(hidden), np.bool_)
+            decisions = [self.judge(hidden[part], scan.of(part), nothing_to_learn[part]) for part in parts]
         with torch.no_grad(), self.clock("adapt"):
             ranks = self._adapted(whole, scan.ranks, decisions)
         self._ahead = {
@@ -63,8 +63,8 @@ class State(NoAdaptation):
 
     def _adapted(self, rows: slice, ranks: Tensor, decisions: list[Decision]) -> Tensor:
         admitted = torch.cat([decision.admitted for decision in decisions])
-        if self.served is not None:
-            return torch.where(admitted, self.served[rows], ranks)
+        if self.ranks is not None:
+            return torch.where(admitted, self.ranks[rows], ranks)
         chosen = admitted.nonzero()[:, 0]
         if not len(chosen):
             return ranks

@@ -1,11 +1,17 @@
-"""Transitions that a sample's own input shows: what target `weights` with `next_item` learns from.
+"""Transitions that samples show in their own input: what target `weights` with `next_item` learns from.
 
-A transition is named by the place of its second item in `Interactions.items`; that item has been served as a target
-before, at the latest in an earlier request. The sample's own target is behind its input and never among them.
+A transition is named by the place of its second item in `Interactions.items`. That item has been served as a target
+before, at the latest in an earlier request. A sample's own target lies behind its input and is never offered.
+
+Symbols: B samples of a batch, T offered transitions.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from etarec.config import AdaptConfig
 from etarec.data import Stream, trained
@@ -15,10 +21,31 @@ from etarec.ragged import Int64s
 Bools = npt.NDArray[np.bool_]
 
 
-class Observed:
-    """Keeps, along a stream, which transitions may be learned from: none before its target's own rank is settled.
+class Offer(NamedTuple):
+    """The transitions that the samples of a batch may learn from, in the order of the samples.
 
-    `serve: after` settles a rank after the step, and the order `shuffled` serves a user's later samples before earlier
+    owners: int[T], the sample of each transition, as its place in the batch; places: int[T], the transitions.
+    """
+
+    owners: Int64s
+    places: Int64s
+
+    def nothing_to_learn(self, size: int) -> Bools:
+        """bool[B]: the samples of a batch of `size` that offer no transition."""
+        nothing = np.ones(size, np.bool_)
+        nothing[self.owners] = False
+        return nothing
+
+    def by(self, samples: Bools) -> "Offer":
+        """The transitions that some samples of the batch offer: bool[B]."""
+        kept = samples[self.owners]
+        return Offer(self.owners[kept], self.places[kept])
+
+
+class Observed:
+    """Keeps, along a stream, which transitions may be learned from: none before the rank of its target is settled.
+
+    `serve: after` settles a rank after the step, and the order `shuffled` serves some samples of a user before earlier
     ones. `new_transitions_only` leaves out those of the training split, `transitions: pending` those learned before.
     """
 
@@ -27,31 +54,51 @@ class Observed:
         self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
         self._pending = config.transitions == "pending"
         self._learned = trained(data) if config.new_transitions_only else np.zeros(data.n_interactions, np.bool_)
-        self._unserved = np.zeros(data.n_interactions, np.bool_)
-        self._unserved[self.ends] = True
+        self._unsettled = np.zeros(data.n_interactions, np.bool_)
+        self._unsettled[self.ends] = True
 
-    def served(self, rows: slice) -> None:
-        """The ranks of these samples are settled: their targets may be learned from by the samples that follow."""
-        self._unserved[self.ends[rows]] = False
+    def settle(self, rows: slice) -> None:
+        """The ranks of these samples are settled: the samples that follow may learn from their targets."""
+        self._unsettled[self.ends[rows]] = False
 
-    def of(self, part: Int64s) -> tuple[Int64s, Int64s]:
-        """(row of `part`, transition) of all that samples may learn from, in the order of the rows."""
-        first = self.starts[part] + 1
-        if not self._pending:
-            first = np.maximum(first, self.ends[part] - 1)
-        counts = np.maximum(self.ends[part] - first, 0)
-        rows = np.repeat(np.arange(len(part)), counts)
-        places = np.arange(len(rows)) + np.repeat(first - np.cumsum(counts) + counts, counts)
-        open_ = ~(self._learned[places] | self._unserved[places])
-        return rows[open_], places[open_]
-
-    def nothing(self, part: Int64s) -> Bools:
-        """Samples without a transition to learn from."""
-        nothing = np.ones(len(part), np.bool_)
-        nothing[self.of(part)[0]] = False
-        return nothing
+    def offer(self, rows: slice) -> Offer:
+        """What the samples of a batch may learn from."""
+        starts, ends = self.starts[rows], self.ends[rows]
+        first = starts + 1 if self._pending else np.maximum(starts + 1, ends - 1)
+        counts = np.maximum(ends - first, 0)
+        owners = np.repeat(np.arange(len(ends)), counts)
+        places = np.arange(len(owners)) + np.repeat(first - np.cumsum(counts) + counts, counts)
+        open_ = ~(self._learned[places] | self._unsettled[places])
+        return Offer(owners[open_], places[open_])
 
     def learned(self, places: Int64s) -> None:
         """A backward pass was computed over these transitions."""
         if self._pending:
             self._learned[places] = True
+
+
+class ServedLosses:
+    """The loss at which each transition was served, for a gate that looks at losses.
+
+    A transition of the stream has the loss of its own sample. One from before the stream has no such loss: its loss is
+    computed when the transition is first offered, and kept.
+    """
+
+    def __init__(self, n_interactions: int, dtype: torch.dtype):
+        self._losses = torch.full((n_interactions,), torch.nan, dtype=dtype)
+
+    def missing(self, offer: Offer, own: Int64s) -> Offer:
+        """Offered transitions without a loss, each once. own: int[B], the targets of the batch, which get theirs."""
+        known = ~np.isnan(self._losses.numpy()[offer.places]) | np.isin(offer.places, own)
+        places, first = np.unique(offer.places[~known], return_index=True)
+        return Offer(offer.owners[~known][first], places)
+
+    def record(self, places: Int64s, losses: Tensor) -> None:
+        self._losses[torch.from_numpy(places)] = losses.to(self._losses)
+
+    def means(self, offer: Offer, size: int) -> npt.NDArray[np.floating]:
+        """[B]: the mean loss of the transitions that each sample of a batch of `size` offers; NaN if it offers none."""
+        counts = np.bincount(offer.owners, minlength=size)
+        sums = np.bincount(offer.owners, self._losses.numpy()[offer.places], minlength=size)
+        with np.errstate(invalid="ignore"):
+            return sums / counts

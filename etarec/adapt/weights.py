@@ -5,8 +5,6 @@ Sources: Tent (Wang et al., ICLR 2021), EATA (Niu et al., ICML 2022) and ETA-Rec
 Symbols: B samples of a batch, D width, V items without the padding id, K of Top-K, T transitions.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,38 +13,29 @@ from torch import Tensor
 from etarec import scoring
 from etarec.adapt.fisher import diagonal
 from etarec.adapt.none import NoAdaptation, places
-from etarec.adapt.transitions import Observed
-from etarec.config import AdaptConfig
+from etarec.adapt.transitions import Observed, Offer, ServedLosses
+from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
-from etarec.gate import Decision, topk_entropy
+from etarec.gate import Decision, effective_top_k, topk_entropy
 
 GATHERING_COSTS = 16  # a gathered score costs about as much as so many of a product over all items
-
-
-class _Offered(NamedTuple):
-    """Transitions that samples of a batch may learn from: their samples int[T], as places in the batch, and their own
-    places int[T]; of those whose loss is not known yet the places int[U] and the hidden states [U, D] before them."""
-
-    owner: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
-    unknown: npt.NDArray[np.int64]
-    before: Tensor
 
 
 class Weights(NoAdaptation):
     """One optimizer step per batch over its admitted samples; the change lasts for the rest of the stream."""
 
     def prepare(self, stream: Stream) -> None:
-        """The checkpoint's weights serve all batches up to the first that offers something to learn, so that their
-        passes are the same in all trials with the same batches and the same to learn."""
+        """Look up the batches up to the first one that offers something to learn.
+
+        The checkpoint's weights serve all of them, so their passes are the same in all trials with the same batches and
+        the same to learn.
+        """
         self.observed = Observed(self.encoder, stream, self.config)
-        gated_by = self.config.objective, self.config.gate, self.config.criterion
-        self._gated_by_loss = gated_by == ("next_item", "eta", "loss")
         size = min(self.config.batch_size, len(stream))
-        self._until = self._unmoved(stream, size) if self.shared or self._gated_by_loss else 0
-        self._known = self.shared.batches(size, self._until, self._gated_by_loss) if self.shared else None
-        kept = len(self.encoder.items) if self._gated_by_loss else 0  # a loss by the place of a transition
-        self._losses = torch.full((kept,), torch.nan, dtype=self.model.item_vectors.dtype)
+        by_loss = self.gate.needs_losses
+        self._until = self._unmoved(stream, size) if self.shared or by_loss else 0
+        self._known = self.shared.batches(size, self._until, by_loss) if self.shared else None
+        self._losses = ServedLosses(len(self.encoder.items), self.model.item_vectors.dtype) if by_loss else None
         self._moving = self.model.adaptable(self.config.parameters)
         penalised, episodic = self.config.fisher_alpha > 0, self.config.reset == "batch"
         self._fisher = self._fisher_diagonal() if penalised else []
@@ -62,62 +51,50 @@ class Weights(NoAdaptation):
         for start in range(0, len(stream), size):
             rows = slice(start, min(start + size, len(stream)))
             if self.config.serve == "before":
-                probe.served(rows)
-            if not self._nothing(probe, rows).all():
+                probe.settle(rows)
+            if not self._nothing_to_learn(probe.offer(rows), rows).all():
                 return rows.stop
-            probe.served(rows)
+            probe.settle(rows)
         return len(stream)
 
-    def _nothing(self, observed: Observed, rows: slice) -> npt.NDArray[np.bool_]:
-        """Samples of a batch that offer nothing to learn from."""
-        part = self._places(rows)
-        return np.zeros(len(part), np.bool_) if self.config.objective == "entropy" else observed.nothing(part)
-
-    def _places(self, rows: slice) -> npt.NDArray[np.int64]:
-        return np.arange(rows.start, min(rows.stop, len(self.ends)))
+    def _nothing_to_learn(self, offer: Offer, rows: slice) -> npt.NDArray[np.bool_]:
+        size = len(self.ends[rows])
+        return np.zeros(size, np.bool_) if self.config.objective == "entropy" else offer.nothing_to_learn(size)
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         if self.config.serve == "before":
-            self.observed.served(rows)
-        nothing = self._nothing(self.observed, rows)
-        passed_by = self.gate.passes_by(nothing)
+            self.observed.settle(rows)
+        offer = self.observed.offer(rows)
+        nothing_to_learn = self._nothing_to_learn(offer, rows)
+        ignored = self.gate.ignores(nothing_to_learn)
+        missing = None if self._losses is None else self._losses.missing(offer, self.ends[rows])
         with torch.no_grad(), self.clock("forward"):
-            hidden, offered = self._forward(rows)
-            scan = self._scan(rows, hidden, 0 if passed_by else self.scores_needed())
-        with torch.no_grad(), self.clock("gate"):
-            losses = None if offered is None else self._losses_of(rows, offered, scan.losses)
-            decision = self.judge(hidden, scan, nothing, losses, passed_by)
-        chosen = decision.admitted.nonzero()[:, 0]
-        if len(chosen):
-            with self.clock("adapt"):
-                self._step(places(rows, chosen), None if decision.weights is None else decision.weights[chosen])
-            if self.config.serve == "after":
-                with torch.no_grad(), self.clock("forward"):
-                    scan = self.scan(rows, self.hidden(rows), top_k=0)
-            if self.config.reset == "batch":
-                self._go_back()
-        self.observed.served(rows)
+            hidden, before = self._forward(rows, missing)
+            scan = self._scan(rows, hidden, 0 if ignored else self.scores_needed())
         assert scan.ranks is not None
-        return scan.ranks, decision
+        with torch.no_grad(), self.clock("gate"):
+            losses = None if missing is None else self._losses_of(rows, offer, missing, before, scan)
+            if ignored:
+                decision = Decision(torch.full_like(scan.ranks, Reason.NOTHING_TO_LEARN, dtype=torch.int8))
+            else:
+                decision = self.judge(hidden, scan, nothing_to_learn, losses)
+        ranks = self._learn(rows, offer, decision, scan.ranks)
+        self.observed.settle(rows)
+        return ranks, decision
 
-    def _forward(self, rows: slice) -> tuple[Tensor, _Offered | None]:
-        """The batch's hidden states and, where the gate asks for losses, what its samples may learn.
+    def _forward(self, rows: slice, missing: Offer | None) -> tuple[Tensor, Tensor | None]:
+        """Hidden states of the batch [B, D] and before the transitions whose losses are missing [U, D].
 
-        One pass gives both; where the batch's own may be looked up it is apart, to be the same to the last digit.
+        One pass gives both. Where the batch's own states are looked up they come from a pass of their own, so that they
+        are the same to the last digit.
         """
-        if not self._gated_by_loss:
-            return self._served(rows), None
-        part = self._places(rows)
-        owner, places = self.observed.of(part)
-        known = ~np.isnan(self._losses.numpy()[places]) | np.isin(places, self.ends[rows])
-        asked, offers = np.unique(places[~known], return_index=True)
-        owners = part[owner[~known][offers]]
-        if rows.stop <= self._until:
-            hidden, before = self._served(rows), self._before(owners, asked)
-        else:
-            starts, ends = (np.append(x[rows], y) for x, y in ((self.starts, self.starts[owners]), (self.ends, asked)))
-            hidden, before = self.encoder.hidden(self.model, starts, ends).split([len(part), len(asked)])
-        return hidden, _Offered(owner, places, asked, before)
+        if missing is None or rows.stop <= self._until:
+            return self._served(rows), None if missing is None else self._before(rows, missing)
+        more = self.starts[rows][missing.owners], missing.places
+        starts, ends = (np.append(x[rows], y) for x, y in zip((self.starts, self.ends), more, strict=True))
+        size = len(self.ends[rows])
+        hidden, before = self.encoder.hidden(self.model, starts, ends).split([size, len(starts) - size])
+        return hidden, before
 
     def _served(self, rows: slice) -> Tensor:
         if self._known is None or rows.stop > self._until:
@@ -126,27 +103,38 @@ class Weights(NoAdaptation):
 
     def _scan(self, rows: slice, hidden: Tensor, top_k: int) -> scoring.Scan:
         if self._known is None or rows.stop > self._until or top_k:
-            return self.scan(rows, hidden, top_k, self._gated_by_loss)
+            return self.scan(rows, hidden, top_k, self._losses is not None)
         losses = None if self._known.losses is None else self._known.losses[rows]
         return scoring.Scan(self._known.ranks[rows], None, None, losses)
 
-    def _losses_of(self, rows: slice, offered: _Offered, served: Tensor | None) -> Tensor:
-        """For `criterion: loss` the mean loss of what each sample offers; of nothing it is not a number.
+    def _losses_of(
+        self, rows: slice, offer: Offer, missing: Offer, before: Tensor | None, scan: scoring.Scan
+    ) -> Tensor:
+        """The mean loss of what each sample offers: [B]; NaN if it offers nothing."""
+        assert self._losses is not None and before is not None and scan.losses is not None
+        losses = scoring.losses(before, self.model.item_vectors, self.items(missing.places))
+        self._losses.record(missing.places, losses)
+        self._losses.record(self.ends[rows], scan.losses)
+        return torch.from_numpy(self._losses.means(offer, len(scan.losses))).to(scan.losses)
 
-        A transition's loss is that at which its own sample was served; only of one that came before the stream it is
-        computed, once. served: [B], the losses of the batch's own targets.
-        """
-        assert served is not None
-        losses = scoring.losses(offered.before, self.model.item_vectors, self.items(offered.unknown))
-        self._losses[torch.from_numpy(offered.unknown)] = losses.to(self._losses)
-        self._losses[torch.from_numpy(self.ends[rows])] = served.to(self._losses)
-        counts = np.bincount(offered.owner, minlength=len(served))
-        sums = np.bincount(offered.owner, self._losses.numpy()[offered.places], minlength=len(served))
-        with np.errstate(invalid="ignore"):
-            return torch.from_numpy(sums / counts).to(served)
+    def _learn(self, rows: slice, offer: Offer, decision: Decision, ranks: Tensor) -> Tensor:
+        """One step over the admitted samples; gives the ranks with which the batch counts."""
+        if not decision.admitted.any():
+            return ranks
+        with self.clock("adapt"):
+            self._step(rows, offer, decision)
+        if self.config.serve == "after":
+            with torch.no_grad(), self.clock("forward"):
+                after = self.scan(rows, self.hidden(rows), top_k=0).ranks
+            assert after is not None
+            ranks = after
+        if self.config.reset == "batch":
+            self._go_back()
+        return ranks
 
-    def _step(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> None:
-        loss = self._next_item(part, weights) if self.config.objective == "next_item" else self._entropy(part, weights)
+    def _step(self, rows: slice, offer: Offer, decision: Decision) -> None:
+        next_item = self.config.objective == "next_item"
+        loss = self._next_item(rows, offer, decision) if next_item else self._entropy(rows, decision)
         self.optimizer.zero_grad()
         loss.backward()
         for weight, start, importance in zip(self._moving, self._start, self._fisher, strict=False):
@@ -168,24 +156,28 @@ class Weights(NoAdaptation):
                 weight.copy_(start)
         self.optimizer = _optimizer(self.config, self._moving)
 
-    def _next_item(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
-        """Mean cross-entropy of the transitions that the samples' own inputs show, each from the items before."""
-        owner, places = self.observed.of(part)
-        self.observed.learned(places)
-        hidden = self._before(part[owner], places)
-        scale = None if weights is None else weights[torch.from_numpy(owner).to(weights.device)]
-        return scoring.cross_entropy(hidden, self.model.items.weight, self.items(places), scale, padding=1)
+    def _next_item(self, rows: slice, offer: Offer, decision: Decision) -> Tensor:
+        """Mean cross-entropy of the transitions that the admitted samples offer, each from the items before it."""
+        offer = offer.by(decision.admitted.cpu().numpy())
+        self.observed.learned(offer.places)
+        scale = None
+        if decision.weights is not None:
+            scale = decision.weights[torch.from_numpy(offer.owners).to(decision.weights.device)]
+        hidden = self._before(rows, offer)
+        return scoring.cross_entropy(hidden, self.model.items.weight, self.items(offer.places), scale, padding=1)
 
-    def _before(self, part: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Tensor:
-        """Hidden states [T, D] before transitions of the samples `part`."""
-        if not len(places):
+    def _before(self, rows: slice, offer: Offer) -> Tensor:
+        """Hidden states before offered transitions: [T, D]."""
+        if not len(offer.places):
             return self.model.item_vectors.new_empty(0, self.model.item_vectors.shape[1])
-        return self.encoder.hidden(self.model, self.starts[part], places)
+        return self.encoder.hidden(self.model, self.starts[rows][offer.owners], offer.places)
 
-    def _entropy(self, part: npt.NDArray[np.int64], weights: Tensor | None) -> Tensor:
+    def _entropy(self, rows: slice, decision: Decision) -> Tensor:
         """Weighted mean of the Top-K entropies that the gate looked at; of a small K only K scores carry gradient."""
-        vectors, hidden = self.model.item_vectors, self.hidden(part)
-        top_k = min(self.config.top_k or vectors.shape[0], vectors.shape[0])
+        chosen = decision.admitted.nonzero()[:, 0]
+        weights = None if decision.weights is None else decision.weights[chosen]
+        vectors, hidden = self.model.item_vectors, self.hidden(places(rows, chosen))
+        top_k = effective_top_k(self.config.top_k, vectors.shape[0])
         if top_k * GATHERING_COSTS < vectors.shape[0]:
             with torch.no_grad():
                 top_items = scoring.scan(hidden, vectors, None, top_k).top_items

@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from etarec.disk import whole_file
+
 COMPILE_SECONDS = 120.0
 # Sums may be reordered for vector units; NaN and infinity are preserved.
 FLAGS = (
@@ -74,7 +76,7 @@ def library(source: Path, *sizes: tuple[str, int]) -> ctypes.CDLL | None:
         made = Path(folder, name)
         if not _compiles([cc, *FLAGS, *constants, "-shared", "-fPIC", str(source), "-o", str(made), "-lm"]):
             return None
-        return ctypes.CDLL(str(kept if _moves(made, kept) else made))  # stays loaded when the file is gone
+        return ctypes.CDLL(str(kept if _keeps(made, kept) else made))  # stays loaded when the file is gone
 
 
 def _compiles(command: list[str]) -> bool:
@@ -84,16 +86,15 @@ def _compiles(command: list[str]) -> bool:
         return False
 
 
-def _moves(made: Path, kept: Path) -> bool:
-    """Whether the file stands complete in its place; other processes may do the same at the same time."""
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+def _keeps(made: Path, kept: Path) -> bool:
+    """Whether the library could be put into its place; other processes may put theirs there at the same time."""
     try:
         kept.parent.mkdir(exist_ok=True)
-        shutil.copy(made, partial)
-        partial.replace(kept)
-        return True
+        with whole_file(kept) as partial:
+            shutil.copy(made, partial)
     except OSError:
         return False
+    return True
 
 
 def _processor() -> str:

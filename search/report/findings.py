@@ -90,7 +90,7 @@ def headline(chosen: Row, parameters: str, everything: Row | None, split: Split)
 def findings(chosen: Row, baselines: dict[str, Row], front: list[Row], split: Split) -> list[Finding]:
     """Does adapting pay, does the gate beat chance and the published gate, does the front hold on test."""
     found = [
-        _adapting(chosen, baselines, split),
+        _adapting(chosen, baselines, front, split),
         _chance(chosen, baselines.get("random"), split, _along(front) if split == "test" else ""),
         _published(chosen, baselines.get("published"), split),
         _front(chosen, front, split),
@@ -139,7 +139,7 @@ def _cost(chosen: Row, everything: Row | None, split: Split) -> str:
     return f"{text}; serving took {after} s instead of {before} s, {verdict} (of these, adapting {adapting})."
 
 
-def _adapting(chosen: Row, baselines: dict[str, Row], split: Split) -> Finding:
+def _adapting(chosen: Row, baselines: dict[str, Row], front: list[Row], split: Split) -> Finding:
     frozen, everything = baselines.get("none"), baselines.get("all")
     if frozen is None or everything is None:
         missing = " and ".join(f'"{name}"' for name in ("none", "all") if name not in baselines)
@@ -155,11 +155,15 @@ def _adapting(chosen: Row, baselines: dict[str, Row], split: Split) -> Finding:
         if delta
         else f" (no adaptation minus everything: {signed(-gain)})."
     )
+    best = _best(frozen, everything, front, split)
     if gain <= 0:
-        text = f"{numbers} The cheapest good answer is to skip every backward pass."
-        return Finding("bad", "Adapting gains nothing", text)
+        gains = _gap(best, frozen, split) > 0  # only a point of the front can
+        title = "Adapting on every sample gains nothing, adapting on some does" if gains else "Adapting gains nothing"
+        return Finding("note" if gains else "bad", title, f"{numbers} {_advice(best, split)}")
     keeps = _gap(chosen, frozen, split) > 0
-    kept = f" {_kept(chosen, frozen, everything, gain, split) if keeps else _behind(chosen, frozen, split)}"
+    kept = f" {_kept(chosen, frozen, everything, gain, split)}"
+    if not keeps:
+        kept = f" {_behind(chosen, frozen, split)} {_advice(best, split)}"
     if split == "test" and _touches_zero(frozen):
         return Finding("note", "Whether adapting helps is not settled", numbers + " The interval includes 0." + kept)
     if not keeps:
@@ -183,7 +187,19 @@ def _behind(chosen: Row, frozen: Row, split: Split) -> str:
     low, high, p = (frozen.get(f"test_vs_chosen_hr_at_10_{name}") for name in ("low", "high", "p"))
     if split == "test" and low is not None and high is not None and p is not None:
         text += f", 95% interval {signed(low)} to {signed(high)}, p = {significant(p)}"
-    return f"{text}. Serving the frozen model is the better answer."
+    return f"{text}."
+
+
+def _best(frozen: Row, everything: Row, front: list[Row], split: Split) -> Row:
+    """The highest HR@10 among both baselines and the front; of equal ones the one that skips most, `none` first."""
+    rows = [frozen, *(row for row in front if row[f"{split}_hr_at_10"] is not None), everything]
+    return max(rows, key=lambda row: (row[f"{split}_hr_at_10"], row[f"{split}_filter_rate"]))
+
+
+def _advice(best: Row, split: Split) -> str:
+    ways = {"none": "serving without adaptation", "all": "adapting on every sample"}
+    way = ways.get(best["trial_id"], f"the front's configuration {best['trial_id']}")
+    return f"Of no adaptation, adapting on every sample and the front, {way} is best: HR@10 {_place(best, split)}."
 
 
 def _touches_zero(row: Row) -> bool:

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from etarec.config import UserError
+from search.records import frequent_reason, reason
 from search.report import findings, plots
 from search.report.files import SECONDS, Run, load
 from search.report.findings import Row, Split
@@ -125,10 +126,18 @@ def _front_values(run: Run, row: Row) -> tuple[str, list[str]]:
 
 def _headline(run: Run, chosen: Row | None, values: dict[str, list[str]], baselines: dict[str, Row]) -> list[str]:
     if chosen is None:
-        return ["No trial finished, so there is no front and nothing to recommend."]
+        return [_why_no_front(run.trials)]
     pairs = zip(run.parameters, values[chosen["trial_id"]], strict=True)
     text = ", ".join(f"{name} {value}" for name, value in pairs)
     return findings.headline(chosen, text, baselines.get("all"), run.split)
+
+
+def _why_no_front(trials: pd.DataFrame) -> str:
+    nothing = "so there is no front and nothing to recommend."
+    if trials.empty or not (trials["state"] == "FAILED").all() or "error" not in trials:
+        return f"No trial finished, {nothing}"
+    cause, count = frequent_reason(trials["error"])
+    return f"Every trial failed, {count} of {len(trials)} with: {cause}; {nothing}"
 
 
 def _warnings(run: Run) -> list[str]:
@@ -206,18 +215,9 @@ def _counts(run: Run) -> dict[str, int]:
 def _failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
     """The trials that ended without a result, grouped by state and reason."""
     ended = trials[trials["state"].isin(["FAILED", "KILLED"])]
-    reasons = ended["error"].map(_reason) if "error" in ended else pd.Series("no reason recorded", index=ended.index)
+    reasons = ended["error"].map(reason) if "error" in ended else pd.Series("no reason recorded", index=ended.index)
     groups = ended.groupby([ended["state"], reasons], sort=False)["trial_id"]
-    return [{"state": state, "reason": reason, "trials": list(ids)} for (state, reason), ids in groups]
-
-
-def _reason(error: str) -> str:
-    """The line of an error that says what happened: the last one of a traceback, otherwise the first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return "no reason recorded"
-    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    return line if len(line) <= 300 else line[:299] + "…"
+    return [{"state": state, "reason": cause, "trials": list(ids)} for (state, cause), ids in groups]
 
 
 def _timings(split: Split, rows: list[Row]) -> list[dict[str, Any]]:

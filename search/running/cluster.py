@@ -1,60 +1,51 @@
-"""A Ray cluster for the time of a search: one of this machine's own, or one that runs already, its nodes looked at."""
+"""A Ray cluster for the time of a search: one on this machine alone, or a running one whose nodes are checked."""
 
 import logging
 import math
 import os
 import platform
-import re
-import shutil
-import socket
 import sys
-import tempfile
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.cloudpickle
-from filelock import FileLock, Timeout
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from etarec.config import UserError
 from search.running import mps
+from search.running.address import check_address
 from search.running.plan import WORKER_BYTES, Machine, Plan, cores, of_cluster, plan, this_machine
+from search.running.scratch import RAY, scratch
 from search.spec import SearchConfig
 
-ANSWER_SECONDS = 120.0  # a node that imports torch for the first time takes its time
-STALE_SECONDS = 60.0  # a younger folder may belong to a process that has not locked it yet
-PREFIX = "etarec-"
-LOCK = "lock"
-LONGEST_BASE = 16  # characters; Ray's sockets lie 90 deeper, and a socket's path has at most 107
+ANSWER_SECONDS = 120.0  # importing torch for the first time is slow on some nodes
 _TOKEN = "; one with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that reserves no GPU sees none
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides the GPUs from trials that reserve none
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
-_WAITING = {"OMP_WAIT_POLICY": "passive"}  # threads of trials side by side sleep when they wait, spinning steals cores
+_WAITING = {"OMP_WAIT_POLICY": "passive"}  # waiting threads sleep; spinning ones would take cores from other trials
 _WORKERS = {
     **_WAITING,
-    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # those of `start_workers` are there before their work is
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # `start_processes` starts some before their work
 }
 
 
 def machine(address: str | None) -> Machine:
-    """What there is to plan with, without a search: this machine's own counts, or a cluster's by asking it."""
+    """Cores, GPUs and memory to plan with: this machine's, or those of the cluster at `address`."""
     if address is None:
         return this_machine()
     with _ray(address):
@@ -63,11 +54,16 @@ def machine(address: str | None) -> Machine:
 
 
 @contextmanager
-def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTES) -> Iterator[Plan]:
+def cluster(
+    search: SearchConfig,
+    address: str | None,
+    need: float = WORKER_BYTES,
+    warn: Callable[[str], Any] = lambda text: None,
+) -> Iterator[Plan]:
     """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own.
 
-    need: bytes of memory per trial. Raises UserError where nothing answers, or a node could not measure what this one
-    measures.
+    need: bytes of memory per trial. warn: is told what killed searches left. Raises UserError if no cluster answers, or
+    if a node would measure something else than this machine.
     """
     if address is not None:
         with _ray(address, runtime_env={"env_vars": _WAITING}):
@@ -76,61 +72,22 @@ def cluster(search: SearchConfig, address: str | None, need: float = WORKER_BYTE
         return
     here = this_machine()
     planned = plan(search, here, need)
-    # Workers of this machine import what this process imports, installed or not.
+    # Workers on this machine import the same modules as this process, installed or not.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.getcwd()
-    with scratch() as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
+    with scratch(warn) as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
         if fault:
             planned = plan(search, replace(here, mps=False), need)
             note = f"CUDA MPS cannot be had, so trials take turns on the GPU ({fault})"
             planned = replace(planned, note="; ".join(filter(None, (planned.note, note))))
-        count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more where the user asks for it
-        with _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder)):
+        count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more if the user asks for more
+        with _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder / RAY)):
             yield planned
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder for Ray's files, gone with the block; those of processes that were killed in theirs go too."""
-    base = _base()
-    for left in filter(Path.is_dir, base.glob(f"{PREFIX}*")):
-        _remove_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    try:
-        with FileLock(folder / LOCK):
-            yield folder
-    finally:
-        for _ in range(20):  # Ray's processes write their last lines while they end
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            time.sleep(0.1)
-
-
-def _base() -> Path:
-    wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    base = Path(wanted if len(wanted) <= LONGEST_BASE else "/tmp")
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"RAY_TMPDIR={base}: expected a folder or a place for one ({error.strerror})") from None
-    return base
-
-
-def _remove_left(folder: Path) -> None:
-    """Whoever lives holds the lock of its folder; one without a lock was being made or removed when its search died."""
-    try:
-        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-            with FileLock(folder / LOCK, timeout=0):
-                mps.end(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-    except (OSError, Timeout):  # somebody else's
-        return
 
 
 @contextmanager
 def _ray(address: str | None, **options: Any) -> Iterator[None]:
     if address is not None:
-        _check_address(address)
+        check_address(address)
     os.environ.update({key: os.environ.get(key, value) for key, value in (_QUIET | _WORKERS).items()})
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -151,31 +108,16 @@ def _ray(address: str | None, **options: Any) -> Iterator[None]:
 
 
 def several_gpus() -> bool:
-    """Whether a node has more than one."""
+    """Whether any node of the cluster has more than one GPU."""
     return any(node["Resources"].get("GPU", 0) > 1 for node in _alive().values())
 
 
-def _check_address(address: str) -> None:
-    """Ray tries a dead address for minutes; a closed port is known at once."""
-    if address == "auto":
-        return
-    if address.startswith("ray://"):  # Ray Client would run the records' writer on the head, away from the records
-        raise UserError(f"--address {address}: start the search on a machine of the cluster, with `ray job submit`")
-    found = re.fullmatch(r"([^:/\s]+):(\d{1,5})", address)
-    if found is None:
-        raise UserError(f"--address {address}: expected auto or HOST:PORT")
-    try:
-        socket.create_connection((found[1], int(found[2])), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
-
-
-# What nodes run of this module travels as code: they may have no such package, which is what is to be found out.
+# Nodes get the code of this module's functions, since a node may lack the package, which `_check_nodes` is to find out.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
 
 
 def _check_nodes(address: str) -> None:
-    """Raises UserError that names every node on which a trial would fail or measure something else, and why."""
+    """Raises UserError naming each node on which a trial would fail or measure something else, and why."""
     here = _installed()
     ask = ray.remote(num_cpus=0, max_retries=1)(_installed)
     nodes = _alive()
@@ -203,20 +145,20 @@ def _problem(node: str, reference: Any, here: dict[str, str]) -> str:
         return f"does not answer within {ANSWER_SECONDS:.0f} s"
     except RayError as error:
         if node not in _alive():
-            return ""  # it has gone since, and measures nothing
+            return ""  # the node has left, so it measures nothing
         return f"cannot be asked ({str(error).strip().splitlines()[-1]})"
     differing = [f"{what} {there[what]}, here {here[what]}" for what in here if there[what] != here[what]]
     return ", ".join(differing)
 
 
 def _installed() -> dict[str, str]:
-    """What a measurement depends on, by name; self-contained, to run where this package may be missing."""
+    """Versions on which a measurement depends, by name. Self-contained, to run on nodes without this package."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"Python": ".".join(platform.python_version_tuple()[:2])}
     for name in ("ray", "torch", "numpy"):
         try:
-            found[name] = version(name).split("+")[0]  # CPU and CUDA builds may be mixed
+            found[name] = version(name).split("+")[0]  # CPU and CUDA builds may mix
         except PackageNotFoundError:
             found[name] = "is missing"
     try:

@@ -1,8 +1,7 @@
-"""CUDA's Multi-Process Service for the time of a search: what processes run on one GPU runs there side by side.
+"""CUDA's Multi-Process Service (MPS) for the time of a search, so that trials on one GPU run side by side.
 
-Without it a GPU takes turns between processes, and each of our trials leaves most of its turn idle. NVIDIA's account of
-the service: docs.nvidia.com/deploy/mps. A fault of the GPU ends the work of all processes that share it; trials that
-are lost so are tried again.
+Without MPS, processes take turns on a GPU, and a trial leaves most of its turn idle. A GPU fault ends the work of all
+processes that share the GPU; the trials lost to it are repeated. NVIDIA's manual: docs.nvidia.com/deploy/mps.
 """
 
 import os
@@ -17,12 +16,12 @@ import torch
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
-FOLDER = "mps"  # of the service's files, in the folder of a search
-OLDEST = (7, 0)  # compute capability: on older GPUs processes of the service share their memory
-PATIENCE = 30.0  # seconds for an answer
-GRACE = 5  # seconds for processes that still compute when the service ends
+FOLDER = "mps"  # of the service's files, in a search's scratch folder
+OLDEST = (7, 0)  # compute capability; on older GPUs the service does not protect one process's memory from another
+PATIENCE = 30.0  # seconds to wait for an answer
+GRACE = 5  # seconds that processes get when the service ends
 
-# Exit status 0 if this process can compute on every GPU. It asks the driver itself, importing torch takes seconds.
+# Exits with 0 if it can compute on every GPU. It calls the CUDA driver, because importing torch takes seconds.
 _TRY_OUT = """
 import ctypes, time
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -41,9 +40,9 @@ raise SystemExit(f"CUDA error {wrong}" if wrong else 0)
 
 
 def offered() -> bool:
-    """Whether this machine has GPUs and, for all of them, the service.
+    """Whether this machine has GPUs all of which can be shared by MPS.
 
-    Where some were chosen by CUDA_VISIBLE_DEVICES their numbers would be others to the service than to Ray.
+    CUDA_VISIBLE_DEVICES must not select or reorder them, since MPS and Ray would then number them differently.
     """
     count, chosen = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if not count or shutil.which(CONTROL) is None or chosen not in (None, ",".join(map(str, range(count)))):
@@ -53,9 +52,9 @@ def offered() -> bool:
 
 @contextmanager
 def service(folder: Path) -> Iterator[str]:
-    """The service for processes that start in the block; yields nothing, or why they have none.
+    """MPS for processes that start in the block. Yields an empty text, or why there is no service.
 
-    Where the user's own service runs they have that one. folder: an existing one, of this block alone.
+    An MPS service that the user runs already is used as it is. folder: an existing one that only this block uses.
     """
     if _answer("get_server_list", os.environ) is not None:
         yield ""
@@ -79,7 +78,7 @@ def service(folder: Path) -> Iterator[str]:
 
 
 def end(folder: Path) -> None:
-    """Ends the service of this folder, if one runs; what is asked is asked even if Ctrl-C cuts the waiting short."""
+    """Ends the service of this folder, if one runs. Ctrl-C cuts the waiting short, not the ending."""
     files = folder / FOLDER
     if files.is_dir():
         _answer(f"quit -t {GRACE}", os.environ | {PIPES: str(files)})
@@ -94,7 +93,7 @@ def _start(environment: Mapping[str, str]) -> str:
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> str:
-    """Nothing if all went well, else what went wrong."""
+    """Runs a command and returns its error message, empty if it succeeded."""
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -106,7 +105,7 @@ def _run(command: list[str], environment: Mapping[str, str]) -> str:
 
 
 def _answer(question: str, environment: Mapping[str, str]) -> str | None:
-    """What the service says; None where none runs."""
+    """The service's answer, or None if no service runs."""
     try:
         done = subprocess.run(
             [CONTROL],

@@ -1,4 +1,4 @@
-"""How many trials run at once, and with what: pure arithmetic over a machine's facts and a trial's memory."""
+"""How many trials run at once and what each gets: pure arithmetic over a machine's resources and a trial's memory."""
 
 import math
 import os
@@ -14,20 +14,20 @@ from search.spec import SearchConfig
 from search.subject import Recommender, Subject
 
 GIB = 2**30
-WORKER_BYTES = 450 * 2**20  # a worker process that has imported torch, Ray Tune and this program, with its buffers
-CUDA_BYTES = 3 * 2**29  # more, on the host and on the GPU each, where it computes on one: docs/performance-gpu.md
-TRAINED_COPIES = 4  # of the parameters: weights, gradient, Adam's two moments
-MEMORY_SHARE = 0.9  # of what is there; the rest is the driver's and the system's
-# At most. On an H200 with 16 cores 8 at once measured as many trials a minute as 16 where they took turns on the GPU,
-# and 16 1.8 times as many as 8 where it worked for all of them: docs/performance-gpu.md.
+WORKER_BYTES = 450 * 2**20  # a worker process after importing torch, Ray Tune and this program, with its buffers
+CUDA_BYTES = 3 * 2**29  # on top of that on a GPU, both in host and in GPU memory: docs/performance-gpu.md
+TRAINED_COPIES = 4  # of each parameter: weight, gradient, Adam's two moments
+MEMORY_SHARE = 0.9  # of all memory; the rest is left to the driver and the system
+# Most trials per GPU. On an H200 with 16 cores, 16 trials that took turns on the GPU were no faster than 8; 16 that
+# shared it by MPS finished 1.8 times as many a minute as 8: docs/performance-gpu.md.
 IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU = 8, 16
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Cores, GPUs and memory in bytes, of one machine or a whole cluster. gpu_memory: of the smallest GPU.
+    """Cores, GPUs and memory in bytes, of one machine or of a whole cluster.
 
-    mps: whether processes can run side by side on a GPU, by CUDA's Multi-Process Service.
+    gpu_memory: that of the smallest GPU. mps: whether processes can share a GPU by CUDA's Multi-Process Service.
     """
 
     cores: float
@@ -40,9 +40,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many trials run at once, and with what.
+    """How many trials run at once, and the resources of each.
 
-    limit: what keeps them from being more, for people; mps: whether they want CUDA's Multi-Process Service.
+    limit: why there are no more of them, in words. mps: whether they use CUDA's Multi-Process Service.
     """
 
     concurrency: int
@@ -75,15 +75,15 @@ def this_machine() -> Machine:
 
 
 def cores() -> int:
-    """That this process may use: a container or a batch system may leave it fewer than the machine has."""
+    """Cores that this process may use. A container or a batch system may grant fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def trial_bytes(subject: Subject | None) -> float:
-    """Memory of one worker. Interactions and checkpoint are shared through the object store, each worker has
+    """Memory of one worker, without the interactions and the checkpoint, which Ray's object store shares.
 
-    its process, the catalogue's items x width and the other parameters four times (weights, gradient, Adam's moments)
-    and the moving average, and its encoder's items, 8 bytes per interaction.
+    A worker holds its process, TRAINED_COPIES of the parameters, the gate's moving average (16 bytes per item), and its
+    encoder's items (8 bytes per interaction).
     """
     if not isinstance(subject, Recommender):
         return WORKER_BYTES
@@ -92,12 +92,11 @@ def trial_bytes(subject: Subject | None) -> float:
 
 
 def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> Plan:
-    """`auto` fills cores, memory and GPUs.
+    """The plan of a search on a machine, where `auto` fills cores, memory and GPUs.
 
-    Threads per trial decide the last digits of its numbers, so they come from the machine's own facts and not from how
-    many trials are asked for, nor from memory that is free just now: cores // trials that fit, one on an ordinary box,
-    more where memory or GPUs allow few trials. need: bytes per trial, without CUDA's. Raises UserError for GPUs that
-    are not there.
+    The number of threads decides the last digits of a trial's numbers. It therefore depends on the machine's size, not
+    on the trials asked for or on the memory that is free: cores // trials that fit, which is 1 unless memory or GPUs
+    allow few trials. need: bytes per trial, without CUDA's. Raises UserError for GPUs that do not exist.
     """
     gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
     need += CUDA_BYTES if gpu_share else 0
@@ -106,10 +105,11 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
     by_gpu = _fitting(machine.gpus, gpu_share) if gpu_share else math.inf
     widest = max(1, int(min(machine.cores, by_gpu, machine.memory * MEMORY_SHARE / need)))
     cpus = float(max(1, int(machine.cores) // widest)) if search.cpus_per_trial == "auto" else search.cpus_per_trial
+    by_memory = machine.free_memory * MEMORY_SHARE / need
     room = {
         f"{machine.cores:g} core{'s' * (machine.cores != 1)}": _fitting(machine.cores, cpus),
-        f"memory for {_shown(machine.free_memory * MEMORY_SHARE / need)}": machine.free_memory * MEMORY_SHARE / need,
-        f"{machine.gpus:g} GPU{'s' * (machine.gpus != 1)} for {_shown(by_gpu)}": by_gpu,
+        f"memory for {count_text(by_memory)}": by_memory,
+        f"{machine.gpus:g} GPU{'s' * (machine.gpus != 1)} for {count_text(by_gpu)}": by_gpu,
     }
     limits = {text: max(1, int(count)) for text, count in room.items() if count < math.inf}
     fitting = min(limits.values(), default=1)
@@ -127,10 +127,10 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
 
 
 def _gpu_share(search: SearchConfig, machine: Machine, need: float) -> float:
-    """Of a GPU. Ray only keeps books of fractions, a GPU's memory has to be shared out by arithmetic.
+    """The share of a GPU that each trial reserves. Ray counts shares only, so memory is divided here.
 
-    `auto` lets as many trials share a GPU as its memory holds, no more than there are cores to feed them, and at most
-    so many as were seen to gain by it.
+    With `auto`, the trials on a GPU are as many as its memory holds, as there are cores for each GPU, and as were seen
+    to be faster together, whichever is fewest.
     """
     if search.gpus_per_trial != "auto":
         return search.gpus_per_trial
@@ -143,7 +143,7 @@ def _gpu_share(search: SearchConfig, machine: Machine, need: float) -> float:
 
 
 def _fitting(there: float, share: float) -> float:
-    """How many shares; on several GPUs a trial never spans two, so only whole shares of each count."""
+    """How many shares fit. A trial never spans two GPUs, so only whole shares of each GPU count."""
     if 0 < share < 1 and there >= 1:
         return float(int(there) * int(1 / share + 1e-9))
     return float(int(there / share + 1e-9))
@@ -161,10 +161,10 @@ def _memory_note(search: SearchConfig, machine: Machine, need: float, by_cores: 
 
 
 def of_cluster(resources: Mapping[str, float]) -> Machine:
-    """Ray's totals; its memory is what it hands out, and it does not tell what a GPU holds."""
+    """A cluster by Ray's totals: its memory is the part that Ray assigns to work, and GPU memory is unknown."""
     memory = resources.get("memory", math.inf)
     return Machine(resources.get("CPU", 1), resources.get("GPU", 0), memory, memory)
 
 
-def _shown(count: float) -> str:
+def count_text(count: float) -> str:
     return "many" if count == math.inf else f"{max(1, int(count))}"

@@ -1,48 +1,36 @@
-"""The driver's side of Ray Tune: `Feed` hands out trials, `Recorder` writes their ends, `InOrder` keeps their order.
+"""Which trial Ray Tune starts next: a new suggestion, an attempt that is repeated, or none while it must wait.
 
-An attempt at a trial is one trial of Ray's. A trial has its number, its place in the study and its MLflow run from its
-first attempt on; whatever has to be tried again keeps them, and the study hears of the end alone.
+Each attempt at a trial is a trial of Ray's own. A trial keeps its number, its place in the study and its MLflow run
+over all its attempts, and the study is told about the last attempt only.
 """
 
-import math
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import ray
-import ray.tune
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.tune.execution import tune_controller as ray_controller
-from ray.tune.experiment import Trial as RayTrial
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.records import Ending, Records, State, Trial
-from search.running import worker as slot
+from search.running.faults import Fault, Kind
+from search.running.measuring import start_processes
 from search.running.plan import Plan
 from search.running.suggest import Suggestions
-from search.running.worker import Fault, Kind
 from search.spec import Spec, trial_config, trial_seed
 
-PATIENCE = 30.0  # seconds that workers wait for one that does not come
 
-
-class Feed(Searcher):
-    """Ray's view of `Suggestions`: a suggestion, or None while it must wait for results or for a worker."""
+class JournalSearcher(Searcher):
+    """Ray Tune's searcher over `Suggestions`, which continues where the records end."""
 
     def __init__(self, spec: Spec, records: Records, plan: Plan, on_change: Callable[[Trial], Any]):
         super().__init__()
         self.spec, self.records, self.plan, self.on_change = spec, records, plan, on_change
         self.suggestions = Suggestions(spec, plan.concurrency)
-        self.numbers: dict[str, int] = {}  # by Ray's trial id
-        self.starting = False  # whether a worker is: a trial given to another waits for it
-        self.workers = 0  # that have their resources, those that start among them
+        self.numbers: dict[str, int] = {}  # of trials, by Ray's trial id
         self._running: set[int] = set()
-        self._again: deque[int] = deque()
-        self._alone: set[int] = set()  # to be measured with nothing beside them
+        self._again: deque[int] = deque()  # trials to repeat
+        self._alone: set[int] = set()  # trials that run with nothing beside them
         self._next = 0
-        self._ahead: dict[str, Any] | None = None  # the parameters of the next trial, once they are drawn
+        self._ahead: dict[str, Any] | None = None  # the next trial's parameters, once they are drawn
         self._exhausted = self._measures_next = self._failing = False
         self._failures_in_a_row = 0
 
@@ -55,10 +43,7 @@ class Feed(Searcher):
         if len(self._running) == self.plan.concurrency or self._running & self._alone:
             return None
         if self._again:
-            if self._again[0] in self._alone and self._running:
-                return None
-            number = self._again.popleft()
-            return self._start(trial_id, number, self.records.trials[number].parameters)
+            return self._repeat(trial_id)
         following = self._following()
         if following is not None:
             return self._start(trial_id, *following)
@@ -66,26 +51,26 @@ class Feed(Searcher):
             return None
         if not self._measures_next:
             self._measures_next = True
-            start_workers(self.plan)
-        return None if self._running else Searcher.FINISHED  # what runs may have to be tried again
+            start_processes(self.plan)
+        return None if self._running else Searcher.FINISHED  # a running trial may have to be repeated
 
     def draw_ahead(self) -> None:
-        """Draws the next suggestion while all slots are busy: none then waits for the sampler."""
+        """Draws the next suggestion while all workers are busy, so that no worker waits for the sampler."""
         if len(self._running) == self.plan.concurrency and self._next < self.spec.search.trials:
             self._draw()
 
     def ended(self, number: int) -> None:
-        """To be called when the records hold the end of trial `number`."""
+        """Takes note of the end of trial `number`, which the records already hold."""
         ended = self.records.trials[number]
         self._running.remove(number)
         self._failures_in_a_row = 0 if ended.state is State.FINISHED else self._failures_in_a_row + 1
         if self._failures_in_a_row >= self.spec.search.max_failures_in_a_row:
-            self._failing = True  # for good: what still runs then may well finish
+            self._failing = True  # stays true even if a trial that is still running finishes
         self.suggestions.tell(number, self._objectives(ended.metrics))
         self.on_change(ended)
 
     def retry(self, number: int, fault: Fault) -> bool:
-        """Whether trial `number` is tried again; the records then hold its failed attempt."""
+        """Whether trial `number` is repeated; if so, the records hold the failed attempt."""
         crowded = self.plan.concurrency > 1 and number not in self._alone
         transient = fault.kind is Kind.DIED or (fault.kind is Kind.CROWDED and crowded)
         if not transient or self._failing or self.records.trials[number].retries >= self.spec.search.retries:
@@ -98,8 +83,8 @@ class Feed(Searcher):
         return True
 
     @property
-    def idle(self) -> int:
-        """How many workers may wait for a trial: none beside one that needs the memory, or when no more will come."""
+    def idle_workers(self) -> int:
+        """How many workers may stay without a trial: none beside a trial that runs alone, and none at the end."""
         alone = self._alone & self._running or (self._again and self._again[0] in self._alone)
         return 0 if alone or self._measures_next or self._failing else self.plan.concurrency
 
@@ -109,10 +94,18 @@ class Feed(Searcher):
         if self._failing:
             return Ending.FAILING
         whole = self._exhausted or self._next == self.spec.search.trials
-        return Ending.INTERRUPTED if self.records.in_state(State.KILLED) or not whole else Ending.COMPLETE
+        if self.records.in_state(State.KILLED) or not whole:
+            return Ending.INTERRUPTED
+        return Ending.COMPLETE if self.records.in_state(State.FINISHED) else Ending.ALL_FAILED
+
+    def _repeat(self, trial_id: str) -> dict[str, Any] | None:
+        if self._again[0] in self._alone and self._running:
+            return None
+        number = self._again.popleft()
+        return self._start(trial_id, number, self.records.trials[number].parameters)
 
     def _following(self) -> tuple[int, dict[str, Any]] | None:
-        """The next suggestion that has no end yet; the study hears of those that have one."""
+        """The next suggestion that has not ended; the study is told the results of those that have."""
         while self._next < self.spec.search.trials and self._draw() and self._ahead is not None:
             number, parameters, self._ahead = self._next, self._ahead, None
             self._next += 1
@@ -128,11 +121,10 @@ class Feed(Searcher):
         self.records.started(number, parameters)
         self.on_change(self.records.trials[number])
         config = trial_config(self.spec, parameters)
-        seed = trial_seed(self.spec.search.seed, config)
-        return {"adapt": dict(vars(config)), "seed": seed, "wait": self.starting}
+        return {"adapt": dict(vars(config)), "seed": trial_seed(self.spec.search.seed, config)}
 
     def _draw(self) -> bool:
-        """Whether the next suggestion is known; that of an exhausted space is None."""
+        """Whether the next suggestion is known. In an exhausted space it is None."""
         if self._ahead is None and not self._exhausted:
             if not self.suggestions.ready():
                 return False
@@ -145,156 +137,14 @@ class Feed(Searcher):
         return [metrics[name] for name in self.spec.search.objectives] if metrics else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The recorder speaks up when the end is on disk."""
+        """Does nothing: `Recorder` calls `ended` once the end is on disk."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the records rebuild the study."""
+        """Does nothing: the records rebuild the study."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Never called: a search is resumed from the records."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # for Ray's own snapshot, which nobody reads
-
-
-class Workers(RayActorManager):
-    """Ray Tune's workers, of which one that the memory monitor ends has died.
-
-    The error of such a worker is neither of the two that Ray 2.60 expects here: it ends the whole search, on a cluster
-    whose monitor only its owner can switch off as well.
-    """
-
-    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
-        super()._actor_start_failed(tracked_actor, slot.death(exception))
-
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        super()._actor_task_failed(tracked_actor_task, slot.death(exception))
-
-
-ray_controller.RayActorManager = Workers  # type: ignore[attr-defined]  # there is no option for it
-
-
-class InOrder(FIFOScheduler):
-    """Each trial keeps the worker that starts for it, and a worker without a trial waits for one.
-
-    Tune's own order gives a trial a worker that has fallen free and drops the one that starts, for ever fewer at once.
-    Of the workers for which no trial is pending it keeps one: where suggestions wait for a result, the others would
-    have to start anew.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._idle = 0
-
-    def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
-        """None: the controller starts what is pending, in the order of suggestion. It alone knows of its workers."""
-        feed: Feed = tune_controller.search_alg.searcher
-        controller = tune_controller._tune_controller
-        feed.workers = controller._actor_manager.num_live_actors
-        for trial in controller.get_trials()[:1]:  # all of them ask for the same resources
-            controller._actor_cache.increase_max(trial.placement_group_factory, feed.idle - self._idle)
-            self._idle = feed.idle
-        return None
-
-
-class Recorder(ray.tune.Callback):
-    """Writes every trial's end to the records first, and then lets the feed and the tracker know."""
-
-    def __init__(self, records: Records, feed: Feed, warn: Callable[[str], Any]):
-        self.records, self.feed, self.warn = records, feed, warn
-        self._begun: dict[str, float] = {}  # by Ray's trial id
-        self._overdue: set[str] = set()
-        self._up: set[Any] = set()  # workers that have imported what they need
-        self._waiting: dict[Any, float] = {}  # workers that are held back, and since when
-        self._slots = feed.plan.concurrency  # workers that can be at once, as far as is known
-
-    def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
-        self.feed.starting = self._starting(trials)
-        self._kill_overdue(trials)
-
-    def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
-        """To a trial whose worker is still starting Tune gives one that falls free, and drops the one that starts.
-
-        So that trials shorter than a start (seconds) use all slots, workers wait for those that start. The cluster may
-        have fewer slots than planned, or lose some: those that were waited for in vain are not waited for again before
-        a worker has their resources.
-        """
-        if self._waiting:
-            waited = time.monotonic() - min(self._waiting.values())
-            if waited > PATIENCE:
-                self._slots = self.feed.workers
-            if waited > PATIENCE or not self._starting(trials):
-                for worker in self._waiting:
-                    worker.begin.remote()
-                self._waiting.clear()
-        self.feed.draw_ahead()
-
-    def _starting(self, trials: list[RayTrial]) -> bool:
-        """Whether a trial has no worker that is up, but a slot.
-
-        A pending trial whose worker does not exist yet counts: moments lie between one that Tune drops and the next.
-        """
-        self._slots = max(self._slots, self.feed.workers)
-        live = [each for each in trials if each.status in (RayTrial.PENDING, RayTrial.RUNNING)]
-        up = sum(each.temporary_state.ray_actor in self._up for each in live)
-        return up < min(len(live), self._slots)
-
-    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        if trial.temporary_state.ray_actor in self._up:
-            self._begun[trial.trial_id] = time.monotonic()
-
-    def on_trial_result(
-        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Importing, preparing and waiting for others is not the trial's time."""
-        if "up" in result:
-            worker: Any = trial.temporary_state.ray_actor
-            self._begun[trial.trial_id] = time.monotonic()
-            self._up.add(worker)
-            self._waiting.setdefault(worker, time.monotonic())
-
-    def _kill_overdue(self, trials: list[RayTrial]) -> None:
-        """Kills the worker of a trial that is over its time limit; Ray then reports the trial's error."""
-        limit = self.feed.spec.search.trial_timeout
-        for running in (each for each in trials if each.status == RayTrial.RUNNING):
-            worker = running.temporary_state.ray_actor
-            over = time.monotonic() - self._begun.get(running.trial_id, math.inf) > (limit or math.inf)
-            if over and worker is not None and running.trial_id not in self._overdue:
-                self._overdue.add(running.trial_id)
-                ray.kill(worker)
-
-    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        number, result = self.feed.numbers[trial.trial_id], trial.last_result
-        if "error" in result:
-            self.records.ended(number, State.FAILED, result["error"], result["traceback"])
-        else:
-            self.records.finished(number, result["metrics"], result["curve"])
-        self.feed.ended(number)
-
-    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        trial._default_result_or_future = None  # Tune reads it at the end, and raises if the memory monitor was first
-        number, fault = self.feed.numbers[trial.trial_id], slot.fault(trial)
-        if trial.trial_id in self._overdue:
-            reason = f"over its time limit of {self.feed.spec.search.trial_timeout:g} s (search.trial_timeout)"
-            fault = Fault(Kind.ERROR, reason, fault.traceback)
-        if self.feed.retry(number, fault):
-            self.warn(f"{self.records.trials[number].trial_id} is tried again: {fault.reason}")
-            return
-        retries = self.records.trials[number].retries
-        reason = f"{fault.reason}; attempt {retries + 1}" if retries else fault.reason
-        self.records.ended(number, State.FAILED, reason, fault.traceback)
-        self.feed.ended(number)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # as above
-
-
-def start_workers(plan: Plan) -> None:
-    """Lets processes for the next measurements start and import while the last trials run; Tune keeps its own.
-
-    Not where they want a GPU: Ray starts others for those, once there is one.
-    """
-    if plan.gpus_per_trial:
-        return
-    for _ in range(plan.concurrency):
-        ray.remote(num_cpus=0)(slot.be_there).remote()
+        """Nothing: Ray pickles searchers into an experiment file that no one reads."""
+        return {}

@@ -1,9 +1,9 @@
 """Which configuration comes next: the only file that knows Optuna.
 
-Suggestion n is made from the results of suggestions 0..n-L and from nothing else, and by a sampler that is seeded anew
-for each n. L is the concurrency C and half of it more: with L = C one slow trial would leave the other slots idle. So
-the sequence depends on the seed and on C, not on which trial happened to end first; and asking again for what a journal
-already holds rebuilds the study of a search that was cut off.
+Suggestion n rests on the results of suggestions 0..n-L alone, and its sampler is seeded anew for each n. L is one and a
+half times the concurrency C, since with L = C one slow trial would leave the other workers idle. The sequence therefore
+depends on the seed and on C, not on which trial happened to end first, and asking again for the trials of a journal
+rebuilds the study of an interrupted search.
 """
 
 import hashlib
@@ -20,37 +20,37 @@ from optuna.trial import TrialState
 from search.dimension import Dimension
 from search.spec import Spec, first_points
 
-ATTEMPTS = 20  # at a configuration that was not suggested before
+ATTEMPTS = 20  # to draw a configuration that was not suggested before
 Parameters = dict[str, Any]
 
 
 class Suggestions:
-    """The study of one search. `ask` and `tell` go by the suggestions' numbers."""
+    """The study of one search; `ask` and `tell` number its suggestions from 0."""
 
     def __init__(self, spec: Spec, concurrency: int):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.search, self._lag = spec.search, concurrency + concurrency // 2
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
-        self._first = first_points(spec)  # not queued in the study at once: the records may want the next place
+        self._first = first_points(spec)  # queued in the study one by one, since the records may need the next place
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
         self._told = 0
 
     def ready(self) -> bool:
-        """Whether every result that the next suggestion rests on has been told."""
+        """Whether all results on which the next suggestion rests have been told."""
         return all(number in self._results for number in range(self._told, self._due()))
 
     def ask(self, recorded: Mapping[str, Any] | None = None) -> Parameters | None:
-        """The next suggestion, or None where the space holds nothing that was not suggested before.
+        """The next suggestion, or None if every configuration of the space was suggested before.
 
-        recorded: what this number stood for before the search was cut off; the study follows it.
+        recorded: the parameters that the records hold for this number; the study follows them.
         """
         for number in range(self._told, self._due()):
             self._tell_study(number)
         trial, parameters = self._suggest()
         if recorded is not None and parameters != dict(recorded):
-            # Another version of the sampler suggests something else: the records are the truth.
+            # The records are right where another version of the sampler suggests something else.
             if trial is not None:
                 self.study.tell(trial, state=TrialState.FAIL)
             self.study.enqueue_trial(dict(recorded))
@@ -61,11 +61,11 @@ class Suggestions:
         return parameters
 
     def tell(self, number: int, values: Sequence[float] | None) -> None:
-        """The objectives of suggestion `number`, None if it failed; the study hears of it in the numbers' order."""
+        """Notes the objectives of suggestion `number`, None if it failed. The study is told in the order of numbers."""
         self._results[number] = values
 
     def tell_rest(self) -> None:
-        """Tells the study every result that is still held back."""
+        """Tells the study all results that it has not been told."""
         for number in range(self._told, len(self._asked)):
             if number in self._results:
                 self._tell_study(number)
@@ -94,13 +94,13 @@ class Suggestions:
         return self._draw(ATTEMPTS)
 
     def _grid(self) -> Iterator[Parameters]:
-        """Every configuration of a space of choices, integers and steps; nothing of a continuous one."""
+        """All configurations of a space of choices, integers and steps, and none of a continuous space."""
         values = [_values(distribution) for distribution in self.distributions.values()]
         if all(values):
             yield from (dict(zip(self.distributions, point, strict=True)) for point in itertools.product(*values))
 
     def _draw(self, attempt: int) -> tuple[optuna.Trial, Parameters]:
-        sampler = self.search.sampler if attempt < ATTEMPTS // 2 else "random"  # a sampler may insist on its optimum
+        sampler = self.search.sampler if attempt < ATTEMPTS // 2 else "random"  # a sampler may repeat its optimum
         text = f"{self.search.seed}:{len(self._asked)}:{attempt}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
         self.study.sampler = _sampler(sampler, self.search.seed if sampler == "sobol" else seed)
@@ -109,7 +109,7 @@ class Suggestions:
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """Optuna's form of a dimension; both ends belong to it."""
+    """Optuna's form of a dimension, both ends included."""
     if dimension.choices is not None:
         return CategoricalDistribution(dimension.choices)
     low, high, step = dimension.low, dimension.high, dimension.step
@@ -120,7 +120,7 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def _values(distribution: BaseDistribution) -> Sequence[Any]:
-    """The values of a distribution, none where they cannot be counted."""
+    """The values of a distribution, none if they are continuous."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     if isinstance(distribution, IntDistribution):

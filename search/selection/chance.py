@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from etarec.config import Reason
+
 RANDOM: Final = "random"  # the baseline at the chosen point's filter rate; those along the front are `random 25%`
 EVERYTHING: Final = "all"
 NOTHING: Final = "none"
@@ -39,7 +41,7 @@ def on_curve(baseline: str) -> bool:
 
 def asked_rate(metrics: dict[str, float]) -> float:
     """The share that the gate filtered of the samples that it was asked about; those seen in training come on top."""
-    seen = metrics.get("filtered_by_seen", 0.0)
+    seen = metrics.get(Reason.NOTHING_TO_LEARN.column, 0.0)
     rate = (metrics["filter_rate"] - seen) / (1 - seen) if seen < 1 else 1.0
     return min(max(rate, 0.0), 1.0)
 

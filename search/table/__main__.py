@@ -8,6 +8,7 @@ from pathlib import Path
 
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
+from search.redact import redacted
 from search.spec import load
 
 
@@ -30,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
         run.make(run.Reproduction(spec, directory, arguments.address, rows, seeds, arguments.space))
         return 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redacted(str(error), arguments.address or '')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with it", file=sys.stderr)

@@ -12,14 +12,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from etarec.config import AdaptConfig, SplitName, UserError
-from etarec.disk import write_whole
+from etarec.disk import whole_file, write_whole
 from etarec.evaluate import Measurement
 from search.subject import Job, Recommender
 
-RECIPE = 1  # part of every name: raise it when the same configuration measures other numbers, or a default changes
+RECIPE = 2  # part of every name: raise it when the same configuration measures other numbers, or a default changes
 
 _DEFAULTS = AdaptConfig()  # count for nothing, so that a new field does not rename what was measured before it
-_ARRAYS = ("users", "ranks", "admitted")
+_ARRAYS = ("users", "ranks", "reasons")
 
 
 def name_of(subject: Recommender, job: Job, split: SplitName) -> str:
@@ -48,7 +48,7 @@ def find(directory: Path, name: str) -> Measurement | None:
         plain = json.loads(about.read_text(encoding="utf-8"))
         with (directory / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as there:
             arrays = {key: there[key] for key in _ARRAYS}
-        return Measurement(**arrays, filtered=plain["filtered"], seconds=plain["seconds"])
+        return Measurement(**arrays, seconds=plain["seconds"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise UserError(f"{about}: damaged ({error}); delete it to measure that row again") from error
 
@@ -56,9 +56,7 @@ def find(directory: Path, name: str) -> Measurement | None:
 def keep(directory: Path, name: str, measurement: Measurement, about: dict[str, Any]) -> None:
     """Keep a finite measurement; `about` says in the .json, for people, what was measured."""
     directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f".{name}.partial"
-    with partial.open("wb") as file:
+    with whole_file(directory / f"{name}.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, **{key: getattr(measurement, key) for key in _ARRAYS})
-    partial.replace(directory / f"{name}.npz")
-    plain = {**about, "filtered": measurement.filtered, "seconds": measurement.seconds}
+    plain = {**about, "seconds": measurement.seconds}
     write_whole(directory / f"{name}.json", json.dumps(plain, indent=2))

@@ -17,7 +17,7 @@ from etarec.config import ModelConfig, SplitName, TrainConfig, UserError
 from etarec.data import Interactions
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
-from etarec.train import load_or_train, shown
+from etarec.train import load_or_train, progress
 from search.console import Console
 from search.console import shown as short
 from search.provenance import Provenance, about_checkpoint, about_data
@@ -118,7 +118,7 @@ def _cells(run: Reproduction, rows: list[Row], interactions: Interactions) -> It
         machine = _Machine(run, stack)
         for number, ((model, train), members) in enumerate(groups.items(), start=1):
             run.console.line(f"checkpoint {number} of {len(groups)}: {model.name}, seed {train.seed}")
-            with run.timed("train"), shown(train, run.console.out) as watch:
+            with run.timed("train"), progress(train, run.console.out) as watch:
                 trained, path = load_or_train(interactions, model, train, watch)
             names = [row.name for row in members]
             run.checkpoints.append({"rows": names, "seed": train.seed, **about_checkpoint(trained, path)})
@@ -136,7 +136,7 @@ def _cells(run: Reproduction, rows: list[Row], interactions: Interactions) -> It
 def _rehearsal(run: Reproduction, subject: Recommender, share: float) -> Recommender:
     """What a search of these settings would measure its trials on, see `data.rehearsal`."""
     held_out, train = data.rehearsal(subject.data, run.spec.data, share), subject.checkpoint.train
-    with run.timed("train"), shown(train, run.console.out) as watch:
+    with run.timed("train"), progress(train, run.console.out) as watch:
         trained, _ = load_or_train(held_out, subject.checkpoint.model, train, watch)
     return replace(subject, data=held_out, checkpoint=trained)
 
@@ -160,7 +160,7 @@ class _Machine:
     def measure(self, subject: Recommender, jobs: list[Job], split: SplitName) -> Iterator[Measurement | None]:
         run = self._run
         if self._plan is None:
-            cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject))
+            cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject), run.console.warn)
             self._plan = self._stack.enter_context(cluster)
         on_test = split == "test"
         held = subject if on_test else subject.without_test()

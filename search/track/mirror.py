@@ -24,6 +24,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, M
 
 from etarec.config import UserError
 from search.records import Records, State, Trial
+from search.redact import redacted, shown_uri
 from search.spec import flat
 from search.track.wanted import Copy, Difference, Outcome, Wanted, points, version, wanted_of
 
@@ -265,21 +266,17 @@ def _entities(batch: Difference) -> tuple[list[Metric], list[Param], list[RunTag
 
 def store_address() -> str:
     """Where MLflow writes to, without a password."""
-    return _without_password(mlflow.get_tracking_uri())
+    return shown_uri(mlflow.get_tracking_uri())
 
 
 def first_line(error: BaseException) -> str:
     """What went wrong, short and without a password."""
-    text = str(error).strip() or type(error).__name__
+    text = redacted(str(error).strip(), mlflow.get_tracking_uri()) or type(error).__name__
     if isinstance(error, MlflowException) and (cause := re.search(r"failed with (?:timeout )?exception (.*)", text)):
         closed, late = "refused" in cause[1], "timed out" in cause[1] or "timeout" in text
         text = "connection refused" if closed else "no answer in time" if late else text
     line = text.splitlines()[0]
-    return _without_password(line if isinstance(error, UserError) else line[:200])
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//...@", text)
+    return line if isinstance(error, UserError) else line[:200]
 
 
 @contextmanager

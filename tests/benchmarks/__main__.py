@@ -26,6 +26,7 @@ BENCHMARKS = {  # name -> module of this folder and its function
     "items": ("scaling", "items"),
     "interactions": ("scaling", "interactions"),
     "throughput": ("throughput", "throughput"),
+    "pacing": ("pacing", "pacing"),
     "peak": ("peak", "peak"),
     "together": ("together", "together"),
     "gpu": ("gpu", "gpu"),
@@ -89,9 +90,9 @@ def _head(settings: Settings) -> str:
     source = settings.log.name if settings.log else "the embedded simulated data"
     return f"""# Performance
 
-Written by a command, not by hand: `make bench` measures everything again and replaces this page. Times are medians of
-runs that took turns, ratios are medians of pairs with their range; a machine's speed drifts, so numbers of different
-runs do not compare. torch computes with one thread unless a table says otherwise.
+`make bench` measures everything again and replaces this page. Times are medians of interleaved runs, ratios are medians
+of pairs with their range. A machine's speed drifts, so numbers from different runs cannot be compared. torch computes
+with one thread unless a table says otherwise.
 
 - command: `{provenance.command().replace(".__main__", "")}`
 - date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC

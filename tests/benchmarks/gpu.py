@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from etarec import train
+from etarec import fitting
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
 from etarec.device import default_device
@@ -26,7 +26,7 @@ from tests.benchmarks.frame import Cell, Settings, Table
 AT_ONCE, STACKED = (1, 4, 8, 16), (4, 16)
 USERS, EPOCH_USERS, REPEATS = 3000, 2000, 3
 ADMITTED_APART, RANKS_APART = 0.001, 0.01  # largest shares of samples about which CPU and GPU may differ
-NOTHING = "no GPU was there: nothing was measured; docs/performance-gpu.md is of a machine with one"
+NOTHING = "nothing was measured, because this machine has no GPU; docs/performance-gpu.md is from one that has"
 TRIALS = {
     "no adaptation": AdaptConfig(target="none"),
     "weights, gated": AdaptConfig(),
@@ -39,12 +39,12 @@ def gpu(settings: Settings) -> Table:
     return _table(
         settings,
         "(g) On a GPU: a trial by itself",
-        f"The trials of (b), {USERS:,} users of the validation stream, every sample served: on the CPU with one "
-        "thread, on the GPU, and there with the inner loop by torch, not by the kernels of inner_loop_triton.py. Wall "
-        f"seconds, medians of {REPEATS} rounds in which the three take turns. By rounding, at most "
-        f"{ADMITTED_APART:.1%} of the samples are admitted by the CPU or the GPU only, and {RANKS_APART:.0%} of the "
-        f"ranks differ. Then training epochs of {EPOCH_USERS:,} users in steps of about 512 samples, and what the "
-        "process holds in the end.",
+        f"The trials of (b) serve every sample of {USERS:,} users of the validation stream: on the CPU with one "
+        "thread, on the GPU, and on the GPU with the inner loop by torch instead of the kernels of "
+        f"inner_loop_triton.py. Wall seconds, medians of {REPEATS} rounds in which the three take turns. Rounding lets "
+        f"at most {ADMITTED_APART:.1%} of the samples be admitted by the CPU or the GPU only, and {RANKS_APART:.0%} of "
+        f"the ranks differ. The last rows are training epochs of {EPOCH_USERS:,} users in steps of about 512 samples, "
+        "and the memory in use at the end.",
         [lambda device: _alone(settings, device), lambda device: _epoch(settings, device), _memory],
     )
 
@@ -53,11 +53,11 @@ def gpu_shared(settings: Settings) -> Table:
     return _table(
         settings,
         "(g) On a GPU: several trials at once",
-        "Trials of target `weights` behind the default gate on the whole validation stream, in separate processes "
-        "that share one device (fractional gpus_per_trial), which takes turns between them or, by CUDA's "
-        "Multi-Process Service, works for all at once; the time counts from warm workers on. Stacked: the prototype of "
-        "`together`, several configurations in one process; seconds of its own code one after another, and of the "
-        "product's code alone on the device, over its own.",
+        "Trials of target `weights` behind the default gate serve the whole validation stream in separate processes "
+        "that share one device (fractional gpus_per_trial). The device takes turns between them or, by CUDA's "
+        "Multi-Process Service, works for all at once; time counts from warm workers on. Stacked: the prototype of "
+        "`together`, several configurations in one process. Its rows give the seconds of its own code run one after "
+        "another, and of the product's code alone on the device, divided by those of stacking.",
         [
             *(lambda device, way=way: [_trials(settings, *way)] for way in _ways()),
             *(lambda device, count=count: _stacked(settings, device, count) for count in STACKED),
@@ -69,7 +69,7 @@ def gpu_peak(settings: Settings) -> Table:
     return _table(
         settings,
         "(g) On a GPU: share of its matrix-product peak",
-        "As in (f), in wall seconds, float32 without its shorter kin.",
+        "As in (f), in wall seconds, in full float32, without TF32.",
         [lambda device: _shares(settings, device)],
     )
 
@@ -141,7 +141,7 @@ def _epoch(settings: Settings, device: torch.device) -> list[list[Cell]]:
 
 
 def _training(model: SequenceModel, data: Interactions, config: TrainConfig) -> Callable[[], float]:
-    optimizers = train._optimizers(model, config)
+    optimizers = fitting._optimizers(model, config)
     return lambda: material.epoch(model, data, config, *optimizers)
 
 

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from etarec import evaluate, train
+from etarec import evaluate, fitting, train
 from etarec.adapt.shared_passes import SharedPasses
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig
@@ -72,4 +72,4 @@ class Subject:
 def epoch(model: SequenceModel, data: Interactions, config: TrainConfig, *optimizers: torch.optim.Optimizer) -> float:
     """One epoch of our training; the mean loss."""
     encoder = Encoder(data, next(model.parameters()).device)
-    return train._epoch(model, encoder, config, list(optimizers), np.random.default_rng(config.seed))
+    return fitting._epoch(model, encoder, config, list(optimizers), np.random.default_rng(config.seed))

@@ -13,7 +13,7 @@ FORMULA = (
     "anything else: per token 2 (2 D^2 + D H + 5 H F G) for keys, values, inner gradients and updates, per output "
     "2 (2 D^2 + 3 D W + H (2 F G + 2 M (F + G))) for queries, SwiGLU and the inner products, 2 D V per row of scores; "
     "a backward pass counts twice its forward. Norms, activations, Top-K, softmax and Adam count nothing, though they "
-    "take most of the time: they are bound by memory and by the vector units."
+    "take most of the time: memory and the vector units limit them."
 )
 
 

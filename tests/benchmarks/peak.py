@@ -137,7 +137,7 @@ def _compiled(model: SequenceModel, items: Tensor) -> tuple[list[Piece], str]:
     """The same passes with the block compiled: what fusing the elementwise work could give."""
     fused = copy.deepcopy(model)
     fused.blocks[0] = torch.compile(fused.blocks[0], dynamic=False)
-    pieces = _passes(", compiled", fused, items)
+    pieces = _passes(", torch.compile", fused, items)
     begin = time.perf_counter()
     try:
         for piece in pieces:

@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import torch
 
-from etarec import data, train
+from etarec import data, fitting
 from etarec.config import AdaptConfig, DataConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
 from etarec.encode import Encoder
@@ -56,12 +56,12 @@ def items(settings: Settings) -> Table:
             rows.append([kind, size, seconds, seconds / size / first, peak / MIB, peak / size, formula / MIB])
     return Table(
         "Catalogues: time and peak memory against items",
-        f"Seconds of two batches of 256 samples ({2 * FROZEN:,} samples served without adaptation; one step of 512 in "
-        f"training) and the process's peak memory beyond Python and its modules. Target `weights`, `next_item`; behind "
-        f"the gate the projections move, `adapt` moves all weights with Adam and has an open gate; {NEGATIVES:,} items "
-        f"are sampled. Formula: copies x V x D x 4 bytes, D = 64, with {_listed()}, plus {ITEM_ARRAYS} V bytes and "
-        f"{FIXED // MIB} MiB whatever V is; the run fails where a peak exceeds it by a quarter. "
-        f"Nothing has the size of batch x V.",
+        f"The table has the seconds of two batches of 256 samples ({2 * FROZEN:,} samples if they are served without "
+        f"adaptation, one step of 512 in training) and the process's peak memory beyond Python and its modules. The "
+        f"target is `weights` with `next_item`: `gate` moves the projections behind the gate, `adapt` moves all "
+        f"weights with Adam and an open gate, `sampled` draws {NEGATIVES:,} items. Formula: copies x V x D x 4 bytes, "
+        f"D = 64, with {_listed()}, plus {ITEM_ARRAYS} V bytes and a constant {FIXED // MIB} MiB; the run fails if a "
+        f"peak exceeds it by a quarter. Nothing has the size of batch x V.",
         ["work", "items", "seconds", "to linear growth", "peak MiB", "bytes per item", "formula MiB"],
         rows,
     )
@@ -86,10 +86,11 @@ def interactions(settings: Settings) -> Table:
             rows.append([suffix, size, loading, streaming, growth, peak / MIB, peak / size, formula / MIB])
     return Table(
         "Logs: time and peak memory against interactions",
-        f"A log of N interactions in random order, N / 10 users, Zipf items: seconds to load it (parse, sort, 5-core, "
-        f"split) and to make and walk through the validation and test streams in the orders `position` and `time`; "
-        f"the process's peak memory beyond Python and its modules. Formula: {PER_INTERACTION} N bytes and "
-        f"{FIXED // 4 // MIB} MiB; the run fails where a peak exceeds it by a quarter. Sorting is N log N.",
+        f"A log has N interactions in random order, N / 10 users and Zipf-distributed items. The table has the seconds "
+        f"to load it (parse, sort, 5-core, split), the seconds to make and walk through the validation and test "
+        f"streams in the orders `position` and `time`, and the process's peak memory beyond Python and its modules. "
+        f"Formula: {PER_INTERACTION} N bytes and {FIXED // 4 // MIB} MiB; the run fails if a peak exceeds it by a "
+        f"quarter. Sorting is N log N.",
         ["format", "interactions", "load s", "stream s", "to linear growth", "peak MiB", "bytes each", "formula MiB"],
         rows,
     )
@@ -174,7 +175,7 @@ def _serving(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[int
 def _training(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[int], object]:
     """Epochs of one step: each over a log of its own users."""
     config = TrainConfig(negatives=NEGATIVES if kind == "train, sampled" else None)
-    optimizers, rng = train._optimizers(model, config), np.random.default_rng(0)
+    optimizers, rng = fitting._optimizers(model, config), np.random.default_rng(0)
     users = config.batch_size // TRAINED
 
     def step(number: int) -> object:
@@ -186,7 +187,7 @@ def _training(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[in
             train_end=log.train_end[some],
             valid_end=log.valid_end[some],
         )
-        return train._epoch(model, Encoder(part, encoder.device), config, optimizers, rng)
+        return fitting._epoch(model, Encoder(part, encoder.device), config, optimizers, rng)
 
     return step
 

@@ -26,11 +26,11 @@ def share(settings: Settings) -> Table:
     rows += _target_rows("state, in a search", TARGETS["state"], subject, repeats, look_up=True)
     return Table(
         "(c) Seconds of a trial against its admitted share",
-        f"One validation stream of {len(subject.stream):,} samples ({data.n_users:,} users chosen at random, all "
-        f"{data.n_items - 1:,} items), batches of 256, from one checkpoint. `random` filters "
-        f"that share by chance and computes no entropies; `eta` is the gate of the paper. Target `state` serves "
-        f"every sample by the pass without inner loop first, and the admitted ones once more; in a search both passes, "
-        f"the same for all trials, are looked up, and serving costs what the rows before say. Wall seconds by part as "
+        f"All trials serve one validation stream of {len(subject.stream):,} samples ({data.n_users:,} users chosen at "
+        f"random, all {data.n_items - 1:,} items) in batches of 256 from one checkpoint. `random` filters the given "
+        f"share by chance and computes no entropies; `eta` is the published gate. Target `state` serves every sample "
+        f"by the pass without the inner loop first, and the admitted ones once more. In a search both passes are the "
+        f"same for all trials and are looked up; the rows before show what serving costs. Wall seconds are by part, as "
         f"a trial reports them; the last column is a trial's CPU seconds over those of admitting everything. "
         f"Medians of {repeats} rounds in which the trials take turns.",
         ["", "admitted", "forward s", "gate s", "adapt s", "total s", "CPU s", "of admitting all"],

@@ -71,12 +71,13 @@ def throughput(settings: Settings) -> Table:
     rows = [_row(*run, seconds) for run in runs]
     return Table(
         "(e) Trials per minute against concurrency",
-        f"A whole search by `search.experiment` with trials of {seconds:g} seconds, on {cores} cores. A trial "
-        f"that sleeps shows the harness alone; one that computes needs {seconds:g} seconds of CPU and competes with "
-        "the driver, and with other trials where there are more than cores. The search lasts from the first "
+        f"Each row is a whole search by `search.experiment` with trials of {seconds:g} seconds, on {cores} cores. A "
+        f"trial that sleeps shows the harness alone; one that computes needs {seconds:g} seconds of CPU and competes "
+        "with the driver, and with other trials if these outnumber the cores. The search lasts from the first "
         "suggestion to the last recorded end, the command from the start of its process to the end of its report, "
-        "with the measurements of the baselines and on test. The harness's share of either is what is left of it "
-        "after its measuring, in wall seconds, over the trials at once. A measurement on test takes a quarter as long.",
+        "with the measurements of the baselines and on test. The harness's share of either is the part of its wall "
+        "time that is not measuring (the seconds of all measurements, divided by the trials at once). A measurement on "
+        "test takes a quarter as long.",
         [
             "a trial",
             "at once",
@@ -95,7 +96,7 @@ def _row(kind: str, concurrency: int, trials: int, seconds: float) -> list[Cell]
         arguments = [folder, str(concurrency), str(trials), str(seconds), kind]
         begin = time.time()
         command = [sys.executable, "-c", f"from {__name__} import search; search()", *arguments]
-        subprocess.run(command, check=True, cwd=folder, env=_environment(), stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
         whole = time.time() - begin
         began, ended = json.loads(Path(folder, "search.json").read_text())
         lines = Path(folder, "measured").read_text().splitlines()
@@ -114,7 +115,7 @@ def _row(kind: str, concurrency: int, trials: int, seconds: float) -> list[Cell]
     ]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     return environment

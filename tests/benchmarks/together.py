@@ -113,11 +113,11 @@ def together(settings: Settings) -> Table:
         rows.append(compare(subject, material.DEVICE, count, 1 if settings.quick else REPEATS))
     return Table(
         "Several configurations in one process, or one after another",
-        f"A prototype of stepping C configurations together (torch.func.vmap over stacked weights, target `weights`, "
-        f"`next_item`, all parameters) against the same plain code run for one configuration after another; each "
-        f"admits its own random half of {len(subject.stream):,} samples (inputs of {INPUT} items at most, all "
+        f"A prototype steps C configurations together (torch.func.vmap over stacked weights, target `weights`, "
+        f"`next_item`, all parameters). It is compared with the same plain code run for one configuration after "
+        f"another and with the product's own code, one configuration in a process. Each configuration admits its own "
+        f"random half of {len(subject.stream):,} samples (inputs of {INPUT} items at most, all "
         f"{subject.encoder.data.n_items - 1:,} items). Their losses are equal. "
-        "Beside it the product's own code, one configuration in a process. "
         f"CPU seconds of one thread per configuration, {1 if settings.quick else REPEATS} rounds. A ratio below 1 says "
         f"that stacking loses to running one after another, and so to separate processes on separate cores.",
         ["C", "stacked, s each", "one after another, s each", "one after another / stacked", "ours, s each"],

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from etarec import train
+from etarec import fitting
 from etarec.config import ModelConfig, TrainConfig
 from etarec.data import Interactions, training_windows
 from etarec.models import SequenceModel, build
@@ -36,10 +36,11 @@ def training(settings: Settings) -> Table:
     samples, share = int(data.train_end.sum()), data.train_end.sum() / whole.train_end.sum()
     return Table(
         "(a) Training epoch against the literal baseline",
-        f"The literal code makes a sequence of its own of every prefix, padded to {data.max_length}, and lets autograd "
-        f"do the rest. Both train on the same {samples:,} samples ({share:.1%} of the split: {data.n_users:,} users "
-        f"chosen at random, all {data.n_items - 1:,} items) in the same optimizer steps of about {config.batch_size} "
-        f"samples, without dropout; their mean losses are equal ({losses['ours']:.5f} and {losses['literal']:.5f}). "
+        f"The literal code turns every prefix into a sequence of its own, padded to {data.max_length}, and leaves the "
+        f"gradients to autograd. Both train on the same {samples:,} samples ({share:.1%} of the split: "
+        f"{data.n_users:,} users chosen at random, all {data.n_items - 1:,} items) in the same optimizer steps of "
+        f"about {config.batch_size} samples, without dropout; their mean losses are equal ({losses['ours']:.5f} and "
+        f"{losses['literal']:.5f}). "
         f"CPU seconds, {len(fast)} pairs. Target: 12 times.",
         ["", "literal, CPU s", "ours, CPU s", "literal / ours"],
         [["training epoch", timing.cpu(slow), timing.cpu(fast), str(timing.ratio(slow, fast))]],
@@ -59,7 +60,7 @@ def literal_steps(data: Interactions, config: TrainConfig) -> list[list[tuple[in
     """The prefixes [start, end) of each optimizer step of an epoch, grouped as ours groups them."""
     windows = training_windows(data, min(config.window_stride, data.max_length))
     starts, lengths, first_loss = windows
-    parts = train._steps(lengths - first_loss, config.batch_size, np.random.default_rng(config.seed))
+    parts = fitting._steps(lengths - first_loss, config.batch_size, np.random.default_rng(config.seed))
     return [
         [(starts[w], starts[w] + end) for w in part for end in range(first_loss[w] + 1, lengths[w] + 1)]
         for part in parts

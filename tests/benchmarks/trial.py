@@ -31,15 +31,15 @@ def trial(settings: Settings) -> Table:
     return Table(
         "(b) Trial against the literal baseline",
         f"The literal code forwards every prefix padded to {data.max_length}, holds the scores of a batch over all "
-        f"items, gates in a loop over samples and forwards admitted samples a second time with gradients. Both serve "
+        f"items, gates sample by sample and forwards admitted samples a second time with gradients. Both serve "
         f"the same {samples:,} validation samples ({share:.1%}: {data.n_users:,} users chosen at random, all "
         f"{data.n_items - 1:,} items) in batches of 256, order `position`, one checkpoint (epoch {epochs}), and "
         "agree on HR@10 and on which samples were admitted; the last column is the share of samples whose rank differs "
         f"by rounding. Gate: K = 50, quantile 0.5, epsilon 0.3. CPU seconds, {repeats} pairs. "
-        "Ours serves every sample; in a search, a trial looks up what no configuration changes (computed once, not "
-        "counted here). Target: 15 times. The bound is what serving would take if the machine did nothing but the "
-        "needed matrix products (those of the prefixes one by one), at the rate of a large product in the same round: "
-        "what no code on this machine can beat, norms, activations, softmax and Top-K not counted.",
+        "Ours serves every sample. In a search, a trial looks up the passes that no configuration changes; computing "
+        "them once is not counted here. Target: 15 times. The bound is the time of the needed matrix products alone "
+        "(those of the prefixes one by one), at the rate of a large product in the same round. No code on this machine "
+        "can beat it; norms, activations, softmax and Top-K are not counted.",
         [
             "",
             "admitted",

@@ -1,4 +1,4 @@
-"""Small data, a small frozen checkpoint and a literal gate for the tests of the numerical core."""
+"""A small log, a small checkpoint and a literal gate for the tests of etarec."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from etarec import data
+from etarec import split
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
@@ -16,7 +16,7 @@ from etarec.kernels import build as c_build
 from etarec.kernels import reductions, scores
 from etarec.models import build
 
-N_ITEMS = 71  # padding included; above 50, so that the HR of a constant model is 0 at every cutoff
+N_ITEMS = 71  # with padding; above 50, so that a constant model has an HR of 0 at every cutoff
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,10 +34,10 @@ def model_config() -> ModelConfig:
 
 @pytest.fixture(scope="session")
 def log() -> Interactions:
-    """28 users of 2 to 30 items that mostly walk around a ring; inputs of at most 9 items."""
+    """28 users with 2 to 30 items each, mostly neighbours on a ring; inputs have at most 9 items."""
     rng = np.random.default_rng(5)
     lengths = np.concatenate([[2, 3, 30], rng.integers(4, 22, 25)])
-    sizes = [data.ratio_sizes(int(length) - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
+    sizes = [split.ratio_sizes(int(length) - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
     walks = [rng.integers(N_ITEMS - 1) + np.cumsum(rng.choice([1, 1, 2, 17], length)) for length in lengths]
     return Interactions(
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -53,10 +53,10 @@ def log() -> Interactions:
 
 @pytest.fixture(scope="session")
 def frozen(log: Interactions, model_config: ModelConfig) -> Checkpoint:
-    """A model whose every weight matters: none is near its initial value. The same one whatever ran before.
+    """A checkpoint in which every weight is far from its initial value, so that every weight matters. Always the same.
 
-    Other seeds give worlds in which a test may fail for no defect: without inner loop, samples with the same last item
-    have equal entropies, and where E0 falls among them rounding decides.
+    With another seed a test may fail without a defect: without the inner loop, samples with the same last item have
+    equal entropies, and if E0 falls among these, rounding decides.
     """
     generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng():
@@ -74,7 +74,7 @@ def frozen(log: Interactions, model_config: ModelConfig) -> Checkpoint:
 
 @dataclass
 class LiteralGate:
-    """Section 2.2 of the design word by word: one sample after another, dense softmaxes, double precision."""
+    """The gate by its definition: one sample after another, dense softmaxes, double precision."""
 
     config: AdaptConfig
     threshold: float | None = None
@@ -82,7 +82,7 @@ class LiteralGate:
     weights: list[float] = field(default_factory=list)
 
     def judge(self, scores: np.ndarray, seen: np.ndarray) -> list[str]:
-        """scores: [B, V] -> for each sample `admitted` or the reason why not."""
+        """For each row of `scores` [B, V]: `admitted`, or the reason for filtering the sample."""
         n_items = scores.shape[1]
         top_k = min(self.config.top_k or n_items, n_items)
         probabilities = [self._softmax(z) for z in scores]
@@ -95,7 +95,7 @@ class LiteralGate:
         for entropy, p, was_seen in zip(entropies, probabilities, seen, strict=True):
             low = entropy < self.threshold
             if was_seen:
-                verdicts.append("seen")
+                verdicts.append("nothing_to_learn")
             elif low != (self.config.admit == "confident"):
                 verdicts.append("entropy")
             elif self.average is not None and self._cosine(p, self.average, top_k) >= self.config.cosine_threshold:
@@ -112,7 +112,7 @@ class LiteralGate:
         return verdicts
 
     def _fill_up(self, verdicts: list[str], entropies: list[float]) -> None:
-        """The most reliable of the others, one by one, until the least share of the batch is admitted."""
+        """Admit the most reliable of the other samples until the share `min_admitted` of the batch is admitted."""
         sign = 1 if self.config.admit == "confident" else -1
         while verdicts.count("admitted") < self.config.min_admitted * len(verdicts):
             others = [n for n, verdict in enumerate(verdicts) if verdict in ("entropy", "redundancy")]

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, and what is none is refused with one message."""
+"""Checkpoints: a written file reads back the same, and a file that is not a checkpoint gives one message."""
 
 import errno
 import json
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from etarec import checkpoint
 from etarec.checkpoint import Checkpoint
 from etarec.config import ModelConfig, TrainConfig, UserError
+from etarec.disk import file_sha256
 
 CPU = torch.device("cpu")
 
@@ -33,13 +34,13 @@ def parts(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def rewrite(path: Path, change) -> None:
-    """The same file with tensors and metadata changed."""
+    """Apply `change` to the tensors and the metadata of the file."""
     tensors, about = parts(path)
     about = change(tensors, about) or about
     save_file(tensors, path, {"etarec": json.dumps(about)})
 
 
-def test_round_trip(frozen: Checkpoint, path: Path):
+def test_a_round_trip_keeps_everything(frozen: Checkpoint, path: Path):
     again = checkpoint.read(path)
     for name in ("model", "train", "data_sha256", "epochs", "valid"):
         assert getattr(again, name) == getattr(frozen, name)
@@ -47,11 +48,11 @@ def test_round_trip(frozen: Checkpoint, path: Path):
     assert again.weights.keys() == frozen.weights.keys()
     for name, array in again.weights.items():
         assert array.dtype == frozen.weights[name].dtype and np.array_equal(array, frozen.weights[name])
-    assert again.sha256 == checkpoint.file_sha256(path) and len(again.sha256) == 64
+    assert again.sha256 == file_sha256(path) and len(again.sha256) == 64
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_round_trip_of_every_setting_and_of_any_token(frozen: Checkpoint, tmp_path: Path):
+def test_a_round_trip_keeps_every_setting_and_any_token(frozen: Checkpoint, tmp_path: Path):
     vocabulary = frozen.vocabulary.astype("<U40")
     vocabulary[:4] = ["", 'quoted "ü", with \\ and \n', "日本語 🎮", "0012"]
     train = TrainConfig(epochs=7, learning_rate=0.1, dropout=0.0, skip_rate=0.25, seed=9)
@@ -65,7 +66,7 @@ def test_writing_twice_gives_the_same_bytes(frozen: Checkpoint, path: Path, tmp_
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
 
-def test_a_restored_model_has_the_weights_and_shares_none(frozen: Checkpoint, path: Path):
+def test_a_restored_model_has_a_copy_of_the_weights(frozen: Checkpoint, path: Path):
     stored = checkpoint.read(path)
     model = stored.restore(CPU)
     assert all(np.array_equal(tensor.numpy(), frozen.weights[name]) for name, tensor in model.state_dict().items())
@@ -77,7 +78,7 @@ def test_a_restored_model_has_the_weights_and_shares_none(frozen: Checkpoint, pa
     assert all(np.array_equal(tensor.numpy(), frozen.weights[name]) for name, tensor in model.state_dict().items())
 
 
-def test_weights_may_be_read_only_as_ray_gives_them(frozen: Checkpoint):
+def test_a_model_is_restored_from_read_only_weights_like_those_of_ray(frozen: Checkpoint):
     weights = {name: array.copy() for name, array in frozen.weights.items()}
     for array in weights.values():
         array.setflags(write=False)
@@ -131,10 +132,10 @@ def update(key, value):
 FOREIGN = {
     "no weights": lambda tensors, about: tensors.clear(),
     "no vocabulary": without("__vocabulary__"),
-    "a weight less": without("output_norm.weight"),
-    "a weight more": lambda tensors, about: tensors.update(extra=torch.zeros(2)),
+    "a missing weight": without("output_norm.weight"),
+    "an additional weight": lambda tensors, about: tensors.update(extra=torch.zeros(2)),
     "a weight of another shape": lambda tensors, about: tensors.update({"items.weight": torch.zeros(5, 16)}),
-    "a vocabulary that is no text": lambda tensors, about: tensors.update(__vocabulary__=torch.zeros(9)),
+    "a vocabulary that is not text": lambda tensors, about: tensors.update(__vocabulary__=torch.zeros(9)),
     "a later format": update("format", 2),
     "no format": drop("format"),
     "no model": drop("model"),
@@ -144,7 +145,7 @@ FOREIGN = {
     "an impossible model": update("model", {"width": 7}),
     "another model": update("model", {"width": 32}),
     "a giant model": update("model", {"width": 2**40}),
-    "training settings that are none": update("train", [1, 2]),
+    "training settings that are a list": update("train", [1, 2]),
     "metadata that is a list": lambda tensors, about: [1],
 }
 
@@ -156,13 +157,13 @@ def test_a_foreign_safetensors_file_is_refused(path: Path, change: str):
         checkpoint.read(path)
 
 
-def test_a_models_size_is_checked_before_it_is_built(path: Path):
+def test_a_giant_model_is_refused_before_it_is_built(path: Path):
     rewrite(path, update("model", {"width": 2**18}))  # 256 GB per projection
     with pytest.raises(UserError, match="do not fit the model's configuration"):
         checkpoint.read(path)
 
 
-def test_a_file_without_our_metadata_is_refused(path: Path):
+def test_a_safetensors_file_without_metadata_is_refused(path: Path):
     save_file({"w": torch.zeros(2)}, path)
     with pytest.raises(UserError, match="not a checkpoint of this program"):
         checkpoint.read(path)
@@ -174,23 +175,24 @@ def test_a_missing_file_is_named(tmp_path: Path):
             checkpoint.read(absent)
 
 
-def test_other_data_are_refused(frozen: Checkpoint):
+def test_a_checkpoint_of_other_data_is_refused(frozen: Checkpoint):
     frozen.check_against(frozen.vocabulary, frozen.data_sha256, "c")
     for other in (frozen.vocabulary[:-1], frozen.vocabulary[::-1], np.char.add(frozen.vocabulary, "x")):
-        with pytest.raises(UserError, match=r"^c: was trained on .* items"):
+        with pytest.raises(UserError, match=r"^c: was trained on .* items that are not the .* of the data; expected"):
             frozen.check_against(other, frozen.data_sha256, "c")
-    with pytest.raises(UserError, match=r"^c: was trained on data or a split of sha256 of the log"):
+    with pytest.raises(UserError, match=r"^c: was trained on other data or another split \(sha256 of the log, exp"):
         frozen.check_against(frozen.vocabulary, "0123456789abcdef", "c")
 
 
 def test_a_failed_write_leaves_the_old_file(frozen: Checkpoint, path: Path, monkeypatch):
     before = path.read_bytes()
 
-    def full(*_):
+    def full(target: Path, content: bytes):
+        with target.open("wb") as file:
+            file.write(content[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="No space left"):
         checkpoint.write(replace(frozen, model=ModelConfig(), epochs=99), path)
-    monkeypatch.undo()
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]

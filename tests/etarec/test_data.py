@@ -1,4 +1,4 @@
-"""Splits, streams and training windows against slow literal references."""
+"""Loading, streams and training windows against slow literal references."""
 
 import gzip
 import pickle
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etarec import data
+from etarec import data, split
 from etarec.config import ColumnsConfig, DataConfig, SimulationConfig, UserError
 from etarec.data import Interactions
 
@@ -21,8 +21,8 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 
 
 def interactions(lengths: list[int], max_length: int = 5, timestamps: list[float] | None = None) -> Interactions:
-    """Users of these lengths under the ratio split; every interaction has an item of its own."""
-    sizes = [data.ratio_sizes(length - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
+    """Users with histories of these lengths, split by ratio; every interaction has its own item."""
+    sizes = [split.ratio_sizes(length - 1, Fraction(1, 5), Fraction(1, 2)) for length in lengths]
     return Interactions(
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         items=np.arange(1, sum(lengths) + 1, dtype=np.int32),
@@ -45,43 +45,13 @@ def histories(loaded: Interactions) -> list[list[str]]:
     return [tokens[loaded.offsets[u] : loaded.offsets[u + 1]] for u in range(loaded.n_users)]
 
 
-@given(samples=st.integers(0, 400), valid=st.integers(0, 99), test=st.integers(0, 99))
-def test_ratio_split_follows_its_definition(samples: int, valid: int, test: int) -> None:
-    if valid + test >= 100:
-        return
-    sizes = data.ratio_sizes(samples, Fraction(valid, 100), Fraction(test, 100))
-    expected = [samples - valid * samples // 100 - test * samples // 100, valid * samples // 100, test * samples // 100]
-    for part, percent in ((2, test), (1, valid)):
-        if 0 < percent * samples < 100 and expected[0] > 1:
-            expected[0] -= 1
-            expected[part] += 1
-    assert list(sizes) == expected
-    assert sum(sizes) == samples
-    assert samples == 0 or sizes[0] >= 1
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"),
-    [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (1, 1, 2)), (5, (2, 1, 2)), (10, (3, 2, 5))],
-)
-def test_ratio_split_of_short_histories(samples: int, expected: tuple[int, int, int]) -> None:
-    assert data.ratio_sizes(samples, Fraction(1, 5), Fraction(1, 2)) == expected
-
-
-def test_shares_mean_the_decimals_that_were_written(tmp_path: Path) -> None:
+def test_shares_are_the_decimals_that_the_file_gives(tmp_path: Path) -> None:
     config = log_of(tmp_path / "log.csv", [("u", f"i{n:03}", n * 10) for n in range(101)])
     loaded = data.load(replace(config, valid_share=0.29, test_share=0.57))  # 0.29 * 100 is 28.999... as floats
     assert loaded.sample_counts() == {"train": 14, "valid": 29, "test": 57}
 
 
-@pytest.mark.parametrize(
-    ("samples", "expected"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (9, (7, 1, 1))]
-)
-def test_leave_one_out(samples: int, expected: tuple[int, int, int]) -> None:
-    assert data.leave_one_out_sizes(samples) == expected
-
-
-def test_leave_one_out_of_a_log(tmp_path: Path) -> None:
+def test_load_can_split_by_leave_one_out(tmp_path: Path) -> None:
     rows = [(user, f"i{n}", n) for user, length in (("a", 5), ("b", 2), ("c", 4)) for n in range(length)]
     loaded = data.load(replace(log_of(tmp_path / "log.csv", rows), split="leave_one_out"))
     assert loaded.train_end.tolist() == [2, 1, 1]
@@ -97,7 +67,7 @@ def test_load_sorts_by_time_and_keeps_the_order_of_ties(tmp_path: Path) -> None:
     assert loaded.timestamps.tolist() == [1.5, 9, 9, 20, 2, 5, 5]
 
 
-def test_without_a_timestamp_column_the_file_orders(tmp_path: Path) -> None:
+def test_without_a_timestamp_column_the_order_is_that_of_the_file(tmp_path: Path) -> None:
     rows = [("a", "q", 3), ("a", "p", 2), ("a", "r", 1), ("a", "q", 0)]
     config = log_of(tmp_path / "log.csv", rows)
     loaded = data.load(replace(config, columns=ColumnsConfig(timestamp=None), valid_share=0.3))
@@ -105,35 +75,7 @@ def test_without_a_timestamp_column_the_file_orders(tmp_path: Path) -> None:
     assert loaded.timestamps is None
 
 
-def literal_k_core(rows: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
-    while True:
-        users, items = [u for u, _ in rows], [i for _, i in rows]
-        kept = [(u, i) for u, i in rows if users.count(u) >= k and items.count(i) >= k]
-        if kept == rows:
-            return rows
-        rows = kept
-
-
-@given(
-    rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40),
-    k=st.integers(0, 4),
-)
-def test_k_core_is_the_fixed_point_of_removing(rows: list[tuple[int, int]], k: int) -> None:
-    users, items = (np.array(column, np.int32) for column in zip(*rows, strict=True))
-    log = data.readers.Log(users, items, np.array([str(n) for n in range(items.max() + 1)]), None)
-    expected = literal_k_core(rows, k)
-    if not expected:
-        with pytest.raises(UserError, match=f"log.csv: none of its {len(rows)} interactions is left by the {k}-core"):
-            data._k_core(log, k, "log.csv")
-        return
-    core = data._k_core(log, k, "log.csv")
-    assert [int(token) for token in core.tokens[core.items]] == [item for _, item in expected]
-    order = sorted({user for user, _ in expected})
-    assert [order[code] for code in core.users] == [user for user, _ in expected]
-    assert len(core.tokens) == len({item for _, item in expected})
-
-
-def test_hash_names_data_and_split_but_not_the_file(tmp_path: Path) -> None:
+def test_the_hash_depends_on_data_and_split_but_not_on_the_file_format(tmp_path: Path) -> None:
     rows = [(f"u{n % 7}", f"i{n % 5}", 100 + n) for n in range(70)]
     config = log_of(tmp_path / "log.csv", rows)
     first = data.load(config)
@@ -147,7 +89,7 @@ def test_hash_names_data_and_split_but_not_the_file(tmp_path: Path) -> None:
     assert len({first.sha256, *(data.load(other).sha256 for other in changed)}) == 5
 
 
-def test_arrays_are_read_only_and_have_the_promised_types() -> None:
+def test_arrays_are_read_only_and_have_the_documented_types() -> None:
     loaded = data.load(DataConfig(dataset="simulated", simulation=SimulationConfig(users=200, items=60)))
     types = {"offsets": "int64", "items": "int32", "train_end": "int32", "valid_end": "int32", "timestamps": "float64"}
     for source in (loaded, loaded.without_test()):
@@ -163,7 +105,7 @@ def test_arrays_are_read_only_and_have_the_promised_types() -> None:
 
 
 @given(lengths=LENGTHS)
-def test_without_test_holds_everything_but_the_test_items(lengths: list[int]) -> None:
+def test_without_test_keeps_everything_but_the_test_items(lengths: list[int]) -> None:
     whole = interactions(lengths, timestamps=list(range(sum(lengths))))
     cut = whole.without_test()
     for user in range(whole.n_users):
@@ -186,7 +128,7 @@ def literal_samples(source: Interactions, split: str) -> list[tuple[int, int]]:
 
 
 @given(lengths=LENGTHS, split=st.sampled_from(["train", "valid", "test"]), seed=st.integers(0, 99))
-def test_streams_follow_their_orders(lengths: list[int], split: str, seed: int) -> None:
+def test_every_stream_order_matches_its_definition(lengths: list[int], split: str, seed: int) -> None:
     times = np.random.default_rng(seed).integers(0, 9, sum(lengths)).astype(float)
     for begin, end in zip(np.cumsum([0, *lengths[:-1]]), np.cumsum(lengths), strict=True):
         times[begin:end].sort()
@@ -206,14 +148,14 @@ def test_streams_follow_their_orders(lengths: list[int], split: str, seed: int) 
     assert served("shuffled", seed) == served("shuffled", seed)
 
 
-def test_shuffled_depends_on_the_seed() -> None:
+def test_the_order_shuffled_depends_on_the_seed() -> None:
     source = interactions([40] * 5)
     orders = [data.stream(source, "test", "shuffled", seed).positions.tolist() for seed in (1, 2)]
     assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_order_time_refuses_timestamps_that_only_count(tmp_path: Path, first: int) -> None:
+def test_order_time_is_refused_if_timestamps_only_count_interactions(tmp_path: Path, first: int) -> None:
     rows = [(user, f"i{n}", n + first) for user in "ab" for n in range(6)]
     loaded = data.load(log_of(tmp_path / "log.csv", rows))
     assert loaded.timestamps is None
@@ -221,13 +163,15 @@ def test_order_time_refuses_timestamps_that_only_count(tmp_path: Path, first: in
         data.stream(loaded, "valid", "time", 0)
 
 
-def test_order_time_takes_timestamps_of_which_one_is_no_position(tmp_path: Path) -> None:
+def test_timestamps_are_kept_if_one_of_them_is_not_a_count(tmp_path: Path) -> None:
     rows = [(user, f"i{n}", n + (user == "b") * 0.5) for user in "ab" for n in range(6)]
     assert data.load(log_of(tmp_path / "log.csv", rows)).timestamps is not None
 
 
 @given(lengths=LENGTHS, max_length=st.integers(1, 9), stride=st.integers(1, 9))
-def test_windows_hold_every_train_sample_once_with_its_input(lengths: list[int], max_length: int, stride: int) -> None:
+def test_windows_hold_every_training_sample_once_with_its_input(
+    lengths: list[int], max_length: int, stride: int
+) -> None:
     source = interactions(lengths, max_length)
     stride = min(stride, max_length)
     starts, sizes, first_losses = data.training_windows(source, stride)
@@ -249,12 +193,12 @@ def test_windows_hold_every_train_sample_once_with_its_input(lengths: list[int],
     assert found == expected
 
 
-def test_windows_refuse_a_stride_beyond_the_length() -> None:
+def test_a_stride_above_max_length_is_refused() -> None:
     with pytest.raises(UserError, match=r"train.window_stride 6 must lie between 1 and data.max_length \(5\)"):
         data.training_windows(interactions([9]), 6)
 
 
-def test_trained_targets_end_where_validation_begins() -> None:
+def test_trained_interactions_end_where_validation_begins() -> None:
     source = interactions([11, 2])  # ten samples: 1-3 train, 4-5 validation, 6-10 test; one sample: train
     assert data.trained(source).tolist() == [True] * 4 + [False] * 7 + [True] * 2
 
@@ -262,14 +206,14 @@ def test_trained_targets_end_where_validation_begins() -> None:
 @pytest.mark.parametrize(
     ("rows", "change", "message"),
     [
-        ([("a", "x", 1), ("b", "y", 2)], {"k_core": 5}, "none of its 2 interactions is left by the 5-core.*k_core: 0"),
-        ([("a", "x", 1), ("a", "y", 2), ("b", "y", 2)], {}, "no user has 3 interactions or more"),
+        ([("a", "x", 1), ("b", "y", 2)], {"k_core": 5}, "5-core filter .* leaves none of the 2 .*k_core: 0"),
+        ([("a", "x", 1), ("a", "y", 2), ("b", "y", 2)], {}, "no user has 3 or more interactions"),
         ([("a", "x", 1), ("a", "y", 2), ("a", "z", 7)], {}, "leaves no valid sample.*train 1, valid 0, test 1"),
         ([("a", str(n), n * 3) for n in range(9)], {"test_share": 0.0}, "leaves no test sample.*test_share 0.0"),
         ([("a", str(n), n * 3) for n in range(3)], {"split": "leave_one_out"}, "no valid sample.*4 interactions"),
     ],
 )
-def test_logs_that_cannot_be_split(
+def test_a_log_that_cannot_be_split_is_refused(
     tmp_path: Path, rows: list[tuple[str, str, object]], change: dict[str, object], message: str
 ) -> None:
     config = log_of(tmp_path / "log.csv", rows)
@@ -309,7 +253,7 @@ def test_beauty_loads(shared_data: Path) -> None:
     assert loaded.sample_counts()["valid"] == valid
 
 
-def test_a_rehearsal_is_the_split_with_more_held_out_and_the_same_test_samples() -> None:
+def test_a_rehearsal_is_the_split_with_a_larger_validation_share_and_the_same_test_samples() -> None:
     simulated = {"dataset": "simulated", "simulation": SimulationConfig(users=200, items=300)}
     config = DataConfig(**simulated)
     whole = data.load(config)
@@ -321,10 +265,10 @@ def test_a_rehearsal_is_the_split_with_more_held_out_and_the_same_test_samples()
 
 
 @given(samples=st.lists(st.integers(1, 40), min_size=1, max_size=30), test=st.sampled_from([0.05, 0.1, 0.3, 0.5]))
-def test_a_rehearsal_never_holds_a_test_sample_nor_trains_on_more(samples: list[int], test: float) -> None:
-    """Also where a part below one takes a sample from train, as it does for short histories."""
+def test_a_rehearsal_never_contains_test_samples_nor_grows_the_training_part(samples: list[int], test: float) -> None:
+    """Short histories included, where a share below one sample takes a sample from training."""
     config = DataConfig(dataset="simulated", valid_share=0.1, test_share=test)
-    parts = np.array([data.ratio_sizes(n, Fraction("0.1"), Fraction(str(test))) for n in samples])
+    parts = np.array([split.ratio_sizes(n, Fraction("0.1"), Fraction(str(test))) for n in samples])
     ends = parts.cumsum(1)
     source = replace(interactions([n + 1 for n in samples]), train_end=ends[:, 0], valid_end=ends[:, 1])
     rehearsed = data.rehearsal(source, config, 0.45)

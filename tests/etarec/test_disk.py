@@ -1,4 +1,4 @@
-"""Arrays and texts on disk: whole or absent."""
+"""Files and kept arrays are complete or absent, also when writers are killed or write at the same time."""
 
 import json
 import os
@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from etarec import disk
-from etarec.disk import look_up
+from etarec.disk import look_up, whole_file, write_whole
 
 
 def artifacts(folder: Path) -> list[Path]:
@@ -25,14 +27,14 @@ def values(number: int) -> disk.Arrays:
     return {"values": np.full(5, number, np.int32)}
 
 
-def test_old_artifacts_go_and_what_is_mapped_stays_readable(tmp_path: Path, monkeypatch) -> None:
+def test_old_artifacts_are_removed_and_mapped_ones_stay_readable(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(disk, "MAX_ARTIFACTS", 2)
     first = look_up(tmp_path, ["0"], LAYOUT, lambda: values(0))
     assert isinstance(first["values"], np.memmap) and not first["values"].flags.writeable
     for number in range(1, 4):
         os.utime(artifacts(tmp_path)[0], (number, number))
         look_up(tmp_path, [str(number)], LAYOUT, lambda number=number: values(number))
-    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 4  # somebody may hold them
+    assert len(artifacts(tmp_path)) == 2 and len(list(tmp_path.glob("*.lock"))) == 4  # a process may hold the locks
     assert first["values"].tolist() == [0] * 5
     monkeypatch.setattr(disk, "MAX_BYTES", 1)
     look_up(tmp_path, ["9"], LAYOUT, lambda: values(9))
@@ -69,7 +71,9 @@ def start(folder: Path, deed: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), deed], env=environment)
 
 
-def test_a_writer_that_is_killed_leaves_nothing_to_believe_and_one_of_several_computes(tmp_path: Path) -> None:
+def test_an_artifact_of_a_killed_writer_is_computed_again_by_one_of_several_processes(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "go").touch()
     assert start(tmp_path, "die").wait(60) == -signal.SIGKILL
     (partial,) = artifacts(tmp_path)
@@ -85,3 +89,36 @@ def test_a_writer_that_is_killed_leaves_nothing_to_believe_and_one_of_several_co
     assert len((tmp_path / "computed").read_text().splitlines()) == 1
     (place,) = artifacts(tmp_path)
     assert not place.name.startswith(".")
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "chosen.yaml"
+    write_whole(file, "first: ε\n")
+    assert file.read_text(encoding="utf-8") == "first: ε\n"
+
+    def cut_off(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(file, "second\n")
+    with suppress(ValueError), whole_file(file) as partial:
+        partial.write_text("half")
+        raise ValueError
+    assert file.read_text(encoding="utf-8") == "first: ε\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["chosen.yaml"]
+    write_whole(file, b"\x00\xff\r\n")
+    assert file.read_bytes() == b"\x00\xff\r\n"
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    file = tmp_path / "library.so"
+    with whole_file(file) as slow:
+        slow.write_text("slow, ")
+        write_whole(file, "fast")
+        assert file.read_text() == "fast"
+        with slow.open("a") as more:
+            more.write("whole")
+    assert file.read_text() == "slow, whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["library.so"]

@@ -1,3 +1,5 @@
+"""Strict YAML: values keep their types, and a faulty file gives one message that names the place."""
+
 import math
 from pathlib import Path
 
@@ -42,7 +44,7 @@ from etarec.document import parse_yaml, read_yaml, to_text
         ("[1, {a: b}]", [1, {"a": "b"}]),
     ],
 )
-def test_plain_values_are_those_of_yaml_1_2(text, value):
+def test_unquoted_values_follow_yaml_1_2(text, value):
     read = parse_yaml(text, "x")
     assert (read, type(read)) == (value, type(value))
 
@@ -59,12 +61,12 @@ def test_written_text_reads_back_as_the_same_data(document):
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E5", "010", "on", "true", "~", "", ".inf", "a: b", "a #b", " a ", "é"])
-def test_texts_that_look_like_something_else_stay_texts(text):
+def test_a_text_that_looks_like_another_type_stays_text(text):
     assert parse_yaml(to_text({text: [text]}), "x") == {text: [text]}
 
 
 @given(st.text())
-def test_any_text_is_data_or_a_message(text):
+def test_any_text_gives_data_or_one_user_error(text):
     message = "FILE: "
     try:
         parse_yaml(text, "FILE")
@@ -83,7 +85,7 @@ def test_any_text_is_data_or_a_message(text):
         (b"a: 1\nb: [1,\n", "line 3, column 1: not valid YAML"),
         (
             b"a:\n\tb: 1\n",
-            "line 2, column 1: not valid YAML: found character '\\t' that cannot start any token (YAML is",
+            "line 2, column 1: not valid YAML: found character '\\t' that cannot start any token (indent YAML",
         ),
         (b"a: b: c\n", "line 1, column 5: not valid YAML"),
         (b"a: {b: 1}\nc: 2\na: 3\n", "line 3, column 1: not valid YAML: duplicate key a, first given in line 1"),
@@ -101,7 +103,7 @@ def test_any_text_is_data_or_a_message(text):
         (b"#" * (2**20 + 1), "expected a YAML file, given more than 1 MiB"),
     ],
 )
-def test_an_unreadable_file_is_a_message(tmp_path: Path, content, expected):
+def test_a_file_that_cannot_be_read_is_named_with_the_fault(tmp_path: Path, content, expected):
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
@@ -109,7 +111,7 @@ def test_an_unreadable_file_is_a_message(tmp_path: Path, content, expected):
     assert str(caught.value).startswith(f"{path}: {expected}")
 
 
-def test_missing_file_and_folder(tmp_path: Path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"gone.yaml: cannot be read: no such file"):
         read_yaml(tmp_path / "gone.yaml")
     with pytest.raises(UserError, match=r"cannot be read: is a directory"):

@@ -10,12 +10,13 @@ import torch
 
 from etarec import checkpoint
 from etarec.clock import Clock
-from etarec.config import AdaptConfig
+from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement, measure
-from etarec.metrics import FILTERS, QUALITY_METRICS, SECONDS
+from etarec.metrics import QUALITY_METRICS, SECONDS
 
+SKIPPED_COLUMNS = [reason.column for reason in SKIPPED]
 CPU = torch.device("cpu")
 MOVING = {"batch_size": 32, "learning_rate": 0.03, "top_k": 5, "entropy_quantile": 0.8, "cosine_threshold": 0.8}
 CONFIGS = [
@@ -36,11 +37,7 @@ def measured(log, frozen):
 
 
 def same(one: Measurement, other: Measurement) -> bool:
-    return (
-        np.array_equal(one.ranks, other.ranks)
-        and np.array_equal(one.admitted, other.admitted)
-        and one.filtered == other.filtered
-    )
+    return np.array_equal(one.ranks, other.ranks) and np.array_equal(one.reasons, other.reasons)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.target}-{config.objective}-{config.gate}")
@@ -76,13 +73,13 @@ def test_every_sample_is_counted_once(measured, log, config, split):
     assert np.array_equal(found.users, samples.users) and len(found.ranks) == len(found.admitted) == len(samples)
     assert (found.ranks >= 0).all() and (found.ranks < log.n_items - 1).all()
     metrics = found.metrics()
-    assert set(metrics) == {*QUALITY_METRICS, "filter_rate", *FILTERS, *SECONDS}
+    assert set(metrics) == {*QUALITY_METRICS, "filter_rate", *SKIPPED_COLUMNS, *SECONDS}
     assert metrics["filter_rate"] == pytest.approx(1 - found.admitted.mean())
     if config.target == "none":
-        assert metrics["filter_rate"] == 1 and not any(found.filtered.values())
+        assert metrics["filter_rate"] == 1 and (found.reasons == Reason.NOT_ASKED).all()
     else:
-        assert sum(found.filtered.values()) + found.admitted.sum() == len(samples)
-        assert sum(metrics[name] for name in FILTERS) == pytest.approx(metrics["filter_rate"])
+        assert set(found.reasons) <= {Reason.ADMITTED, *SKIPPED}
+        assert sum(metrics[name] for name in SKIPPED_COLUMNS) == pytest.approx(metrics["filter_rate"])
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.target}-{config.objective}-{config.gate}")
@@ -131,12 +128,12 @@ def test_a_gate_at_random_depends_on_the_seed(measured):
 
 def test_curve_has_equal_segments_along_the_stream():
     ranks = np.array([0] * 60 + [10] * 40, np.int32)
-    admitted = np.arange(100) % 2 == 0
-    curve = Measurement(np.zeros(100, np.int32), ranks, admitted, {}, {}).curve()
+    reasons = np.tile([Reason.ADMITTED, Reason.CHANCE], 50)
+    curve = Measurement(np.zeros(100, np.int32), ranks, reasons, {}).curve()
     assert curve["samples"] == [5.0 * n for n in range(1, 21)]
     assert curve["hr_at_10"] == [1.0] * 12 + [0.0] * 8
     assert curve["filter_rate"] == pytest.approx([0.4, 0.6] * 10)
-    short = Measurement(np.zeros(3, np.int32), ranks[:3], admitted[:3], {}, {}).curve()
+    short = Measurement(np.zeros(3, np.int32), ranks[:3], reasons[:3], {}).curve()
     assert short == {"samples": [1.0, 2.0, 3.0], "hr_at_10": [1.0] * 3, "filter_rate": [0.0, 1.0, 0.0]}
 
 

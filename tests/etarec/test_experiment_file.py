@@ -1,4 +1,4 @@
-"""What training reads of an experiment file, and that it speaks of it as a search does."""
+"""Training reads its sections of an experiment file and words its messages as a search does."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "space.yaml"
 
 
-def test_the_sections_of_training_are_read_and_paths_are_absolute(file: Path) -> None:
+def test_the_sections_of_training_are_read_with_absolute_paths(file: Path) -> None:
     file.write_text("data: {path: logs/a.csv, k_core: 3}\nmodel: {width: 32}\ntrain:\n  # epochs: 3\n")
     assert load_training(file, ["train.epochs=7"]) == TrainingSpec(
         data=DataConfig(path=str(file.parent / "logs/a.csv"), k_core=3),
@@ -38,12 +38,12 @@ def test_defaults_are_those_of_a_search(file: Path) -> None:
     assert (trained.data, trained.model, trained.train) == (spec.data, spec.model, spec.train)
 
 
-def test_what_only_a_search_needs_is_not_looked_at(file: Path) -> None:
+def test_sections_that_only_a_search_needs_are_ignored(file: Path) -> None:
     file.write_text("name: a/b\nadapt: {top_k: many}\nspace: 5\nsearch: [1]\nbaselines: {}\ncheckpoint: null\n")
     assert load_training(file) == TrainingSpec(data=DataConfig(dataset="simulated"))
 
 
-def test_a_searchs_own_spec_yaml_trains_the_same_model(file: Path) -> None:
+def test_the_spec_yaml_of_a_search_trains_the_same_model(file: Path) -> None:
     spec = Spec(name="x", model=ModelConfig(width=32), train=TrainConfig(epochs=3), space=load_space(file))
     file.write_text(to_yaml(spec))
     assert load_training(file) == TrainingSpec(data=spec.data, model=spec.model, train=spec.train)
@@ -73,7 +73,7 @@ def load_space(file: Path):
         ("train: [", []),
     ],
 )
-def test_problems_read_as_in_a_search(file: Path, text: str, overrides: list[str]) -> None:
+def test_messages_are_those_of_a_search(file: Path, text: str, overrides: list[str]) -> None:
     file.write_text(SPACE + text)
     assert failure(load_training, file, *overrides) == failure(load, file, *overrides)
 
@@ -94,18 +94,18 @@ def test_an_override_that_training_does_not_read_is_refused(file: Path) -> None:
     )
 
 
-def test_every_override_that_fails_is_named(file: Path) -> None:
+def test_every_failing_override_is_named(file: Path) -> None:
     file.write_text("{}")
     texts = ["train.epoch=3", "data.split=ratio", "model.size=1", "nonsense"]
     told = failure(load_training, file, *texts).splitlines()
     assert [line.split(":")[0] for line in told] == [f"--set {text}" for text in texts if "split" not in text]
 
 
-def test_training_and_search_know_the_same_keys() -> None:
+def test_training_and_search_have_the_same_top_level_keys() -> None:
     assert list(experiment_file.KEYS) == list(Spec.__dataclass_fields__)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     check_folder(tmp_path, "--out")
     check_folder(tmp_path / "a/b", "--out")
     (tmp_path / "file").write_text("")
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
             check_folder(folder, "--out")
 
 
-def test_a_folder_without_the_right_to_write_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment_file.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(UserError, match=rf"^--out: {tmp_path} cannot be written to"):
+    with pytest.raises(UserError, match=rf"^--out: {tmp_path} is not writable"):
         check_folder(tmp_path / "a", "--out")

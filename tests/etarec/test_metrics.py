@@ -1,4 +1,4 @@
-"""HR and NDCG worked out by hand."""
+"""HR and NDCG against values computed by hand."""
 
 import math
 
@@ -15,12 +15,12 @@ def test_a_hit_is_a_rank_below_the_cutoff():
     assert hits(RANKS, 50).tolist() == [1, 1, 1, 1, 1, 0, 0]
 
 
-def test_gains_are_discounted_by_the_logarithm():
+def test_gains_fall_with_the_logarithm_of_the_rank():
     assert gains(RANKS, 10).tolist() == pytest.approx([1, 1 / math.log2(3), 1 / math.log2(11), 0, 0, 0, 0])
     assert gains(RANKS, 50)[4] == pytest.approx(1 / math.log2(51)) and gains(RANKS, 50)[5] == 0
 
 
-def test_quality_is_the_mean_over_samples_of_every_metric():
+def test_quality_is_the_mean_of_every_metric_over_samples():
     found = quality(RANKS)
     assert tuple(found) == QUALITY_METRICS == ("hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50")
     assert found["hr_at_10"] == pytest.approx(3 / 7) and found["hr_at_50"] == pytest.approx(5 / 7)

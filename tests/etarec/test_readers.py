@@ -1,4 +1,4 @@
-"""Every format gives the same log; every log that cannot be read gives one readable message."""
+"""Every format gives the same log; a log that cannot be read gives one message that names the fault."""
 
 import gzip
 import os
@@ -50,17 +50,17 @@ def test_parquet(tmp_path: Path) -> None:
     ],
     ids=["byte-order mark", "Windows lines", "no last line end", "other columns"],
 )
-def test_dialects_of_csv(tmp_path: Path, text: str) -> None:
+def test_csv_dialects(tmp_path: Path, text: str) -> None:
     (tmp_path / "log.csv").write_text(text, encoding="utf-8", newline="")
     check(readers.read(tmp_path / "log.csv", ColumnsConfig()))
 
 
-def test_quotes_are_letters_in_tab_separated_files(tmp_path: Path) -> None:
+def test_quotes_are_ordinary_characters_in_tab_separated_files(tmp_path: Path) -> None:
     (tmp_path / "log.tsv").write_text('user_id\titem_id\ttimestamp\nu\t"7 inch\t1\nu\tb\t2\n')
     assert readers.read(tmp_path / "log.tsv", ColumnsConfig()).tokens.tolist() == ['"7 inch', "b"]
 
 
-def test_column_names_are_the_users(tmp_path: Path) -> None:
+def test_column_names_are_configurable(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("who,what,when\na,x,1\n")
     log = readers.read(tmp_path / "log.csv", ColumnsConfig(user="who", item="what", timestamp="when"))
     assert log.tokens.tolist() == ["x"]
@@ -75,7 +75,7 @@ def test_integer_ids_of_parquet_are_text(tmp_path: Path) -> None:
     assert log.tokens[log.items].tolist() == ["b", "a", "b"]
 
 
-def test_many_blocks_are_one_log(tmp_path: Path) -> None:
+def test_a_file_of_several_parser_blocks_is_one_log(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     frame = pd.DataFrame(generator.integers(0, 5000, (150_000, 3)), columns=["user_id", "item_id", "timestamp"])
     frame.to_csv(tmp_path / "log.csv", index=False)  # about 2 MB: more than one block of the parser
@@ -85,7 +85,7 @@ def test_many_blocks_are_one_log(tmp_path: Path) -> None:
     assert log.times.tolist() == frame["timestamp"].tolist()
 
 
-def test_line_breaks_in_quotes_where_blocks_meet(tmp_path: Path) -> None:
+def test_a_quoted_field_may_span_two_parser_blocks(tmp_path: Path) -> None:
     review = '"' + "line\n" * 50 + '"'
     text = "user_id,review,item_id\n" + "".join(f"u,{review},i{n:05}\n" for n in range(9000))  # 2 MB: three blocks
     (tmp_path / "log.csv").write_text(text, encoding="utf-8")
@@ -130,9 +130,9 @@ HEAD = b"user_id,item_id,timestamp\n"
         ("log.csv", b"", "the file is empty; expected an interaction log"),
         ("log.csv", HEAD, "holds no interactions; expected .* at least one row"),
         ("log.csv", HEAD.rstrip(), "holds no interactions; expected .* at least one row"),
-        ("log.csv", b"\n" + HEAD, "first line is empty, expected the columns' names"),
-        ("log.json", HEAD, "unknown kind of file; expected .*parquet"),
-        ("log.gz", HEAD, "unknown kind of file; expected .*parquet"),
+        ("log.csv", b"\n" + HEAD, "the first line is empty, expected the names of the columns"),
+        ("log.json", HEAD, "unknown file extension; expected .*parquet"),
+        ("log.gz", HEAD, "unknown file extension; expected .*parquet"),
         (
             "log.csv",
             b"user,item_id,timestamp\n",
@@ -157,7 +157,7 @@ HEAD = b"user_id,item_id,timestamp\n"
         ("log.parquet", b"PAR1" + bytes(99), "cannot be read as Parquet"),
     ],
 )
-def test_logs_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_log_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
@@ -166,7 +166,7 @@ def test_logs_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, mes
     assert "\n" not in str(error.value)
 
 
-def test_flipped_bytes_in_gzip_are_noticed(tmp_path: Path) -> None:
+def test_a_corrupted_gzip_file_is_refused(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(HEAD + os.urandom(50_000).hex().encode().join([b"a,x,", b"\n"])))
     packed[len(packed) // 2] ^= 255
     (tmp_path / "log.csv.gz").write_bytes(packed)
@@ -174,7 +174,7 @@ def test_flipped_bytes_in_gzip_are_noticed(tmp_path: Path) -> None:
         readers.read(tmp_path / "log.csv.gz", ColumnsConfig(timestamp=None))
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         readers.read(tmp_path / "none.csv", ColumnsConfig())
     with pytest.raises(UserError, match="is a folder"):
@@ -191,14 +191,16 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         ("timestamp", [1.0, None, 3.0], "row 2 has no timestamp"),
     ],
 )
-def test_bad_values_of_parquet(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+def test_bad_values_in_parquet_are_refused(tmp_path: Path, column: str, values: list[object], message: str) -> None:
     columns = {"user_id": ["a"] * 3, "item_id": ["x"] * 3, "timestamp": [1, 2, 3], column: values}
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "log.parquet")
     with pytest.raises(UserError, match=message):
         readers.read(tmp_path / "log.parquet", ColumnsConfig())
 
 
-def test_one_column_cannot_be_two(tmp_path: Path) -> None:
+def test_two_keys_cannot_name_the_same_column(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(CSV, encoding="utf-8")
-    with pytest.raises(UserError, match=r"data.columns.item names 'user_id' again"):
+    with pytest.raises(
+        UserError, match=r"data.columns.item names 'user_id' again; expected a column that no other key names"
+    ):
         readers.read(tmp_path / "log.csv", ColumnsConfig(item="user_id"))

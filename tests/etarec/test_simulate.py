@@ -1,4 +1,4 @@
-"""The embedded data set is repeatable, and learning and adapting both pay on it."""
+"""The embedded data set: it is repeatable, and both a sequential model and adaptation pay on it."""
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,13 @@ def world() -> Interactions:
     return data.load(DataConfig(dataset="simulated"))
 
 
-def test_the_seed_decides(log: pd.DataFrame) -> None:
+def test_the_seed_determines_the_log(log: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(log, simulate.interactions(SimulationConfig()))
     other = simulate.interactions(SimulationConfig(seed=1))
     assert log["item_id"].tolist()[:1000] != other["item_id"].tolist()[:1000]
 
 
-def test_histories_are_long_enough_and_in_time(log: pd.DataFrame) -> None:
+def test_histories_have_varied_lengths_and_span_the_calendar(log: pd.DataFrame) -> None:
     lengths = log.groupby("user_id").size()
     assert len(lengths) == 3000
     assert lengths.min() >= 5
@@ -44,7 +44,7 @@ def test_popularity_has_a_long_tail(log: pd.DataFrame) -> None:
     assert counts.iloc[: len(counts) // 10].sum() > 0.35 * len(log)
 
 
-def test_most_of_it_survives_the_filter(world: Interactions) -> None:
+def test_most_users_and_items_survive_the_k_core_filter(world: Interactions) -> None:
     assert world.n_users > 2900
     assert world.n_items > 1000
     assert world.timestamps is not None
@@ -53,7 +53,7 @@ def test_most_of_it_survives_the_filter(world: Interactions) -> None:
 @pytest.mark.parametrize(
     ("users", "items"), [(1, 20), (300, 20), *((7, items) for items in range(21, 61)), (500, 5000)]
 )
-def test_every_legal_size_can_be_made(users: int, items: int) -> None:
+def test_every_legal_size_can_be_generated(users: int, items: int) -> None:
     log = simulate.interactions(SimulationConfig(users=users, items=items))
     assert log["user_id"].nunique() == users
     assert log["item_id"].nunique() <= items
@@ -61,7 +61,7 @@ def test_every_legal_size_can_be_made(users: int, items: int) -> None:
 
 
 class MarkovTable:
-    """Counts of item-to-item transitions, ties by popularity: the least that a sequential model learns."""
+    """Scores items by counts of item-to-item transitions, then by popularity: the simplest sequential model."""
 
     def __init__(self, world: Interactions):
         self.world = world
@@ -76,7 +76,7 @@ class MarkovTable:
         np.add.at(self.popularity, self.world.items[targets], 1)
 
     def hits(self, split: str, order: str, adapt: bool) -> np.ndarray:
-        """[S] hits at 10; adapting learns, as an adapter does, the newest transition inside each served input."""
+        """Whether each sample is a hit at 10, [S]; with `adapt`, the table learns each input's last transition."""
         served = data.stream(self.world, split, order, 0)
         hits = []
         for begin in range(0, len(served), BATCH):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from etarec import checkpoint, evaluate, train
+from etarec import checkpoint, evaluate, fitting, train
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, stream
 from etarec.encode import Encoder
@@ -221,7 +221,7 @@ def test_only_an_inner_loop_has_states_to_adapt(config, log):
     samples = stream(log, "test", "position", 0)
     with pytest.raises(UserError, match=f"adapt.target: state adapts an inner loop, which {config.name} has not"):
         evaluate.measure(model_of(config, log.n_items), Encoder(log, CPU), samples, AdaptConfig(target="state"), 0)
-    with pytest.raises(UserError, match=f"skip_rate switches an inner loop off, which {config.name} has not"):
+    with pytest.raises(UserError, match=f"skip_rate turns off the inner loop, and {config.name} has none"):
         train.train(log, config, TrainConfig(skip_rate=0.3))
 
 
@@ -243,7 +243,7 @@ def test_masks_lie_inside_the_sequence_and_hide_their_targets(share, log):
     users = np.repeat(np.flatnonzero(np.diff(log.offsets) > 8), 40)
     starts, lengths = log.offsets[users], np.full(len(users), 8, np.int32)
     rng = np.random.default_rng(0)
-    hidden, targets = train._masked(model, encoder, starts, lengths, TrainConfig(mask_last=share), rng)
+    hidden, targets = fitting._masked(model, encoder, starts, lengths, TrainConfig(mask_last=share), rng)
     masks = torch.cat([F.pad(masked, (0, 8 - masked.shape[1])) for masked, _ in model.asked])
     lengths_seen = torch.cat([lengths for _, lengths in model.asked])
     assert len(hidden) == len(targets) == int(masks.sum()) and bool(masks.any(1).all())

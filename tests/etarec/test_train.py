@@ -9,19 +9,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from etarec import checkpoint, train
+from etarec import fitting, train
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, Stream, stream
+from etarec.disk import file_sha256
 from etarec.encode import Encoder
 from etarec.evaluate import measure
+from etarec.fitting import Epoch, fit
 from etarec.metrics import quality
 from etarec.models import SequenceModel, build
-from etarec.train import Epoch, fit
 from etarec.ttt import WITHOUT_INNER_LOOP
 
 CPU = torch.device("cpu")
-# All samples in one step: the epoch's loss is that of the initial weights.
+# One step holds all samples, so the epoch's loss is that of the initial weights.
 ONE_STEP = TrainConfig(epochs=1, batch_size=10**6, dropout=0.0, window_stride=1, learning_rate=0.01)
 QUICK = TrainConfig(epochs=3, batch_size=32, learning_rate=0.02, dropout=0.1)
 
@@ -37,7 +38,7 @@ def model(frozen: Checkpoint) -> SequenceModel:
 
 
 def literal_loss(model: SequenceModel, log: Interactions, **kwargs: object) -> torch.Tensor:
-    """The mean over all training samples of the cross-entropy of the target after its own input."""
+    """The mean cross-entropy over all training samples, each scored on its own from its own input."""
     samples, losses = stream(log, "train", "user", 0), []
     for user, position in zip(samples.users, samples.positions, strict=True):
         history = torch.tensor(log.items[log.offsets[user] : log.offsets[user + 1]], dtype=torch.long)
@@ -49,7 +50,7 @@ def literal_loss(model: SequenceModel, log: Interactions, **kwargs: object) -> t
 
 @pytest.mark.parametrize("max_length", [3, 9, 50])
 def test_a_loss_at_every_position_is_the_loss_over_all_prefixes(model, frozen, log, max_length):
-    """In value, and by its gradient in the step that is taken."""
+    """In value, and in gradient: the weights after one step are equal too."""
     short = replace(log, max_length=max_length)
     literal = frozen.restore(CPU).double().train()
     loss = literal_loss(literal, short)
@@ -63,13 +64,13 @@ def test_a_loss_at_every_position_is_the_loss_over_all_prefixes(model, frozen, l
 
 def test_every_training_sample_counts_once_at_any_stride_and_step_size(model, log, monkeypatch):
     counted = []
-    entropy = train.scoring.cross_entropy
+    entropy = fitting.scoring.cross_entropy
 
     def counting(hidden, vectors, targets, **named):
         counted.append(targets.tolist())
         return entropy(hidden, vectors, targets, **named)
 
-    monkeypatch.setattr(train.scoring, "cross_entropy", counting)
+    monkeypatch.setattr(fitting.scoring, "cross_entropy", counting)
     samples = stream(log, "train", "user", 0)
     expected = sorted((log.items[log.offsets[samples.users] + samples.positions] - 1).tolist())
     for stride, size in ((1, 10), (4, 25), (8, 1), (9, 10**6)):
@@ -105,7 +106,7 @@ def test_skip_rate_is_the_share_of_sequences_that_skip(model, log, skip_rate, mo
     assert float((drawn == 0).double().mean()) == pytest.approx(skip_rate, abs=0.05)
 
 
-def test_loss_falls_and_the_ranking_gets_better(log, model_config):
+def test_training_lowers_the_loss_and_improves_the_ranking(log, model_config):
     torch.manual_seed(0)
     learner = build(model_config, log.n_items)
     epochs = list(fit(learner, log, TrainConfig(epochs=12, batch_size=16, learning_rate=0.02)))
@@ -115,8 +116,8 @@ def test_loss_falls_and_the_ranking_gets_better(log, model_config):
     assert max(epoch.valid["ndcg_at_10"] for epoch in epochs) > 2 * epochs[0].valid["ndcg_at_10"]
 
 
-def test_sampling_every_item_trains_on_the_full_softmax(model, frozen, log):
-    """The same loss and gradients, those of the items sparse; SparseAdam itself rounds otherwise than Adam."""
+def test_sampling_every_item_gives_the_full_softmax(model, frozen, log):
+    """Loss and gradients are equal. Weights are not compared: SparseAdam rounds differently from Adam."""
     other = frozen.restore(CPU).double()
     (full,), (sampled,) = (
         list(fit(learner, log, replace(ONE_STEP, negatives=negatives)))
@@ -129,7 +130,7 @@ def test_sampling_every_item_trains_on_the_full_softmax(model, frozen, log):
         torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-6, atol=1e-10, msg=name)
 
 
-def test_training_on_sampled_items_learns_and_follows_its_seed(log, model_config):
+def test_training_on_sampled_items_improves_the_ranking_and_repeats(log, model_config):
     config = TrainConfig(epochs=12, batch_size=16, learning_rate=0.02, negatives=20)
 
     def ran() -> list[Epoch]:
@@ -141,7 +142,7 @@ def test_training_on_sampled_items_learns_and_follows_its_seed(log, model_config
     assert epochs == ran()
 
 
-def test_a_step_on_sampled_items_leaves_the_others_alone(model, log, monkeypatch):
+def test_a_step_on_sampled_items_changes_no_other_items(model, log, monkeypatch):
     before = model.items.weight.detach().clone()
     seen = []
     model.items.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten()))
@@ -154,18 +155,18 @@ def test_a_step_on_sampled_items_leaves_the_others_alone(model, log, monkeypatch
 
 
 def scripted(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes training's validation NDCG@10 follow `values`."""
+    """Replace the validation NDCG@10 of successive epochs by `values`."""
     found = iter(values)
-    monkeypatch.setattr(train, "quality", lambda ranks: {"ndcg_at_10": next(found)})
+    monkeypatch.setattr(fitting, "quality", lambda ranks: {"ndcg_at_10": next(found)})
 
 
-def test_stops_after_so_many_epochs_without_a_better_one(model, log, monkeypatch):
+def test_fitting_stops_after_patience_epochs_without_improvement(model, log, monkeypatch):
     scripted([0.1, 0.3, 0.2, 0.3, 0.31, 0.1, 0.1, 0.31, 0.9], monkeypatch)
     epochs = list(fit(model, log, replace(ONE_STEP, epochs=300, patience=3)))
     assert [epoch.improved for epoch in epochs] == [True, True, False, False, True, False, False, False]
 
 
-def test_stops_at_the_last_epoch(model, log, monkeypatch):
+def test_fitting_stops_after_the_configured_epochs(model, log, monkeypatch):
     scripted([0.1, 0.2, 0.3, 0.4], monkeypatch)
     assert len(list(fit(model, log, replace(ONE_STEP, epochs=3, patience=1)))) == 3
 
@@ -174,7 +175,7 @@ def test_the_checkpoint_holds_the_best_epoch(log, model_config):
     epochs: list[Epoch] = []
     found = train.train(log, model_config, replace(QUICK, epochs=60, patience=2, learning_rate=0.1), epochs.append)
     best = max(epochs, key=lambda epoch: epoch.valid["ndcg_at_10"])
-    assert len(epochs) == best.number + 2  # the weights at hand in the end are others
+    assert len(epochs) == best.number + 2  # so the model's last weights differ from the best
     assert (found.epochs, found.valid) == (best.number, best.valid)
     assert (found.model, found.data_sha256) == (model_config, log.sha256)
     assert found.vocabulary.tolist() == log.vocabulary.tolist()
@@ -183,7 +184,7 @@ def test_the_checkpoint_holds_the_best_epoch(log, model_config):
     assert quality(ranks) == pytest.approx(best.valid)
 
 
-def test_a_seed_decides_the_training(log, model_config):
+def test_the_seed_determines_the_weights(log, model_config):
     def weights(**fields: object) -> dict[str, np.ndarray]:
         return train.train(log, model_config, replace(QUICK, skip_rate=0.3, **fields)).weights
 
@@ -193,7 +194,7 @@ def test_a_seed_decides_the_training(log, model_config):
 
 
 def test_validation_and_test_are_never_trained_on(log, model_config):
-    """Other items behind the training split change no weight, as long as the same epochs are run."""
+    """Changing the items after the training split changes no weight (in one epoch, so that none is stopped early)."""
     ordinal = np.arange(log.n_interactions) - np.repeat(log.offsets[:-1], log.n_samples + 1)
     behind = ordinal > np.repeat(log.train_end, log.n_samples + 1)
     changed = replace(log, items=np.where(behind, log.items % 70 + 1, log.items).astype(np.int32))
@@ -211,7 +212,7 @@ def test_dropout_is_on_in_training_and_off_in_validation(log, model_config):
     assert [training for training, _ in groupby(modes)] == [True, False, True, False]
 
 
-def test_a_training_that_diverges_says_so(log, model_config):
+def test_diverging_training_raises_a_user_error(log, model_config):
     with pytest.raises(UserError, match=r"diverged in epoch \d+: its loss is nan; expected a train.learning_rate"):
         train.train(log, model_config, replace(QUICK, learning_rate=1e30))
 
@@ -226,7 +227,7 @@ def test_a_cached_checkpoint_is_reused(log, model_config, cache, monkeypatch):
     epochs: list[Epoch] = []
     trained, path = train.load_or_train(log, model_config, QUICK, epochs.append)
     assert path.parent == cache and path.is_file() and len(epochs) == 3
-    assert trained.sha256 == checkpoint.file_sha256(path)
+    assert trained.sha256 == file_sha256(path)
 
     def refuse(*_: object) -> None:
         raise AssertionError("trained again")
@@ -237,7 +238,7 @@ def test_a_cached_checkpoint_is_reused(log, model_config, cache, monkeypatch):
     assert all(np.array_equal(again.weights[name], trained.weights[name]) for name in trained.weights)
 
 
-def test_other_data_model_or_settings_have_another_checkpoint(log, model_config, cache, monkeypatch):
+def test_other_data_model_or_settings_have_another_file_in_the_cache(log, model_config, cache, monkeypatch):
     variants = [
         (log, model_config, QUICK),
         (replace(log, sha256="another split"), model_config, QUICK),
@@ -253,14 +254,14 @@ def test_other_data_model_or_settings_have_another_checkpoint(log, model_config,
     assert train.cache_path(*variants[0]) not in paths
 
 
-def test_default_cache_is_a_hidden_folder_here(log, monkeypatch, tmp_path):
+def test_the_default_cache_is_a_hidden_folder_in_the_current_one(log, monkeypatch, tmp_path):
     monkeypatch.delenv("ETAREC_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)
     assert train.cache_path(log, ModelConfig(), TrainConfig()).parent == tmp_path / ".cache" / "etarec"
 
 
 def test_fit_needs_no_test_samples(model, log):
-    """A search's workers do not hold them."""
+    """A search's workers have no test samples."""
     cut = log.without_test()
     assert len(stream(cut, "test", "user", 0)) == 0 and isinstance(stream(cut, "valid", "user", 0), Stream)
     (epoch,) = fit(model, cut, ONE_STEP)

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from etarec import checkpoint, train
-from etarec.config import UserError
+from etarec.config import ModelConfig, TrainConfig, UserError
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -40,9 +41,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_writes_a_checkpoint_and_says_what_it_is(run, folder: Path) -> None:
+def test_the_command_writes_a_checkpoint_and_describes_it(run, folder: Path) -> None:
     Path("old").mkdir()
-    Path("old/a.safetensors").write_text("what was there before")
+    Path("old/a.safetensors").write_text("an older file")
     status, out, err = run("--out", "old/a.safetensors", "--set", "model.width=16", "train.seed=3")
     written = checkpoint.read(Path("old/a.safetensors"))
     assert (status, err) == (0, "")
@@ -54,7 +55,7 @@ def test_it_writes_a_checkpoint_and_says_what_it_is(run, folder: Path) -> None:
     assert contents(folder).keys() == {"space.yaml", "old/a.safetensors"}
 
 
-def test_the_folder_of_out_is_made(run) -> None:
+def test_the_folder_of_out_is_created(run) -> None:
     assert run("--out", "new/folder/a.safetensors", "--set", "train.epochs=1")[0] == 0
     assert checkpoint.read(Path("new/folder/a.safetensors")).epochs == 1
 
@@ -72,7 +73,7 @@ def test_the_folder_of_out_is_made(run) -> None:
         (["--out", "a", "--set", "train.learning_rate=1e30"], "training diverged in epoch"),
     ],
 )
-def test_what_the_user_can_fix_ends_with_a_message_and_writes_nothing(run, folder: Path, arguments, expected) -> None:
+def test_a_users_error_ends_with_a_message_and_writes_nothing(run, folder: Path, arguments, expected) -> None:
     Path("log.csv").write_text("user_id,item_id,timestamp\n")
     before = contents(folder)
     status, _, err = run(*arguments)
@@ -81,25 +82,25 @@ def test_what_the_user_can_fix_ends_with_a_message_and_writes_nothing(run, folde
     assert contents(folder) == before
 
 
-def test_ctrl_c_leaves_nothing(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_no_file(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     before = contents(folder)
-    monkeypatch.setattr(Path, "replace", interrupted)  # the worst moment: the new file is complete under another name
+    monkeypatch.setattr(Path, "replace", interrupted)  # the new file is complete under a temporary name
     status, _, err = run("--out", "a", "--set", "train.epochs=1")
     assert (status, err) == (130, "interrupted; no checkpoint was written\n")
     assert contents(folder) == before
 
 
-def test_no_place_for_the_checkpoint_is_a_message(folder: Path) -> None:
-    trained = checkpoint.Checkpoint(train.ModelConfig(), train.TrainConfig(), {}, train.np.array(["a"]), "", 1, {})
+def test_a_checkpoint_that_cannot_be_written_gives_a_message(folder: Path) -> None:
+    trained = checkpoint.Checkpoint(ModelConfig(), TrainConfig(), {}, np.array(["a"]), "", 1, {})
     with pytest.raises(UserError, match=r"space.yaml/a: the checkpoint cannot be written: File exists"):
         checkpoint.write(trained, Path("space.yaml/a"))
 
 
 def _interrupted(started: subprocess.Popen[str]) -> str:
-    """Python drops a KeyboardInterrupt that comes inside a destructor (seen once in 80): then one presses again."""
+    """Send SIGINT until the process ends: Python drops a KeyboardInterrupt that arrives inside a destructor."""
     for _ in range(3):
         started.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -108,7 +109,7 @@ def _interrupted(started: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.slow
-def test_a_true_ctrl_c_in_the_middle_of_training(folder: Path) -> None:
+def test_ctrl_c_during_training_ends_the_process(folder: Path) -> None:
     command = [sys.executable, "-m", "etarec.train", "--space", "space.yaml", "--out", "a"]
     started = subprocess.Popen(
         [*command, "--set", "train.epochs=100000", "train.patience=100000"],

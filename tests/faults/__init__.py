@@ -1,1 +1,1 @@
-"""Kills at random moments of a search of the formula, and what they leave: `make faults`."""
+"""Searches that are killed at random moments, and checks of what is lost: `make faults`."""

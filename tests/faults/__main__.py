@@ -1,11 +1,11 @@
-"""Kills searches at random moments and counts what that lost.
+"""Kill searches at random moments and count what is lost.
 
     python -m tests.faults [--kills N] [--seed S] [--keep]
 
-On this machine alone: the driver, its whole process tree, Ctrl-C, a worker, the tracking server. On a cluster of
-several raylets: a node, the driver, a worker, the tracking server. After every kill of a driver the search is resumed;
-after every search journal, table, study and MLflow are compared. Exit status 1 if anything is lost, there twice or not
-the same everywhere.
+Half of the kills hit searches without a cluster: the driver, its whole process tree, Ctrl-C, a worker or the tracking
+server. The other half hit searches on a cluster of several raylets: a node, the driver, a worker or the tracking
+server. A search whose driver was killed is resumed. After every search, the journal, the table, the study and MLflow
+are compared. The exit status is 1 if a trial is lost, duplicated or different between them, or if a process is left.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -24,20 +25,20 @@ import mlflow
 import psutil
 
 from tests.faults import program, verdict
-from tests.faults.stage import Nodes, Search, TrackingServer, family, heed_ctrl_c, kill_all, wait_until
+from tests.faults.stage import Nodes, Search, TrackingServer, family, kill_all, restore_ctrl_c, wait_until
 from tests.faults.verdict import Verdict
 
-ALONE = ("driver", "tree", "Ctrl-C", "worker", "tracking server")
-CLUSTER = ("node", "driver", "node", "worker", "tracking server")
+KINDS_ALONE = ("driver", "tree", "Ctrl-C", "worker", "tracking server")
+KINDS_ON_CLUSTER = ("node", "driver", "node", "worker", "tracking server")
 TRIALS, SLEEP = 20, 0.5
-KILLS = 5  # of one search, at most; then it may end, and everything is compared
-BEGIN = 15.0  # seconds after which a search that was started measures, about: kills fall before and after that
-ENDING = 150.0
-PAUSE = 5.0  # seconds that a killed tracking server stays away, at most
+KILLS_PER_SEARCH = 5  # at most; then the search may end, and everything is compared
+START_SECONDS = 15.0  # from the start of a search to its first measurement, about; kills fall before and after that
+END_SECONDS = 150.0  # a process that lives longer after its search was killed is left behind
+MAX_DOWN_SECONDS = 5.0  # of a killed tracking server
 
 
 class Round:
-    """Searches one after the other with one tracking server, on one cluster or none, until all kills are made."""
+    """One search after another with one tracking server, on a cluster or without, until all kills are made."""
 
     def __init__(self, folder: Path, nodes: Nodes | None, random: Random, kinds: list[str]):
         self.folder, self.nodes, self.random, self.kinds = folder, nodes, random, kinds
@@ -63,9 +64,9 @@ class Round:
         folder.mkdir()
         address = self.nodes.address if self.nodes else None
         search = Search(folder, TRIALS, SLEEP, self.server.uri, address, self.temporary)
-        ends_with = len(self.kinds) - KILLS
+        ends_with = len(self.kinds) - KILLS_PER_SEARCH
         while len(self.kinds) > max(0, ends_with):
-            moment = time.monotonic() + self.random.uniform(0.0, BEGIN + TRIALS * SLEEP / program.CONCURRENCY)
+            moment = time.monotonic() + self.random.uniform(0.0, START_SECONDS + TRIALS * SLEEP / program.CONCURRENCY)
             while search.running and time.monotonic() < moment:
                 time.sleep(0.05)
             if not search.running:
@@ -86,7 +87,7 @@ class Round:
             self.nodes.kill(self.random)
         elif kind == "tracking server":
             self.server.kill()
-            time.sleep(self.random.uniform(0.0, PAUSE))
+            time.sleep(self.random.uniform(0.0, MAX_DOWN_SECONDS))
             self.server.start()
         else:
             self._end(search, kind, members)
@@ -94,7 +95,7 @@ class Round:
         print(f"  {sum(self.made.values()):3} {kind}", flush=True)
 
     def _end(self, search: Search, kind: str, members: list[psutil.Process]) -> None:
-        """Ends the program, and starts it again after a look at what it left."""
+        """End the driver, check the journal, and resume the search."""
         has_begun = (search.directory / "trials.jsonl").exists()
         before = verdict.ended_trials(search.directory) if has_begun else {}
         if kind == "Ctrl-C":
@@ -108,13 +109,13 @@ class Round:
         search.start()
 
     def _watch(self, members: list[psutil.Process], kind: str) -> None:
-        """Ray's agents outlive a killed driver by a minute; who is there after ENDING seconds is left behind."""
+        """Remember processes that must end. Ray's agents outlive a killed driver by about a minute."""
         for member in members:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._ending[member] = f"after {kind}: {' '.join(member.cmdline())[:100].strip()}"
 
     def _left_behind(self) -> list[str]:
-        _, alive = psutil.wait_procs(list(self._ending), timeout=ENDING)
+        _, alive = psutil.wait_procs(list(self._ending), timeout=END_SECONDS)
         kill_all(alive)
         return [self._ending[member] for member in alive]
 
@@ -129,17 +130,50 @@ class Round:
         self.found.add(verdict.after_search(search.directory, spec, self.store, program.CONCURRENCY))
 
 
+@dataclass
+class Tally:
+    """The kills made, the searches run, the faults found and the processes left behind."""
+
+    found: Verdict = field(default_factory=Verdict)
+    made: Counter[str] = field(default_factory=Counter)
+    searches: int = 0
+    left: list[str] = field(default_factory=list)
+
+    def add(self, played: Round) -> None:
+        self.found.add(played.found)
+        self.made += played.made
+        self.searches += played.searches
+        self.left += played.left
+
+    def __str__(self) -> str:
+        made = ", ".join(f"{kind} {count}" for kind, count in sorted(self.made.items()))
+        texts = {**vars(self.found), "processes left behind": self.left}
+        faults = (f"{name} {len(found)}" + "".join(f"\n  {text}" for text in found) for name, found in texts.items())
+        return "\n".join([made, *faults])
+
+
 def main() -> int:
     arguments = parse()
-    heed_ctrl_c()
+    restore_ctrl_c()
     os.environ["MLFLOW_TRACKING_URI"] = ""
     seed = secrets.randbits(31) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
-    random, found, made, searches, left = Random(seed), Verdict(), Counter[str](), 0, list[str]()
-    folder = Path(tempfile.mkdtemp(prefix="fx", dir="/tmp"))  # short, since sockets lie below
+    folder = Path(tempfile.mkdtemp(prefix="fx", dir="/tmp"))  # a short path, because Ray's sockets lie in it
     begin = time.monotonic()
-    half = arguments.kills // 2
-    for name, kinds, count in (("alone", ALONE, arguments.kills - half), ("cluster", CLUSTER, half)):
+    tally = play(folder, arguments.kills, Random(seed))
+    kills, seconds = sum(tally.made.values()), time.monotonic() - begin
+    print(f"{kills} kills in {tally.searches} searches of {TRIALS} trials, {seconds:.0f} s", tally, sep="\n")
+    if tally.found or tally.left:
+        return 1
+    if not arguments.keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def play(folder: Path, kills: int, random: Random) -> Tally:
+    """Make half of the kills without a cluster and half on one."""
+    tally, half = Tally(), kills // 2
+    for name, kinds, count in (("alone", KINDS_ALONE, kills - half), ("cluster", KINDS_ON_CLUSTER, half)):
         (folder / name).mkdir()
         nodes = Nodes(folder / name, 2) if name == "cluster" else None
         print(f"{name}: {count} kills", flush=True)
@@ -151,22 +185,14 @@ def main() -> int:
         finally:
             if nodes:
                 nodes.stop()
-        found.add(played.found)
-        made, searches, left = made + played.made, searches + played.searches, left + played.left
-    print(f"{sum(made.values())} kills in {searches} searches of {TRIALS} trials, {time.monotonic() - begin:.0f} s")
-    print(", ".join(f"{kind} {count}" for kind, count in sorted(made.items())))
-    for name, texts in vars(found).items():
-        print(f"{name} {len(texts)}", *texts, sep="\n  ")
-    print(f"processes left behind {len(left)}", *left, sep="\n  ")
-    if not found and not left and not arguments.keep:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 1 if found or left else 0
+        tally.add(played)
+    return tally
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Kill searches and count what is lost.")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, help="repeats the kinds of kills and their moments, as far as time allows")
+    parser.add_argument("--seed", type=int, help="repeat the kills of an earlier run, as far as timing allows")
     parser.add_argument("--keep", action="store_true", help="keep the searches' folders")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What a long search takes of disk and memory: python -m tests.faults.bounds [TRIALS]."""
+"""Disk and memory that a long search needs: python -m tests.faults.bounds [TRIALS]."""
 
 import contextlib
 import itertools
@@ -19,19 +19,16 @@ MIB = 2**20
 
 @dataclass
 class Bounds:
-    """Bytes. kept: the output folder and MLflow's store; scratch: Ray's files, at most, and what was left of them.
-
-    early, late: resident memory of the driver after a tenth of the trials, and its maximum.
-    """
+    """Needs of one search. Sizes are in bytes."""
 
     seconds: float
-    kept: int
-    store: int
-    scratch: int
-    left: int
-    early: int
-    late: int
-    processes: int
+    kept: int  # output folder
+    store: int  # MLflow's SQLite store
+    scratch: int  # Ray's files, at most
+    left: int  # Ray's files after the end
+    early: int  # resident memory of the driver after a tenth of the trials
+    late: int  # the largest resident memory of the driver
+    processes: int  # processes alive after the end
 
     def __str__(self) -> str:
         sizes = {name: getattr(self, name) / MIB for name in ("kept", "store", "scratch", "left", "early", "late")}
@@ -40,7 +37,7 @@ class Bounds:
 
 
 def measure(folder: Path, temporary: Path, trials: int) -> Bounds:
-    """Runs a search in `folder` of `trials` trials that cost nothing. temporary: for Ray's files, a short path."""
+    """Run a search of `trials` trials that cost nothing, in `folder`; `temporary`, a short path, holds Ray's files."""
     begin = time.monotonic()
     search = Search(folder, trials, 0.0, f"sqlite:///{folder}/mlflow.db", None, temporary)
     driver, scratch, early, late = psutil.Process(search.process.pid), 0, 0, 0
@@ -69,7 +66,7 @@ def _begun(directory: Path) -> int:
 
 
 def size(path: Path) -> int:
-    """Bytes on disk of a file, or of all below a folder. What goes away meanwhile counts nothing."""
+    """Bytes on disk of a file or of everything below a folder. A file that vanishes meanwhile counts as 0."""
     below = (Path(folder, name) for folder, folders, files in os.walk(path) for name in folders + files)
     total = 0
     for file in itertools.chain([path], below):

@@ -1,4 +1,7 @@
-"""The search that is killed: program.py DIR TRIALS SLEEP ADDRESS|- new|resume. A formula in place of a recommender."""
+"""The search that is killed, with a formula in place of a recommender.
+
+program.py DIR TRIALS SLEEP ADDRESS|- new|resume
+"""
 
 import sys
 from pathlib import Path
@@ -26,7 +29,7 @@ def spec_of(folder: Path, trials: int) -> Spec:
 
 
 def main() -> int:
-    from formula import Formula  # of tests/search, on the path of this process and its workers alone
+    from formula import Formula  # in tests/search, which only this process and its workers have on their path
 
     folder, trials, sleep, address, how = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]
     joined = None if address == "-" else address

@@ -1,4 +1,4 @@
-"""The processes that are killed: a tracking server, the nodes of a cluster, a search with its workers."""
+"""The processes to kill: a tracking server, the nodes of a cluster, a search with its workers."""
 
 import contextlib
 import os
@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+MEASURING = ("ray::TrialWorker", "ray::ResourceTrainable", "ray::measure")  # titles of processes that measure
+
 COUNT_CPUS = """
 import sys, time, ray
 ray.init(address=sys.argv[1], log_to_driver=False)
@@ -38,14 +40,14 @@ while ray.cluster_resources().get("CPU", 0) < int(sys.argv[2]):
 """
 
 
-def heed_ctrl_c() -> None:
-    """A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts would do so too."""
+def restore_ctrl_c() -> None:
+    """Let this process and its children react to Ctrl-C, even if a shell started it in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start(command: list[str], folder: Path, log: str, **environment: str) -> Process:
-    """A process of its own session, as a shell would start it."""
+    """Start a process in its own session, as a shell does; its output is appended to `folder`/`log`."""
     with (folder / log).open("ab") as output:
         return subprocess.Popen(
             command,
@@ -88,7 +90,7 @@ def free_port() -> int:
 
 
 class TrackingServer:
-    """MLflow's server over a SQLite file, which survives it."""
+    """An MLflow server over a SQLite file that survives a kill."""
 
     def __init__(self, folder: Path):
         self.folder, self.port = folder, free_port()
@@ -112,7 +114,7 @@ class TrackingServer:
 
 
 class Nodes:
-    """A Ray cluster of several raylets on this machine: a head without CPUs, and nodes of one CPU each."""
+    """A Ray cluster of several raylets on one machine: a head without CPUs, and nodes with one CPU each."""
 
     def __init__(self, folder: Path, count: int):
         self.folder, self.port = folder, free_port()
@@ -126,7 +128,7 @@ class Nodes:
             wait_until("the head", self._answers)
             for _ in range(count):
                 self.add()
-                self.wait_until_registered()  # two that start at once may take the same port, and one of them dies
+                self.wait_until_registered()  # two nodes that start at once may choose the same port
         except BaseException:
             self.stop()
             raise
@@ -138,7 +140,7 @@ class Nodes:
         return False
 
     def wait_until_registered(self) -> None:
-        """A search that starts earlier would plan for the nodes that are there, and put all its trials on them."""
+        """Wait for all nodes: a search that starts earlier would use only the nodes registered by then."""
         command = [sys.executable, "-c", COUNT_CPUS, self.address, str(len(self.workers))]
         assert start(command, self.folder, "nodes.log").wait(timeout=180) == 0, "not all nodes registered"
 
@@ -147,7 +149,7 @@ class Nodes:
         self.workers.append(start(command, self.folder, "nodes.log", **environment))
 
     def kill(self, random: Random) -> None:
-        """A node vanishes, and another one comes."""
+        """Kill a random node and add another one."""
         lost = self.workers.pop(random.randrange(len(self.workers)))
         kill_all(family(lost))
         lost.wait()
@@ -160,7 +162,7 @@ class Nodes:
 
 
 class Search:
-    """The program as it is started, killed and started again until it ends by itself."""
+    """A search of tests.faults.program, which can be killed and resumed until it ends by itself."""
 
     def __init__(self, folder: Path, trials: int, sleep: float, tracking: str, address: str | None, temporary: Path):
         self.folder, self.directory = folder, folder / "out"
@@ -184,9 +186,9 @@ class Search:
     def workers(self, among: list[psutil.Process]) -> Iterator[psutil.Process]:
         for member in among:
             with contextlib.suppress(psutil.Error):
-                if " ".join(member.cmdline()).startswith(("ray::Slot", "ray::measure", "ray::ResourceTrainable")):
+                if " ".join(member.cmdline()).startswith(MEASURING):
                     yield member
 
     def interrupt(self) -> None:
-        """Ctrl-C in a terminal reaches the whole group."""
+        """Send SIGINT to the whole process group, as Ctrl-C in a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A search takes little of disk and memory and leaves nothing behind; docs/reliability.md has the long form."""
+"""A search needs little disk and memory and leaves nothing behind. docs/reliability.md has a longer run."""
 
 import os
 import shutil
@@ -19,20 +19,20 @@ TRIALS = 60
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="fb", dir="/tmp"))  # short, since sockets lie below
+    made = Path(tempfile.mkdtemp(prefix="fb", dir="/tmp"))  # a short path, because Ray's sockets lie in it
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
 
-def test_what_a_search_takes(tmp_path: Path, temporary: Path) -> None:
+def test_a_search_needs_little_disk_and_memory(tmp_path: Path, temporary: Path) -> None:
     bounds = measure(tmp_path, temporary, TRIALS)
-    assert bounds.scratch > MIB, bounds  # it is this folder that Ray's files were in
-    assert bounds.kept + bounds.store < 20 * MIB, bounds  # of which a trial's share is little: 200 MB for 1,000
+    assert bounds.scratch > MIB, bounds  # Ray did use this folder
+    assert bounds.kept + bounds.store < 20 * MIB, bounds  # mostly independent of the number of trials
     assert bounds.late - bounds.early < 100 * MIB, bounds
     assert bounds.processes == 0 and not list(temporary.iterdir()), bounds
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, temporary: Path) -> None:
+def test_ctrl_c_leaves_no_process_and_no_file_behind(tmp_path: Path, temporary: Path) -> None:
     search = Search(tmp_path, TRIALS, 0.3, f"sqlite:///{tmp_path}/mlflow.db", None, temporary)
     wait_until("trials", lambda: (tmp_path / "processes").exists() or not search.running)
     assert list(temporary.iterdir())

@@ -1,4 +1,4 @@
-"""The judge of the kills sees what it is there for: each kind of damage, made by hand, is counted."""
+"""The verdict counts every kind of damage: each is made by hand."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ TRIALS = 4
 
 @pytest.fixture
 def searched(tmp_path: Path) -> tuple[Path, Spec]:
-    """A finished search without any fault."""
+    """The folder and the spec of a finished search without faults."""
     spec, records = spec_of(tmp_path, TRIALS), Records(tmp_path)
     records.begin({})
     records.parent_tracked("parent")
@@ -36,7 +36,7 @@ def searched(tmp_path: Path) -> tuple[Path, Spec]:
 
 
 def store_of(directory: Path, change: Callable[[list[Any]], Any] = lambda runs: None) -> Any:
-    """MLflow as far as the verdict asks it, with a run per trial of the records."""
+    """A stand-in for MLflow's client that has one run per trial of the records, after `change`."""
     records = Records(directory)
     parent = SimpleNamespace(
         info=SimpleNamespace(run_id="parent", status="FINISHED"),
@@ -58,7 +58,7 @@ def store_of(directory: Path, change: Callable[[list[Any]], Any] = lambda runs: 
     )
 
 
-def test_a_search_without_faults_passes(searched: tuple[Path, Spec]) -> None:
+def test_a_search_without_faults_has_an_empty_verdict(searched: tuple[Path, Spec]) -> None:
     directory, spec = searched
     assert not verdict.after_search(directory, spec, store_of(directory), 2)
     assert not verdict.after_kill(directory, verdict.ended_trials(directory))
@@ -70,15 +70,15 @@ def rewrite(journal: Path, change: Callable[[list[dict[str, Any]]], Any]) -> Non
     journal.write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
-def test_an_end_that_is_gone_is_lost(searched: tuple[Path, Spec]) -> None:
+def test_an_end_missing_from_the_journal_is_lost(searched: tuple[Path, Spec]) -> None:
     directory, spec = searched
     before = verdict.ended_trials(directory)
     rewrite(directory / "trials.jsonl", lambda events: events.pop())
-    assert verdict.after_kill(directory, before).lost == ["trial-0003: its end was on record and is not any more"]
-    assert verdict.after_search(directory, spec, store_of(directory), 2).lost == ["trial 3: no end on record"]
+    assert verdict.after_kill(directory, before).lost == ["trial-0003: its end is no longer in the journal"]
+    assert verdict.after_search(directory, spec, store_of(directory), 2).lost == ["trial 3: no end in the journal"]
 
 
-def test_what_is_measured_twice_is_duplicated(searched: tuple[Path, Spec]) -> None:
+def test_a_trial_measured_twice_is_duplicated(searched: tuple[Path, Spec]) -> None:
     directory, _ = searched
     records = Records(directory)
     records.started(1, records.trials[1].parameters)
@@ -92,7 +92,7 @@ def test_what_is_measured_twice_is_duplicated(searched: tuple[Path, Spec]) -> No
     ]
 
 
-def test_other_numbers_in_the_table_disagree(searched: tuple[Path, Spec]) -> None:
+def test_a_table_with_other_numbers_disagrees(searched: tuple[Path, Spec]) -> None:
     directory, spec = searched
     table = directory / "trials.csv"
     table.write_text(table.read_text().replace("0.27", "0.28").replace("trial-0001,FINISHED", "trial-0001,FAILED"))
@@ -100,7 +100,7 @@ def test_other_numbers_in_the_table_disagree(searched: tuple[Path, Spec]) -> Non
     assert found.disagreeing == [f"trial-000{n}: trials.csv differs from the journal" for n in (1, 2)]
 
 
-def test_a_study_that_did_not_hear_of_a_trial_disagrees(searched: tuple[Path, Spec]) -> None:
+def test_a_study_that_suggests_otherwise_disagrees(searched: tuple[Path, Spec]) -> None:
     directory, spec = searched
 
     def other(events: list[dict[str, Any]]) -> None:
@@ -112,7 +112,7 @@ def test_a_study_that_did_not_hear_of_a_trial_disagrees(searched: tuple[Path, Sp
     assert found.disagreeing == ["trial-0003: the study suggests another configuration"]
 
 
-def test_mlflow_is_compared_run_by_run(searched: tuple[Path, Spec]) -> None:
+def test_damaged_runs_in_mlflow_are_found(searched: tuple[Path, Spec]) -> None:
     directory, spec = searched
 
     def damage(runs: list[Any]) -> None:
@@ -125,7 +125,7 @@ def test_mlflow_is_compared_run_by_run(searched: tuple[Path, Spec]) -> None:
     assert found.lost == ["trial-0002: no run in MLflow"]
     assert found.duplicated == ["several runs of one trial"]
     assert found.disagreeing == [
-        "the parent run is not the journal's, or not FINISHED",
+        "the parent run is not the one of the journal, or not FINISHED",
         "trial-0000: RUNNING in MLflow, FINISHED in the journal",
         "trial-0001: other numbers in MLflow",
     ]

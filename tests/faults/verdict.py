@@ -1,6 +1,6 @@
-"""What is wrong with a search after kills: trials lost, duplicated, and disagreeing between journal, table, study and
+"""The verdict on a search after kills: trials lost, duplicated, or different in journal, table, study and MLflow.
 
-MLflow. Each count is a list of sentences, so that whoever finds one knows where to look.
+Every fault is a sentence that names the trial.
 """
 
 import json
@@ -22,7 +22,7 @@ ENDED = (State.FINISHED, State.FAILED)
 
 @dataclass
 class Verdict:
-    """Sentences about trials; all empty is the promise."""
+    """Faults by kind, a sentence each; a sound search has none."""
 
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
@@ -38,27 +38,27 @@ class Verdict:
 
 
 def ended_trials(directory: Path) -> dict[int, Trial]:
-    """Whose end the journal holds: what no later moment may take back."""
+    """The trials whose end is in the journal, by number. They must stay there."""
     return {trial.number: trial for trial in Records(directory).in_state(*ENDED)}
 
 
 def after_kill(directory: Path, before: dict[int, Trial]) -> Verdict:
-    """Before a search goes on: what was on record is still there, and every configuration stands there once."""
+    """The verdict before a search is resumed: no end in `before` may be missing, no configuration there twice."""
     now, found = ended_trials(directory), Verdict()
     for number, trial in before.items():
         kept = now.get(number)
         if kept is None or (kept.state, kept.metrics) != (trial.state, trial.metrics):
-            found.lost.append(f"{trial.trial_id}: its end was on record and is not any more")
+            found.lost.append(f"{trial.trial_id}: its end is no longer in the journal")
     found.duplicated += _twice(directory)
     return found
 
 
 def after_search(directory: Path, spec: Spec, store: mlflow.MlflowClient, concurrency: int) -> Verdict:
-    """Of a finished search."""
+    """The verdict on a finished search."""
     records, found = Records(directory), Verdict()
     trials = [records.trials[number] for number in sorted(records.trials)]
     missing = set(range(spec.search.trials)) - {trial.number for trial in trials if trial.state in ENDED}
-    found.lost += [f"trial {number}: no end on record" for number in sorted(missing)]
+    found.lost += [f"trial {number}: no end in the journal" for number in sorted(missing)]
     found.duplicated += _twice(directory)
     found.disagreeing += _table(directory, trials) + _study(spec, trials, concurrency)
     found.add(_mlflow(records, trials, _runs(store, spec.name)))
@@ -66,7 +66,7 @@ def after_search(directory: Path, spec: Spec, store: mlflow.MlflowClient, concur
 
 
 def _twice(directory: Path) -> list[str]:
-    """A configuration under two numbers, a second end, or another start after the end."""
+    """Faults in the journal: a configuration with two numbers, a second end, or a start after the end."""
     texts: list[str] = []
     ended: set[int] = set()
     configurations: dict[str, int] = {}
@@ -99,7 +99,7 @@ def _table(directory: Path, trials: list[Trial]) -> list[str]:
 
 
 def _study(spec: Spec, trials: list[Trial], concurrency: int) -> list[str]:
-    """The study that the records rebuild suggests by itself what the search has measured: it knew every end in time."""
+    """Faults in the study rebuilt from the records: it must suggest the measured configurations in their order."""
     suggestions, texts = Suggestions(spec, concurrency), []
     for trial in trials:
         if suggestions.ask() != trial.parameters:
@@ -112,12 +112,12 @@ def _study(spec: Spec, trials: list[Trial], concurrency: int) -> list[str]:
 
 
 def _mlflow(records: Records, trials: list[Trial], runs: list[Run]) -> Verdict:
-    """One parent with one child per trial, in the trial's state and with its numbers."""
+    """Faults in MLflow: it must hold one parent run and one child run per trial, with the trial's state and numbers."""
     found = Verdict()
     parents = [run for run in runs if run.data.tags.get("etarec.search") == records.identity]
     found.duplicated += ["several parent runs"] * (len(parents) > 1)
     if [(run.info.run_id, run.info.status) for run in parents[:1]] != [(records.parent_run_id, "FINISHED")]:
-        found.disagreeing.append("the parent run is not the journal's, or not FINISHED")
+        found.disagreeing.append("the parent run is not the one of the journal, or not FINISHED")
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == records.parent_run_id]
     by_trial = {run.data.tags["trial_id"]: run for run in children}
     found.duplicated += ["several runs of one trial"] * (len(children) - len(by_trial))

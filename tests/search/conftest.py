@@ -1,4 +1,4 @@
-"""A store in a folder and the records of a search, for the tests of tracking."""
+"""An MLflow store in a folder and the records of a search, for the tests of tracking."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from search.track import live as tracker_module
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A store with its tables: making them takes a second, which the tests need not spend one by one."""
+    """The bytes of a store without runs. Creating its tables takes a second, so it is done once for all tests."""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
     return file.read_bytes()

@@ -1,4 +1,4 @@
-"""A formula in place of a recommender: it has a known trade-off and costs nothing, so that tests search in seconds."""
+"""A formula in place of a recommender: its trade-off is known and costs nothing, so that a search takes seconds."""
 
 import os
 import signal
@@ -11,40 +11,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from etarec.config import AdaptConfig, SplitName
+from etarec.config import AdaptConfig, Reason, SplitName
 from etarec.evaluate import Measurement
-from etarec.metrics import FILTERS, SECONDS
+from etarec.metrics import SECONDS
 
 SAMPLES, USERS = 2000, 100
 
 
 @dataclass(frozen=True)
 class Formula:
-    """HR@10 falls with the filter rate, fastest where K is far from 50; `test` is a tenth lower than `valid`.
+    """HR@10 falls with the filter rate and with the distance of K from 50; on `test` it is a tenth lower.
 
-    fails, kills, nan: a trial whose entropy_quantile lies in the range (low, high) raises, kills its process or has NaN
-    seconds; slow: a gated one takes `slow_for` seconds. log: a file that gets a line per measurement, processes: one
-    that gets the measuring process, its threads and how they wait. sleep: seconds of a measurement, prepares: of what
-    a process does before its first one.
-    breaks: one in the range has an error of its GPU, after which its process can use none any more.
-    once: a folder in which a killed or broken configuration leaves its name, and is spared from then on. crowd: one in
-    which those that run know of each other; a trial whose entropy_quantile lies in `memory` lacks it beside others.
+    A range (low, high) of entropy_quantile says which trials have a fault.
     """
 
-    fails: tuple[float, float] = (2, 2)
-    kills: tuple[float, float] = (2, 2)
-    breaks: tuple[float, float] = (2, 2)
-    nan: tuple[float, float] = (2, 2)
-    slow: tuple[float, float] = (2, 2)
+    fails: tuple[float, float] = (2, 2)  # the trial raises
+    kills: tuple[float, float] = (2, 2)  # the trial kills its process
+    breaks: tuple[float, float] = (2, 2)  # the trial has a GPU error, after which its process can use no GPU
+    nan: tuple[float, float] = (2, 2)  # the trial's seconds are NaN
+    slow: tuple[float, float] = (2, 2)  # the trial, if it has a gate, takes `slow_for` seconds
     slow_for: float = 30.0
-    nan_without_gate: bool = False
-    memory: tuple[float, float] = (2, 2)
-    sleep: float = 0.0
-    prepares: float = 0.0
-    once: Path | None = None
-    crowd: Path | None = None
-    log: Path | None = None
-    processes: Path | None = None
+    nan_without_gate: bool = False  # the seconds of the open gate are NaN
+    memory: tuple[float, float] = (2, 2)  # the trial lacks memory if another one runs at the same time
+    sleep: float = 0.0  # seconds of a measurement
+    prepares: float = 0.0  # seconds of `prepare`
+    once: Path | None = None  # folder of configurations that were killed or broken, which are then spared
+    crowd: Path | None = None  # folder in which running trials see each other
+    log: Path | None = None  # file that gets a line per measurement
+    processes: Path | None = None  # file that gets the id, threads and wait policy of every measuring process
     holds_test: bool = True
 
     def prepare(self, config: AdaptConfig, seed: int) -> None:
@@ -76,8 +70,9 @@ class Formula:
         return Measurement(
             users=np.repeat(np.arange(USERS, dtype=np.int32), SAMPLES // USERS),
             ranks=rng.permutation(np.where(np.arange(SAMPLES) < hits, 0, 99).astype(np.int32)),
-            admitted=np.arange(SAMPLES) >= round(SAMPLES * filtered),
-            filtered=dict.fromkeys(FILTERS, 0) | {"filtered_by_entropy": round(SAMPLES * filtered)},
+            reasons=np.where(np.arange(SAMPLES) >= round(SAMPLES * filtered), Reason.ADMITTED, Reason.ENTROPY).astype(
+                np.int8
+            ),
             seconds=dict.fromkeys(SECONDS, seconds),
         )
 
@@ -109,7 +104,7 @@ class Formula:
 
 
 def break_the_gpu() -> None:
-    """What a process without one sees of it."""
+    """Fail, now and later, as a process whose GPU has an error does."""
 
     def fail() -> None:
         raise RuntimeError("CUDA error: unspecified launch failure")
@@ -119,7 +114,7 @@ def break_the_gpu() -> None:
 
 
 def trade_off(config: AdaptConfig) -> tuple[float, float]:
-    """Filter rate and quality of a configuration."""
+    """The filter rate and HR@10 of a configuration."""
     if config.target == "none":
         return 1.0, 0.2
     if config.gate == "open":

@@ -1,4 +1,7 @@
-"""A search of the formula as a program of its own, to be killed: formula_search.py DIR TRIALS SLEEP [resume]."""
+"""A search of the formula as a program, so that tests can kill it.
+
+formula_search.py DIR TRIALS SLEEP [resume]
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The result files of a search that never was: 32 trials, their front, five baselines, consistent with each other."""
+"""Consistent result files of a made-up search: 32 trials, their front and five baselines."""
 
 import json
 import math
@@ -10,12 +10,12 @@ import yaml
 from search.selection.pareto import choose, non_dominated
 
 TRAINED = {"hr_at_10": 0.0949, "ndcg_at_10": 0.0456, "hr_at_50": 0.2301, "ndcg_at_50": 0.0748}
-ALONG = (10, 36, 62, 88)  # percent at which a gate at random was measured
+ALONG = (10, 36, 62, 88)  # filter rates, in percent, at which the random gate was measured
 INNER_BUG = 'Traceback (most recent call last):\n  File "adapt.py", line 3\nRuntimeError: loss is | not <finite>\n'
 
 
 def measurement(hr, rate, samples, seconds_of_all):
-    """A consistent made-up measurement: the other metrics follow HR@10, the seconds follow the filter rate."""
+    """A made-up measurement: the other metrics follow HR@10, the seconds follow the filter rate."""
     seconds = {"forward_seconds": 0.4 * seconds_of_all, "gate_seconds": 0.006 * seconds_of_all}
     seconds["adapt_seconds"] = 1.0 * seconds_of_all * (1 - rate)
     return {
@@ -44,12 +44,12 @@ def gap(name, difference, reach, p):
 
 
 def chance_at(rate):
-    """HR@10 on test of a gate at random, between adapting on everything and no adaptation."""
+    """HR@10 on test of the random gate, between adapting on every sample and no adaptation."""
     return 0.0894 - 0.0099 * rate**0.7
 
 
 def made_up_trials(count=32):
-    """HR@10 falls with the filter rate, slower for large K, and one term more or less of noise."""
+    """Made-up trials: HR@10 falls with the filter rate, more slowly for large K, with noise."""
     rng = np.random.default_rng(3)
     rows = []
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Made-up records, their tracker, and a look at what the store then holds."""
+"""Made-up records, their tracker, and a reader of the MLflow store that it fills."""
 
 import time
 from collections.abc import Callable
@@ -13,11 +13,15 @@ from search.track.live import Tracker
 
 RESULT = dict.fromkeys(METRICS, 0.25)
 CURVE = {"samples": [100.0, 200.0], "hr_at_10": [0.25, 0.5], "filter_rate": [0.0, 1.0]}
-PARAMETERS = {"search.seed": 0, "checkpoint": None, **{f"space.{n}": n for n in range(110)}}  # more than one batch
+PARAMETERS = {
+    "search.seed": 0,
+    "checkpoint": None,
+    **{f"space.{n}": n for n in range(110)},
+}  # two requests
 
 
 class Store:
-    """What lies in the store, asked for past the tracker."""
+    """The runs in the store, read without the tracker."""
 
     def __init__(self) -> None:
         self.client = mlflow.MlflowClient()
@@ -67,5 +71,5 @@ def close(
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "the condition was not met within 60 s"
         time.sleep(0.02)

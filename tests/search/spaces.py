@@ -1,4 +1,4 @@
-"""Specs and dimensions in a word."""
+"""Short constructors of specs and dimensions."""
 
 from typing import Any
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
@@ -16,6 +17,7 @@ from search import experiment
 from search.experiment import Experiment
 from search.provenance import sources
 from search.records import Ending, Records, State
+from search.running import scratch
 from search.selection.pareto import non_dominated
 from search.spec import Spec, load
 
@@ -157,12 +159,64 @@ def test_provenance_counts(finished: Path) -> None:
     assert search["failed"] == len(Records(finished / "out").in_state(State.FAILED))
 
 
-def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_failures_in_a_row_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     ran, ending = run(tmp_path, Formula(fails=(0, 2)), max_failures_in_a_row=3)
     assert ending is Ending.FAILING
     assert len(Records(ran.directory).in_state(State.FAILED)) in (3, 4)  # the one beside the last may still end
-    assert "No trial finished" in (ran.directory / "report.md").read_text()
+    assert "Every trial failed" in (ran.directory / "report.md").read_text()
+    printed = capsys.readouterr()
+    assert printed.err.count("error: every trial failed") == 1 and "--resume goes on" in printed.err
+    assert "warning" not in printed.out
+
+
+def test_a_search_says_what_it_removes_of_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with TemporaryDirectory(prefix="e", dir="/tmp") as base:  # short, since sockets lie below
+        monkeypatch.setenv("RAY_TMPDIR", base)
+        left = Path(base, f"{scratch.PREFIX}{'0' * scratch.DIGITS}")
+        left.mkdir()
+        (left / scratch.MARKER).write_bytes(scratch._mark(left.name))
+        run(tmp_path, Formula(), trials=1, random_points=0)
+        assert f"removed {left}, the temporary files of a search that was killed" in capsys.readouterr().out
+        assert not list(Path(base).iterdir())
+
+
+def parent_state(folder: Path) -> str:
+    runs = client(folder).search_runs([client(folder).get_experiment_by_name("formula").experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    return str(parent.info.status)
+
+
+def test_a_search_in_which_every_trial_failed_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is it one when it is resumed with the same trials; with more of them it can become one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ran, ending = run(tmp_path, Formula(fails=(0, 2), log=tmp_path / "measured"), trials=2)
+    assert ending is Ending.ALL_FAILED and parent_state(tmp_path) == "FAILED"
+    printed = capsys.readouterr()
+    said = "every trial failed, 2 of 2 with: RuntimeError: the formula was told to fail; "
+    advice = "--resume does not measure a failed trial again, so start a new search once the cause is mended"
+    assert printed.err == f"error: {said}{advice}\n"
+    assert "warning" not in printed.out
+    assert f"E{said[1:]}so there is no front" in (ran.directory / "report.md").read_text()
+    assert "interrupted" not in (ran.directory / "report.md").read_text()
+    told = json.loads((ran.directory / "provenance.json").read_text())["search"]
+    assert (told["ending"], told["interrupted"], told["failed"]) == ("every trial failed", False, 2)
+
+    same = Experiment(spec_of(tmp_path, trials=2), ran.directory, resume=True)
+    assert experiment.run(same, Formula(log=tmp_path / "measured"), n_items=1000) is Ending.ALL_FAILED
+    assert said in capsys.readouterr().err and len((tmp_path / "measured").read_text().splitlines()) == 2
+
+    more = Experiment(spec_of(tmp_path, trials=4), ran.directory, resume=True)
+    assert experiment.run(more, Formula(), n_items=1000) is Ending.COMPLETE and parent_state(tmp_path) == "FINISHED"
+    assert not capsys.readouterr().err
 
 
 def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and kill -9 of a real search process, and its continuation."""
+"""Ctrl-C, SIGTERM and kill -9 of a real search process, and resuming it."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 
 
 def assert_complete(folder: Path) -> None:
-    """Every trial once, in files and MLflow, in the same state; the front measured on test."""
+    """Assert that files and MLflow hold every trial once, finished, and that the front was measured on test."""
     table = pd.read_csv(folder / "out/trials.csv")
     assert list(table.state) == ["FINISHED"] * TRIALS
     assert not table.duplicated(["top_k", "entropy_quantile", "cosine_threshold"]).any()
@@ -59,7 +59,7 @@ def assert_complete(folder: Path) -> None:
     assert pd.read_csv(folder / "out/pareto.csv").test_hr_at_10.notna().all()
 
 
-def test_ctrl_c_ends_cleanly_and_resume_finishes(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_search_cleanly_and_resume_finishes_it(tmp_path: Path) -> None:
     search = start(tmp_path)
     wait_for_finished(search, tmp_path, 3)
     relatives = family(search)
@@ -79,8 +79,8 @@ def test_ctrl_c_ends_cleanly_and_resume_finishes(tmp_path: Path) -> None:
     assert {number: again[number].metrics for number in finished} == finished
 
 
-def test_sigterm_ends_as_ctrl_c_does(tmp_path: Path) -> None:
-    """What a batch system sends before it kills: nothing is left RUNNING, in files or MLflow."""
+def test_sigterm_ends_a_search_as_ctrl_c_does(tmp_path: Path) -> None:
+    """A batch system sends SIGTERM before it kills. No trial is left RUNNING, neither in the files nor in MLflow."""
     search = start(tmp_path)
     wait_for_finished(search, tmp_path, 2)
     relatives = family(search)
@@ -93,8 +93,8 @@ def test_sigterm_ends_as_ctrl_c_does(tmp_path: Path) -> None:
     assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}
 
 
-def test_sigterm_ends_what_a_shell_started_in_the_background(tmp_path: Path) -> None:
-    """There Ctrl-C is ignored, but not while Ray Tune catches it: so this search is on test when it is ended."""
+def test_sigterm_ends_a_search_that_a_shell_started_in_the_background(tmp_path: Path) -> None:
+    """Such a process ignores Ctrl-C, except while Ray Tune catches it, so the signal is sent during the test phase."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         search = start(tmp_path)
@@ -108,8 +108,8 @@ def test_sigterm_ends_what_a_shell_started_in_the_background(tmp_path: Path) -> 
     assert psutil.wait_procs(relatives, timeout=15)[1] == []
 
 
-def test_one_ctrl_c_is_enough_while_a_store_does_not_answer(tmp_path: Path) -> None:
-    """After the last trial too, where Ray Tune went on catching Ctrl-C for itself."""
+def test_one_ctrl_c_ends_a_search_whose_store_does_not_answer(tmp_path: Path) -> None:
+    """Also after the last trial, when Ray Tune once kept catching Ctrl-C."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -122,7 +122,7 @@ def test_one_ctrl_c_is_enough_while_a_store_does_not_answer(tmp_path: Path) -> N
         assert time.monotonic() - begin < 30 and "search.track" in (tmp_path / "output").read_text()
 
 
-def test_resume_after_kill_9_measures_nothing_twice(tmp_path: Path) -> None:
+def test_resume_after_kill_9_measures_no_trial_twice(tmp_path: Path) -> None:
     search = start(tmp_path)
     wait_for_finished(search, tmp_path, 3)
     relatives = family(search)
@@ -134,7 +134,7 @@ def test_resume_after_kill_9_measures_nothing_twice(tmp_path: Path) -> None:
     finished = Records(tmp_path / "out").in_state(State.FINISHED)
     before = (tmp_path / "measured").read_text()
     with (tmp_path / "out/trials.jsonl").open("ab") as journal:
-        journal.write(b'{"event": "ended", "number": 99, "sta')  # a line that was being written when the power went
+        journal.write(b'{"event": "ended", "number": 99, "sta')  # a line torn by a power cut
 
     assert start(tmp_path, "resume").wait(timeout=120) == 0, (tmp_path / "output").read_text()
     assert_complete(tmp_path)

@@ -35,6 +35,11 @@ def test_the_command_of_a_module_can_be_typed_again(monkeypatch: pytest.MonkeyPa
     assert shlex.split(command())[3:] == arguments
 
 
+def test_the_command_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "--set", "data.path=s3://ada:hunter22@bucket/log.csv"])
+    assert command().endswith("--set data.path=s3://...@bucket/log.csv")
+
+
 def test_the_command_of_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
     monkeypatch.setattr(sys, "argv", ["a script.py", "--trials", "3"])

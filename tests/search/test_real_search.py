@@ -1,4 +1,4 @@
-"""A small search over the real model: neighbours change nothing, and the checkpoint stays as it is."""
+"""A small search over the real model: concurrency changes no number, and the checkpoint is not modified."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from etarec.checkpoint import file_sha256
+from etarec.disk import file_sha256
 from search import experiment
 from search.experiment import Experiment
 from search.records import Ending
@@ -36,15 +36,16 @@ def search(folder: Path, concurrency: int) -> tuple[pd.DataFrame, pd.DataFrame, 
     return (*(table.drop(columns=[c for c in table if c.endswith(tuple(SECONDS))]) for table in tables), before)
 
 
-def test_concurrency_changes_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrency_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("ETAREC_CACHE", str(tmp_path / "cache"))
     alone = search(tmp_path, 1)
     kept = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("shared-*/*")}
-    assert kept  # what all trials share
+    assert kept  # the passes that all trials share
     beside = search(tmp_path, 2)
-    assert {path: path.stat().st_ino for path in (tmp_path / "cache").glob("shared-*/*")} == kept  # is looked up
-    pd.testing.assert_frame_equal(alone[0], beside[0], check_exact=True)  # five trials: before the sampler looks back
+    assert {path: path.stat().st_ino for path in (tmp_path / "cache").glob("shared-*/*")} == kept  # and reused
+    # Five trials are too few for the sampler to use results, so both searches measure the same configurations.
+    pd.testing.assert_frame_equal(alone[0], beside[0], check_exact=True)
     pd.testing.assert_frame_equal(alone[1], beside[1], check_exact=True)
     assert alone[2] == beside[2]

@@ -207,23 +207,6 @@ def test_parts_of_the_filter_rate_are_columns_only_where_they_apply() -> None:
     assert list(without_idle_columns(table)) == ["valid_filtered_by_seen", "filtered_by_entropy"]
 
 
-def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "chosen.yaml"
-    write_whole(file, "first: ε\n")
-    assert file.read_text(encoding="utf-8") == "first: ε\n"
-
-    def cut_off(path: Path, target: Path) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(file, "second\n")
-    assert file.read_text(encoding="utf-8") == "first: ε\n"
-    monkeypatch.undo()
-    write_whole(file, "third\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["chosen.yaml"]
-
-
 def test_an_error_that_is_no_text_does_not_end_the_search(tmp_path: Path) -> None:
     records = Records(tmp_path)
     records.started(0, {"top_k": 3})

@@ -32,6 +32,6 @@ def test_one_function_reads_the_test_split() -> None:
 
 
 def test_it_has_one_caller() -> None:
-    assert mentions("measure_on_test") == {"runner.py"}
-    runner = (ROOT / "search/running/runner.py").read_text()
-    assert runner.count("measure_on_test") == 1
+    assert mentions("measure_on_test") == {"measuring.py"}
+    caller = (ROOT / "search/running/measuring.py").read_text()
+    assert caller.count("measure_on_test") == 1

@@ -1,4 +1,4 @@
-"""A trial: from the frozen weights, whatever was measured before, and with finite numbers only."""
+"""A trial starts from the checkpoint, whatever was measured before, and its numbers are finite."""
 
 import json
 import shutil
@@ -119,10 +119,10 @@ CONFIGS = [
 
 
 def measured_numbers(recommender: Recommender) -> list[list[int]]:
-    """Of each configuration in a process that has nothing yet."""
+    """Ranks, decisions and counts of each configuration, in a process that has measured nothing yet."""
     trial._RESIDENT.clear()
     found = [measure_on_validation(recommender, config, 0, threads=1) for config in CONFIGS]
-    return [[*each.ranks.tolist(), *each.admitted.tolist(), *each.filtered.values()] for each in found]
+    return [[*each.ranks.tolist(), *each.reasons.tolist()] for each in found]
 
 
 def test_a_trial_is_the_same_with_and_without_a_cache_and_in_another_process(
@@ -168,7 +168,7 @@ if __name__ == "__main__":
 
 
 def test_unnamed_weights_and_other_timestamps_are_not_taken_for_those_before(log: Interactions) -> None:
-    """The look-up is kept from trial to trial; a checkpoint without a sha256, or another order in time, is not it."""
+    """The look-up serves one trial after another, but no other order in time and no checkpoint without a sha256."""
     still = AdaptConfig(target="none")
     unnamed = [Recommender(log, replace(checkpoint_of(log, seed), sha256=""), "position", 0) for seed in (0, 1)]
     assert log.timestamps is not None
@@ -193,9 +193,7 @@ def test_what_is_prepared_is_not_computed_by_the_first_trial(
     expected = recommender.measure(config, "valid", 0)
     trial._RESIDENT.clear()
     trial.prepare(recommender, config, 0, threads=1)
-    monkeypatch.setattr(
-        "etarec.adapt.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial")
-    )
+    monkeypatch.setattr("etarec.adapt.shared_passes.look_up", lambda *given: pytest.fail("computed by the trial"))
     assert same(measure_on_validation(recommender, config, 0, threads=1), expected)
 
 

@@ -19,6 +19,7 @@ import ray
 from search import experiment
 from search import subject as trial
 from search.console import Console
+from search.records import Ending
 from search.track import live
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +151,20 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(run: Run, folder: Path) -> 
 
 
 @pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.slow
+def test_a_dry_run_shows_no_password(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada:hun@ter/22@tracking/mlflow?token=hunter22")
+    status, out, err = run("--dry-run")
+    assert (status, err) == (0, "") and "in postgresql://...@tracking/mlflow?...\n" in out
+    assert "hun" not in out and "ter" + "/22" not in out
+
+
+@pytest.mark.parametrize("address", ["ray://ada:hunter22@head:10001", "redis://:hunter22@head:6379", "a:hunter22@h:1"])
+def test_an_address_is_named_without_its_password(run: Run, address: str) -> None:
+    status, out, err = run("--address", address)
+    assert (status, out) == (2, "") and err.startswith("error: --address ") and "hunter22" not in err
+
+
 def test_a_dry_run_foretells_test_from_what_was_really_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not from a look-up, and sample by sample of the stream that trials run on, also where that is a rehearsal."""
     given: list[tuple[Any, ...]] = []
@@ -173,7 +188,10 @@ def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPat
     assert run() == (130, "", "interrupted\n")
 
 
-@pytest.mark.parametrize(("ending", "status"), [("complete", 0), ("interrupted", 130)])
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [(Ending.COMPLETE, 0), (Ending.INTERRUPTED, 130), (Ending.FAILING, 1), (Ending.ALL_FAILED, 1)],
+)
 def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.MonkeyPatch, ending, status) -> None:
     searches = []
     monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search) or FakeSubject())
@@ -244,7 +262,7 @@ def test_a_process_of_its_own_ends_as_well(folder: Path) -> None:
 def test_a_search_beside_earlier_ones_takes_the_next_folder(run: Run, folder, monkeypatch: pytest.MonkeyPatch) -> None:
     searches = []
     monkeypatch.setattr(experiment, "prepare", lambda search: searches.append(search.directory) or FakeSubject())
-    monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: "complete")
+    monkeypatch.setattr(experiment, "run", lambda search, subject, n_items: Ending.COMPLETE)
     for name in ("space", "space-2"):
         assert run()[0] == 0
         (folder / "runs" / name).mkdir(parents=True)

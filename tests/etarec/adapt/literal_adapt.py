@@ -143,7 +143,7 @@ class LiteralWeights:
             return self.gate.judge(scores, seen)
         drawn = self.chance.random(len(seen)) if self.config.gate == "random" else np.ones(len(seen))
         unlucky = drawn < self.config.random_rate
-        return ["seen" if s else "chance" if u else "admitted" for s, u in zip(seen, unlucky, strict=True)]
+        return ["nothing_to_learn" if s else "chance" if u else "admitted" for s, u in zip(seen, unlucky, strict=True)]
 
     @torch.no_grad()
     def _by_loss(self, seen: np.ndarray, samples: list[tuple[int, int]]) -> list[str]:
@@ -163,7 +163,7 @@ class LiteralWeights:
         below = (losses < self.bound) if self.bound is not None else ~seen
         if self.config.admit == "uncertain":
             below = ~below
-        return ["seen" if s else "admitted" if ok else "loss" for s, ok in zip(seen, below, strict=True)]
+        return ["nothing_to_learn" if s else "admitted" if ok else "loss" for s, ok in zip(seen, below, strict=True)]
 
     def _weight(self, n: int) -> float:
         return self.gate.weights[n] if self.config.gate == "eta" and self.config.weighting == "entropy" else 1.0

@@ -55,7 +55,7 @@ def measure(config: AdaptConfig, looked_up: SharedPasses, checkpoint) -> Measure
 
 
 def numbers(found: Measurement) -> tuple:
-    return found.ranks.tolist(), found.admitted.tolist(), found.filtered
+    return found.ranks.tolist(), found.reasons.tolist()
 
 
 def artifacts(folder: Path) -> list[Path]:
@@ -68,7 +68,7 @@ def test_a_look_up_is_the_stream_served(passes, frozen, config: AdaptConfig) -> 
     found = measure(config, looked_up, frozen)
     frozen.reset(looked_up.model)
     served = evaluate.measure(looked_up.model, looked_up.encoder, looked_up.stream, config, 3)
-    assert found.admitted.tolist() == served.admitted.tolist() and found.filtered == served.filtered
+    assert found.reasons.tolist() == served.reasons.tolist()
     assert (found.ranks != served.ranks).mean() < 0.02  # rounding may turn two scores that are nearly the same
     assert found.metrics()["hr_at_10"] == served.metrics()["hr_at_10"]
     assert found.users is looked_up.stream.users and found.finite
@@ -130,8 +130,8 @@ def test_before_anything_can_be_learned_the_model_serves_from_the_look_up(
     observed, ahead = Observed(looked_up.encoder, samples, config), len(samples)
     for start in range(0, len(samples), size):
         rows = slice(start, min(start + size, len(samples)))
-        observed.served(rows)  # as each of these configurations serves before it learns
-        if config.objective == "entropy" or not observed.nothing(np.arange(len(samples))[rows]).all():
+        observed.settle(rows)  # as each of these configurations serves before it learns
+        if config.objective == "entropy" or not observed.offer(rows).nothing_to_learn(len(samples.users[rows])).all():
             ahead -= rows.stop
             break
     monkeypatch.setattr(Encoder, "hidden", counting)

@@ -11,7 +11,7 @@ from etarec import adapt, evaluate, scoring
 from etarec.adapt.fisher import diagonal
 from etarec.checkpoint import Checkpoint
 from etarec.clock import Clock
-from etarec.config import AdaptConfig
+from etarec.config import AdaptConfig, Reason
 from etarec.data import Interactions, stream
 from etarec.encode import Encoder
 from etarec.gate import Gate
@@ -66,9 +66,7 @@ def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_
         verdicts += served[1]
     measured = world.measure(config, seed=11)
     assert measured.ranks.tolist() == ranks
-    assert measured.admitted.tolist() == [verdict == "admitted" for verdict in verdicts]
-    for reason in ("seen", "entropy", "redundancy", "chance", "loss"):
-        assert measured.filtered[f"filtered_by_{reason}"] == verdicts.count(reason)
+    assert [Reason(reason).name.lower() for reason in measured.reasons] == verdicts
     assert measured.admitted.any()
     assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
 
@@ -196,7 +194,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("fields", PASSING, ids=str)
-def test_a_gate_that_passes_batches_by_decides_as_one_that_looks_at_all(log, frozen, fields: dict, monkeypatch):
+def test_a_gate_that_ignores_batches_decides_as_one_that_looks_at_all(log, frozen, fields: dict, monkeypatch):
     """Of a batch in which nobody may learn no Top-K is needed, unless the gate takes E0 or m from it."""
     config, scan, asked = AdaptConfig(**{**WEIGHTS, "batch_size": 8, **fields}), scoring.scan, list[int]()
     monkeypatch.setattr(
@@ -205,11 +203,11 @@ def test_a_gate_that_passes_batches_by_decides_as_one_that_looks_at_all(log, fro
     world = World(log, frozen, "valid")  # whose first samples have nothing that is not trained on
     found, passing = world.measure(config), asked.count(0)
     asked.clear()
-    monkeypatch.setattr(Gate, "passes_by", lambda *_: False)
+    monkeypatch.setattr(Gate, "ignores", lambda *_: False)
     expected = world.measure(config)
     np.testing.assert_array_equal(found.ranks, expected.ranks)
     np.testing.assert_array_equal(found.admitted, expected.admitted)
-    assert found.filtered == expected.filtered and found.filtered["filtered_by_seen"] > 16
+    assert np.array_equal(found.reasons, expected.reasons) and (found.reasons == Reason.NOTHING_TO_LEARN).sum() > 16
     looks_at_top_k = config.gate == "eta" and config.average_over == "admitted" and config.top_k is not None
     assert (passing > asked.count(0)) == looks_at_top_k
 
@@ -245,9 +243,9 @@ def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> No
     assert new.admitted.tolist() == [
         t - 1 > log.train_end[u] for u, t in zip(samples.users, samples.positions, strict=True)
     ]
-    assert new.filtered["filtered_by_seen"] == int((~new.admitted).sum()) > 0
+    assert (new.reasons == Reason.NOTHING_TO_LEARN).sum() == (~new.admitted).sum() > 0
     every = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, new_transitions_only=False), 0)
-    assert every.admitted.all() and every.filtered["filtered_by_seen"] == 0
+    assert every.admitted.all()
     tent = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, objective="entropy"), 0)
     assert tent.admitted.all()
 
@@ -257,7 +255,7 @@ def test_an_input_of_one_item_has_no_transition(world: World, new_only: bool, mo
     short = World(replace(world.log, max_length=1), world.frozen)
     work = Work(monkeypatch)
     measured = short.measure(AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=new_only))
-    assert measured.filtered["filtered_by_seen"] == len(measured.ranks) and work.backward == 0
+    assert (measured.reasons == Reason.NOTHING_TO_LEARN).all() and work.backward == 0
     train = stream(world.log, "train", "position", 0)
     config = AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=False)
     first = evaluate.measure(world.model(), Encoder(world.log, CPU), train, config, 0)
@@ -321,7 +319,7 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
         weights = [tensor.clone() for tensor in model.state_dict().values()]
         ranks, decision = adapter.serve(part)
         assert decision.weights is not None
-        known = [decision.admitted, decision.by_seen, decision.by_entropy, decision.weights, *weights]
+        known = [decision.reasons, decision.weights, *weights]
         trace.append(known if number == batch else [ranks, *known])
     return trace
 
@@ -335,7 +333,9 @@ def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monk
     every = {"gate": "open", "new_transitions_only": False, "transitions": transitions}
     config = AdaptConfig(**every, serve=serve, batch_size=12, learning_rate=1e-3)
     adapter = adapt.build(config, world.model(), Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
-    monkeypatch.setattr(adapter, "_step", lambda part, weights: learned.append(adapter.observed.of(part)[1]))
+    monkeypatch.setattr(
+        adapter, "_step", lambda rows, offer, decision: learned.append(offer.by(decision.admitted.numpy()).places)
+    )
     admitted = 0
     for start in range(0, len(samples), 12):
         batch = slice(start, start + 12)

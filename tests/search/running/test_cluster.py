@@ -1,4 +1,4 @@
-"""A search on a cluster of several raylets, nodes of which die; and clusters that it does not join."""
+"""A search on a cluster of several raylets whose nodes are killed, and clusters that a search refuses to join."""
 
 import os
 import shutil
@@ -23,6 +23,7 @@ from search.experiment import Experiment
 from search.records import Records
 from search.running import cluster, runner
 from search.running.plan import Plan
+from search.running.scratch import RAY, scratch
 from search.spec import SearchConfig, load
 from search.subject import Job
 from tests.faults import program, verdict
@@ -59,7 +60,7 @@ def pids(nodes: Nodes) -> list[set[str]]:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_survives_the_loss_of_nodes(tmp_path: Path, nodes: Nodes) -> None:
-    """One in the middle of the trials, another one while the test split is measured."""
+    """The first is killed among the trials, the second during the measurements on test."""
     search = Search(tmp_path, TRIALS, 1.5, f"sqlite:///{tmp_path}/mlflow.db", nodes.address, nodes.folder)
     members: list[psutil.Process] = []
     try:
@@ -126,45 +127,18 @@ def test_a_dry_run_connects_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({}, ""),
     ],
 )
-def test_what_differs_on_a_node_is_said(monkeypatch: pytest.MonkeyPatch, there: dict[str, str], expected: str) -> None:
+def test_differences_of_a_node_are_named(monkeypatch: pytest.MonkeyPatch, there: dict[str, str], expected: str) -> None:
     here = {"Python": "3.11", "ray": "2.60.0", "torch": "2.13.0"}
     monkeypatch.setattr("ray.get", lambda reference, timeout: here | there)
     assert cluster._problem("node", None, here) == expected
 
 
-def test_scratch_is_gone_afterwards_and_takes_what_the_killed_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster, "_base", lambda: tmp_path)
-    monkeypatch.setattr(cluster, "STALE_SECONDS", -1.0)
-    left, without_lock = (tmp_path / f"{cluster.PREFIX}{name}" for name in ("left", "half"))
-    left.mkdir()
-    (left / "lock").touch()
-    (without_lock / "session").mkdir(parents=True)  # a second Ctrl-C came while it was removed
-    with cluster.scratch() as folder:
-        assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-        with cluster.scratch() as beside:
-            assert folder.exists() and beside.exists()  # whoever lives is left alone
-    assert not list(tmp_path.iterdir())
-
-
-def test_rays_folder_is_made_or_the_variable_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "LONGEST_BASE", 10_000)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "not" / "there"))
-    with cluster.scratch() as folder:
-        assert folder.parent == tmp_path / "not" / "there"
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"RAY_TMPDIR=.*file: expected a folder"), cluster.scratch():
-        pass
-
-
-def test_a_cluster_that_does_not_let_us_in_is_told_with_what_it_may_want(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_names_the_token_that_a_cluster_may_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         raise ConnectionError("Failed to connect to Ray cluster at here:6379")
 
     monkeypatch.setattr("ray.init", refuse)
-    monkeypatch.setattr(cluster, "_check_address", lambda address: None)
+    monkeypatch.setattr(cluster, "check_address", lambda address: None)
     with (
         pytest.raises(UserError, match=r"--address here:6379: no Ray cluster answers there .*RAY_AUTH_MODE=token"),
         cluster.cluster(SearchConfig(), "here:6379"),
@@ -177,12 +151,12 @@ def test_a_cluster_that_does_not_let_us_in_is_told_with_what_it_may_want(monkeyp
 def test_a_process_with_a_share_of_a_gpu_measures_one_configuration_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray would end it after each: imports and CUDA's start cost more than most measurements."""
+    """By default Ray ends it after each one, and imports and CUDA's start cost more than most measurements."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
     subject, warnings = Formula(processes=tmp_path / "processes"), list[str]()
     believed = {"include_dashboard": False, "num_cpus": 1, "num_gpus": 1}
-    with cluster.scratch() as folder, cluster._ray(None, **believed, _temp_dir=str(folder)):
+    with scratch(warnings.append) as folder, cluster._ray(None, **believed, _temp_dir=str(folder / RAY)):
         assert None not in runner.measure_all(subject, jobs, Plan(1, 1, 1, 0.5), warnings.append, on_test=True)
     assert len(lines(tmp_path / "processes")) == 4 and not warnings
     assert len({line.split()[0] for line in lines(tmp_path / "processes")}) == 1

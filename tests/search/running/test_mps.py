@@ -1,4 +1,4 @@
-"""CUDA's Multi-Process Service: with a program in its place, and (`-m gpu`) the real one, processes of which die."""
+"""CUDA's Multi-Process Service: a program in its place, and with `-m gpu` the real one, whose processes are killed."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.running import cluster, mps
+from search.running import cluster, mps, scratch
 from search.running.plan import GIB, IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU, Machine
 from search.spec import SearchConfig
 
-# The folder `up` among its pipes says that it runs, the file `served` that it has had a process.
+# The folder `up` among its pipes means that the service runs, the file `served` that it has served a process.
 CONTROL = """#!/bin/sh
 pipes=$CUDA_MPS_PIPE_DIRECTORY
 if [ "$1" = -d ]; then
@@ -37,7 +37,7 @@ SERVED = 'import os; open(os.environ["CUDA_MPS_PIPE_DIRECTORY"] + "/served", "w"
 
 @pytest.fixture
 def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in the service's place, and what it heard."""
+    """The log of a program that stands in for the service."""
     program = tmp_path / mps.CONTROL
     program.write_text(CONTROL)
     program.chmod(0o755)
@@ -85,7 +85,9 @@ def test_without_a_service_nothing_changes_but_the_reason_is_told(
 
 
 @pytest.mark.parametrize("slow", ["try_out", "quit"])
-def test_what_hangs_is_not_waited_for(folder: Path, heard: Path, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+def test_a_service_that_hangs_is_not_waited_for(
+    folder: Path, heard: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
     monkeypatch.setattr(mps, "PATIENCE", 1.0)
     if slow == "try_out":
         monkeypatch.setattr(mps, "_TRY_OUT", "import time; time.sleep(60)")
@@ -142,11 +144,11 @@ def test_a_service_that_runs_already_is_left_alone(folder: Path, heard: Path) ->
 def test_what_a_killed_search_left_running_ends_with_its_folder(
     tmp_path: Path, heard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_base", lambda: tmp_path)
-    left = tmp_path / f"{cluster.PREFIX}left"
+    monkeypatch.setattr(scratch, "_base", lambda: tmp_path)
+    left = tmp_path / f"{scratch.PREFIX}{'0' * scratch.DIGITS}"
     (left / mps.FOLDER / "up").mkdir(parents=True)
-    os.utime(left, (0, 0))
-    with cluster.scratch():
+    (left / scratch.MARKER).write_bytes(scratch._mark(left.name))
+    with scratch.scratch(lambda text: None):
         assert not left.exists() and heard.read_text() == "quit -t 5\n"
 
 

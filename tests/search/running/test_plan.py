@@ -1,4 +1,4 @@
-"""The plan of a search: pure arithmetic, so any machine can be tried."""
+"""The plan of a search, which is pure arithmetic, on machines of all sizes."""
 
 from dataclasses import replace
 from math import inf

@@ -1,34 +1,26 @@
-"""Attempts that fail: which are made again, how often, beside what; and that no slot is lost by them."""
+"""Attempts that fail: which are repeated, how often and beside which others; and that no worker is lost by them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import ray
-import torch
 import yaml
+from failing import by_the_memory_monitor, folder_of, lines
 from formula import Formula
-from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.exceptions import RayActorError
 
-from etarec.config import AdaptConfig
 from search.records import Ending, Records, State
-from search.running import runner, worker
+from search.running import runner
+from search.running.faults import OUT_OF_MEMORY
 from search.running.plan import Plan
 from search.running.suggest import Suggestions
-from search.spec import SearchConfig, Spec, load
-from search.subject import Job
+from search.spec import Spec, load
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 MOST = (0.3, 2.0)  # entropy quantiles of about two thirds of the trials, the published ones among them
-
-
-@pytest.fixture(scope="module")
-def plan() -> Iterator[Plan]:
-    with runner.cluster(SearchConfig(concurrency=2), None) as planned:
-        yield planned
 
 
 def spec_of(folder: Path, **search: Any) -> Spec:
@@ -44,28 +36,6 @@ def searched(folder: Path, plan: Plan, subject: Formula, **search: Any) -> tuple
     ending = runner.run_search(spec, subject, records, plan, lambda trial: None, warnings.append)
     assert Records(folder).trials == records.trials
     return records, ending, warnings
-
-
-def folder_of(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
-    return folder / name
-
-
-def lines(file: Path) -> list[str]:
-    return file.read_text().splitlines()
-
-
-def by_the_memory_monitor(patch: pytest.MonkeyPatch, death: type[Exception]) -> None:
-    """Ray says so of a killed worker where its monitor killed it; the search hears that here of every killed one."""
-    get = ray.get
-
-    def answer(*args: Any, **options: Any) -> Any:
-        try:
-            return get(*args, **options)
-        except death as error:
-            raise OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.") from error
-
-    patch.setattr("ray.get", answer)
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -89,7 +59,7 @@ def test_a_trial_whose_worker_was_killed_is_tried_again(tmp_path: Path, plan: Pl
         suggestions.tell(number, [trial.metrics["hr_at_10"], trial.metrics["filter_rate"]])
 
 
-def test_a_trial_that_always_kills_its_worker_fails_after_so_many_attempts(tmp_path: Path, plan: Plan) -> None:
+def test_a_trial_that_always_kills_its_worker_fails_after_its_retries(tmp_path: Path, plan: Plan) -> None:
     subject = Formula(kills=(0.49, 0.51), log=tmp_path / "measured")
     records, ending, _ = searched(tmp_path, plan, subject, trials=3, retries=1)
     assert ending is Ending.COMPLETE and records.trials[2].state is State.FINISHED
@@ -100,14 +70,14 @@ def test_a_trial_that_always_kills_its_worker_fails_after_so_many_attempts(tmp_p
     assert len(lines(tmp_path / "measured")) == 2 * 2 + 1
 
 
-def test_what_lacks_memory_beside_others_is_measured_alone(tmp_path: Path, plan: Plan) -> None:
+def test_a_trial_that_lacks_memory_beside_others_is_measured_alone(tmp_path: Path, plan: Plan) -> None:
     subject = Formula(memory=MOST, crowd=folder_of(tmp_path, "crowd"), sleep=0.5)
     records, ending, warnings = searched(tmp_path, plan, subject, max_failures_in_a_row=1)
     assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 6
     assert any("OutOfMemoryError: the formula was told to need all memory" in text for text in warnings)
 
 
-def test_what_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> None:
+def test_a_trial_that_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> None:
     crowd = folder_of(tmp_path, "crowd")
     (crowd / "another program").touch()
     subject = Formula(memory=(0.49, 0.51), crowd=crowd, log=tmp_path / "measured")
@@ -117,7 +87,7 @@ def test_what_lacks_memory_alone_fails_at_once(tmp_path: Path, plan: Plan) -> No
 
 
 @pytest.mark.parametrize("fits_alone", [True, False])
-def test_what_the_memory_monitor_ends_is_measured_alone(
+def test_a_trial_that_the_memory_monitor_ends_is_measured_alone(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, fits_alone: bool
 ) -> None:
     by_the_memory_monitor(monkeypatch, RayActorError)
@@ -127,11 +97,11 @@ def test_what_the_memory_monitor_ends_is_measured_alone(
     assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == (4 if fits_alone else 2)
     for trial in (records.trials[0], records.trials[1]):  # the published points
         assert trial.retries == 1
-        assert trial.error == ("" if fits_alone else f"{worker._OVER}; attempt 2")
-    assert len(lines(tmp_path / "measured")) == 2 * 2 + 2 and all(worker._OVER in text for text in warnings)
+        assert trial.error == ("" if fits_alone else f"{OUT_OF_MEMORY}; attempt 2")
+    assert len(lines(tmp_path / "measured")) == 2 * 2 + 2 and all(OUT_OF_MEMORY in text for text in warnings)
 
 
-def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan: Plan) -> None:
+def test_exceptions_are_not_repeated_and_cost_no_worker(tmp_path: Path, plan: Plan) -> None:
     subject = Formula(fails=MOST, log=tmp_path / "measured", processes=tmp_path / "processes")
     records, ending, warnings = searched(tmp_path, plan, subject, trials=8)
     failed = records.in_state(State.FAILED)
@@ -142,8 +112,8 @@ def test_exceptions_are_not_tried_again_and_cost_no_worker(tmp_path: Path, plan:
     assert len({line.split()[0] for line in lines(tmp_path / "processes")}) <= 2
 
 
-def test_a_worker_that_waits_for_a_result_keeps_its_slot(tmp_path: Path, plan: Plan) -> None:
-    """Trial 8 waits for trial 5: of the two workers that have none then, both measure on."""
+def test_a_worker_without_a_trial_measures_on_afterwards(tmp_path: Path, plan: Plan) -> None:
+    """Trial 8 waits for the result of trial 5; both workers have no trial at that time."""
     subject = Formula(slow=(0.444, 0.446), slow_for=3.0, sleep=0.2, processes=tmp_path / "processes")
     records, _, _ = searched(tmp_path, plan, subject, trials=16)
     assert records.trials[7].ended < records.trials[5].ended - 1 and records.trials[5].ended <= records.trials[8].began
@@ -151,47 +121,39 @@ def test_a_worker_that_waits_for_a_result_keeps_its_slot(tmp_path: Path, plan: P
     assert len(set(processes)) == 2 and min(map(processes[-8:].count, set(processes))) >= 2
 
 
-def test_what_a_worker_prepares_is_no_trial_s_time(tmp_path: Path, plan: Plan) -> None:
+def test_a_worker_s_preparation_does_not_count_as_a_trial_s_time(tmp_path: Path, plan: Plan) -> None:
     records, ending, _ = searched(tmp_path, plan, Formula(prepares=6.0), trials=3, trial_timeout=3.0)
     assert ending is Ending.COMPLETE and len(records.in_state(State.FINISHED)) == 3
 
 
-def test_a_killed_worker_costs_no_slot(tmp_path: Path, plan: Plan) -> None:
-    """Of trials shorter than a worker's start: they wait for it, or Tune would drop it for one that falls free."""
+def test_a_killed_worker_is_replaced(tmp_path: Path, plan: Plan) -> None:
+    """Trials shorter than a worker's start wait for it, or Tune would cancel it for an idle worker."""
     subject = Formula(
         kills=(0.444, 0.446), once=folder_of(tmp_path, "once"), sleep=0.4, processes=tmp_path / "processes"
     )
     records, _, _ = searched(tmp_path, plan, subject, trials=16)
-    assert [number for number, trial in records.trials.items() if trial.retries] == [5]  # the other slot is busy then
+    repeated = [number for number, trial in records.trials.items() if trial.retries]
+    assert repeated == [5]  # while the other worker is busy
     processes = [line.split()[0] for line in lines(tmp_path / "processes")]
     assert len(set(processes[-8:])) == 2 and min(map(processes[-8:].count, set(processes[-8:]))) >= 2
 
 
-def test_slots_that_are_not_there_are_waited_for_once(
+def test_workers_that_cannot_exist_are_waited_for_once(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patience = 10.0
-    monkeypatch.setattr("search.running.searcher.PATIENCE", patience)
+    monkeypatch.setattr("search.running.pacing.PATIENCE", patience)
     half = int(ray.cluster_resources()["CPU"]) // 2
     records, ending, _ = searched(tmp_path, Plan(3, 1, half, 0), Formula(sleep=0.2), trials=8)
     ends = [trial.ended for trial in records.trials.values()]
     assert ending is Ending.COMPLETE and max(ends) - min(ends) < patience
 
 
-def test_measurements_after_the_search_survive_a_killed_worker_and_a_full_memory(tmp_path: Path, plan: Plan) -> None:
-    once, crowd = folder_of(tmp_path, "once"), folder_of(tmp_path, "crowd")
-    jobs = [Job(AdaptConfig(top_k=50, entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
-    subject = Formula(kills=(0.3, 0.5), once=once, memory=(0.5, 0.7), crowd=crowd, sleep=0.3)
-    warnings: list[str] = []
-    measured = list(runner.measure_all(subject, jobs, plan, warnings.append, on_test=True))
-    assert not warnings and len(list(once.iterdir())) == 1
-    expected = [Formula().measure(job.config, "test", 0).metrics() for job in jobs]
-    assert [found and found.metrics() for found in measured] == expected
-
-
 @pytest.mark.parametrize("again", [False, True])
-def test_what_a_failing_gpu_ended_is_measured_alone_by_another_process(tmp_path: Path, plan: Plan, again: bool) -> None:
-    """Others that share the GPU lose their work with it, so that one that always fails may not be beside them again."""
+def test_a_trial_that_a_failing_gpu_ended_is_measured_alone_by_another_process(
+    tmp_path: Path, plan: Plan, again: bool
+) -> None:
+    """All trials that share the GPU lose their work, so one that always fails must not run beside them again."""
     once = None if again else folder_of(tmp_path, "once")
     subject = Formula(breaks=(0.49, 0.51), once=once)
     records, ending, warnings = searched(tmp_path, plan, subject, trials=4, max_failures_in_a_row=3)
@@ -202,47 +164,7 @@ def test_what_a_failing_gpu_ended_is_measured_alone_by_another_process(tmp_path:
     assert records.trials[0].error == (f"{reason}; attempt 2" if again else "")
 
 
-def test_after_the_search_too(tmp_path: Path, plan: Plan) -> None:
-    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.5, 0.4)]
-    subject, warnings = Formula(breaks=(0.49, 0.51), once=folder_of(tmp_path, "once")), list[str]()
-    assert None not in runner.measure_all(subject, jobs, plan, warnings.append, on_test=True) and not warnings
-
-    always = Formula(breaks=(0.49, 0.51), log=tmp_path / "measured")
-    first, second = runner.measure_all(always, jobs, plan, warnings.append, on_test=True)
-    assert first is None and second is not None
-    assert warnings == ["a configuration could not be measured: " + warnings[0].split(": ", 1)[1]]
-    assert warnings[0].endswith("DeviceError: CUDA error: unspecified launch failure")
-    assert len(lines(tmp_path / "measured")) == 1 + 1 + runner.RETRIES
-
-
-@pytest.mark.parametrize(("cuda", "reserved", "there"), [("13.0", [0], False), ("13.0", [], False), (None, [0], False)])
-def test_a_reserved_gpu_that_cuda_does_not_find_is_a_fault(
-    monkeypatch: pytest.MonkeyPatch, cuda: str | None, reserved: list[int], there: bool
-) -> None:
-    """The work would be left to the CPU; a build of torch without CUDA is asked to do so."""
-    monkeypatch.setattr(torch.version, "cuda", cuda)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(ray, "get_gpu_ids", lambda: reserved)
-    assert bool(worker._device_fault()) == bool(cuda and reserved)
-
-
-@pytest.mark.parametrize("by", ["somebody", "the memory monitor"])
-def test_a_measurement_that_always_loses_its_worker_is_given_up(
-    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
-    """Ray itself would repeat for ever what its monitor kills."""
-    if by == "the memory monitor":
-        by_the_memory_monitor(monkeypatch, WorkerCrashedError)
-    jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.2, 0.4)]
-    warnings: list[str] = []
-    subject = Formula(kills=(0.3, 0.5), log=tmp_path / "measured")
-    first, second = runner.measure_all(subject, jobs, plan, warnings.append, on_test=True)
-    assert first is not None and second is None and len(warnings) == 1
-    again = runner.RETRIES if by == "somebody" else 1
-    assert len(lines(tmp_path / "measured")) == 1 + 1 + again
-
-
-def test_a_space_with_fewer_configurations_than_slots_is_complete_with_all(tmp_path: Path, plan: Plan) -> None:
+def test_a_space_with_fewer_configurations_than_workers_is_complete_with_all(tmp_path: Path, plan: Plan) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump({"space": {"top_k": {"choices": [10, 50]}}, "search": {"trials": 9}}))
     records = Records(tmp_path)

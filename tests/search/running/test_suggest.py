@@ -1,4 +1,4 @@
-"""Suggestions depend on the seed and the concurrency, and a search that was cut off goes on as if it had not been."""
+"""Suggestions depend on the seed and the concurrency alone, also across an interruption of the search."""
 
 import itertools
 from pathlib import Path
@@ -41,7 +41,7 @@ def objectives(number: int, parameters: Parameters) -> list[float] | None:
 def searched(
     spec: Spec, trials: int, concurrency: int, last_first: bool = False
 ) -> tuple[list[Parameters], Suggestions]:
-    """A search in which, of the trials that run, the oldest or the newest ends first."""
+    """A search in which the oldest or the newest of the running trials ends first."""
     suggestions = Suggestions(spec, concurrency)
     asked: list[Parameters] = []
     running: list[int] = []
@@ -83,7 +83,7 @@ def test_seed_and_concurrency_do_matter(spec: Any) -> None:
 
 
 def test_the_next_suggestion_waits_for_an_old_one_not_for_its_fellows(spec: Any) -> None:
-    suggestions = Suggestions(spec(), concurrency=2)  # one more than run may be asked for: a slow trial idles no slot
+    suggestions = Suggestions(spec(), concurrency=2)  # one more than can run, so a slow trial leaves no worker idle
     for _ in range(3):
         assert suggestions.ready()
         suggestions.ask()

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from etarec.config import Reason
 from etarec.evaluate import Measurement
-from etarec.metrics import FILTERS, SECONDS, per_sample
+from etarec.metrics import SECONDS, per_sample
 from search.selection import chance, differences, stats
 from search.selection.differences import COLUMNS, on_test
 
@@ -19,8 +20,8 @@ HITS = [0.5, 0.45, 0.2, 0.55, 0.45, 0.4]
 def measured(hit: float, rate: float, seed: int) -> Measurement:
     rng = np.random.default_rng(seed)
     ranks = np.where(rng.random(len(USERS)) < hit, rng.integers(0, 10, len(USERS)), 60).astype(np.int32)
-    admitted = np.arange(len(USERS)) >= round(rate * len(USERS))
-    return Measurement(USERS, ranks, admitted, dict.fromkeys(FILTERS, 0), dict.fromkeys(SECONDS, 1.0))
+    reasons = np.where(np.arange(len(USERS)) >= round(rate * len(USERS)), Reason.ADMITTED, Reason.ENTROPY)
+    return Measurement(USERS, ranks, reasons, dict.fromkeys(SECONDS, 1.0))
 
 
 @pytest.fixture(scope="module", autouse=True)

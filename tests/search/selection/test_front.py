@@ -12,7 +12,7 @@ import pytest
 import yaml
 from formula import SAMPLES, Formula
 
-from etarec.config import AdaptConfig, SplitName
+from etarec.config import AdaptConfig, Reason, SplitName
 from etarec.evaluate import Measurement
 from search.records import METRICS, State, Trial
 from search.selection.front import Selection, chosen_document, front_of, remeasure, select, tables, without_baselines
@@ -54,9 +54,9 @@ class Measured:
             return asked
         by_seen = round(SAMPLES * self.seen)
         by_gate = round((SAMPLES - by_seen) * (1 - float(asked.admitted.mean())))
-        reason = "filtered_by_chance" if job.config.gate == "random" else "filtered_by_entropy"
-        filtered = dict.fromkeys(asked.filtered, 0) | {"filtered_by_seen": by_seen, reason: by_gate}
-        return replace(asked, admitted=np.arange(SAMPLES) >= by_seen + by_gate, filtered=filtered)
+        reason = Reason.CHANCE if job.config.gate == "random" else Reason.ENTROPY
+        counts = [by_seen, by_gate, SAMPLES - by_seen - by_gate]
+        return replace(asked, reasons=np.repeat([Reason.NOTHING_TO_LEARN, reason, Reason.ADMITTED], counts))
 
 
 @pytest.fixture

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from etarec.checkpoint import Checkpoint
-from etarec.config import AdaptConfig, DataConfig, ModelConfig, SimulationConfig, TrainConfig, UserError
+from etarec.config import AdaptConfig, DataConfig, ModelConfig, Reason, SimulationConfig, TrainConfig, UserError
 from etarec.data import load
 from etarec.evaluate import Measurement
-from etarec.metrics import FILTERS, SECONDS
+from etarec.metrics import SECONDS
 from search.subject import Job, Recommender
 from search.table import measured
 
 MEASUREMENT = Measurement(
-    np.array([3, 1], np.int32), np.array([0, 40], np.int32), np.array([True, False]),
-    dict.fromkeys(FILTERS, 1), dict.fromkeys(SECONDS, 0.25),
+    np.array([3, 1], np.int32), np.array([0, 40], np.int32), np.array([Reason.ADMITTED, Reason.LOSS], np.int8),
+    dict.fromkeys(SECONDS, 0.25),
 )  # fmt: skip
 
 
@@ -31,8 +31,8 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert measured.find(tmp_path, "test-1") is None
     measured.keep(tmp_path / "new", "test-1", MEASUREMENT, {"row": "a"})
     back = measured.find(tmp_path / "new", "test-1")
-    assert back is not None and back.metrics() == MEASUREMENT.metrics() and back.filtered == MEASUREMENT.filtered
-    for name in ("users", "ranks", "admitted"):
+    assert back is not None and back.metrics() == MEASUREMENT.metrics()
+    for name in ("users", "ranks", "reasons"):
         there, given = getattr(back, name), getattr(MEASUREMENT, name)
         assert there.dtype == given.dtype and np.array_equal(there, given)
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["test-1.json", "test-1.npz"]

@@ -149,8 +149,17 @@ def test_arguments_that_the_user_can_fix(folder: Path, capsys, arguments, expect
     assert status == 2 and expected in err and not Path("runs").exists()
 
 
+def test_an_address_is_named_without_its_password(folder: Path, capsys) -> None:
+    write()
+    status, out, err = run(capsys, "--address", "redis://:hunter22@head:6379")
+    assert status == 2 and err.startswith("error: --address redis://...@head:6379: ") and "hunter22" not in out
+
+
 def test_help_does_not_wait_for_ray(folder: Path) -> None:
-    code = "import sys; sys.argv = ['x', '--help']; import search.table.__main__ as t\ntry: t.main()\nexcept SystemExit: pass\n"
+    code = (
+        "import sys; sys.argv = ['x', '--help']; from search.table.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code + "assert 'ray' not in sys.modules"],
         env={"PYTHONPATH": str(Path(__file__).parents[3])}, capture_output=True, text=True, check=False,

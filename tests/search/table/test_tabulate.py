@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from scipy import stats as scipy_stats
 
-from etarec.config import AdaptConfig, ModelConfig, TrainConfig
+from etarec.config import AdaptConfig, ModelConfig, Reason, TrainConfig
 from etarec.evaluate import Measurement
-from etarec.metrics import FILTERS, SECONDS, per_sample
+from etarec.metrics import SECONDS, per_sample
 from search.selection.stats import holm
 from search.table import tabulate
 from search.table.tabulate import Cell, Row
@@ -22,8 +22,8 @@ USERS = np.repeat(np.arange(60, dtype=np.int32), np.random.default_rng(0).intege
 def measured(hit: float, seed: int, filtered: float = 0.0) -> Measurement:
     rng = np.random.default_rng(seed)
     ranks = np.where(rng.random(len(USERS)) < hit, rng.integers(0, 10, len(USERS)), 30).astype(np.int32)
-    admitted = np.arange(len(USERS)) >= round(filtered * len(USERS))
-    return Measurement(USERS, ranks, admitted, dict.fromkeys(FILTERS, 0), dict.fromkeys(SECONDS, 2.0 + seed))
+    reasons = np.where(np.arange(len(USERS)) >= round(filtered * len(USERS)), Reason.ADMITTED, Reason.ENTROPY)
+    return Measurement(USERS, ranks, reasons, dict.fromkeys(SECONDS, 2.0 + seed))
 
 
 def row(name: str, seeds: tuple[int, ...] = (0, 1), **more) -> Row:

@@ -20,7 +20,7 @@ import yaml
 from mlflow.entities import Run
 
 from etarec.config import UserError
-from search.records import METRICS, Records, State, held
+from search.records import METRICS, Ending, Records, State, held
 from search.track import __main__ as track
 
 TRIALS, FRONT = 6, ("trial-0000", "trial-0003")
@@ -256,6 +256,16 @@ def test_what_the_user_can_fix_is_one_line_and_status_2(
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.startswith("error: ") and printed.err.count("\n") == 1
     assert printed.out == ""
+
+
+def test_the_parent_of_a_search_in_which_every_trial_failed_has_failed(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.begin({})
+    records.started(0, {"top_k": 1})
+    records.ended(0, State.FAILED, "why")
+    search = {"ending": str(Ending.ALL_FAILED), "finished": 0, "failed": 1, "killed": 0}
+    (tmp_path / "provenance.json").write_text(json.dumps({"search": search}))
+    assert track.read_outcome(tmp_path, records).state is State.FAILED
 
 
 def test_a_store_that_is_away_is_named_without_its_password(
