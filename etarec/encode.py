@@ -1,9 +1,10 @@
-"""Samples -> hidden states: prefixes that start at the same item share one causal pass.
-
-Where the model takes sequences without padding they run end to end, elsewhere those of similar lengths together.
+"""Samples -> hidden states. Prefixes that start at the same item share one causal pass.
 
 A prefix is a half-open range [start, end) of the flat items array of `Interactions`; its hidden state is the model's
-output at its last item.
+output at its last item. Sequences run end to end where the model takes them without padding; elsewhere those of similar
+lengths run together.
+
+Symbols: B prefixes, N sequences, D width.
 """
 
 from collections.abc import Iterator
@@ -16,19 +17,20 @@ import torch
 from torch import Tensor
 
 from etarec.data import Interactions
-from etarec.models import SequenceModel
-from etarec.ragged import Int64s, Ragged
+from etarec.models import InnerLoopModel, SequenceModel
+from etarec.ragged import Int64s, OutputPositions, Ragged
+from etarec.ttt import INNER_LOOP, InnerOptions
 
 Integers = npt.NDArray[np.integer]
 
 TOKENS_END_TO_END = 2**12  # of a pass without padding: activations stay near the cache
 TOKENS_PER_PASS = {"cpu": 2**11, "cuda": 2**18}  # activations of a pass stay near the cache
-IDLE_ROWS = {"cpu": 16, "cuda": 2**10}  # what a pass costs beside its tokens, in sequences of its length
-IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same where inner_loop_dual.py does not compute most of the padding
+IDLE_ROWS = {"cpu": 16, "cuda": 2**10}  # fixed cost of a pass, in sequences of its length
+IDLE_ROWS_OF_LAST = {"cpu": 48, "cuda": 2**12}  # the same for last positions only, where most padding is skipped
 
 
 class Pass(NamedTuple):
-    """One run of the model: hidden states [N, width, D] of N sequences, each from its own position `since` on."""
+    """One run of the model: hidden states [N, width, D] of sequences `rows`, each from its own position `since` on."""
 
     rows: Int64s
     since: Integers
@@ -48,29 +50,28 @@ class Encoder:
         end = first + positions
         return np.maximum(first, end - self.data.max_length), end
 
-    def hidden(
-        self,
-        model: SequenceModel,
-        starts: Int64s,
-        ends: Int64s,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-    ) -> Tensor:
-        """Hidden state of each prefix: [B, D]. rate_scale: [B], see `TTTLayer.forward`; with it nothing is shared, nor
-        by a model that is not causal."""
-        if rate_scale is None and model.causal:
+    def hidden(self, model: SequenceModel, starts: Int64s, ends: Int64s, inner: InnerOptions = INNER_LOOP) -> Tensor:
+        """Hidden state of each prefix: [B, D]. inner: with a `rate_scale`, of [B], no passes are shared; nor are those
+        of a model that is not causal."""
+        if inner.rate_scale is None and model.causal:
             keys, row_of = np.unique(starts, return_inverse=True)
         else:
             keys, row_of = starts, np.arange(len(starts))
         last = ends - starts - 1
-        if len(keys) and model.takes_ragged():
-            return self._end_to_end(model, keys, row_of, last, rate_scale, inner_loop)
-        lengths, shortest = np.zeros(len(keys), np.int64), np.full(len(keys), np.iinfo(np.int64).max)
+        if len(keys) and isinstance(model, InnerLoopModel) and model.takes_ragged():
+            return self._end_to_end(model, keys, row_of, last, inner)
+        return self._in_groups(model, keys, row_of, last, inner)
+
+    def _in_groups(
+        self, model: SequenceModel, starts: Int64s, row_of: Int64s, last: Int64s, inner: InnerOptions
+    ) -> Tensor:
+        """States [B, D] at position `last` of sequence `row_of`, by `passes`. starts: int[N]."""
+        lengths, shortest = np.zeros(len(starts), np.int64), np.full(len(starts), np.iinfo(np.int64).max)
         np.maximum.at(lengths, row_of, last + 1)
         np.minimum.at(shortest, row_of, last + 1)
-        states, place = [], np.empty(len(keys), np.int64)  # place: of a row's first state among all states
+        states, place = [], np.empty(len(starts), np.int64)  # place: of each row's first state among all states
         total = 0
-        for run in self.passes(model, keys, lengths, shortest, rate_scale, inner_loop):
+        for run in self.passes(model, starts, lengths, shortest, inner):
             count, width, _ = run.hidden.shape
             place[run.rows] = total + np.arange(count) * width - run.since
             total += count * width
@@ -78,25 +79,16 @@ class Encoder:
         return torch.cat(states)[torch.from_numpy(place[row_of] + last).to(self.device)]
 
     def _end_to_end(
-        self,
-        model: SequenceModel,
-        starts: Int64s,
-        row_of: Int64s,
-        last: Int64s,
-        rate_scale: Tensor | None,
-        inner_loop: bool,
+        self, model: InnerLoopModel, starts: Int64s, row_of: Int64s, last: Int64s, inner: InnerOptions
     ) -> Tensor:
-        """States [B, D] at position `last` of sequence `row_of`. starts: int[N]; rate_scale: [N]."""
+        """States [B, D] at position `last` of sequence `row_of`, without padding. starts: int[N]."""
         longest = int(last.max()) + 1
-        asked, place = np.unique(row_of * longest + last, return_inverse=True)
-        every = Ragged.of(asked // longest, asked % longest)
+        wanted, place = np.unique(row_of * longest + last, return_inverse=True)
+        every = Ragged.of(wanted // longest, wanted % longest)
         owners = every.owners
         tokens = np.arange(len(owners)) + (starts - every.starts)[owners]
-        x = model.embed(self.items[torch.from_numpy(tokens)])
-        scale = None if rate_scale is None else rate_scale[torch.from_numpy(owners)]
-        states = []
-        for inside, run in every.cut(TOKENS_END_TO_END):
-            states.append(model.encode_ragged(run, x[inside], None if scale is None else scale[inside], inner_loop))
+        x, own = model.embed(self.items[torch.from_numpy(tokens)]), inner.of(torch.from_numpy(owners))
+        states = [model.encode_ragged(run, x[inside], own.of(inside)) for inside, run in every.cut(TOKENS_END_TO_END)]
         return torch.cat(states)[torch.from_numpy(place)]
 
     def passes(
@@ -105,14 +97,13 @@ class Encoder:
         starts: Int64s,
         lengths: Integers,
         shortest: Integers,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
+        inner: InnerOptions = INNER_LOOP,
         tokens: int = 0,
     ) -> Iterator[Pass]:
-        """Runs the model over the ranges [start, start + length), of each of which the states from `shortest` on count.
+        """Runs the model over the ranges [start, start + length); of each the states from `shortest` on are wanted.
 
-        tokens: a pass may hold so many, if more than TOKENS_PER_PASS. All items are embedded at once, because the
-        embedding's gradient costs as much for a few items as for all.
+        tokens: limit of a pass, if larger than TOKENS_PER_PASS. All items are embedded at once, because the gradient
+        of the embedding costs as much for a few items as for all.
         """
         only_last = bool((lengths == shortest).all())
         limit = max(tokens, TOKENS_PER_PASS[self.device.type])
@@ -122,11 +113,13 @@ class Encoder:
         embedded = model.embed(torch.cat([items.flatten() for items in padded]))
         parts = embedded.split([items.numel() for items in padded])
         for rows, items, part in zip(groups, padded, parts, strict=True):
-            scale = None if rate_scale is None else rate_scale[torch.from_numpy(rows.copy()).to(self.device)]
-            x, ends = part.view(*items.shape, -1), torch.from_numpy(lengths[rows]) if only_last else None
-            since = int(shortest[rows].min()) - 1
-            hidden = model.encode(x, scale, inner_loop, 0 if only_last else since, ends)
-            yield Pass(rows, lengths[rows] - 1 if only_last else np.full(len(rows), since), hidden)
+            x, own = part.view(*items.shape, -1), inner.of(torch.from_numpy(rows.copy()).to(self.device))
+            if only_last:
+                since, outputs = lengths[rows] - 1, OutputPositions(lengths=torch.from_numpy(lengths[rows]))
+            else:
+                first = int(shortest[rows].min()) - 1
+                since, outputs = np.full(len(rows), first), OutputPositions(first)
+            yield Pass(rows, since, _encode(model, x, outputs, own))
 
     def padded(self, starts: Int64s, lengths: Integers) -> Tensor:
         """int[N, longest]: the items of each range, padded with 0 on the right."""
@@ -137,18 +130,22 @@ class Encoder:
         return self.items[torch.where(inside, begin + place, 0)] * inside
 
 
-def group_by_length(lengths: Integers, limit: int, idle_rows: int) -> list[Int64s]:
-    """Indices of sequences to run together, padded to the longest of a group, the shortest groups first.
+def _encode(model: SequenceModel, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
+    return model.encode(x, outputs, inner) if isinstance(model, InnerLoopModel) else model.encode(x, outputs)
 
-    The cuts between lengths are those at which tokens, padded ones included, and the passes' own costs add up to the
-    least. Those grow with the length too, by steps of the inner loop; a pass is charged for `idle_rows` sequences more
-    than it has. A group of more than `limit` tokens is cut once more.
+
+def group_by_length(lengths: Integers, limit: int, idle_rows: int) -> list[Int64s]:
+    """Indices of sequences to run together, padded to the longest of their group; groups of shorter ones come first.
+
+    The cuts between lengths minimise the sum of tokens, with padding, and of the fixed costs of the passes. A fixed
+    cost grows with the length too, by the steps of the inner loop: it counts as `idle_rows` more sequences of that
+    length. A group of more than `limit` tokens is cut again.
     """
     order = np.argsort(lengths, kind="stable")
     distinct, counts = np.unique(lengths, return_counts=True)
-    behind = np.concatenate(([0], np.cumsum(counts)))  # sequences shorter than a distinct length, and all
+    behind = np.concatenate(([0], np.cumsum(counts)))  # number of sequences shorter than each length, then of all
     cost, first = np.zeros(len(distinct) + 1), np.zeros(len(distinct), np.int64)
-    for last, length in enumerate(distinct):  # the cheapest way to end a group here, of all places where it may begin
+    for last, length in enumerate(distinct):  # cheapest start of a group that ends here
         tokens = (behind[last + 1] - behind[: last + 1]) * length
         ways = cost[: last + 1] + tokens + idle_rows * length * np.ceil(tokens / limit)
         first[last] = ways.argmin()

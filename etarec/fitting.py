@@ -20,6 +20,7 @@ from etarec.encode import IDLE_ROWS, Encoder, group_by_length
 from etarec.evaluate import measure
 from etarec.metrics import quality
 from etarec.models import BERT4Rec, SequenceModel
+from etarec.ttt import InnerOptions
 
 TOKENS_PER_PASS = 2**13  # training uses all cores, and several threads need larger passes than one does
 
@@ -145,7 +146,9 @@ def _windows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states [T, D] and targets int [T] at the windows' T positions that carry a loss. Target: item code - 1."""
     hidden, targets = [], []
-    for rows, since, states in encoder.passes(model, starts, lengths, first_loss + 1, scale, tokens=TOKENS_PER_PASS):
+    for rows, since, states in encoder.passes(
+        model, starts, lengths, first_loss + 1, InnerOptions(scale), TOKENS_PER_PASS
+    ):
         place = since[:, None] + np.arange(states.shape[1])
         counted = (place >= first_loss[rows, None]) & (place < lengths[rows, None])
         following = torch.from_numpy((starts[rows, None] + place + 1)[counted]).to(encoder.device)

@@ -1,9 +1,10 @@
-"""Sequences of tokens in one array, most often end to end, and which of the tokens are asked for.
+"""Batches of sequences: the positions whose states are wanted, and sequences without padding.
 
-Symbols: N sequences, T tokens, Q queries.
+Symbols: N sequences, L positions, T tokens, Q queries: the tokens whose states are wanted.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,38 @@ from torch import Tensor
 Int64s = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class OutputPositions:
+    """The wanted positions of padded sequences: all from `since` on, or, with `lengths`, each sequence's own last one.
+
+    lengths: int[N] on the CPU, descending; nothing behind a sequence's end is computed.
+    """
+
+    since: int = 0
+    lengths: Tensor | None = None
+
+    def count(self, L: int) -> int:
+        """The number of wanted positions of each sequence of L."""
+        return L - self.since if self.lengths is None else 1
+
+    def of(self, x: Tensor) -> Tensor:
+        """The wanted positions of x: [N, L, D] -> [N, count, D]."""
+        if self.lengths is None:
+            return x[:, self.since :]
+        return x[torch.arange(x.shape[0], device=x.device), self.lengths.to(x.device) - 1][:, None]
+
+
+EVERY_POSITION = OutputPositions()
+
+
 class Ragged(NamedTuple):
-    """starts, lengths: int64[N], each sequence's first token, and how many it has, one at least; queries: int64[N + 1],
-    its first query, and one behind all; positions: int64[Q], where in its sequence a query stands, strictly ascending
-    in each. The compiled code believes all of this."""
+    """Sequences of tokens in one array, usually end to end.
+
+    starts, lengths: int64[N], the first token of each sequence and the number of its tokens, at least one.
+    queries: int64[N + 1], the first query of each sequence, and the number of all queries.
+    positions: int64[Q], the position of each query in its sequence, strictly ascending within a sequence.
+    The C code relies on all of this unchecked.
+    """
 
     starts: Int64s
     lengths: Int64s
@@ -26,31 +55,34 @@ class Ragged(NamedTuple):
 
     @classmethod
     def of(cls, rows: Int64s, positions: Int64s) -> "Ragged":
-        """End to end, as long as they are asked for: queries stand at positions of sequences `rows`, which come in
-        order, none left out."""
+        """Sequences end to end, each up to its last query: queries at `positions` of sequences `rows`, which ascend
+        without a gap."""
         firsts = np.flatnonzero(np.diff(rows, prepend=-1))
         queries = np.append(firsts, len(rows))
         lengths = positions[queries[1:] - 1] + 1
         return cls(np.cumsum(lengths) - lengths, lengths, queries, positions)
 
     @classmethod
-    def padded(cls, N: int, L: int, asked: int, lengths: Tensor | None) -> "Ragged":
-        """Each in a row of L tokens; queries are the last so many positions of all rows, or of each sequence its last
-        one, where lengths are given."""
-        own = np.full(N, L) if lengths is None else lengths.numpy().astype(np.int64)
-        positions = np.tile(np.arange(L - asked, L), N) if lengths is None else own - 1
-        return cls(np.arange(N) * L, own, np.arange(N + 1) * asked, positions)
+    def padded(cls, N: int, L: int, outputs: OutputPositions) -> "Ragged":
+        """Sequences in rows of L tokens, with the wanted positions as queries."""
+        count = outputs.count(L)
+        if outputs.lengths is None:
+            lengths, positions = np.full(N, L), np.tile(np.arange(L - count, L), N)
+        else:
+            lengths = outputs.lengths.numpy().astype(np.int64)
+            positions = lengths - 1
+        return cls(np.arange(N) * L, lengths, np.arange(N + 1) * count, positions)
 
-    def asking_everything(self) -> "Ragged":
-        """The same sequences, each token of which is a query."""
+    def querying_all(self) -> "Ragged":
+        """The same sequences with every token as a query."""
         behind = np.cumsum(self.lengths)
         queries = np.concatenate(([0], behind))
         return self._replace(queries=queries, positions=np.arange(behind[-1]) - np.repeat(queries[:-1], self.lengths))
 
     def cut(self, tokens: int) -> Iterator[tuple[slice, "Ragged"]]:
-        """Runs of sequences that have at most so many tokens together, or are one; and where their tokens lie.
+        """Runs of whole sequences, of at most `tokens` tokens or of a single sequence, and the slice of their tokens.
 
-        They lie end to end, as they must for `asking_everything` and `owners`.
+        Needs sequences end to end, as `querying_all` and `owners` do.
         """
         behind, first = self.starts + self.lengths, 0
         while first < len(self.starts):
@@ -64,17 +96,10 @@ class Ragged(NamedTuple):
 
     @property
     def tokens(self) -> Int64s:
-        """int64[Q]: the queries' places among all tokens."""
+        """int64[Q]: the token of each query."""
         return np.repeat(self.starts, np.diff(self.queries)) + self.positions
 
     @property
     def owners(self) -> Int64s:
         """int64[T]: the sequence of each token."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
-
-
-def asked(x: Tensor, since: int, lengths: Tensor | None) -> Tensor:
-    """[N, L, D] -> the positions from `since` on, or each sequence's own last one: [N, 1, D]."""
-    if lengths is None:
-        return x[:, since:]
-    return x[torch.arange(x.shape[0], device=x.device), lengths.to(x.device) - 1][:, None]

@@ -1,14 +1,14 @@
-"""Everything that touches all items: ranks, Top-K, the mean of softmaxes and the loss, in blocks that stay in cache.
+"""Work over all items: ranks, Top-K, the mean of softmaxes and the losses, in blocks of scores that stay in cache.
 
-Where scores.py computes it, compiled for the processor; what stands here is the same in torch, for everywhere else.
+kernels/scores.py computes it where it takes the tensors; otherwise, this module does in torch.
 
 Symbols: B rows (samples), D width, V items without the padding id, K of Top-K, C items of a chunk.
 hidden: [B, D]; vectors: [V, D], row i being item code i + 1; targets: int[B], rows of `vectors`.
 
-Scores are hidden @ vectors.T. Never more than a block of them exists at a time, so peak memory beyond the arguments and
-results is BLOCK * 4 bytes for the scores, as much again for what is computed from them, and the loss V * D * 4 (up to
-three times while its gradient is handed on); compiled, a copy of the vectors in another order. Sampled, the loss takes
-12 bytes per row and sampled item instead.
+Scores are hidden @ vectors.T. Only one block of them exists at a time, so peak memory beyond arguments and results is
+BLOCK * 4 bytes for the scores and as much for their softmax; the loss adds V * D * 4, up to three times while autograd
+passes its gradient on. The C code holds a packed copy of the vectors. The sampled loss takes 12 bytes per row and
+sampled item instead.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from etarec.kernels import scores as products
-from etarec.kernels.largest import GROUP, count_not_below, top
-from etarec.kernels.softmax import log_sum_exp, softmax
+from etarec.kernels import scores as c_scores
+from etarec.kernels.reductions import count_not_below, log_sum_exp, softmax, top
 
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
-WHOLE_ROWS = 2**15  # up to so many items a block holds whole rows; beyond, all rows of a chunk of items
+MAX_ITEMS_OF_ROWS = 2**15  # up to here a block holds whole rows; beyond, a chunk of items for all rows
 
 
 class Scan(NamedTuple):
-    """ranks: int[B], number of other items not scored below the target, None without targets; top_scores: [B, K]
-    descending and top_items: int[B, K], None when K is 0; losses: [B], -log softmax(scores)[target], None if nobody
-    asked. A score that is not a number counts against the target."""
+    """ranks: int[B], the number of other items not scored below the target, NaN included; None without targets.
+    top_scores: [B, K], descending, and top_items: int[B, K]; None when K is 0.
+    losses: [B], -log softmax(scores)[target]; None unless requested.
+    """
 
     ranks: Tensor | None
     top_scores: Tensor | None
@@ -41,8 +41,7 @@ class Scan(NamedTuple):
 
 
 def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int, losses: bool = False) -> Scan:
-    """Ranks of the targets and the K largest scores of each row, in one pass over the scores; with `losses`, those of
-    the targets too."""
+    """Ranks of the targets, the K largest scores of each row and, on request, the targets' losses, in one pass."""
     bound = None if targets is None else _tie_bound(hidden, vectors[targets])
     found = _scan(hidden, vectors, bound, top_k, losses)
     if found.losses is None or targets is None:
@@ -51,13 +50,13 @@ def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int, lo
 
 
 def _scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sums: bool) -> Scan:
-    """`losses` of the result: each row's log sum exp."""
-    if _compiled(hidden, vectors) and top_k * GROUP <= vectors.shape[0]:
-        asked = products.scan(hidden, vectors, bound, top_k, log_sums)
-        if asked is not None:
-            ranks = None if asked.not_below is None else asked.not_below - 1
-            return Scan(ranks, asked.top_scores, asked.top_items, asked.log_sum)
-    if vectors.shape[0] > WHOLE_ROWS:
+    """As `scan`, but with each row's log sum exp as its loss."""
+    if c_scores.takes(hidden, vectors, top_k):
+        found = c_scores.scan(hidden, vectors, bound, top_k, log_sums)
+        if found is not None:
+            ranks = None if found.not_below is None else found.not_below - 1
+            return Scan(ranks, found.top_scores, found.top_items, found.log_sum)
+    if vectors.shape[0] > MAX_ITEMS_OF_ROWS:
         parts = _slices(hidden.shape[0], _rows_of(hidden, vectors))
         bounds = ((r, None if bound is None else bound[r]) for r in parts)
         scans = [_scan_by_items(hidden[r], vectors, part, top_k, log_sums) for r, part in bounds]
@@ -73,7 +72,7 @@ def _scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log
 
 
 def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sums: bool) -> Scan:
-    # In place: small results kept from every chunk would lie between the large ones and keep their memory from reuse.
+    # In place: small tensors left by every chunk would lie between the large ones and block the reuse of their memory.
     counts = None if bound is None else torch.zeros(hidden.shape[0], dtype=torch.long, device=hidden.device)
     total = hidden.new_full((hidden.shape[0],), -torch.inf) if log_sums else None
     top_scores: Tensor | None = None
@@ -94,10 +93,10 @@ def _scan_by_items(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k:
 
 
 def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:
-    """The least score that ties with the target's: [B, 1]. own_vectors: [B, D], the targets'.
+    """The smallest score that ties with the target's: [B, 1]. own_vectors: [B, D], the targets'.
 
-    Matrix products sum in an order that differs from column to column, so equal vectors may score differently in the
-    last bits: by about sqrt(D) eps sum |x_i y_i| at most (Higham & Mary 2019, doi 10.1137/18M1226312).
+    The order of a matrix product's sums differs from column to column, so equal vectors may score differently in the
+    last bits, by about sqrt(D) eps sum |x_i y_i| at most (Higham & Mary 2019, doi 10.1137/18M1226312).
     """
     terms = hidden * own_vectors
     slack = hidden.shape[1] ** 0.5 * torch.finfo(hidden.dtype).eps * terms.abs().sum(1)
@@ -113,7 +112,7 @@ class Spread(NamedTuple):
 
 
 def spread(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> Spread:
-    """What the gate needs of a softmax over all items (K = V), where a Top-K would be a sort. direction: [V]."""
+    """Statistics of the softmax over all items, for a gate with K = V, whose Top-K would be a sort. direction: [V]."""
     parts = [_spread_rows(h, vectors, direction) for h in hidden.split(_rows_of(hidden, vectors))]
     return Spread(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -131,8 +130,8 @@ def _spread_rows(hidden: Tensor, vectors: Tensor, direction: Tensor | None) -> S
 
 def mean_softmax(hidden: Tensor, vectors: Tensor) -> Tensor:
     """The mean over rows of softmax(scores): [V]."""
-    if _compiled(hidden, vectors):
-        return products.softmax_sum(hidden, vectors) / hidden.shape[0]
+    if c_scores.takes(hidden, vectors):
+        return c_scores.softmax_sum(hidden, vectors) / hidden.shape[0]
     total = hidden.new_zeros(vectors.shape[0])
     for h in hidden.split(_rows_of(hidden, vectors)):
         for items, _, p, _ in _softmax_chunks(h, vectors):
@@ -143,10 +142,10 @@ def mean_softmax(hidden: Tensor, vectors: Tensor) -> Tensor:
 def cross_entropy(
     hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor | None = None, padding: int = 0
 ) -> Tensor:
-    """Weighted mean over rows of -log softmax(scores)[target]; its gradients are made along with it, block by block.
+    """Weighted mean over rows of -log softmax(scores)[target]; its gradients are computed with it, block by block.
 
-    weights: [B], constants; None gives the plain mean. The weighted mean divides by B, as EATA's does. padding: so many
-    rows come in `vectors` before those of the items; a slice would have its gradient copied into one of the whole.
+    weights: [B], constants; None gives the plain mean. The weighted mean divides by B, as EATA's does. padding: number
+    of rows in `vectors` before those of the items; the gradient of a slice would be copied into one of the table.
     """
     weights = hidden.new_ones(hidden.shape[0]) if weights is None else weights
     apply = _CrossEntropy.apply
@@ -157,13 +156,13 @@ def cross_entropy(
 def sampled_cross_entropy(
     hidden: Tensor, own_vectors: Tensor, sampled_vectors: Tensor, hits: Tensor, n_items: int
 ) -> Tensor:
-    """Mean over rows of -log softmax(scores)[target], the normaliser estimated from n items that all rows share.
+    """Mean over rows of -log softmax(scores)[target], with the normaliser estimated from n items shared by all rows.
 
     own_vectors: [B, D], the targets'; sampled_vectors: [n, D] of distinct items, 2 or more, drawn uniformly from all
     V = n_items; hits: bool[B, n], where a sampled item is the row's target. The r others of a row are a uniform sample
-    of its V - 1 non-targets, so e^own + (V - 1) / r * sum e^other has the normaliser as its mean (logQ correction:
-    Bengio & Senecal 2008, doi 10.1109/TNN.2007.912312) and is the normaliser where all items are drawn.
-    Its logarithm lies below on average, by less the more are drawn. Takes up to 12 B n bytes in float32.
+    of its V - 1 non-targets, so e^own + (V - 1) / r * sum e^other is an unbiased estimate of the normaliser (logQ
+    correction: Bengio & Senecal 2008, doi 10.1109/TNN.2007.912312), and exact where all items are drawn. Its logarithm
+    is too small on average, by less the more items are drawn. Takes up to 12 B n bytes in float32.
     """
     own = (hidden * own_vectors).sum(1)
     others = (hidden @ sampled_vectors.T).masked_fill(hits, -torch.inf).logsumexp(1)
@@ -173,18 +172,18 @@ def sampled_cross_entropy(
 
 @torch.no_grad()
 def losses(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
-    """[B]: -log softmax(scores)[target] of each row, without gradients."""
+    """-log softmax(scores)[target] of each row, without gradients: [B]."""
     return _log_sums(hidden, vectors) - (hidden * vectors[targets]).sum(1)
 
 
 def _log_sums(hidden: Tensor, vectors: Tensor) -> Tensor:
     """Each row's log sum exp over all items: [B]."""
-    if _compiled(hidden, vectors):
-        asked = products.scan(hidden, vectors, None, 0, log_sum=True)
-        assert asked is not None and asked.log_sum is not None
-        return asked.log_sum
+    if c_scores.takes(hidden, vectors):
+        scanned = c_scores.scan(hidden, vectors, None, 0, log_sum=True)
+        assert scanned is not None and scanned.log_sum is not None
+        return scanned.log_sum
     found = hidden.new_empty(hidden.shape[0])
-    if vectors.shape[0] <= WHOLE_ROWS:
+    if vectors.shape[0] <= MAX_ITEMS_OF_ROWS:
         for rows, scores in _row_blocks(hidden, vectors):
             found[rows] = log_sum_exp(scores)[:, 0]
     else:
@@ -193,12 +192,8 @@ def _log_sums(hidden: Tensor, vectors: Tensor) -> Tensor:
     return found
 
 
-def _compiled(hidden: Tensor, vectors: Tensor) -> bool:
-    return vectors.shape[0] <= WHOLE_ROWS and products.takes(hidden, vectors)
-
-
 class _CrossEntropy(torch.autograd.Function):
-    """The gradient of a row's loss is softmax - onehot(target): one visit of a block gives loss and gradients."""
+    """A row's gradient is softmax - onehot(target), so one pass over a block gives loss and gradients."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, padding: int) -> Tensor:
@@ -208,7 +203,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        whole = grads[0].device.type == "cpu" and float(grads[0]) == 1  # nearly always; a table is large
+        whole = grads[0].device.type == "cpu" and float(grads[0]) == 1  # nearly always; saves a pass over the table
         scaled = (None if g is None else g if whole else g * grads[0] for g in ctx.saved_tensors)
         return *scaled, None, None, None
 
@@ -216,13 +211,13 @@ class _CrossEntropy(torch.autograd.Function):
 def _losses_and_gradients(
     hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, padding: int, needs: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Each row's loss, and the gradients of their weighted sum at `hidden` and `table`, as far as they are needed."""
+    """Each row's loss, and the needed gradients of the weighted sum of losses, at `hidden` and `table`."""
     vectors, (needs_hidden, needs_table) = table[padding:], needs
     grad_table = torch.zeros_like(table) if needs_table else None
     grad_vectors = None if grad_table is None else grad_table[padding:]
-    if _compiled(hidden, vectors):
+    if c_scores.takes(hidden, vectors):
         if any(needs):
-            total, grad_hidden = products.cross_entropy(hidden, vectors, targets, weights, grad_vectors, needs_hidden)
+            total, grad_hidden = c_scores.cross_entropy(hidden, vectors, targets, weights, grad_vectors, needs_hidden)
         else:
             total, grad_hidden = _log_sums(hidden, vectors), None
         return total - (hidden * vectors[targets]).sum(1), grad_hidden, grad_table
@@ -251,14 +246,14 @@ def _slices(total: int, size: int) -> Iterator[slice]:
 
 
 def _rows_of(hidden: Tensor, vectors: Tensor) -> int:
-    """Rows of a block: few whole rows of a small catalogue, up to 256 rows of chunks of a large one."""
-    if vectors.shape[0] > WHOLE_ROWS:
+    """Rows of a block: a few whole rows of a small catalogue, 256 rows of a chunk of a large one."""
+    if vectors.shape[0] > MAX_ITEMS_OF_ROWS:
         return 256
     return max(8, BLOCK[hidden.device.type] // vectors.shape[0])
 
 
 def _row_blocks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of whole rows of scores; a block is overwritten by the next."""
+    """Blocks of whole rows of scores, each overwritten by the next."""
     size = _rows_of(hidden, vectors)
     buffer = hidden.new_empty(min(size, hidden.shape[0]), vectors.shape[0])
     for rows in _slices(hidden.shape[0], size):
@@ -267,9 +262,9 @@ def _row_blocks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor
 
 
 def _item_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """All rows' scores of a chunk of items after another; overwritten by the next."""
+    """Chunks of items and the scores of all rows for them, each overwritten by the next."""
     size = vectors.shape[0]
-    if size > WHOLE_ROWS:
+    if size > MAX_ITEMS_OF_ROWS:
         size = max(1024, BLOCK[hidden.device.type] // hidden.shape[0])
     buffer = hidden.new_empty(hidden.shape[0] * min(size, vectors.shape[0]))
     for items in _slices(vectors.shape[0], size):
@@ -279,11 +274,11 @@ def _item_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tenso
 
 
 def _softmax_chunks(hidden: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Chunks of scores and of their softmax over all items, and each row's log sum exp over all items: [B, 1].
+    """Chunks of items, of their scores and of their softmax over all items, and each row's log sum exp, [B, 1].
 
-    Both chunks may be overwritten. One product where rows are whole, two beyond.
+    The caller may overwrite both chunks. Scores are computed once where rows are whole, twice beyond.
     """
-    if vectors.shape[0] <= WHOLE_ROWS:
+    if vectors.shape[0] <= MAX_ITEMS_OF_ROWS:
         for items, scores in _item_chunks(hidden, vectors):
             yield items, scores, *softmax(scores)
         return

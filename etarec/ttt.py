@@ -1,25 +1,46 @@
 """The test-time-training layer (Sun et al. 2024, arXiv 2407.04620), and its inner loop in the literal form.
 
-Symbols: N sequences, L positions, D width, H heads, F head width, M mini-batch.
-k, v: [N, H, L, F]; q the same, or only the last positions, or only each sequence's own last one (with `lengths`);
-token_rate: [N, H, L], base_lr * sigmoid(theta_h . x_j + c_h) / F of token j;
+Symbols: N sequences, L positions, T tokens and Q queries without padding, D width, H heads, F head width, M mini-batch.
+k, v: [N, H, L, F]; q: the same, or its last positions only, or, with `lengths`, each sequence's own last one.
+token_rate: [N, H, L], base_lr * sigmoid(theta_h . x_j + c_h) / F of token j.
 decay: [M], max(0, 1/(i+1) + offset_i) of place i in its mini-batch; so eta_ij = decay_i * token_rate_j.
 
-A fast-weight model is a tuple of layers (W, b) with W: [..., F_in, F_out] and b: [..., 1, F_out], and gelu between
-layers: one layer is TTT-Linear, two are TTT-MLP.
+A fast-weight model is a list of layers (W, b), W: [..., F_in, F_out] and b: [..., 1, F_out], with gelu between them.
+One layer is TTT-Linear, two are TTT-MLP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from etarec.kernels.inner_loop_c import inner_loop, inner_loop_of, takes
+from etarec.kernels import inner_loop_c
+from etarec.kernels.inner_loop import inner_loop
 from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm
 from etarec.kernels.inner_loop_dual_math import NORM_EPS
-from etarec.ragged import Ragged, asked
+from etarec.ragged import EVERY_POSITION, OutputPositions, Ragged
+
+
+@dataclass(frozen=True, eq=False)
+class InnerOptions:
+    """How the inner loop runs.
+
+    rate_scale: [N], multiplies the inner learning rate of each sequence; of sequences without padding [T], the value of
+    its sequence for each token. Not enabled, the loop takes no step: every output comes from the initial fast weights.
+    """
+
+    rate_scale: Tensor | None = None
+    enabled: bool = True
+
+    def of(self, rows: Tensor | slice) -> "InnerOptions":
+        """The options of these rows of `rate_scale`."""
+        return self if self.rate_scale is None else replace(self, rate_scale=self.rate_scale[rows])
+
+
+INNER_LOOP, WITHOUT_INNER_LOOP = InnerOptions(), InnerOptions(enabled=False)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -33,8 +54,8 @@ def fast_model(x: Tensor, fast: Sequence[FastLayer]) -> Tensor:
     return x @ fast[-1].weight + fast[-1].bias
 
 
-def frozen(q: Tensor, fast: Sequence[FastLayer], norm: InnerNorm) -> Tensor:
-    """The layer without its inner loop: every position sees the learned initial fast weights. [N, H, L, F]."""
+def without_inner_loop(q: Tensor, fast: Sequence[FastLayer], norm: InnerNorm) -> Tensor:
+    """The outputs at fixed fast weights: [N, H, L, F]."""
     return q + norm(fast_model(q, fast))
 
 
@@ -48,9 +69,9 @@ def primal(
     norm: InnerNorm,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """The inner loop as the paper writes it, one token after another, its gradients taken by autograd. As q.
+    """The inner loop as the paper writes it, token by token, with inner gradients by autograd. As q.
 
-    The reference that `dual` is tested against, as `fused` is against that; materialises every W_i.
+    The reference for the tests of `dual`, which is the reference for those of the other forms. Materialises every W_i.
     """
     N, H, L, _ = k.shape
     M, since = decay.shape[0], L - q.shape[2]
@@ -60,25 +81,24 @@ def primal(
         tokens = range(start, min(start + M, L))
         grads = [_inner_gradient(k[:, :, j], v[:, :, j], fast, norm) for j in tokens]
         for place, i in enumerate(tokens):
-            stepped = fast
-            for grad, j in zip(grads[: place + 1], tokens, strict=False):
-                eta = (decay[place] * token_rate[:, :, j])[..., None, None]
-                stepped = [
-                    FastLayer(s.weight - eta * g.weight, s.bias - eta * g.bias)
-                    for s, g in zip(stepped, grad, strict=True)
-                ]
+            rates = (decay[place] * token_rate[:, :, j] for j in tokens[: place + 1])
+            stepped = _stepped(fast, grads, rates)
             if lengths is not None:
-                outputs.append(
-                    frozen(
-                        q[lengths == i + 1],
-                        [FastLayer(w[lengths == i + 1], b[lengths == i + 1]) for w, b in stepped],
-                        norm,
-                    )
-                )
+                ended = lengths == i + 1
+                own = [FastLayer(w[ended], b[ended]) for w, b in stepped]
+                outputs.append(without_inner_loop(q[ended], own, norm))
             elif i >= since:
-                outputs.append(frozen(q[:, :, i - since : i - since + 1], stepped, norm))
+                outputs.append(without_inner_loop(q[:, :, i - since : i - since + 1], stepped, norm))
         fast = stepped
     return torch.cat(outputs, dim=2) if lengths is None else torch.cat(outputs[::-1])
+
+
+def _stepped(fast: list[FastLayer], grads: list[list[FastLayer]], rates: Iterable[Tensor]) -> list[FastLayer]:
+    """The fast weights after a step along the gradients of as many tokens as there are rates, each [N, H]."""
+    for rate, grad in zip(rates, grads, strict=False):
+        eta = rate[..., None, None]
+        fast = [FastLayer(w - eta * g.weight, b - eta * g.bias) for (w, b), g in zip(fast, grad, strict=True)]
+    return fast
 
 
 def _inner_gradient(k: Tensor, v: Tensor, fast: Sequence[FastLayer], norm: InnerNorm) -> list[FastLayer]:
@@ -100,14 +120,14 @@ def rotary_table(M: int, width: int, base: float) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None) -> Tensor:
-    """Rotary embedding of x: [..., L, F] at positions 0..L-1, or those given, whose shape broadcasts; modulo M."""
+    """Rotary embedding of x: [..., L, F], at positions 0 to L - 1 or those given, which broadcast; modulo M."""
     place = (torch.arange(x.shape[-2], device=x.device) if positions is None else positions) % cos.shape[0]
     first, second = x.chunk(2, dim=-1)
     return x * cos[place] + torch.cat((-second, first), dim=-1) * sin[place]
 
 
 class TTTLayer(nn.Module):
-    """[N, L, D] -> [N, L - since, D], causal; the layer of TTT4Rec (arXiv 2409.19142) without gate and convolution."""
+    """The causal layer of TTT4Rec (arXiv 2409.19142) without gate and convolution: [N, L, D] -> [N, outputs, D]."""
 
     cos: Tensor
     sin: Tensor
@@ -137,30 +157,17 @@ class TTTLayer(nn.Module):
             nn.init.normal_(weight, std=0.02)
         nn.init.zeros_(self.rate.bias)
 
-    def forward(
-        self,
-        x: Tensor,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-        since: int = 0,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
-        """rate_scale: [N] multiplies each sequence's inner learning rate; inner_loop=False takes no inner step.
-
-        since: the first position whose output is wanted; those before it cost no queries. lengths: int[N] on the CPU,
-        descending: only the output at each sequence's own last item is wanted, [N, 1, D], and what is behind it is
-        not computed.
-        """
-        q = rotate(self.split(self.q(asked(x, since, lengths))), self.cos, self.sin, self._places(x, since, lengths))
-        if not inner_loop:
-            return self.o(self.post_norm(_joined(frozen(q, *self._fast_model()))))
+    def forward(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
+        q = rotate(self.split(self.q(outputs.of(x))), self.cos, self.sin, self._places(x, outputs))
+        if not inner.enabled:
+            return self.o(self.post_norm(_joined(without_inner_loop(q, *self._fast_model()))))
         k, v, rate = self._learned_from(x)
-        return self.o(self.post_norm(self.answer(q, k, v, rate, rate_scale, lengths)))
+        return self.o(self.post_norm(self.answer(q, k, v, rate, inner.rate_scale, outputs.lengths)))
 
     def answer(
         self, q: Tensor, k: Tensor, v: Tensor, rate: Tensor, rate_scale: Tensor | None, lengths: Tensor | None
     ) -> Tensor:
-        """What the fast model says to the queries after its inner steps: [N, L - since, D].
+        """The outputs of the inner loop at the queries: [N, queries, D].
 
         q, k, v: after the rotary embedding; rate: [N, L, H], the sigmoids.
         """
@@ -171,21 +178,22 @@ class TTTLayer(nn.Module):
 
     def takes_ragged(self, x: Tensor) -> bool:
         """Whether `answer_ragged` computes on tensors like x."""
-        return self.form is inner_loop and takes(x, self.decay_offset, self._fast_model()[0])
+        return self.form is inner_loop and inner_loop_c.takes(x, self.decay_offset, self._fast_model()[0])
 
     def answer_ragged(
-        self, sequences: Ragged, q: Tensor, k: Tensor, v: Tensor, rate: Tensor, scale: Tensor | None
+        self, sequences: Ragged, q: Tensor, k: Tensor, v: Tensor, rate: Tensor, rate_scale: Tensor | None
     ) -> Tensor:
-        """The same of sequences without padding. q: [Q, D], as the result; k, v: [T, D]; rate: [T, H]; scale: [T]."""
+        """`answer` without padding. q: [Q, D], as the result; k, v: [T, D]; rate: [T, H]; rate_scale: [T]."""
         token_rate = rate * (self.inner_rate * self.heads / k.shape[-1])
-        if scale is not None:
-            token_rate = token_rate * scale[:, None]
+        if rate_scale is not None:
+            token_rate = token_rate * rate_scale[:, None]
         q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
-        return inner_loop_of(sequences, q, k, v, token_rate, self._decay(), *self._fast_model()).flatten(1)
+        fast, norm = self._fast_model()
+        return inner_loop_c.ragged_inner_loop(sequences, q, k, v, token_rate, self._decay(), fast, norm).flatten(1)
 
-    def answer_frozen(self, q: Tensor) -> Tensor:
-        """The same without any step."""
-        return _joined(frozen(self.split(q[None]), *self._fast_model()))[0]
+    def answer_without_inner_loop(self, q: Tensor) -> Tensor:
+        """`answer_ragged` without inner steps."""
+        return _joined(without_inner_loop(self.split(q[None]), *self._fast_model()))[0]
 
     def split(self, x: Tensor) -> Tensor:
         """[N, L, D] -> [N, H, L, F]."""
@@ -193,14 +201,16 @@ class TTTLayer(nn.Module):
         return x.view(N, L, self.heads, D // self.heads).transpose(1, 2)
 
     def _learned_from(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values, [N, H, L, F], and the rates' sigmoids, [N, L, H]; one product is faster than three."""
+        """Keys and values, [N, H, L, F], and sigmoids of the rates, [N, L, H]; one product is faster than three."""
         weights = torch.cat((self.k.weight, self.v.weight, self.rate.weight))
         k, v, rate = F.linear(x, weights).split([x.shape[-1], x.shape[-1], self.heads], dim=-1)
         return rotate(self.split(k), self.cos, self.sin), self.split(v), torch.sigmoid(rate + self.rate.bias)
 
-    def _places(self, x: Tensor, since: int, lengths: Tensor | None) -> Tensor:
-        positions = torch.arange(since, x.shape[1]) if lengths is None else (lengths - 1)[:, None, None]
-        return positions.to(x.device)
+    def _places(self, x: Tensor, outputs: OutputPositions) -> Tensor:
+        """The wanted positions, in a shape that broadcasts against the queries."""
+        lengths = outputs.lengths
+        places = torch.arange(outputs.since, x.shape[1]) if lengths is None else (lengths - 1)[:, None, None]
+        return places.to(x.device)
 
     def _fast_model(self) -> tuple[list[FastLayer], InnerNorm]:
         layers = zip(self.fast_weights, self.fast_biases, strict=True)

@@ -18,7 +18,7 @@ from etarec.config import AdaptConfig, UserError
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.gate import Decision
-from etarec.models import SequenceModel
+from etarec.models import InnerLoopModel, SequenceModel
 
 
 class Adapter(Protocol):
@@ -43,7 +43,7 @@ def build(
 
     Raises UserError for target `state` and a model without an inner loop.
     """
-    if config.target == "state" and not model.has_inner_loop:
+    if config.target == "state" and not isinstance(model, InnerLoopModel):
         raise UserError(
             f"adapt.target: given state, but {model.config.name} has no inner loop to adapt; expected weights"
         )

@@ -13,6 +13,7 @@ from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.gate import Decision, Gate
 from etarec.models import SequenceModel
+from etarec.ttt import InnerOptions
 
 Rows = slice | npt.NDArray[np.int64]  # places of samples in the stream
 
@@ -47,7 +48,7 @@ class NoAdaptation:
         return ranks, Decision(torch.full_like(ranks, Reason.NOT_ASKED, dtype=torch.int8))
 
     def hidden(self, rows: Rows, rate_scale: Tensor | None = None, inner_loop: bool = True) -> Tensor:
-        return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], rate_scale, inner_loop)
+        return self.encoder.hidden(self.model, self.starts[rows], self.ends[rows], InnerOptions(rate_scale, inner_loop))
 
     def scan(self, rows: slice, hidden: Tensor, top_k: int, losses: bool = False) -> scoring.Scan:
         return scoring.scan(hidden, self.model.item_vectors, self.targets[rows], top_k, losses)

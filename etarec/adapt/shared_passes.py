@@ -25,8 +25,10 @@ from etarec.adapt.fisher import diagonal
 from etarec.data import Stream
 from etarec.disk import Arrays, Layout, look_up
 from etarec.encode import Encoder
-from etarec.kernels import build, inner_loop_c
+from etarec.kernels import build
+from etarec.kernels.inner_loop import kernels
 from etarec.models import SequenceModel
+from etarec.ttt import InnerOptions
 
 SERVED_AT_ONCE = 4096  # samples of a pass whose results do not depend on batches
 _BATCHES = "batches"
@@ -135,7 +137,7 @@ class SharedPasses:
     def _hidden(self, rows: npt.NDArray[np.int64], inner_loop: bool) -> Tensor:
         self.model.eval()
         starts, ends = self.encoder.ranges(self.stream.users[rows], self.stream.positions[rows])
-        return self.encoder.hidden(self.model, starts, ends, inner_loop=inner_loop)
+        return self.encoder.hidden(self.model, starts, ends, InnerOptions(enabled=inner_loop))
 
     @torch.no_grad()
     def _scan(self, rows: npt.NDArray[np.int64], hidden: Tensor, losses: bool = False) -> scoring.Scan:
@@ -155,7 +157,7 @@ def by_user(stream: Stream) -> npt.NDArray[np.int64]:
 def _numerics(device: torch.device) -> list[str]:
     """Facts other than weights and data on which the last bits of the passes depend."""
     if device.type == "cuda":
-        chip, code = torch.cuda.get_device_name(device), inner_loop_c.kernels()
+        chip, code = torch.cuda.get_device_name(device), kernels()
     else:
         chip, code = torch.backends.cpu.get_cpu_capability(), build.kind()
     return [RECIPE, torch.__version__, device.type, chip, f"{torch.get_num_threads()} threads", code]

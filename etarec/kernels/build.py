@@ -1,9 +1,9 @@
-"""C beside Python: sources of this package, compiled for the processor that they run on when they are first used.
+"""Compiles the C sources of this package for the processor at hand, at their first use.
 
-The library lies beside this package's bytecode, one per source, sizes and processor; where that folder cannot be
-written, each process compiles one for itself, in seconds. Where there is no C compiler, `library` gives None and the
-caller computes the same in torch. ETAREC_COMPILED=no asks for that everywhere, on a GPU as well: Triton needs a C
-compiler, too.
+A library is kept beside the package's bytecode, one for each source, set of sizes and processor. Where that folder
+cannot be written, each process compiles its own in a few seconds. `library` returns None without a C compiler, and
+the caller computes the same in torch. ETAREC_COMPILED=no forces torch everywhere, on a GPU as well, because Triton
+needs a C compiler too.
 """
 
 import ctypes
@@ -22,8 +22,7 @@ from torch import Tensor
 from etarec.disk import whole_file
 
 COMPILE_SECONDS = 120.0
-FEW_THREADS = 3
-# Sums may be taken in another order, as vector units want it; NaN and infinity stay what they are.
+# Sums may be reordered for vector units; NaN and infinity are preserved.
 FLAGS = (
     "-O3",
     "-march=native",
@@ -37,39 +36,32 @@ FLAGS = (
 
 
 def kind() -> str:
-    """What runs here on the CPU, for whoever has to know why numbers differ in their last digits."""
+    """The code that this machine's CPU runs, recorded because the last digits of results depend on it."""
     return "compiled" if compiler() else "torch"
 
 
 def forbidden() -> bool:
-    """Whether the user wants torch to compute everything."""
+    """Whether the user asked for torch everywhere."""
     return os.environ.get("ETAREC_COMPILED") == "no"
 
 
 @functools.cache
 def compiler() -> str | None:
-    """The C compiler that is used, if any."""
+    """Path of the C compiler; None if there is none or the user forbids it."""
     if forbidden():
         return None
     found = (shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
     return next((path for path in found if path), None)
 
 
-def takes(scores: Tensor) -> bool:
-    """Whether compiled code computes on a block of scores here.
-
-    It does so in one thread; torch shares out the rows among its own, which is faster where they are many.
-    """
-    return takes_floats(scores) and scores.is_contiguous() and torch.get_num_threads() <= FEW_THREADS
-
-
-def takes_floats(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32
+def cpu_float32(*tensors: Tensor) -> bool:
+    """Whether all tensors have the device and the precision that the C code computes in."""
+    return all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
 
 
 @functools.cache
 def library(source: Path, *sizes: tuple[str, int]) -> ctypes.CDLL | None:
-    """The loaded library; sizes are the constants of its source. None where there is no compiler, or it fails."""
+    """The loaded library of a source, compiled with `sizes` as constants; None without a compiler or where it fails."""
     cc = compiler()
     if cc is None:
         return None
@@ -106,7 +98,7 @@ def _keeps(made: Path, kept: Path) -> bool:
 
 
 def _processor() -> str:
-    """What -march=native depends on."""
+    """Description of the processor, on which the effect of -march=native depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line for line in lines if line.startswith(("flags", "Features")))

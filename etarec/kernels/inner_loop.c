@@ -1,9 +1,9 @@
-/* The inner loop of the TTT layer in its dual form, fused: what inner_loop_dual.py computes with some forty tensor operations a
- * mini-batch, and its gradient, for one sequence and head after another, so that everything stays in the first cache.
- * The maths and its names are those of inner_loop_dual.py; read it first. inner_loop_c.py compiles this file for the machine it runs on,
- * with the sizes as constants: F head width, G hidden fast width, M mini-batch, all multiples of LANES.
+/* The inner loop of the TTT layer in its dual form, and its gradient, one sequence and head after another, so that
+ * everything stays in the first cache. The maths and its names are those of inner_loop_dual.py, which takes some forty
+ * tensor operations a mini-batch; read it first. build.py compiles this file for the processor at hand, with these
+ * constants: F head width, G hidden fast width, M mini-batch, all multiples of LANES.
  *
- * A query is a token that is asked for its output. Nobody reads what lies between the sequences.
+ * A query is a token whose output is wanted. Tokens between the sequences are never read.
  *
  * Symbols: N sequences, H heads, T tokens, Q queries, m tokens of a mini-batch, a of them queries.
  */
@@ -16,7 +16,7 @@
 #define LINEAR 1.5957691216057308f /* sqrt(8 / pi): gelu(x) = x sigmoid(LINEAR x + CUBIC x^3) */
 #define CUBIC (0.044715f * LINEAR)
 
-/* Strides are counted in floats, of the tokens or queries and of H; F is contiguous. */
+/* t, h: strides in floats over tokens or queries, and over heads; F is contiguous. */
 typedef struct {
     const float *data;
     long long t, h;
@@ -24,14 +24,14 @@ typedef struct {
 
 typedef struct {
     long long heads;
-    const long long *starts, *lengths;    /* of each sequence: its first token, and how many it has */
-    const long long *queries, *positions; /* [N + 1]: its first query; of each query: where in its sequence, ascending */
+    const long long *starts, *lengths;    /* first token of each sequence, and the number of its tokens */
+    const long long *queries, *positions; /* [N + 1], first query of each; position of each query, ascending */
     View q, k, v, rate, d_out;            /* rate has no F */
-    View out, d_q, d_k, d_v, d_rate;      /* written to */
+    View out, d_q, d_k, d_v, d_rate;      /* written */
     const float *decay, *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
 } Work;
 
-/* Gradients of what all sequences share: of decay [M] and, by head, of norm, fast weights and biases. */
+/* Gradients of the weights that all sequences share: decay [M] and, by head, norm, fast weights and biases. */
 typedef struct {
     float *decay, *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
 } Shared;
@@ -55,7 +55,7 @@ typedef struct {
     float p[M][G], sigmoid[M][G], y[M][G], unit[M][F], inverse_std[M], out[M][F];
 } Answers;
 
-/* Of two vectors of F. */
+/* The product of two vectors of F. */
 INLINE float dot(const float *a, const float *b) {
     float sum = 0;
     for (int j = 0; j < F; j++) sum += a[j] * b[j];
@@ -68,7 +68,7 @@ INLINE float total(const float *a) {
     return sum;
 }
 
-/* value = gelu(x) and the sigmoid in it, of rows of G. */
+/* value = gelu(x), and its sigmoid, of rows of G. */
 INLINE void gelu(int rows, const float *x, float *sigmoid, float *value) {
     for (int i = 0; i < rows * G; i += LANES) {
         lanes at = *(const lanes *)(x + i);
@@ -108,7 +108,7 @@ INLINE const float *at(const View *view, long long t, long long h) { return view
 
 INLINE float *into(const View *view, long long t, long long h) { return (float *)at(view, t, h); }
 
-/* The queries of sequence n that stand in the mini-batch from `start` on, when those before it have been had. */
+/* Goes on to the queries of sequence n in the mini-batch that begins at `start`. */
 INLINE void next_queries(const Work *w, long long n, long long start, Answers *a) {
     long long next = a->first + a->count;
     a->first = next;
@@ -116,7 +116,7 @@ INLINE void next_queries(const Work *w, long long n, long long start, Answers *a
     a->count = (int)(next - a->first);
 }
 
-/* The same, when those behind it have been had. */
+/* Goes back to those queries. */
 INLINE void queries_before(const Work *w, long long n, long long start, Answers *a) {
     long long first = a->first;
     while (first > w->queries[n] && w->positions[first - 1] >= start) first--;
@@ -124,7 +124,7 @@ INLINE void queries_before(const Work *w, long long n, long long start, Answers 
     a->first = first;
 }
 
-/* w1t is for gradients alone, which turn it themselves. */
+/* Only the backward pass needs w1t, and transposes w1 itself. */
 static void turn_w2(Fast *fast) {
     transpose(G, F, G, fast->w2[0], fast->w2t[0]);
 }
@@ -137,7 +137,7 @@ static void first_fast(const Work *w, long long h, Fast *fast) {
     turn_w2(fast);
 }
 
-/* The inner loss's gradients of all the mini-batch's tokens, from `token` on. */
+/* Gradients of the inner loss for the m tokens of a mini-batch, from `token` on. */
 static void learn(const Work *w, long long token, long long h, int m, const Fast *fast, Batch *b) {
     float z2[M][F], e[F];
     const float *weight = w->norm_weight + h * F, *bias = w->norm_bias + h * F;
@@ -177,7 +177,7 @@ INLINE void mixed(int count, int m, int inner, int outer, const float *y, const 
     product(count, m, outer, pull, M, 1, g, p, 1);
 }
 
-/* Outputs of the queries, each by the fast weights of its place. */
+/* Outputs of the queries, each at the fast weights of its place. */
 static void answer(const Work *w, long long h, long long start, const Fast *fast, const Batch *b, Answers *a) {
     float p2[M][F];
     const float *weight = w->norm_weight + h * F, *bias = w->norm_bias + h * F;
@@ -198,7 +198,7 @@ static void answer(const Work *w, long long h, long long start, const Fast *fast
     }
 }
 
-/* The fast weights with which the next mini-batch starts; this one is a whole one. */
+/* The fast weights at the start of the next mini-batch, after a whole one. */
 static void step(const Work *w, const Batch *b, const Fast *now, Fast *fast) {
     float pull1[M][G], pull2[M][F];
     if (fast != now) *fast = *now;
@@ -237,12 +237,12 @@ void inner_loop_forward(const Work *w, long long begin, long long end) {
     }
 }
 
-/* Gradients of a mini-batch's own quantities; those of its fast weights are `d`. */
+/* Gradients of a mini-batch's own quantities, except its fast weights. */
 typedef struct {
     float k[M][F], x[M][G], g1[M][G], g2[M][F], rate[M];
 } Back;
 
-/* Through `step`: d holds the gradients at the next mini-batch's fast weights, which go on to this one's. */
+/* Through `step`: d holds the gradients at the next mini-batch's fast weights, also part of those at this one's. */
 static void step_back(const Work *w, const Batch *b, const Fast *d, Back *back, float *d_decay) {
     float scaled1[M][G], scaled2[M][F], pull1[M][G], pull2[M][F], turned1[G][F], turned2[F][G];
     repeat(M, G, d->b1, scaled1[0]);
@@ -264,8 +264,8 @@ static void step_back(const Work *w, const Batch *b, const Fast *d, Back *back, 
     product(M, F, G, pull2[0], F, 1, turned2[0], back->x[0], 1);
 }
 
-/* Through `mixed`: d_p [count, outer] is the gradient at P; adds to those of g, x, weight and bias, and writes d_y.
- * turned: the weight, transposed. */
+/* Through `mixed`, from the gradient d_p [count, outer] at P: adds to the gradients of g, x, weight and bias, and writes
+ * d_y. turned: the transposed weight. */
 INLINE void mixed_back(int count, int m, int inner, int outer, const float *d_p, const float *y, const float *x,
                        const float *g, const float *turned, const float *causal, const float *overlap, float *d_g,
                        float *d_x, float *d_weight, float *d_bias, float *d_causal, float *d_y) {
@@ -317,7 +317,7 @@ static void answer_back(const Work *w, long long h, const Fast *fast, const Batc
     }
 }
 
-/* Through `learn`. d_target is the gradient at v - k, so that of v as well. */
+/* Through `learn`. d_target: the gradient at v - k, which is also that of v. */
 static void learn_back(const Work *w, long long token, long long h, const Fast *fast, const Batch *b, Fast *d,
                        Back *back, Shared *shared) {
     int m = b->m;
@@ -330,7 +330,7 @@ static void learn_back(const Work *w, long long token, long long h, const Fast *
         }
     product(G, m, F, d_h[0], 1, G, b->g2[0], d->w2[0], 1);
     product(m, G, F, d_h[0], G, 1, fast->w2[0], back->g2[0], 1);
-    for (int i = 0; i < m; i++) { /* as in dual._loss_gradient_back */
+    for (int i = 0; i < m; i++) { /* as in inner_loop_dual._loss_gradient_back */
         const float *u = b->unit[i], *d_g = back->g2[i];
         float e[F], pull[F], d_e[F], d_u[F], s = b->inverse_std[i];
         for (int j = 0; j < F; j++) e[j] = b->residual[i][j] * weight[j], pull[j] = d_g[j] * s;
@@ -366,7 +366,7 @@ INLINE void add(float *sum, const float *more, int count) {
     for (int i = 0; i < count; i++) sum[i] += more[i];
 }
 
-/* A mini-batch of a sequence: the fast weights at its start, and what its tokens teach there. */
+/* A mini-batch: the fast weights at its start, and the gradients of its tokens there. */
 typedef struct {
     Fast fast;
     Batch batch;
@@ -374,8 +374,8 @@ typedef struct {
 
 long long floats_of_a_state(void) { return sizeof(State) / sizeof(float); }
 
-/* Those of all mini-batches; the first one's fast weights are there. Made again, since to keep those of all sequences
- * from the forward pass on costs more, in memory that is not in any cache. */
+/* The states of all mini-batches of a sequence, from the fast weights in the first. Keeping those of all sequences since
+ * the forward pass would cost more, in memory outside the caches. */
 static void all_states(const Work *w, long long n, long long h, State *state) {
     long long length = w->lengths[n];
     for (long long start = 0; start < length; start += M, state++) {
@@ -385,7 +385,7 @@ static void all_states(const Work *w, long long n, long long h, State *state) {
     }
 }
 
-/* scratch: room for as many states as the longest sequence has mini-batches. */
+/* scratch: a state for each mini-batch of the longest sequence. */
 void inner_loop_backward(const Work *w, long long begin, long long end, Shared *shared, State *scratch) {
     Fast d;
     Answers asked;

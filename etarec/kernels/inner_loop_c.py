@@ -1,16 +1,12 @@
-"""The inner loop compiled for this machine's processor: `dual` in one pass over each sequence and head, inner_loop.c.
+"""The inner loop in C (inner_loop.c), for TTT-MLP in float32 on the CPU: one pass over each sequence and head.
 
-It computes what inner_loop_dual.py does, up to rounding, in a fraction of the time, where there is a C compiler, the
-tensors are float32 on the CPU and the inner model is TTT-MLP with sizes that are multiples of LANES. On a GPU with
-Triton, inner_loop_triton.py does the same; everywhere else inner_loop_dual.py does.
+Equal to inner_loop_dual.py up to rounding, in a fraction of the time.
 
 Symbols: N sequences, T tokens, Q queries, H heads, L positions, F head width, G hidden fast width, M mini-batch.
 """
 
 import ctypes
 import functools
-import importlib
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,14 +16,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from etarec.kernels.build import compiler, forbidden, library
-from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm, dual
+from etarec.kernels.build import cpu_float32, library
+from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm
 from etarec.kernels.inner_loop_dual_math import along_last
-from etarec.ragged import Ragged
+from etarec.ragged import OutputPositions, Ragged
 
 SOURCE = Path(__file__).with_name("inner_loop.c")
-LANES = 8  # of a vector, as inner_loop.c is written
+LANES = 8  # floats of a vector, as in lanes.h
 _SHARED = ("decay", "norm_weight", "norm_bias", "w1", "b1", "w2", "b2")
+
+
+def takes(x: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> bool:
+    """Whether inner_loop.c computes on tensors like x."""
+    if not cpu_float32(x) or len(fast) != 2:
+        return False
+    sizes = _sizes(decay, fast)
+    return not any(size % LANES for size in sizes) and _library(*sizes) is not None
 
 
 def inner_loop(
@@ -41,18 +45,14 @@ def inner_loop(
     lengths: Tensor | None = None,
 ) -> Tensor:
     """As `dual`."""
-    kernels = _triton_for(q, decay, fast)
-    if kernels is not None:
-        return kernels.inner_loop(q, k, v, token_rate, decay, fast, norm, lengths)
-    if not takes(q, decay, fast):
-        return dual(q, k, v, token_rate, decay, fast, norm, lengths)
     (N, _, L, _), Q = k.shape, q.shape[2]
     q, k, v, token_rate = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v, token_rate))
-    out = inner_loop_of(Ragged.padded(N, L, Q, lengths), q, k, v, token_rate, decay, fast, norm)
+    sequences = Ragged.padded(N, L, OutputPositions(L - Q, lengths))
+    out = ragged_inner_loop(sequences, q, k, v, token_rate, decay, fast, norm)
     return out.unflatten(0, (N, Q)).transpose(1, 2)
 
 
-def inner_loop_of(
+def ragged_inner_loop(
     sequences: Ragged,
     q: Tensor,
     k: Tensor,
@@ -62,58 +62,17 @@ def inner_loop_of(
     fast: Sequence[FastLayer],
     norm: InnerNorm,
 ) -> Tensor:
-    """The same of sequences without padding, where `takes` says so. q: [Q, H, F] as the result; k, v: [T, H, F];
-    token_rate: [T, H]."""
-    compiled = _library_for(q, decay, fast)
+    """`dual` of sequences without padding. q: [Q, H, F], as the result; k, v: [T, H, F]; token_rate: [T, H]."""
+    compiled = _library(*_sizes(decay, fast))
+    assert compiled is not None  # as `takes` said
     layers = [tensor for layer in fast for tensor in layer]
-    return _Fused.apply(compiled, sequences, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
+    return _InnerLoop.apply(compiled, sequences, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]
 
 
-def takes(x: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> bool:
-    """Whether inner_loop.c computes with tensors like x here."""
-    return _library_for(x, decay, fast) is not None
-
-
-def _triton_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> Any:
-    """The module inner_loop_triton where it computes this, else None."""
-    if q.device.type != "cuda" or q.dtype != torch.float32 or len(fast) != 2 or forbidden():
-        return None
-    return _triton(*fast[0].weight.shape[-2:], decay.shape[0])
-
-
-def kernels() -> str:
-    """What computes the inner loop on a GPU here, for whoever has to know why numbers differ in their last digits."""
-    try:
-        version = importlib.import_module("triton").__version__
-    except ImportError:
-        return "torch"
-    return "torch" if compiler() is None else f"triton {version}"
-
-
-@functools.cache
-def _triton(F: int, G: int, M: int) -> Any:
-    """Imported and tried out when it is first needed: most machines have no Triton. It asks for a C compiler, too."""
-    try:
-        if compiler() is None:
-            raise OSError("no C compiler is here")
-        module = importlib.import_module("etarec.kernels.inner_loop_triton")
-        module.check(F, G, M)
-        module.try_out(F, G, M)
-    except torch.OutOfMemoryError:  # says nothing of the next time
-        raise
-    except Exception as error:  # whatever Triton, its compilers and the device raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(f"the inner loop is left to torch, several times slower on a GPU ({reason})", stacklevel=2)
-        return None
-    return module
-
-
-def _library_for(q: Tensor, decay: Tensor, fast: Sequence[FastLayer]) -> ctypes.CDLL | None:
-    if q.device.type != "cpu" or q.dtype != torch.float32 or len(fast) != 2:
-        return None
+def _sizes(decay: Tensor, fast: Sequence[FastLayer]) -> tuple[int, int, int]:
+    """F, G and M."""
     F, G = fast[0].weight.shape[-2:]
-    M = decay.shape[0]
-    return None if F % LANES or G % LANES or M % LANES else _library(F, G, M)
+    return F, G, decay.shape[0]
 
 
 @functools.cache
@@ -144,8 +103,8 @@ class _Gradients(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in _SHARED)
 
 
-class _Fused(torch.autograd.Function):
-    """shared: decay, the norm's two tensors, then weight and bias of both fast layers, as _SHARED names them."""
+class _InnerLoop(torch.autograd.Function):
+    """shared: the tensors that _SHARED names, in its order."""
 
     @staticmethod
     def forward(
@@ -183,31 +142,37 @@ class _Fused(torch.autograd.Function):
 def _over_sequences(
     function: Any, sequences: Ragged, tensors: dict[str, Tensor], shared: Sequence[Tensor] = (), floats: int = 0
 ) -> list[list[Tensor]]:
-    """Runs over all sequences, a part for each of torch's threads; each part's gradients of what is `shared`.
+    """Runs `function` over all sequences, split among torch's threads; each part's gradients of the `shared` tensors.
 
-    floats: of room for each mini-batch of the longest sequence.
+    floats: size of the scratch space for one mini-batch; a part gets it for each mini-batch of the longest sequence.
     """
-    N, threads = len(sequences.lengths), torch.get_num_threads()
-    places = {name: array.ctypes.data for name, array in sequences._asdict().items()}
-    work = _Work(heads=tensors["k"].shape[1], **places)
-    for name, type_, *_ in _Work._fields_:
-        if name in tensors:
-            x = tensors[name]
-            setattr(work, name, _View(x.data_ptr(), *x.stride()[:2]) if type_ is _View else x.data_ptr())
+    N, threads, work = len(sequences.lengths), torch.get_num_threads(), _work_of(sequences, tensors)
     parts = threads if threads <= N else 1
     ends = [N * part // parts for part in range(parts + 1)]
     sums = [[torch.zeros_like(x) for x in shared] for _ in range(parts)]
     longest = int(sequences.lengths.max())
-    rooms = [tensors["k"].new_empty(-(-longest // tensors["decay"].shape[0]) * floats) for _ in sums]
+    scratch = [tensors["k"].new_empty(-(-longest // tensors["decay"].shape[0]) * floats) for _ in sums]
     calls = [
         (begin, end, *((_Gradients(*(x.data_ptr() for x in own)), room.data_ptr()) if shared else ()))
-        for begin, end, own, room in zip(ends, ends[1:], sums, rooms, strict=False)
+        for begin, end, own, room in zip(ends, ends[1:], sums, scratch, strict=False)
     ]
     if parts == 1:
         function(work, *calls[0])
-    else:  # ctypes lets go of the interpreter
+    else:  # ctypes releases the interpreter lock
         list(_pool(parts).map(lambda call: function(work, *call), calls))
     return sums
+
+
+def _work_of(sequences: Ragged, tensors: dict[str, Tensor]) -> _Work:
+    """Valid as long as something else keeps the arrays and tensors."""
+    work = _Work(
+        heads=tensors["k"].shape[1], **{name: array.ctypes.data for name, array in sequences._asdict().items()}
+    )
+    for name, type_, *_ in _Work._fields_:
+        if name in tensors:
+            x = tensors[name]
+            setattr(work, name, _View(x.data_ptr(), *x.stride()[:2]) if type_ is _View else x.data_ptr())
+    return work
 
 
 @functools.cache

@@ -3,13 +3,13 @@
 #ifndef LANES_H
 #define LANES_H
 
-#define LANES 8 /* of a vector */
+#define LANES 8 /* floats of a vector */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int int_lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-/* e^x for an x near n ln 2, after Cephes' expf: 2^n times a polynomial of the rest. */
+/* e^x for x near n ln 2, after Cephes' expf: 2^n times a polynomial of the rest. */
 INLINE lanes near_power_of_two(lanes x, int_lanes whole) {
     lanes n = __builtin_convertvector(whole, lanes);
     lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -24,7 +24,7 @@ INLINE lanes near_power_of_two(lanes x, int_lanes whole) {
     return p * (lanes)power;
 }
 
-/* e^x to one or two units in the last place, from -87 to 88 and as at those ends beyond. NaN stays NaN. */
+/* e^x to one or two units in the last place, with x clamped to -87..88. NaN stays NaN. */
 INLINE lanes exponential(lanes x) {
     const lanes high = (lanes){0} + 88.0f, low = (lanes){0} - 87.0f;
     int_lanes above = x > high, below = x < low;
@@ -34,7 +34,7 @@ INLINE lanes exponential(lanes x) {
     return near_power_of_two(x, __builtin_convertvector(times + 0.5f, int_lanes) - negative);
 }
 
-/* The same for an x that is not above 0, cheaper. */
+/* e^x for x <= 0, cheaper. */
 INLINE lanes exponential_of_negative(lanes x) {
     const lanes low = (lanes){0} - 87.0f;
     int_lanes below = x < low;

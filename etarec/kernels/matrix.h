@@ -1,4 +1,4 @@
-/* Products of small matrices of floats, and their transposes, for code whose matrices stay in the first caches. */
+/* Products and transposes of small float matrices that stay in the first caches. */
 
 #ifndef MATRIX_H
 #define MATRIX_H
@@ -7,14 +7,14 @@
 
 #include "lanes.h"
 
-/* Keeps gcc from reading a vector again in each of the multiply-adds that need it: loads are what they wait for. */
+/* Keeps gcc from loading a vector again for each multiply-add: loads are the bottleneck. */
 #ifdef __AVX__ /* where a vector fits into a register */
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
 #else
 #define IN_REGISTER(v) (void)(v)
 #endif
 
-/* sum += a's rows times b's, the k-th of each. */
+/* sum += the outer product of a column of A and a row of B. */
 INLINE void multiply_add(int rows, int width, const float *a, int ai, const float *b, lanes sum[4][2]) {
     lanes row[2];
     for (int j = 0; j < width; j++) {
@@ -27,8 +27,8 @@ INLINE void multiply_add(int rows, int width, const float *a, int ai, const floa
     }
 }
 
-/* A corner of C = A B, or + where add is set, in registers: A's element (i, k) is a[i * ai + k * ak], B's row k starts at
- * b + k * bk, C's row i at c + i * ci. A sum waits for its last multiply-add, so that few of them are taken in parts. */
+/* A tile of C = A B, or += where add is set, in registers: A's element (i, k) is a[i * ai + k * ak], B's row k starts at
+ * b + k * bk, C's row i at c + i * ci. A sum waits for its last multiply-add, so a few sums are split into parts. */
 INLINE void tile(int rows, int width, int inner, const float *a, int ai, int ak, const float *b, int bk, float *c,
                  int ci, int add) {
     const int parts = rows * width > 4 ? 1 : rows * width > 2 ? 2 : 4;
@@ -50,7 +50,7 @@ INLINE void tile(int rows, int width, int inner, const float *a, int ai, int ak,
         }
 }
 
-/* A few rows of C, all columns. */
+/* Up to four rows of C, all columns. */
 INLINE void strip(int rows, int inner, int columns, const float *a, int ai, int ak, const float *b, float *c,
                   int add) {
     int j = 0;
@@ -59,7 +59,7 @@ INLINE void strip(int rows, int inner, int columns, const float *a, int ai, int 
     for (; j < columns; j += LANES) tile(rows, 1, inner, a, ai, ak, b + j, columns, c + j, columns, add);
 }
 
-/* C [rows, columns] = A B, or + where add is set; A's element (i, k) is a[i * ai + k * ak], B [inner, columns]. */
+/* C [rows, columns] = A B, or += where add is set; A's element (i, k) is a[i * ai + k * ak], B [inner, columns]. */
 INLINE void product(int rows, int inner, int columns, const float *a, int ai, int ak, const float *b, float *c,
                     int add) {
     for (; rows >= 4; rows -= 4, a += 4 * ai, c += 4 * columns) strip(4, inner, columns, a, ai, ak, b, c, add);
@@ -80,7 +80,7 @@ INLINE void product(int rows, int inner, int columns, const float *a, int ai, in
 #define LOW_FOURS 0, 1, 2, 3, 8, 9, 10, 11
 #define HIGH_FOURS 4, 5, 6, 7, 12, 13, 14, 15
 
-/* A block of LANES x LANES, in three rounds of interleaving. */
+/* Transposes a block of LANES x LANES in three rounds of interleaving. */
 INLINE void turn(lanes *x) {
     lanes y[LANES];
     for (int i = 0; i < 4; i++) {
@@ -97,7 +97,7 @@ INLINE void turn(lanes *x) {
     for (int i = 0; i < 4; i++) x[i] = y[i];
 }
 
-/* B [columns, wide] = A^T of A [rows, columns]; what is behind the rows is 0. */
+/* B [columns, wide] = A^T of A [rows, columns], filled up with zeros behind the rows. */
 INLINE void transpose(int rows, int columns, int wide, const float *a, float *b) {
     for (int i = 0; i < wide; i += LANES)
         for (int j = 0; j < columns; j += LANES) {

@@ -1,9 +1,9 @@
-/* What is asked of a row of scores: its k largest, how many lie below a bound, the sum of their exponentials. scan.c and
- * softmax.c ask it of rows that torch made, scores.c of its own.
+/* Reductions of a row of scores: its k largest, the number below a bound, the sum of the exponentials. reductions.c
+ * applies them to given rows, scores.c to rows that it computes itself.
  *
- * Every GROUP places of a row, as far apart as there are groups, make up a group, and so do the groups' maxima, until few
- * are left. The k-th largest of those few is at most the k-th largest of the row and close to it: what is not below it is
- * hardly more than k, and is found by going from the k down to the members of their groups.
+ * The search for the k largest: places that lie n / GROUP apart form a group of GROUP; so do the maxima of the groups,
+ * until few are left. The k-th largest of those few is a close lower bound of the row's k-th largest. Hardly more than
+ * k scores reach it, and they are found by descending from the k largest maxima to the members of their groups.
  */
 
 #ifndef ROW_H
@@ -15,9 +15,9 @@
 #include "lanes.h"
 
 #define GROUP 8
-#define SPARSE 2 /* groups per k from which on looking at maxima pays */
-#define FEW 16   /* so many are sorted by insertion */
-#define WIDE 4   /* vectors at a time, whose sums do not wait for each other */
+#define MIN_GROUPS 2        /* groups for each of the k; with fewer, maxima save no time */
+#define FEW_TO_SORT 16      /* fewer pairs than these are sorted by insertion */
+#define INDEPENDENT_SUMS 4  /* vectors summed side by side, so that no sum waits for its last addition */
 
 typedef struct {
     float *value;
@@ -31,7 +31,7 @@ static inline void swap(Pairs a, int i, int j) {
     a.value[j] = value, a.place[j] = place;
 }
 
-/* Parts a[from..to] into one that is at least, and one that is at most, some value; the end of the first. */
+/* Partitions a[from..to] into values at least, then at most, a pivot; returns the end of the first part. */
 static int part(Pairs a, int from, int to) {
     float first = a.value[from], middle = a.value[from + (to - from) / 2], last = a.value[to];
     float pivot = fmaxf(fminf(first, middle), fminf(fmaxf(first, middle), last)); /* their median */
@@ -44,7 +44,7 @@ static int part(Pairs a, int from, int to) {
     }
 }
 
-/* Brings the k largest of n to the front, in no order (Hoare's selection). */
+/* Moves the k largest of n to the front, in no order (Hoare's selection). */
 static inline void select_largest(Pairs a, int n, int k) {
     int from = 0, to = n - 1;
     while (from < to) {
@@ -57,7 +57,7 @@ static inline void select_largest(Pairs a, int n, int k) {
 }
 
 static inline void sort_descending(Pairs a, int from, int to) {
-    while (to - from >= FEW) {
+    while (to - from >= FEW_TO_SORT) {
         int end = part(a, from, to);
         if (end - from < to - end) {
             sort_descending(a, from, end);
@@ -71,7 +71,7 @@ static inline void sort_descending(Pairs a, int from, int to) {
         for (int j = i; j > from && a.value[j] > a.value[j - 1]; j--) swap(a, j, j - 1);
 }
 
-static inline float least(const float *x, int n) {
+static inline float smallest(const float *x, int n) {
     float found = x[0];
     for (int i = 1; i < n; i++) found = x[i] < found ? x[i] : found;
     return found;
@@ -85,10 +85,10 @@ static inline int gather(const float *x, int from, int to, int step, float bound
     return count;
 }
 
-/* Finds the k largest of x and hardly more, in no order; their number. groups: room for n / GROUP. */
+/* Finds the k largest of x and hardly more, in no order; returns their number. groups: scratch for n / GROUP. */
 static inline int candidates(const float *x, int n, int k, Pairs found, float *maxima, int *groups) {
     int count = n / GROUP, whole = count * GROUP, held = 0;
-    if (count < SPARSE * k) {
+    if (count < MIN_GROUPS * k) {
         held = gather(x, 0, n, 1, -INFINITY, found, 0);
         if (held > k) select_largest(found, held, k);
         return k;
@@ -97,7 +97,7 @@ static inline int candidates(const float *x, int n, int k, Pairs found, float *m
     for (int start = count; start < whole; start += count)
         for (int i = 0; i < count; i++) maxima[i] = x[start + i] > maxima[i] ? x[start + i] : maxima[i];
     int chosen = candidates(maxima, count, k, found, maxima + count, groups);
-    float bound = least(found.value, chosen);
+    float bound = smallest(found.value, chosen);
     for (int i = 0; i < chosen; i++) groups[i] = found.place[i];
     for (int i = 0; i < chosen; i++) held = gather(x, groups[i], whole, count, bound, found, held);
     return gather(x, whole, n, 1, bound, found, held);
@@ -105,7 +105,7 @@ static inline int candidates(const float *x, int n, int k, Pairs found, float *m
 
 typedef int bits __attribute__((may_alias));
 
-/* By the bits: with -fno-signed-zeros gcc 12 takes x * 0 for 0, whatever x is. */
+/* Checks the bits: with -fno-signed-zeros, gcc 12 turns x * 0 into 0 even for NaN. */
 static inline int all_finite(const float *x, long long n) {
     const bits *b = (const bits *)x, exponent = 0x7f800000;
     int found = 0;
@@ -113,8 +113,8 @@ static inline int all_finite(const float *x, long long n) {
     return !found;
 }
 
-/* Writes the k largest, descending, and their places; 0, and nothing written, where a score is not finite. found: for
- * items + 1, its places for items / GROUP more; maxima: for items / 4. */
+/* Writes the k largest, descending, and their places, and returns 1; returns 0 and writes nothing where a score is not
+ * finite. Scratch: items + 1 pairs in `found`, with items / GROUP more places, and items / 4 maxima. */
 INLINE int largest_in_order(const float *x, long long items, long long k, Pairs found, float *maxima, float *values,
                             long long *places) {
     if (!all_finite(x, items)) return 0;
@@ -126,7 +126,7 @@ INLINE int largest_in_order(const float *x, long long items, long long k, Pairs 
     return 1;
 }
 
-/* How many are not below the bound, those that are not numbers included. */
+/* The number of scores that are not below the bound; a NaN counts. */
 INLINE long long not_below(const float *x, long long items, float bound) {
     int below = 0;
     for (long long i = 0; i < items; i++) below += x[i] < bound;
@@ -138,13 +138,13 @@ INLINE lanes larger(lanes a, lanes b) {
     return (lanes)((which & (int_lanes)b) | (~which & (int_lanes)a));
 }
 
-/* Of what is a number, if the first is. By lanes: with NaN about, gcc takes one after another. */
+/* The largest number, NaN aside unless it comes first. By lanes, because NaN keeps gcc from vectorising a plain loop. */
 INLINE float maximum(const float *x, long long n) {
-    lanes largest[WIDE];
-    for (int j = 0; j < WIDE; j++) largest[j] = (lanes){0} + x[0];
+    lanes largest[INDEPENDENT_SUMS];
+    for (int j = 0; j < INDEPENDENT_SUMS; j++) largest[j] = (lanes){0} + x[0];
     long long i = 0;
-    for (; i + WIDE * LANES <= n; i += WIDE * LANES)
-        for (int j = 0; j < WIDE; j++) largest[j] = larger(largest[j], *(const lanes *)(x + i + j * LANES));
+    for (; i + INDEPENDENT_SUMS * LANES <= n; i += INDEPENDENT_SUMS * LANES)
+        for (int j = 0; j < INDEPENDENT_SUMS; j++) largest[j] = larger(largest[j], *(const lanes *)(x + i + j * LANES));
     lanes whole = larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
     float found = whole[0];
     for (int j = 1; j < LANES; j++) found = whole[j] > found ? whole[j] : found;
@@ -152,12 +152,12 @@ INLINE float maximum(const float *x, long long n) {
     return found;
 }
 
-/* The sum of exp(x - bound) over n; and that itself, where there is room for it. */
+/* The sum of exp(x - bound) over n, each written to out unless that is NULL. */
 INLINE float exponentials(const float *x, long long n, float bound, float *out) {
-    lanes sums[WIDE] = {0};
+    lanes sums[INDEPENDENT_SUMS] = {0};
     long long i = 0;
-    for (; i + WIDE * LANES <= n; i += WIDE * LANES)
-        for (int j = 0; j < WIDE; j++) {
+    for (; i + INDEPENDENT_SUMS * LANES <= n; i += INDEPENDENT_SUMS * LANES)
+        for (int j = 0; j < INDEPENDENT_SUMS; j++) {
             lanes e = exponential_of_negative(*(const lanes *)(x + i + j * LANES) - bound);
             sums[j] += e;
             if (out) *(lanes *)(out + i + j * LANES) = e;
@@ -173,7 +173,7 @@ INLINE float exponentials(const float *x, long long n, float bound, float *out) 
     return sum;
 }
 
-/* log sum exp; NaN where a score is NaN or infinite. out: exp(x - the largest), or NULL. */
+/* log sum exp; NaN where a score is NaN or +infinite. out: exp(x - largest), or NULL. */
 INLINE float log_sum_exp(const float *x, long long items, float *out, float *sum) {
     float bound = maximum(x, items);
     *sum = exponentials(x, items, bound, out);

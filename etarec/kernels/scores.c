@@ -1,9 +1,8 @@
-/* Products of hidden states with the vectors of all items, and at once what is asked of the scores: ranks, the largest,
- * the softmax's denominator, the gradients of a cross-entropy. Scores of a few rows stay in the second cache, their
- * exponentials are kept where a gradient needs them again, and items' vectors are put in the order of the registers once
- * for all rows; what a library does for a product of a few rows, it does for every few rows again. scores.py says what
- * for; build.py compiles this file for the machine it runs on, with the width D of the vectors, a multiple of PANEL,
- * as a constant.
+/* Products of hidden states with all item vectors, fused with the reductions of the scores: ranks, the largest, log sum
+ * exp, and the gradients of a cross-entropy. The scores of a few rows stay in the second cache; their exponentials are
+ * kept for the gradients. The item vectors are packed into register order once for all rows, which a library repeats for
+ * every product of a few rows. build.py compiles this file for the processor at hand, with D, the width of the vectors
+ * and a multiple of PANEL, as a constant.
  *
  * Symbols: B rows (samples), V items. hidden: [B, D], followed by zeros up to a multiple of ROWS; vectors: [V, D].
  */
@@ -11,11 +10,11 @@
 #include "matrix.h"
 #include "row.h"
 
-#define ROWS 6            /* of a tile: ROWS x PANEL scores, in registers */
-#define PANEL (2 * LANES) /* items of a tile */
-#define WHOLE (2 * ROWS)  /* rows whose scores of all items are alive together */
-#define CHUNK (6 * PANEL) /* items whose gradients with a block of rows are alive together; a multiple of ROWS too */
-#define BLOCK (43 * ROWS) /* rows of such a block */
+#define ROWS 6                /* of a tile: ROWS x PANEL scores, in registers */
+#define PANEL (2 * LANES)     /* items of a tile */
+#define WHOLE_ROWS (2 * ROWS) /* rows whose scores of all items are held at once */
+#define CHUNK (6 * PANEL)     /* items whose gradients with a block of rows are held at once; a multiple of ROWS too */
+#define BLOCK (43 * ROWS)     /* rows of such a block */
 
 typedef lanes Tile[ROWS][2];
 
@@ -23,7 +22,7 @@ INLINE long long smaller(long long a, long long b) {
     return a < b ? a : b;
 }
 
-/* c += a b, with `inner` summed over: a's element (i, k) is a[i * ai + k * ak], b's row k starts at b + k * bk. */
+/* c += a b, summed over `inner`: a's element (i, k) is a[i * ai + k * ak], b's row k starts at b + k * bk. */
 INLINE void multiply(long long inner, const float *a, long long ai, long long ak, const float *b, long long bk,
                      Tile c) {
     for (long long k = 0; k < inner; k++) {
@@ -45,13 +44,13 @@ INLINE void store(Tile c, float *to, long long stride, long long rows) {
     for (long long r = 0; r < rows; r++) memcpy(to + r * stride, c[r], sizeof c[r]);
 }
 
-/* The scores of ROWS rows with a panel's items. */
+/* The scores of ROWS rows and a panel's items. */
 INLINE void score(const float *hidden, const float *panel, Tile s) {
     memset(s, 0, sizeof(Tile));
     multiply(D, hidden, D, 1, panel, PANEL, s);
 }
 
-/* Panels hold the vectors of PANEL items by component, [D, PANEL], with zeros for items that are not there. */
+/* A panel holds the vectors of PANEL items by component, [D, PANEL], the last one filled up with zeros. */
 static void pack(const float *vectors, long long items, float *panels) {
     for (; items >= PANEL; items -= PANEL, vectors += PANEL * D, panels += PANEL * D)
         transpose(PANEL, D, PANEL, vectors, panels);
@@ -62,7 +61,7 @@ INLINE long long padded_to_panels(long long items) {
     return (items + PANEL - 1) / PANEL * PANEL;
 }
 
-/* The scores of up to WHOLE rows with all items, [WHOLE, width]. */
+/* The scores of up to WHOLE_ROWS rows and all items, [WHOLE_ROWS, width]. */
 static void whole_rows(const float *hidden, long long rows, const float *packed, long long width, float *scores) {
     for (long long item = 0; item < width; item += PANEL)
         for (long long row = 0; row < rows; row += ROWS) {
@@ -72,10 +71,10 @@ static void whole_rows(const float *hidden, long long rows, const float *packed,
         }
 }
 
-/* Of each row, as far as there is room for it: how many scores are not below its bound, log sum exp, and the k largest
- * scores, descending, with their places, [B, k]. Room: packed for V x D and scores for WHOLE x V, both with V up to a
- * multiple of PANEL; found and maxima as in row.h. The number of rows that could be done: where the largest are asked,
- * a score that is not finite ends it. */
+/* For each row, each unless its array is NULL: the number of scores not below its bound, log sum exp, and the k largest
+ * scores, descending, with their places, [B, k]. Scratch: packed for V x D and scores for WHOLE_ROWS x V, both with V
+ * rounded up to a multiple of PANEL; found and maxima as in row.h. Returns the number of rows done: with k > 0 it stops
+ * at the first row with a score that is not finite. */
 long long scan(const float *hidden, long long B, const float *vectors, long long V, const float *bounds,
                long long *counts, float *log_sums, long long k, float *values, long long *places, float *packed,
                float *scores, float *found_values, int *found_places, float *maxima) {
@@ -83,8 +82,8 @@ long long scan(const float *hidden, long long B, const float *vectors, long long
     long long width = padded_to_panels(V);
     float sum;
     pack(vectors, V, packed);
-    for (long long start = 0; start < B; start += WHOLE) {
-        long long rows = smaller(WHOLE, B - start);
+    for (long long start = 0; start < B; start += WHOLE_ROWS) {
+        long long rows = smaller(WHOLE_ROWS, B - start);
         whole_rows(hidden + start * D, rows, packed, width, scores);
         for (long long row = 0; row < rows; row++) {
             const float *x = scores + row * width;
@@ -97,15 +96,15 @@ long long scan(const float *hidden, long long B, const float *vectors, long long
     return B;
 }
 
-/* totals[item], zeros at first: the sum of the rows' softmaxes. Room: as in `scan`. */
+/* Adds the rows' softmaxes to totals [V]. Scratch: as in `scan`. */
 void softmax_sum(const float *hidden, long long B, const float *vectors, long long V, float *totals, float *packed,
                  float *scores) {
     long long width = padded_to_panels(V);
     float sum;
     pack(vectors, V, packed);
-    for (long long start = 0; start < B; start += WHOLE) {
-        whole_rows(hidden + start * D, smaller(WHOLE, B - start), packed, width, scores);
-        for (long long row = 0; row < smaller(WHOLE, B - start); row++) {
+    for (long long start = 0; start < B; start += WHOLE_ROWS) {
+        whole_rows(hidden + start * D, smaller(WHOLE_ROWS, B - start), packed, width, scores);
+        for (long long row = 0; row < smaller(WHOLE_ROWS, B - start); row++) {
             float *p = scores + row * width;
             log_sum_exp(p, V, p, &sum);
             for (long long i = 0; i < V; i++) totals[i] += p[i] * (1.0f / sum);
@@ -113,8 +112,8 @@ void softmax_sum(const float *hidden, long long B, const float *vectors, long lo
     }
 }
 
-/* The exponentials of a row's scores less their largest, by chunks of items, `apart` floats from one to the next; their
- * sum. log_sum: log sum exp. */
+/* Writes the exponentials of a row's scores less their largest, by chunks of items that start `apart` floats apart, and
+ * log sum exp; returns the sum of the exponentials. */
 INLINE float chunks_of_exponentials(const float *scores, long long items, long long apart, float *chunk,
                                     float *log_sum) {
     float bound = maximum(scores, items), sum = 0;
@@ -124,8 +123,8 @@ INLINE float chunks_of_exponentials(const float *scores, long long items, long l
     return sum;
 }
 
-/* Makes of a block's exponentials with a chunk's items, [filled, CHUNK], weight (softmax - onehot(target)): those times a
- * row's scale are weight x softmax. first: the chunk's first item. */
+/* Turns a block's exponentials of a chunk, [filled, CHUNK], into weight (softmax - onehot(target)). scale: of each row,
+ * the factor from exponential to weight x softmax; first: the chunk's first item. */
 static void pulls(float *chunk, const float *scale, long long rows, long long filled, long long first,
                   const long long *targets, const float *weights) {
     for (long long row = 0; row < rows; row++) {
@@ -136,10 +135,9 @@ static void pulls(float *chunk, const float *scale, long long rows, long long fi
     memset(chunk + rows * CHUNK, 0, (filled - rows) * CHUNK * sizeof(float));
 }
 
-/* log sum exp of each row; and the gradients of the sum over rows of weight (log_sum - score of the target): d_hidden,
- * as hidden and zeros at first, and d_vectors, as vectors; each may be NULL. Room: packed and scores as in `scan`, and
- * pull for BLOCK x V with V up to a multiple of CHUNK, a block's rows by chunks of items: what is read together lies
- * together. */
+/* log sum exp of each row, and the gradients of the sum over rows of weight (log_sum - score of the target): added to
+ * d_hidden, written to d_vectors, each unless NULL. Scratch: packed and scores as in `scan`; pull for BLOCK x V, with V
+ * rounded up to a multiple of CHUNK: the rows of a block by chunks of items, in the order in which they are read. */
 void cross_entropy(const float *hidden, long long B, const float *vectors, long long V, const long long *targets,
                    const float *weights, float *log_sums, float *d_hidden, float *d_vectors, float *packed,
                    float *scores, float *pull) {
@@ -150,8 +148,8 @@ void cross_entropy(const float *hidden, long long B, const float *vectors, long 
         long long rows = smaller(BLOCK, B - start), filled = (rows + ROWS - 1) / ROWS * ROWS;
         const float *h = hidden + start * D;
         for (long long row = 0; row < rows; row++) {
-            if (row % WHOLE == 0) whole_rows(h + row * D, smaller(WHOLE, rows - row), packed, width, scores);
-            scale[row] = weights[start + row] / chunks_of_exponentials(scores + row % WHOLE * width, V, filled * CHUNK,
+            if (row % WHOLE_ROWS == 0) whole_rows(h + row * D, smaller(WHOLE_ROWS, rows - row), packed, width, scores);
+            scale[row] = weights[start + row] / chunks_of_exponentials(scores + row % WHOLE_ROWS * width, V, filled * CHUNK,
                                                                        pull + row * CHUNK, log_sums + start + row);
         }
         float *chunk = pull;

@@ -1,8 +1,8 @@
-"""Scores of all items and what is asked of them, without the matrix of scores: scores.c, compiled for the processor.
+"""Scores of all items and their reductions, without the matrix of scores, in C (scores.c).
 
-For float32 on the CPU and one thread, which is what a trial beside others has: a library's product of a few rows with
-all items spends half of its time on bringing the items into order, for every few rows again. `takes` says whether this
-module computes; torch does everywhere else, in scoring.py.
+For float32 on the CPU and one thread, as in trials that run side by side: a library's product of a few rows and all
+items spends half of its time packing the items, again for every few rows. Where `takes` says no, scoring.py computes
+the same in torch.
 
 Symbols: B rows, D width, V items, K of Top-K.
 """
@@ -15,17 +15,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etarec.kernels import largest
-from etarec.kernels.build import library, takes_floats
+from etarec.kernels import reductions
+from etarec.kernels.build import cpu_float32, library
 
 SOURCE = Path(__file__).with_name("scores.c")
-ROWS, PANEL = 6, 16  # as scores.c has them
-WHOLE, BLOCK, CHUNK = 2 * ROWS, 43 * ROWS, 6 * PANEL
+ROWS, PANEL = 6, 16  # as in scores.c, like the next line
+WHOLE_ROWS, BLOCK, CHUNK = 2 * ROWS, 43 * ROWS, 6 * PANEL
+MAX_ITEMS = 2**15  # of WHOLE_ROWS rows, more scores would not fit the second cache
 
 
-class Asked(NamedTuple):
-    """Of every row: scores not below its bound int[B], log sum exp [B], the K largest [B, K], descending, and their
-    places. What nobody asked for is None."""
+class Found(NamedTuple):
+    """Of each row, None where not wanted: the number of scores not below its bound, int[B]; log sum exp, [B]; the K
+    largest scores, descending, and their items, both [B, K]."""
 
     not_below: Tensor | None
     log_sum: Tensor | None
@@ -33,35 +34,35 @@ class Asked(NamedTuple):
     top_items: Tensor | None
 
 
-def takes(hidden: Tensor, vectors: Tensor) -> bool:
-    floats = takes_floats(hidden) and takes_floats(vectors) and vectors.is_contiguous()
-    return floats and torch.get_num_threads() == 1 and _library_for(vectors) is not None
+def takes(hidden: Tensor, vectors: Tensor, top_k: int = 0) -> bool:
+    """Whether scores.c computes on tensors like these."""
+    V, D = vectors.shape
+    fits = not D % PANEL and V <= MAX_ITEMS and top_k * reductions.GROUP <= V and vectors.is_contiguous()
+    return fits and cpu_float32(hidden, vectors) and torch.get_num_threads() == 1 and _library(D) is not None
 
 
-def scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sum: bool) -> Asked | None:
-    """One look at hidden @ vectors.T, [B, V]. bound: [B, 1]. None where the largest of what is not finite are asked."""
+def scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sum: bool) -> Found | None:
+    """One pass over hidden @ vectors.T, [B, V]. bound: [B, 1]. None where K > 0 and a score is not finite."""
     B, V = hidden.shape[0], vectors.shape[0]
-    compiled, padded = _library_for(vectors), _padded(hidden)
-    assert compiled is not None
+    padded = _padded(hidden)
     counts = None if bound is None else torch.empty(B, dtype=torch.long)
     bounds = None if bound is None else bound.contiguous()
     sums = hidden.new_empty(B) if log_sum else None
     values = hidden.new_empty(B, top_k) if top_k else None
     places = torch.empty(B, top_k, dtype=torch.long) if top_k else None
-    found, room = largest.room(hidden, V), _room(vectors)
+    found, packed = reductions.scratch(hidden, V), _scratch(vectors)
     given = (_address(x) for x in (bounds, counts, sums))
-    work = (_address(x) for x in (values, places, *room, *found))
-    done = compiled.scan(_address(padded), B, _address(vectors), V, *given, top_k, *work)
-    return Asked(counts, sums, values, places) if done == B else None
+    work = (_address(x) for x in (values, places, *packed, *found))
+    done = _loaded(vectors).scan(_address(padded), B, _address(vectors), V, *given, top_k, *work)
+    return Found(counts, sums, values, places) if done == B else None
 
 
 def softmax_sum(hidden: Tensor, vectors: Tensor) -> Tensor:
     """The sum over rows of softmax(scores): [V]."""
-    V, (compiled, padded) = vectors.shape[0], (_library_for(vectors), _padded(hidden))
-    assert compiled is not None
-    totals, room = hidden.new_zeros(V), _room(vectors)
-    work = map(_address, (totals, *room))
-    compiled.softmax_sum(_address(padded), hidden.shape[0], _address(vectors), V, *work)
+    V, padded = vectors.shape[0], _padded(hidden)
+    totals, packed = hidden.new_zeros(V), _scratch(vectors)
+    work = map(_address, (totals, *packed))
+    _loaded(vectors).softmax_sum(_address(padded), hidden.shape[0], _address(vectors), V, *work)
     return totals
 
 
@@ -73,31 +74,30 @@ def cross_entropy(
     d_vectors: Tensor | None,
     needs_hidden: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Each row's log sum exp, [B], and the gradient at `hidden` of the sum over rows of weight (log sum exp - score of
-    the target), [B, D], if asked for.
+    """Each row's log sum exp, [B], and, if needed, the gradient at `hidden`, [B, D], of the sum over rows of weight
+    (log sum exp - score of the target).
 
-    weights: [B]. d_vectors: [V, D], filled with the gradient at `vectors`. Room: BLOCK V floats.
+    weights: [B]. d_vectors: [V, D], overwritten with the gradient at `vectors`. Scratch: BLOCK V floats.
     """
-    B, (compiled, padded) = hidden.shape[0], (_library_for(vectors), _padded(hidden))
-    assert compiled is not None
+    B, padded = hidden.shape[0], _padded(hidden)
     d_hidden = torch.zeros_like(padded) if needs_hidden else None
     log_sums = hidden.new_empty(B)
     pull = hidden.new_empty(min(len(padded), BLOCK) * (-(-vectors.shape[0] // CHUNK) * CHUNK))
     given = [padded, vectors, targets.contiguous(), weights.contiguous()]
-    work = (log_sums, d_hidden, d_vectors, *_room(vectors), pull)
+    work = (log_sums, d_hidden, d_vectors, *_scratch(vectors), pull)
     rows, items, *rest = map(_address, (*given, *work))
-    compiled.cross_entropy(rows, B, items, vectors.shape[0], *rest)
+    _loaded(vectors).cross_entropy(rows, B, items, vectors.shape[0], *rest)
     return log_sums, None if d_hidden is None else d_hidden[:B]
 
 
-def _room(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """For the vectors in the order of the registers, and for all scores of WHOLE rows."""
+def _scratch(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Arrays for the packed vectors and for all scores of WHOLE_ROWS rows."""
     width = -(-vectors.shape[0] // PANEL) * PANEL
-    return vectors.new_empty(width * vectors.shape[1]), vectors.new_empty(width * WHOLE)
+    return vectors.new_empty(width * vectors.shape[1]), vectors.new_empty(width * WHOLE_ROWS)
 
 
 def _padded(hidden: Tensor) -> Tensor:
-    """With rows of zeros up to a multiple of ROWS."""
+    """hidden, filled up with zeros to a multiple of ROWS."""
     B, D = hidden.shape
     padded = hidden.new_zeros(-(-B // ROWS) * ROWS, D)
     padded[:B] = hidden.detach()
@@ -105,13 +105,14 @@ def _padded(hidden: Tensor) -> Tensor:
 
 
 def _address(x: Tensor | None) -> int | None:
-    """Good for as long as something else keeps the tensor."""
+    """Valid as long as something else keeps the tensor."""
     return None if x is None else x.data_ptr()
 
 
-def _library_for(vectors: Tensor) -> ctypes.CDLL | None:
-    width = vectors.shape[1]
-    return None if width % PANEL else _library(width)
+def _loaded(vectors: Tensor) -> ctypes.CDLL:
+    found = _library(vectors.shape[1])
+    assert found is not None  # as `takes` said
+    return found
 
 
 @functools.cache

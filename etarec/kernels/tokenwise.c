@@ -1,11 +1,10 @@
-/* What a block of TTT4Rec does to each token by itself, before and after its inner loop, and the gradients: norms,
- * projections, rotary embedding, SwiGLU. torch does it with some fifty operations a pass, which for the few hundred
- * tokens of a pass cost more than their arithmetic. tokenwise.py says what for; build.py compiles this file for the
- * machine it runs on, with the sizes as constants: D width, H heads, W width of the SwiGLU, M mini-batch, with D and W
- * multiples of PANEL and D of 2 H.
+/* The token-wise part of a TTT4Rec block, before and after its inner loop, with gradients: norms, projections, rotary
+ * embedding and SwiGLU. In torch these are some fifty operations a pass, which cost more than their arithmetic for the
+ * few hundred tokens of a pass. build.py compiles this file for the processor at hand, with these constants: D width,
+ * H heads, W width of the SwiGLU, M mini-batch. D and W are multiples of PANEL, and D of 2 H.
  *
- * Tokens are rows of D floats; ROWS of them are worked on at a time, with zeros for those that are not there. Weights
- * are as torch has them, [outputs, inputs].
+ * Tokens are rows of D floats; ROWS of them are processed at a time, filled up with zeros. Weights are laid out as in
+ * torch, [outputs, inputs]. A query is a token whose output is wanted.
  */
 
 #include <math.h>
@@ -19,16 +18,16 @@
 #define RATES ((H + PANEL - 1) / PANEL * PANEL)
 #define HEAD (D / H)
 
-/* to_*: written to. d_*: gradients, given in `d_q` to `d_asked` and added to in the others. */
+/* to_*: written. d_*: gradients, `d_q` to `d_residual` given, the others added to. */
 typedef struct {
     long long sequences;
-    const long long *starts, *lengths; /* of each sequence: its first token, and how many it has */
-    long long asked;                   /* tokens whose query is asked for, */
-    const long long *tokens, *places;  /* where they are among all, and in their mini-batches */
-    long long inner_loop;              /* whether keys, values and rates are asked for at all */
+    const long long *starts, *lengths; /* first token of each sequence, and the number of its tokens */
+    long long queries;
+    const long long *tokens, *places; /* of each query: its token, and its place in its mini-batch */
+    long long inner_loop;             /* 0: no keys, values and rates */
     const float *x, *norm, *wq, *wk, *wv, *wrate, *bias, *cos, *sin; /* bias: of the rates; cos, sin: [M, HEAD] */
-    float *to_q, *to_k, *to_v, *to_rate, *to_asked;
-    const float *d_q, *d_k, *d_v, *d_rate, *d_asked;
+    float *to_q, *to_k, *to_v, *to_rate, *to_residual;               /* residual: x at the queries */
+    const float *d_q, *d_k, *d_v, *d_rate, *d_residual;
     float *d_x, *d_norm, *d_wq, *d_wk, *d_wv, *d_wrate, *d_bias;
 } Before;
 
@@ -40,19 +39,19 @@ typedef struct {
     float *d_out, *d_x, *d_norm_weight, *d_norm_bias, *d_o, *d_mlp_norm, *d_gate, *d_up, *d_down;
 } After;
 
-/* The matrix [columns, inner] by PANELs of its rows, each [inner, PANEL]: for products with its transpose. */
+/* Packs the transpose of a [columns, inner] by PANELs of columns, each [inner, PANEL]. */
 static void pack_turned(int inner, int columns, const float *a, float *panels) {
     for (int j = 0; j < columns; j += PANEL, panels += PANEL * inner)
         transpose(PANEL, inner, PANEL, a + j * inner, panels);
 }
 
-/* The matrix [inner, columns] by PANELs of its columns, each [inner, PANEL]. */
+/* Packs a [inner, columns] by PANELs of columns, each [inner, PANEL]. */
 static void pack(int inner, int columns, const float *a, float *panels) {
     for (int j = 0; j < columns; j += PANEL)
         for (int k = 0; k < inner; k++, panels += PANEL) memcpy(panels, a + k * columns + j, PANEL * sizeof(float));
 }
 
-/* C [ROWS, columns] = A B of A [ROWS, inner] and a packed B; both have rows of their own lengths. */
+/* C = A B, or += where add is set: A [rows, inner], rows ai floats apart; B packed; C [rows, columns], rows ci apart. */
 INLINE void through(int rows, int inner, int columns, const float *a, int ai, const float *panels, float *c, int ci,
                     int add) {
     for (int j = 0; j < columns; j += PANEL, panels += PANEL * inner)
@@ -72,14 +71,14 @@ INLINE float total(const float *a) {
     return sum;
 }
 
-/* unit = x / rms(x); 1 / rms(x). */
+/* unit = x / rms(x). Returns 1 / rms(x). */
 INLINE float rms_normalise(const float *x, float *unit) {
     float inverse = 1 / sqrtf(dot(x, x) / D + EPS);
     for (int j = 0; j < D; j++) unit[j] = x[j] * inverse;
     return inverse;
 }
 
-/* Adds to the gradient at x from that at weight * unit, and to the weight's. */
+/* Adds to the gradients of x and weight from that of weight * unit. */
 INLINE void rms_normalise_back(const float *d_y, const float *unit, float inverse, const float *weight, float *d_x,
                                float *d_weight) {
     float d_unit[D];
@@ -97,7 +96,7 @@ INLINE float normalise(const float *x, float *unit) {
     return inverse;
 }
 
-/* Tokens and what their norm makes of them. */
+/* Tokens and their RMSNorm. */
 typedef struct {
     int count, rows; /* rows: with those of zeros, a multiple of 4 */
     float unit[ROWS][D], inverse[ROWS], x[ROWS][D];
@@ -120,7 +119,7 @@ static void normed_back(const float *d_y, const Normed *n, const long long *toke
         rms_normalise_back(d_y + i * D, n->unit[i], n->inverse[i], weight, d_x + tokens[i] * D, d_weight);
 }
 
-/* Rotary embedding of a token's heads at a place of its mini-batch. */
+/* Rotary embedding of a token's heads at its place in its mini-batch. */
 INLINE void rotate(const Before *w, long long place, const float *x, float *restrict y) {
     const float *cos = w->cos + place * HEAD, *sin = w->sin + place * HEAD;
     for (int h = 0; h < D; h += HEAD)
@@ -141,7 +140,8 @@ INLINE void rotate_back(const Before *w, long long place, const float *d_y, floa
         }
 }
 
-/* The next tokens and their places in their mini-batches, from sequence n and position l on. */
+/* Writes the next ROWS tokens, from position l of sequence n on, and their places in their mini-batches; advances n and
+ * l and returns the number of tokens. */
 static int next_tokens(const Before *w, long long *n, long long *l, long long *tokens, long long *places) {
     int count = 0;
     for (; count < ROWS && *n < w->sequences; count++) {
@@ -155,7 +155,7 @@ static int next_tokens(const Before *w, long long *n, long long *l, long long *t
 #define KEYS 0
 #define VALUES D
 #define LOGITS (2 * D)
-#define SIDE (2 * D + RATES) /* a token's key, value and logits of its rates, side by side */
+#define SIDE (2 * D + RATES) /* a token's key, value and rate logits, side by side */
 
 static void pack_side(const Before *w, float *panels) {
     float rates[RATES * D] = {0};
@@ -193,14 +193,14 @@ static void queries(const Before *w) {
     float panels[D * D], q[ROWS][D];
     Normed x;
     pack_turned(D, D, w->wq, panels);
-    for (long long start = 0; start < w->asked; start += ROWS) {
+    for (long long start = 0; start < w->queries; start += ROWS) {
         const long long *tokens = w->tokens + start;
-        int count = (int)(w->asked - start < ROWS ? w->asked - start : ROWS);
+        int count = (int)(w->queries - start < ROWS ? w->queries - start : ROWS);
         normed(w->x, tokens, count, w->norm, &x);
         through(x.rows, D, D, x.x[0], D, panels, q[0], D, 0);
         for (int i = 0; i < count; i++) {
             rotate(w, w->places[start + i], q[i], w->to_q + (start + i) * D);
-            memcpy(w->to_asked + (start + i) * D, w->x + tokens[i] * D, D * sizeof(float));
+            memcpy(w->to_residual + (start + i) * D, w->x + tokens[i] * D, D * sizeof(float));
         }
     }
 }
@@ -244,9 +244,9 @@ static void queries_back(const Before *w) {
     float packed[D * D], d_q[ROWS][D], d_normed[ROWS][D];
     Normed x;
     pack(D, D, w->wq, packed);
-    for (long long start = 0; start < w->asked; start += ROWS) {
+    for (long long start = 0; start < w->queries; start += ROWS) {
         const long long *tokens = w->tokens + start;
-        int count = (int)(w->asked - start < ROWS ? w->asked - start : ROWS);
+        int count = (int)(w->queries - start < ROWS ? w->queries - start : ROWS);
         normed(w->x, tokens, count, w->norm, &x);
         memset(d_q, 0, sizeof d_q);
         for (int i = 0; i < count; i++) rotate_back(w, w->places[start + i], w->d_q + (start + i) * D, d_q[i]);
@@ -254,7 +254,7 @@ static void queries_back(const Before *w) {
         through(x.rows, D, D, d_q[0], D, packed, d_normed[0], D, 0);
         normed_back(d_normed[0], &x, tokens, w->norm, w->d_x, w->d_norm);
         for (int i = 0; i < count; i++)
-            for (int j = 0; j < D; j++) w->d_x[tokens[i] * D + j] += w->d_asked[(start + i) * D + j];
+            for (int j = 0; j < D; j++) w->d_x[tokens[i] * D + j] += w->d_residual[(start + i) * D + j];
     }
 }
 
@@ -263,7 +263,7 @@ void before_back(const Before *w) {
     queries_back(w);
 }
 
-/* What lies between the inner loop's output and the block's, for ROWS tokens. */
+/* Everything between the output of the inner loop and that of the block, for ROWS tokens. */
 typedef struct {
     int count, rows;
     float unit[ROWS][D], inverse[ROWS], affine[ROWS][D], sum[ROWS][D]; /* sum: x + o(norm(out)) */
@@ -315,7 +315,7 @@ void after(const After *w) {
     }
 }
 
-/* Everything before is made again: to keep it costs more, in memory that is not in any cache. */
+/* Computes the forward pass again: keeping it costs more, in memory outside the caches. */
 void after_back(const After *w) {
     Packed p, turned;
     Mixed m;
@@ -333,7 +333,7 @@ void after_back(const After *w) {
         memset(d_y, 0, sizeof d_y);
         memcpy(d_y, w->d_y + start * D, count * sizeof d_y[0]);
         product(D, count, W, d_y[0], 1, D, m.hidden[0], w->d_down, 1);
-        through(m.rows, D, W, d_y[0], D, turned.down, d_up[0], W, 0); /* the gradient at `hidden`, for a moment */
+        through(m.rows, D, W, d_y[0], D, turned.down, d_up[0], W, 0); /* the gradient at `hidden`, overwritten below */
         float *gate = m.gate[0], *up = m.up[0], *to_gate = d_gate[0], *to_up = d_up[0];
         for (int i = 0; i < m.rows * W; i += LANES) {
             lanes g = *(lanes *)(gate + i), s = sigmoid(g), d_hidden = *(lanes *)(to_up + i);
@@ -344,7 +344,7 @@ void after_back(const After *w) {
         product(W, count, D, to_up, 1, W, m.normed.x[0], w->d_up, 1);
         through(m.rows, W, D, to_gate, W, turned.gate, d_normed[0], D, 0);
         through(m.rows, W, D, to_up, W, turned.up, d_normed[0], D, 1);
-        normed_back(d_normed[0], &m.normed, IN_ORDER, w->mlp_norm, d_y[0], w->d_mlp_norm); /* at the sum, from now on */
+        normed_back(d_normed[0], &m.normed, IN_ORDER, w->mlp_norm, d_y[0], w->d_mlp_norm); /* d_y: at the sum */
         memcpy(w->d_x + start * D, d_y, count * sizeof d_y[0]);
         product(D, count, D, d_y[0], 1, D, m.affine[0], w->d_o, 1);
         through(m.rows, D, D, d_y[0], D, turned.o, d_affine[0], D, 0);

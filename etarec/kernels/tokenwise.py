@@ -1,8 +1,7 @@
-"""What a block of TTT4Rec does to each token by itself, before and after its inner loop: tokenwise.c, compiled.
+"""The token-wise part of a TTT4Rec block, before and after its inner loop, in C (tokenwise.c).
 
-For float32 on the CPU, one thread and small widths, which is what a trial beside others has: there torch's fifty small
-operations a pass cost more than their arithmetic. `takes` says whether this module computes; models/ttt4rec.py is what
-it computes, and does so everywhere else.
+For float32 on the CPU, one thread and small widths, as in trials that run side by side: there, torch's fifty small
+operations a pass cost more than their arithmetic. Where `takes` says no, models/ttt4rec.py computes the same in torch.
 
 Symbols: N sequences, T tokens, Q queries, D width, H heads, W width of the SwiGLU, M mini-batch.
 """
@@ -17,16 +16,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from etarec.kernels.build import library, takes_floats
+from etarec.kernels.build import cpu_float32, library
 from etarec.ragged import Int64s, Ragged
 
 SOURCE = Path(__file__).with_name("tokenwise.c")
-PANEL = 16  # as tokenwise.c has it
-WIDEST, WIDEST_MLP = 128, 512  # beyond, products outweigh the rest, and tokenwise.c would want more than a stack holds
+PANEL = 16  # as in tokenwise.c
+MAX_WIDTH, MAX_MLP_WIDTH = 128, 512  # beyond, products outweigh the rest, and the matrices of tokenwise.c the stack
 
 
 class Sizes(NamedTuple):
-    """What tokenwise.c is compiled for."""
+    """The constants that tokenwise.c is compiled with."""
 
     D: int
     H: int
@@ -35,8 +34,7 @@ class Sizes(NamedTuple):
 
 
 class Projections(NamedTuple):
-    """Weights [outputs, inputs] before the inner loop: of the norm [D], queries, keys, values, and its rates [H, D]
-    with bias [H]."""
+    """Weights before the inner loop: norm [D]; queries, keys and values [D, D]; rates [H, D] with their bias [H]."""
 
     norm: Tensor
     wq: Tensor
@@ -47,7 +45,7 @@ class Projections(NamedTuple):
 
 
 class Mixing(NamedTuple):
-    """Weights after the inner loop: its norm's, output projection, norm and the three matrices of the SwiGLU."""
+    """Weights after the inner loop: its norm, the output projection, the norm and the matrices of the SwiGLU."""
 
     norm_weight: Tensor
     norm_bias: Tensor
@@ -59,8 +57,9 @@ class Mixing(NamedTuple):
 
 
 def takes(x: Tensor, sizes: Sizes) -> bool:
-    fits = sizes.D <= WIDEST and sizes.W <= WIDEST_MLP and not sizes.D % PANEL and not sizes.W % PANEL
-    return fits and takes_floats(x) and torch.get_num_threads() == 1 and _library(sizes) is not None
+    """Whether tokenwise.c computes on tensors like x."""
+    fits = sizes.D <= MAX_WIDTH and sizes.W <= MAX_MLP_WIDTH and not sizes.D % PANEL and not sizes.W % PANEL
+    return fits and cpu_float32(x) and torch.get_num_threads() == 1 and _library(sizes) is not None
 
 
 def before(
@@ -71,10 +70,10 @@ def before(
     sizes: Sizes,
     inner_loop: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """x: [T, D] -> the rows of x that are asked for and their queries [Q, D], keys and values [T, D], and sigmoids of
-    the rates [T, H]; the last three are of no tokens without `inner_loop`, and not written between the sequences.
+    """x [T, D] -> x at the queries and their projections [Q, D], keys and values [T, D], sigmoids of the rates [T, H].
 
-    rotary: cos and sin [M, D / H].
+    Without `inner_loop` the last three have no rows. Rows between the sequences are not written. rotary: cos and sin,
+    [M, D / H].
     """
     where = {"starts": sequences.starts, "lengths": sequences.lengths}
     where |= {"tokens": sequences.tokens, "places": sequences.positions % sizes.M}
@@ -82,17 +81,16 @@ def before(
 
 
 def after(out: Tensor, x: Tensor, weights: Mixing, sizes: Sizes) -> Tensor:
-    """out: what the inner loop answers, x: what the block was given at the same tokens, both [Q, D] -> [Q, D], the
-    block's output."""
+    """Outputs of the inner loop and inputs x of the block at the same tokens, both [Q, D] -> outputs of the block."""
     return _After.apply(sizes, out, x, *weights)  # type: ignore[no-untyped-call]
 
 
 class _Work(ctypes.Structure):
-    """Its fields are numbers and, by the names of tensors, addresses; as in tokenwise.c."""
+    """A struct of tokenwise.c: numbers, and addresses by the names of their tensors."""
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], **numbers: int) -> "_Work":
-        """Good for as long as something else keeps the tensors."""
+        """Valid as long as something else keeps the tensors."""
         return cls(**numbers, **{name: x.data_ptr() for name, x in tensors.items()})
 
 
@@ -104,13 +102,13 @@ class _BeforeWork(_Work):
         ("sequences", _NUMBER),
         ("starts", _ADDRESS),
         ("lengths", _ADDRESS),
-        ("asked", _NUMBER),
+        ("queries", _NUMBER),
         ("tokens", _ADDRESS),
         ("places", _ADDRESS),
         ("inner_loop", _NUMBER),
         *((name, _ADDRESS) for name in ("x", *Projections._fields, "cos", "sin")),
-        *((f"to_{name}", _ADDRESS) for name in ("q", "k", "v", "rate", "asked")),
-        *((f"d_{name}", _ADDRESS) for name in ("q", "k", "v", "rate", "asked")),
+        *((f"to_{name}", _ADDRESS) for name in ("q", "k", "v", "rate", "residual")),
+        *((f"d_{name}", _ADDRESS) for name in ("q", "k", "v", "rate", "residual")),
         *((f"d_{name}", _ADDRESS) for name in ("x", *Projections._fields)),
     )
 
@@ -139,10 +137,10 @@ class _Before(torch.autograd.Function):
         given = {name: tensor.contiguous() for name, tensor in zip(names, tensors, strict=True)}
         queries = [x.new_empty(Q, D) for _ in range(2)]
         keys = [x.new_empty(T if inner_loop else 0, width) for width in (D, D, sizes.H)]
-        made = dict(zip(("to_asked", "to_q", "to_k", "to_v", "to_rate"), (*queries, *keys), strict=True))
-        ctx.numbers = {"sequences": len(where["starts"]), "asked": Q, "inner_loop": int(inner_loop)}
+        made = dict(zip(("to_residual", "to_q", "to_k", "to_v", "to_rate"), (*queries, *keys), strict=True))
+        ctx.numbers = {"sequences": len(where["starts"]), "queries": Q, "inner_loop": int(inner_loop)}
         ctx.numbers |= {name: array.ctypes.data for name, array in where.items()}
-        _compiled(sizes).before(_BeforeWork.of(given | made, **ctx.numbers))
+        _loaded(sizes).before(_BeforeWork.of(given | made, **ctx.numbers))
         kept = given | {"to_rate": made["to_rate"]}
         ctx.sizes, ctx.where, ctx.names = sizes, where, tuple(kept)
         ctx.save_for_backward(*kept.values())
@@ -151,11 +149,11 @@ class _Before(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
-        names = ("d_asked", "d_q", "d_k", "d_v", "d_rate")
+        names = ("d_residual", "d_q", "d_k", "d_v", "d_rate")
         given = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
         given |= {name: d.contiguous() for name, d in zip(names, above, strict=True)}
         made = {f"d_{name}": torch.zeros_like(given[name]) for name in ("x", *Projections._fields)}
-        _compiled(ctx.sizes).before_back(_BeforeWork.of(given | made, **ctx.numbers))
+        _loaded(ctx.sizes).before_back(_BeforeWork.of(given | made, **ctx.numbers))
         return None, None, None, None, *made.values()
 
 
@@ -165,7 +163,7 @@ class _After(torch.autograd.Function):
         given = dict(zip(("out", "x", *Mixing._fields), (x.contiguous() for x in tensors), strict=True))
         y = torch.empty_like(given["x"])
         ctx.sizes, ctx.tokens = sizes, len(y)
-        _compiled(sizes).after(_AfterWork.of(given | {"to_y": y}, tokens=ctx.tokens))
+        _loaded(sizes).after(_AfterWork.of(given | {"to_y": y}, tokens=ctx.tokens))
         ctx.save_for_backward(*given.values())
         return y
 
@@ -175,13 +173,13 @@ class _After(torch.autograd.Function):
         names = ("out", "x", *Mixing._fields)
         given = dict(zip(names, ctx.saved_tensors, strict=True)) | {"d_y": above[0].contiguous()}
         made = {f"d_{name}": torch.zeros_like(given[name]) for name in names}
-        _compiled(ctx.sizes).after_back(_AfterWork.of(given | made, tokens=ctx.tokens))
+        _loaded(ctx.sizes).after_back(_AfterWork.of(given | made, tokens=ctx.tokens))
         return None, *made.values()
 
 
-def _compiled(sizes: Sizes) -> ctypes.CDLL:
+def _loaded(sizes: Sizes) -> ctypes.CDLL:
     found = _library(sizes)
-    assert found is not None
+    assert found is not None  # as `takes` said
     return found
 
 

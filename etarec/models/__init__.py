@@ -1,7 +1,7 @@
-"""Sequential recommenders, all with the shape of `SequenceModel`."""
+"""Sequential recommenders, one file for each value of `model.name`; base.py is their interface."""
 
 from etarec.config import ModelConfig
-from etarec.models.base import SequenceModel
+from etarec.models.base import InnerLoopModel, SequenceModel
 from etarec.models.bert4rec import BERT4Rec
 from etarec.models.gru4rec import GRU4Rec
 from etarec.models.mamba4rec import Mamba4Rec
@@ -22,4 +22,4 @@ def build(config: ModelConfig, n_items: int, dropout: float = 0.0) -> SequenceMo
     return ARCHITECTURES[config.name](config, n_items, dropout)
 
 
-__all__ = ["BERT4Rec", "SequenceModel", "build"]
+__all__ = ["BERT4Rec", "InnerLoopModel", "SequenceModel", "build"]

@@ -1,6 +1,7 @@
-"""What every recommender offers: hidden states of item sequences, and groups of weights that may adapt.
+"""The interface of every recommender: hidden states of item sequences, and groups of weights that may adapt.
 
-Symbols: N sequences, L positions, D width, V items including the padding id 0.
+Symbols: N sequences, L positions, T tokens and Q queries of sequences without padding, D width, V items including the
+padding id 0.
 """
 
 from typing import ClassVar
@@ -8,19 +9,19 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from etarec.config import ModelConfig
-from etarec.ragged import Ragged
+from etarec.ragged import EVERY_POSITION, OutputPositions, Ragged
+from etarec.ttt import INNER_LOOP, InnerOptions
 
 
 class SequenceModel(nn.Module):
     """A model whose scores are hidden . item embedding (tied).
 
-    Causal: the hidden state at a position depends on the items up to it only, so that one pass over a sequence, padded
-    on the right, serves all its prefixes. A model that is not is given each prefix by itself, with `lengths`.
+    A causal model's state at a position depends only on the items up to it, so one pass over a sequence, padded on the
+    right, serves all its prefixes. A model that is not causal gets each prefix by itself, with `outputs.lengths`.
     """
 
     projection_names: ClassVar[tuple[str, ...]]  # name parts of the weights that `parameters: projections` adapts
     causal: ClassVar[bool] = True
-    has_inner_loop: ClassVar[bool] = False  # fast weights, which `adapt.target: state` switches and weighs
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__()
@@ -34,43 +35,16 @@ class SequenceModel(nn.Module):
         """[V-1, D]: the embeddings of the real items; row i belongs to item code i + 1."""
         return self.items.weight[1:]
 
-    def forward(
-        self, items: Tensor, rate_scale: Tensor | None = None, inner_loop: bool = True, since: int = 0
-    ) -> Tensor:
-        """items: int[N, L], padded with 0 on the right -> hidden states [N, L - since, D], those from `since` on.
-
-        rate_scale and inner_loop steer the inner loop of models that have one, see `TTTLayer.forward`; others take no
-        notice.
-        """
-        return self.encode(self.embed(items), rate_scale, inner_loop, since)
+    def forward(self, items: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        """Hidden states at the wanted positions of items int[N, L], padded with 0 on the right: [N, outputs, D]."""
+        return self.encode(self.embed(items), outputs)
 
     def embed(self, items: Tensor) -> Tensor:
-        """What happens to each item by itself: int[...] -> [..., D]."""
+        """The part of the model that sees each item by itself: int[...] -> [..., D]."""
         return self.dropout(self.items(items))
 
-    def encode(
-        self,
-        x: Tensor,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-        since: int = 0,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
-        """What happens to a sequence of embedded items [N, L, D]; see `forward`.
-
-        lengths: int[N] on the CPU, descending: only the state at each sequence's own last item is wanted, [N, 1, D].
-        """
-        raise NotImplementedError
-
-    def takes_ragged(self) -> bool:
-        """Whether `encode_ragged` computes, here and now; `encode` always does."""
-        return False
-
-    def encode_ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
-        """What `encode` does, to items [T, D] of sequences without padding: the states of its Q queries, [Q, D].
-
-        rate_scale: [T], of each token the scale of its sequence.
-        """
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        """The part that sees sequences: embedded items [N, L, D] -> hidden states at the wanted positions."""
         raise NotImplementedError
 
     def adaptable(self, group: str) -> list[nn.Parameter]:
@@ -83,8 +57,28 @@ class SequenceModel(nn.Module):
         return list(named.values())
 
 
+class InnerLoopModel(SequenceModel):
+    """A model with TTT layers, whose inner loop `adapt.target: state` switches and weighs."""
+
+    def forward(
+        self, items: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP
+    ) -> Tensor:
+        return self.encode(self.embed(items), outputs, inner)
+
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
+        raise NotImplementedError
+
+    def takes_ragged(self) -> bool:
+        """Whether `encode_ragged` computes with the present weights and threads; `encode` always does."""
+        return False
+
+    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+        """`encode` of sequences without padding: embedded items [T, D] -> states of the queries [Q, D]."""
+        raise NotImplementedError
+
+
 def normal_weights(model: SequenceModel) -> None:
-    """N(0, 0.02) in every matrix, 0 in every bias and in the padding's embedding, as BERT and its followers start."""
+    """Initialises every matrix with N(0, 0.02), biases and the padding's embedding with 0, as in BERT."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)

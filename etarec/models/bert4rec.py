@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from etarec.config import ModelConfig
 from etarec.models.base import SequenceModel, normal_weights
 from etarec.models.sasrec import Positions, transformer
+from etarec.ragged import EVERY_POSITION, OutputPositions
 
 
 class BERT4Rec(SequenceModel):
-    """A prefix is served with a mask behind its last item; its hidden state is the one at the mask."""
+    """A prefix is served with a mask behind its last item, whose hidden state is the prefix's."""
 
     causal: ClassVar[bool] = False
     projection_names: ClassVar[tuple[str, ...]] = ("self_attn",)
@@ -26,27 +27,20 @@ class BERT4Rec(SequenceModel):
         nn.init.normal_(self.mask, std=0.02)
 
     def embed(self, items: Tensor) -> Tensor:
-        return self.items(items)  # dropout comes behind the positions
+        return self.items(items)  # dropout follows the positions
 
-    def encode(
-        self,
-        x: Tensor,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-        since: int = 0,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
-        """The state behind each sequence's last item, [N, 1, D]; without `lengths` all have L items."""
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        """The state at a mask behind each sequence's last item, [N, 1, D]; without `lengths` all have L items."""
         N, L, _ = x.shape
-        ends = torch.full((N,), L, device=x.device) if lengths is None else lengths.to(x.device)
+        ends = torch.full((N,), L, device=x.device) if outputs.lengths is None else outputs.lengths.to(x.device)
         x = torch.cat([x, x[:, :1]], dim=1)
         masked = torch.arange(L + 1, device=x.device) == ends[:, None]
         return self.fill_in(x, masked, ends + 1)[masked][:, None]
 
     def fill_in(self, x: Tensor, masked: Tensor, lengths: Tensor) -> Tensor:
-        """Hidden states [N, L, D] of embedded items [N, L, D] of which those `masked`, bool[N, L], are not seen.
+        """Hidden states [N, L, D] of embedded items [N, L, D], with the mask in place of those `masked`, bool[N, L].
 
-        lengths: int[N], what is behind them is padding.
+        lengths: int[N]; positions behind them are padding.
         """
         x = torch.where(masked[..., None], self.mask, x)
         padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from etarec.config import ModelConfig
 from etarec.models.base import SequenceModel
-from etarec.ragged import asked
+from etarec.ragged import EVERY_POSITION, OutputPositions
 
 
 class GRU4Rec(SequenceModel):
@@ -25,17 +25,10 @@ class GRU4Rec(SequenceModel):
             nn.init.xavier_uniform_(weight)
 
     def train(self, mode: bool = True) -> Self:
-        """The GRU stays in training mode, in which alone cuDNN gives gradients; it has no dropout to switch off."""
+        """Leaves the GRU in training mode, because cuDNN computes its gradients only there; it has no dropout."""
         super().train(mode)
         self.gru.train()
         return self
 
-    def encode(
-        self,
-        x: Tensor,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-        since: int = 0,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
-        return self.output(asked(self.gru(x)[0], since, lengths))
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        return self.output(outputs.of(self.gru(x)[0]))

@@ -12,15 +12,15 @@ from torch.nn import functional as F
 
 from etarec.config import ModelConfig
 from etarec.models.base import SequenceModel, normal_weights
-from etarec.ragged import asked
+from etarec.ragged import EVERY_POSITION, OutputPositions
 
 try:  # the authors' CUDA kernel, where it is installed
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as fused_scan
 except ImportError:
     fused_scan = None
 
-EXPAND, KERNEL = 2, 4  # E / D, and the inputs that the causal convolution looks at
-STEP_SIZES = (1e-3, 1e-1)  # of the discretisation before training, drawn evenly on a log scale
+EXPAND, KERNEL = 2, 4  # E / D, and the width of the causal convolution
+STEP_SIZES = (1e-3, 1e-1)  # range of the discretisation's initial steps, drawn log-uniformly
 
 
 def selective_scan(x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Mamba(nn.Module):
         self.out_proj = nn.Linear(self.channels, width, bias=False)
 
     def initialise(self) -> None:
-        """The initial values of the step size that the paper's appendix gives."""
+        """Draws the initial step sizes as the paper's appendix says."""
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         low, high = (math.log(size) for size in STEP_SIZES)
         step = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp()
@@ -106,12 +106,5 @@ class Mamba4Rec(SequenceModel):
     def embed(self, items: Tensor) -> Tensor:
         return self.input_norm(super().embed(items))
 
-    def encode(
-        self,
-        x: Tensor,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-        since: int = 0,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
-        return asked(self.blocks(x), since, lengths)
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        return outputs.of(self.blocks(x))

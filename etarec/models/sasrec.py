@@ -1,6 +1,6 @@
 """SASRec (Kang & McAuley 2018, arXiv 1808.09781): causal self-attention, trained with cross-entropy over all items.
 
-The block is the transformer's own (normalised after each part, GELU), which the field's libraries use as well.
+The block is the standard transformer encoder's (post-norm, GELU), as in the field's libraries.
 """
 
 from typing import ClassVar
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from etarec.config import ModelConfig, UserError
 from etarec.models.base import SequenceModel, normal_weights
-from etarec.ragged import asked
+from etarec.ragged import EVERY_POSITION, OutputPositions
 
 NORM_EPS = 1e-12
 
@@ -24,7 +24,7 @@ def transformer(config: ModelConfig, dropout: float) -> nn.TransformerEncoder:
 
 
 class Positions(nn.Module):
-    """Adds a learned vector per place of the sequence, then LayerNorm and dropout: [N, L, D] -> [N, L, D]."""
+    """Learned position embeddings, then LayerNorm and dropout: [N, L, D] -> [N, L, D]."""
 
     def __init__(self, positions: int, width: int, dropout: float):
         super().__init__()
@@ -48,16 +48,9 @@ class SASRec(SequenceModel):
         normal_weights(self)
 
     def embed(self, items: Tensor) -> Tensor:
-        return self.items(items)  # dropout comes behind the positions
+        return self.items(items)  # dropout follows the positions
 
-    def encode(
-        self,
-        x: Tensor,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-        since: int = 0,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
         L = x.shape[1]
         later = torch.ones(L, L, dtype=torch.bool, device=x.device).triu(1)
-        return asked(self.blocks(self.positions(x), mask=later, is_causal=True), since, lengths)
+        return outputs.of(self.blocks(self.positions(x), mask=later, is_causal=True))

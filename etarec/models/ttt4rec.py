@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from etarec.config import ModelConfig
 from etarec.kernels import tokenwise
 from etarec.kernels.inner_loop_dual_math import NORM_EPS
-from etarec.models.base import SequenceModel
-from etarec.ragged import Ragged, asked
-from etarec.ttt import TTTLayer
+from etarec.models.base import InnerLoopModel
+from etarec.ragged import EVERY_POSITION, OutputPositions, Ragged
+from etarec.ttt import INNER_LOOP, InnerOptions, TTTLayer
 
 
 class SwiGLU(nn.Module):
@@ -37,36 +37,40 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.width, config.mlp_width)
         self.sizes = tokenwise.Sizes(config.width, config.heads, config.mlp_width, config.mini_batch)
 
-    def forward(
-        self, x: Tensor, rate_scale: Tensor | None, inner_loop: bool, since: int, lengths: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
         if self.takes_ragged(x):
-            N, L, _ = x.shape
-            asked_for = L - since if lengths is None else 1
-            sequences = Ragged.padded(N, L, asked_for, lengths)
-            rates = None if rate_scale is None else rate_scale.repeat_interleave(L)
-            return self.ragged(sequences, x.flatten(0, 1), rates, inner_loop).unflatten(0, (N, asked_for))
-        x = asked(x, since, lengths) + self.ttt(self.ttt_norm(x), rate_scale, inner_loop, since, lengths)
+            return self._in_c(x, outputs, inner)
+        x = outputs.of(x) + self.ttt(self.ttt_norm(x), outputs, inner)
         return x + self.mlp(self.mlp_norm(x))
 
     def takes_ragged(self, x: Tensor) -> bool:
+        """Whether `ragged` computes on tensors like x."""
         return tokenwise.takes(x, self.sizes) and self.ttt.takes_ragged(x)
 
-    def ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
-        """The same of sequences without padding, compiled: [T, D] -> [Q, D]. rate_scale: [T]."""
+    def _in_c(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
+        """`forward` by way of `ragged`."""
+        N, L, _ = x.shape
+        own = inner.of(torch.arange(N).repeat_interleave(L))
+        found = self.ragged(Ragged.padded(N, L, outputs), x.flatten(0, 1), own)
+        return found.unflatten(0, (N, outputs.count(L)))
+
+    def ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+        """`forward` of sequences without padding, in C: [T, D] -> [Q, D]."""
         ttt, mlp = self.ttt, self.mlp
         q, k, v, rate = (module.weight for module in (ttt.q, ttt.k, ttt.v, ttt.rate))
         weights = tokenwise.Projections(self.ttt_norm.weight, q, k, v, rate, ttt.rate.bias)
-        x, q, k, v, rate = tokenwise.before(sequences, x, weights, (ttt.cos, ttt.sin), self.sizes, inner_loop)
-        out = ttt.answer_ragged(sequences, q, k, v, rate, rate_scale) if inner_loop else ttt.answer_frozen(q)
+        x, q, k, v, rate = tokenwise.before(sequences, x, weights, (ttt.cos, ttt.sin), self.sizes, inner.enabled)
+        if inner.enabled:
+            out = ttt.answer_ragged(sequences, q, k, v, rate, inner.rate_scale)
+        else:
+            out = ttt.answer_without_inner_loop(q)
         o, mlp_norm, gate, up, down = (m.weight for m in (ttt.o, self.mlp_norm, mlp.gate, mlp.up, mlp.down))
         mixing = tokenwise.Mixing(ttt.post_norm.weight, ttt.post_norm.bias, o, mlp_norm, gate, up, down)
         return tokenwise.after(out, x, mixing, self.sizes)
 
 
-class TTT4Rec(SequenceModel):
+class TTT4Rec(InnerLoopModel):
     projection_names: ClassVar[tuple[str, ...]] = ("q", "k", "v", "o")
-    has_inner_loop: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__(config, n_items, dropout)
@@ -81,27 +85,20 @@ class TTT4Rec(SequenceModel):
     def embed(self, items: Tensor) -> Tensor:
         return self.input_norm(super().embed(items))
 
-    def encode(
-        self,
-        x: Tensor,
-        rate_scale: Tensor | None = None,
-        inner_loop: bool = True,
-        since: int = 0,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
         *below, last = self.blocks
         for each in below:
-            x = each(x, rate_scale, inner_loop, 0, None)
-        return self.output_norm(last(x, rate_scale, inner_loop, since, lengths))
+            x = each(x, inner=inner)
+        return self.output_norm(last(x, outputs, inner))
 
     def takes_ragged(self) -> bool:
         return all(each.takes_ragged(self.items.weight) for each in self._blocks())
 
-    def encode_ragged(self, sequences: Ragged, x: Tensor, rate_scale: Tensor | None, inner_loop: bool) -> Tensor:
+    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
         *below, last = self._blocks()
         for each in below:
-            x = each.ragged(sequences.asking_everything(), x, rate_scale, inner_loop)
-        return self.output_norm(last.ragged(sequences, x, rate_scale, inner_loop))
+            x = each.ragged(sequences.querying_all(), x, inner)
+        return self.output_norm(last.ragged(sequences, x, inner))
 
     def _blocks(self) -> list[Block]:
         return [each for each in self.blocks if isinstance(each, Block)]

@@ -12,9 +12,8 @@ from etarec import split
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
-from etarec.kernels import build as compiled
-from etarec.kernels import largest, softmax
-from etarec.kernels import scores as products
+from etarec.kernels import build as c_build
+from etarec.kernels import reductions, scores
 from etarec.models import build
 
 N_ITEMS = 71  # with padding; above 50, so that a constant model has an HR of 0 at every cutoff
@@ -150,14 +149,13 @@ def literal_gate() -> type[LiteralGate]:
     return LiteralGate
 
 
-@pytest.fixture(params=["compiled", "torch"])
+@pytest.fixture(params=["C", "torch"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to compute on a block of scores: scan.c and softmax.c, and what runs where there is no compiler."""
-    monkeypatch.setattr(products, "takes", lambda *_: False)
+    """Both forms of the reductions of a block of scores: reductions.c and torch."""
+    monkeypatch.setattr(scores, "takes", lambda *_: False)
     if request.param == "torch":
-        monkeypatch.setattr(largest, "_library", lambda: None)
-        monkeypatch.setattr(softmax, "_library", lambda: None)
-    elif compiled.compiler() is None:
+        monkeypatch.setattr(reductions, "takes", lambda *_: False)
+    elif c_build.compiler() is None:
         pytest.skip("needs a C compiler")
     else:
-        assert compiled.takes(torch.empty(1, 1)) and largest._library() and softmax._library()
+        assert reductions.takes(torch.empty(1, 1))

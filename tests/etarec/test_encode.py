@@ -13,8 +13,9 @@ from etarec import encode
 from etarec.config import ModelConfig
 from etarec.data import stream
 from etarec.encode import Encoder
-from etarec.kernels import build as compiled
+from etarec.kernels import build as c_build
 from etarec.models import build
+from etarec.ttt import INNER_LOOP, WITHOUT_INNER_LOOP, InnerOptions
 from tests.etarec.conftest import N_ITEMS
 
 CPU = torch.device("cpu")
@@ -33,35 +34,33 @@ def everything(log):
     return tuple(np.concatenate([getattr(part, name) for part in parts])[order] for name in ("users", "positions"))
 
 
-def literal(model, log, users, positions, **kwargs):
+def literal(model, log, users, positions, inner=INNER_LOOP):
     states = []
     for n, (user, position) in enumerate(zip(users, positions, strict=True)):
         history = log.items[log.offsets[user] : log.offsets[user + 1]]
         inputs = torch.tensor(history[max(0, position - log.max_length) : position], dtype=torch.long)
-        one = {name: value[n : n + 1] if torch.is_tensor(value) else value for name, value in kwargs.items()}
-        states.append(model(inputs[None], **one)[0, -1])
+        states.append(model(inputs[None], inner=inner.of(slice(n, n + 1)))[0, -1])
     return torch.stack(states)
 
 
-@pytest.mark.parametrize("inner_loop", [True, False])
+@pytest.mark.parametrize("inner", [INNER_LOOP, WITHOUT_INNER_LOOP], ids=["inner loop", "without inner loop"])
 @pytest.mark.parametrize("tokens_per_pass", [1, 50, 2**13])
-def test_hidden_states_are_those_of_every_prefix_alone(
-    model, log, everything, inner_loop, tokens_per_pass, monkeypatch
-):
+def test_hidden_states_are_those_of_every_prefix_alone(model, log, everything, inner, tokens_per_pass, monkeypatch):
     monkeypatch.setitem(encode.TOKENS_PER_PASS, "cpu", tokens_per_pass)
     encoder = Encoder(log, CPU)
-    hidden = encoder.hidden(model, *encoder.ranges(*everything), inner_loop=inner_loop)
-    expected = literal(model, log, *everything, inner_loop=inner_loop)
+    hidden = encoder.hidden(model, *encoder.ranges(*everything), inner)
+    expected = literal(model, log, *everything, inner)
     torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-10)
 
 
 def test_each_sample_has_its_own_rate_scale(model, log, everything):
-    """Also two samples of the same input."""
+    """Even two samples of the same input."""
     users, positions = (np.concatenate([column[:60], column[:60]]) for column in everything)
     scale = torch.linspace(0, 2, 120, dtype=torch.float64)
     encoder = Encoder(log, CPU)
-    hidden = encoder.hidden(model, *encoder.ranges(users, positions), rate_scale=scale)
-    torch.testing.assert_close(hidden, literal(model, log, users, positions, rate_scale=scale), rtol=0, atol=1e-10)
+    hidden = encoder.hidden(model, *encoder.ranges(users, positions), InnerOptions(scale))
+    expected = literal(model, log, users, positions, InnerOptions(scale))
+    torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-10)
 
 
 def test_composition_of_a_call_changes_nothing(model, log, everything):
@@ -75,13 +74,13 @@ def test_composition_of_a_call_changes_nothing(model, log, everything):
 
 
 @pytest.fixture(params=[1, 2])
-def compiled_model(request):
-    """In float32, with sizes that are compiled: it takes sequences end to end."""
+def c_model(request):
+    """A model in float32 and of sizes for C, which takes sequences end to end."""
     model = build(ModelConfig(width=16, heads=2, mlp_width=32, blocks=request.param), N_ITEMS).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.1)
-    if compiled.compiler() is None:
+    if c_build.compiler() is None:
         pytest.skip("needs a C compiler")
     assert model.takes_ragged() and not copy.deepcopy(model).double().takes_ragged()
     return model
@@ -89,28 +88,24 @@ def compiled_model(request):
 
 @pytest.mark.parametrize("tokens", [1, 50, 2**13])
 @pytest.mark.parametrize("case", ["shared", "scaled", "without inner loop"])
-def test_sequences_end_to_end_are_those_of_every_prefix_alone(
-    compiled_model, log, everything, tokens, case, monkeypatch
-):
+def test_sequences_end_to_end_are_those_of_every_prefix_alone(c_model, log, everything, tokens, case, monkeypatch):
     """States and the gradients of all weights; some samples come twice."""
     monkeypatch.setattr(encode, "TOKENS_END_TO_END", tokens)
     chosen = np.concatenate([np.arange(150), np.arange(40, 60)])
     users, positions = (column[chosen] for column in everything)
-    options = {"inner_loop": case != "without inner loop"}
     scale = torch.linspace(0, 2, len(chosen), dtype=torch.float64)
     encoder, results = Encoder(log, CPU), []
-    for model in (copy.deepcopy(compiled_model).double(), compiled_model):
-        own = {"rate_scale": scale.to(model.items.weight.dtype)} if case == "scaled" else {}
-        exact = not model.takes_ragged()
-        states = (
-            literal(model, log, users, positions, **own, **options)
-            if exact
-            else encoder.hidden(model, *encoder.ranges(users, positions), **own, **options)
-        )
+    for model in (copy.deepcopy(c_model).double(), c_model):
+        own = scale.to(model.items.weight.dtype) if case == "scaled" else None
+        inner = InnerOptions(own, enabled=case != "without inner loop")
+        if model.takes_ragged():
+            states = encoder.hidden(model, *encoder.ranges(users, positions), inner)
+        else:
+            states = literal(model, log, users, positions, inner)
         weights = torch.arange(states.numel(), dtype=states.dtype).view_as(states).cos()
         gradients = torch.autograd.grad((states * weights).sum(), [*model.parameters()], allow_unused=True)
         results.append([states, *(torch.zeros(1) if g is None else g.to_dense() for g in gradients)])
-    names = ["states", *dict(compiled_model.named_parameters())]
+    names = ["states", *dict(c_model.named_parameters())]
     for name, expected, found in zip(names, *results, strict=True):
         apart = float(((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6)).detach())
         assert apart < 1e-4, f"{name}: {apart:.1e} of its largest entry apart"

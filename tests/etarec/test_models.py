@@ -1,11 +1,14 @@
 """TTT4Rec against the paper's formulas, and what every model promises to its users."""
 
+import inspect
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from etarec.config import ModelConfig
-from etarec.models import build
+from etarec.models import ARCHITECTURES, InnerLoopModel, SequenceModel, build
+from etarec.ttt import WITHOUT_INNER_LOOP, InnerOptions
 
 SMALL = ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=24)
 CONFIGS = pytest.mark.parametrize(
@@ -80,9 +83,10 @@ def test_one_pass_serves_every_prefix_whatever_stands_beside_it(config):
 @CONFIGS
 def test_inner_loop_and_rate_scale_reach_every_block(config):
     model, items = model_of(config), sequences(2, 9)
-    off = model(items, inner_loop=False)
-    torch.testing.assert_close(off, model(items, torch.zeros(2, dtype=torch.float64)))
-    torch.testing.assert_close(model(items), model(items, torch.ones(2, dtype=torch.float64)))
+    off = model(items, inner=WITHOUT_INNER_LOOP)
+    zeros, ones = (InnerOptions(torch.full((2,), scale, dtype=torch.float64)) for scale in (0.0, 1.0))
+    torch.testing.assert_close(off, model(items, inner=zeros))
+    torch.testing.assert_close(model(items), model(items, inner=ones))
     assert (off - model(items)).abs().max() > 1e-3
 
 
@@ -109,6 +113,15 @@ def test_item_vectors_leave_the_padding_out_and_share_the_embeddings():
     model = build(SMALL, 30)
     assert model.item_vectors.shape == (29, 16)
     assert model.item_vectors.data_ptr() == model.items.weight[1].data_ptr()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_only_models_with_an_inner_loop_see_its_options(name):
+    model = ARCHITECTURES[name]
+    own = issubclass(model, InnerLoopModel)
+    for method, parameters in ((model.encode, ["self", "x"]), (model.forward, ["self", "items"])):
+        assert list(inspect.signature(method).parameters) == [*parameters, "outputs", *["inner"] * own]
+    assert own == (name == "ttt4rec") and issubclass(model, SequenceModel)
 
 
 def test_adaptable_groups():

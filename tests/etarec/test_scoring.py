@@ -9,17 +9,19 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etarec import scoring
+from etarec.kernels import scores as c_scores
 
 SIZES = pytest.mark.parametrize(("B", "V"), [(1, 1), (1, 7), (9, 30), (300, 2500), (257, 1024)])
 
 
 @pytest.fixture(params=["one block", "blocks of rows", "chunks of items"], autouse=True)
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test runs on each way through the scores; chunks are 1024 items wide, so 2,500 items are three."""
+    """Each way through the scores, for every test; chunks are 1024 items wide, so 2,500 items are three of them."""
     if request.param != "one block":
         monkeypatch.setitem(scoring.BLOCK, "cpu", 1000)
     if request.param == "chunks of items":
-        monkeypatch.setattr(scoring, "WHOLE_ROWS", 5)
+        monkeypatch.setattr(scoring, "MAX_ITEMS_OF_ROWS", 5)
+        monkeypatch.setattr(c_scores, "MAX_ITEMS", 5)
     return request.param
 
 
@@ -90,7 +92,7 @@ def test_ranks_of_real_scores_and_of_twins(B, V):
 
 
 @pytest.mark.parametrize("broken", ["hidden", "targets", "others"])
-def test_what_is_not_a_number_counts_against_the_target(broken):
+def test_nan_counts_against_the_target(broken):
     hidden, vectors, targets = factors(20, 1500)
     if broken == "hidden":
         hidden[:] = torch.nan
@@ -130,7 +132,7 @@ def test_cross_entropy_is_torchs_in_value_and_gradients(B, V, weighted, dtype):
 
 
 @pytest.mark.parametrize("moving", [(True, False), (False, True), (False, False)])
-def test_cross_entropy_makes_the_gradients_that_are_asked_for(moving):
+def test_cross_entropy_computes_only_the_needed_gradients(moving):
     hidden, vectors, targets = factors(300, 1500)
     expected = F.cross_entropy(hidden @ vectors.T, targets)
     leaves = [x.requires_grad_(moves) for x, moves in zip((hidden, vectors), moving, strict=True)]

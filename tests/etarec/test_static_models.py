@@ -14,6 +14,7 @@ from etarec.data import Interactions, stream
 from etarec.encode import Encoder
 from etarec.models import BERT4Rec, SequenceModel, build
 from etarec.models.mamba4rec import selective_scan
+from etarec.ragged import OutputPositions
 
 CPU = torch.device("cpu")
 GRU4REC = ModelConfig(name="gru4rec", width=8, mlp_width=12, blocks=2)
@@ -142,7 +143,7 @@ def test_sequences_of_different_lengths_run_together(config):
     model, items = model_of(config), sequences(4, 9)
     lengths = torch.tensor([9, 6, 2, 1])
     items[torch.arange(9) >= lengths[:, None]] = 0
-    together = model.encode(model.embed(items), lengths=lengths)
+    together = model.encode(model.embed(items), OutputPositions(lengths=lengths))
     for row, length in enumerate(lengths.tolist()):
         alone = model(items[row : row + 1, :length])[0, -1]
         torch.testing.assert_close(together[row, 0], alone, rtol=0, atol=1e-11)

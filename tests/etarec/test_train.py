@@ -19,6 +19,7 @@ from etarec.evaluate import measure
 from etarec.fitting import Epoch, fit
 from etarec.metrics import quality
 from etarec.models import SequenceModel, build
+from etarec.ttt import WITHOUT_INNER_LOOP
 
 CPU = torch.device("cpu")
 # One step holds all samples, so the epoch's loss is that of the initial weights.
@@ -80,7 +81,7 @@ def test_every_training_sample_counts_once_at_any_stride_and_step_size(model, lo
 
 
 def test_skipped_sequences_are_trained_without_the_inner_loop(model, frozen, log):
-    expected = literal_loss(frozen.restore(CPU).double(), log, inner_loop=False).item()
+    expected = literal_loss(frozen.restore(CPU).double(), log, inner=WITHOUT_INNER_LOOP).item()
     (epoch,) = fit(model, log, replace(ONE_STEP, skip_rate=1.0))
     assert epoch.loss == pytest.approx(expected, rel=1e-6)
 
@@ -89,10 +90,10 @@ def test_skipped_sequences_are_trained_without_the_inner_loop(model, frozen, log
 def test_skip_rate_is_the_share_of_sequences_that_skip(model, log, skip_rate, monkeypatch):
     scales, encode = [], model.encode
 
-    def watched(x, rate_scale, *rest):
+    def watched(x, outputs, inner):
         if model.training:
-            scales.append(rate_scale)
-        return encode(x, rate_scale, *rest)
+            scales.append(inner.rate_scale)
+        return encode(x, outputs, inner)
 
     monkeypatch.setattr(model, "encode", watched)
     for _ in fit(model, log, TrainConfig(epochs=40, patience=40, learning_rate=1e-9, skip_rate=skip_rate)):

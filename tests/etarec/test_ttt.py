@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from etarec import ttt
 from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm, dual
-from etarec.ttt import TTTLayer, primal
+from etarec.ragged import OutputPositions
+from etarec.ttt import WITHOUT_INNER_LOOP, InnerOptions, TTTLayer, primal
 
 FORMS = pytest.mark.parametrize("form", [primal, dual])
 INNER = pytest.mark.parametrize("inner", ["mlp", "linear"])
@@ -43,7 +44,7 @@ def test_dual_equals_primal_in_values_and_gradients_at_every_length(inner, mini_
         results = []
         for form in (primal, dual):
             layer.form = form
-            out = layer(x, scale, since=since)
+            out = layer(x, OutputPositions(since), InnerOptions(scale))
             results.append((out, *torch.autograd.grad((out * direction[:, since:]).sum(), [x, *layer.parameters()])))
         for name, literal, fast in zip(["output", "input", *names], *results, strict=True):
             torch.testing.assert_close(fast, literal, rtol=1e-9, atol=1e-11, msg=f"{name} at length {length}")
@@ -57,8 +58,9 @@ def test_only_the_last_outputs_of_sequences_of_their_own_lengths(inner, form, le
     layer, N = layer_of(inner), len(lengths)
     layer.form = form
     x, scale = tokens(N, lengths[0] + 5).requires_grad_(), torch.linspace(0.2, 2.0, N, dtype=torch.float64)
-    every = layer(x, scale)[torch.arange(N), torch.tensor(lengths) - 1][:, None]
-    last = layer(x, scale, lengths=torch.tensor(lengths))
+    scaled, ends = InnerOptions(scale), torch.tensor(lengths)
+    every = layer(x, inner=scaled)[torch.arange(N), ends - 1][:, None]
+    last = layer(x, OutputPositions(lengths=ends), scaled)
     torch.testing.assert_close(last, every, rtol=1e-9, atol=1e-11)
     direction, wanted = torch.randn_like(every), [x, *layer.parameters()]
     results = [torch.autograd.grad((out * direction).sum(), wanted) for out in (last, every)]
@@ -122,7 +124,7 @@ def test_layer_feeds_the_form_what_the_paper_says(inner):
         return q + k
 
     layer.form = form
-    out = layer(x, torch.tensor([1.0, 0.0, 3.0], dtype=torch.float64))
+    out = layer(x, inner=InnerOptions(torch.tensor([1.0, 0.0, 3.0], dtype=torch.float64)))
 
     def heads(z):
         return torch.stack([z[..., :4], z[..., 4:]], dim=1)
@@ -147,8 +149,9 @@ def test_layer_feeds_the_form_what_the_paper_says(inner):
 def test_without_inner_loop_is_with_rate_zero(inner, form):
     layer, x = layer_of(inner), tokens(3, 11)
     layer.form = form
-    torch.testing.assert_close(layer(x, inner_loop=False), layer(x, torch.zeros(3, dtype=torch.float64)))
-    assert not torch.allclose(layer(x, inner_loop=False), layer(x))
+    off = layer(x, inner=WITHOUT_INNER_LOOP)
+    torch.testing.assert_close(off, layer(x, inner=InnerOptions(torch.zeros(3, dtype=torch.float64))))
+    assert not torch.allclose(off, layer(x))
 
 
 def test_without_inner_loop_no_inner_gradient_is_taken():
@@ -158,13 +161,13 @@ def test_without_inner_loop_no_inner_gradient_is_taken():
         raise AssertionError("the inner loop ran")
 
     layer.form = form
-    layer(x, inner_loop=False).sum().backward()
+    layer(x, inner=WITHOUT_INNER_LOOP).sum().backward()
     assert layer.k.weight.grad is None and layer.v.weight.grad is None and layer.q.weight.grad is not None
 
 
 def test_rate_scale_multiplies_a_sequences_own_rate():
     layer, x = layer_of("mlp"), tokens(2, 9)
-    scaled = layer(x, torch.tensor([1.0, 0.5], dtype=torch.float64))
+    scaled = layer(x, inner=InnerOptions(torch.tensor([1.0, 0.5], dtype=torch.float64)))
     torch.testing.assert_close(scaled[:1], layer(x[:1]))
     layer.inner_rate /= 2
     torch.testing.assert_close(scaled[1:], layer(x[1:]))

@@ -15,6 +15,7 @@ from etarec.config import AdaptConfig, Reason
 from etarec.data import Interactions, stream
 from etarec.encode import Encoder
 from etarec.gate import Gate
+from etarec.ttt import INNER_LOOP, WITHOUT_INNER_LOOP, InnerOptions
 
 ALWAYS = {"gate": "open", "weighting": "none"}
 NEVER = {"gate": "eta", "entropy_threshold": 0.0}
@@ -86,12 +87,12 @@ def test_target_state_is_the_literal_loop(world: World, fields: dict, literal_ga
     model, gate, samples, ranks, admitted = world.model(), literal_gate(config), world.samples(), [], []
     for start in range(0, len(samples), config.batch_size):
         batch = list(zip(samples.users, samples.positions, strict=True))[start : start + config.batch_size]
-        plain = [scores_of(model, world.inputs(*sample), inner_loop=False) for sample in batch]
+        plain = [scores_of(model, world.inputs(*sample), inner=WITHOUT_INNER_LOOP) for sample in batch]
         verdicts = gate.judge(np.stack([z.numpy() for z in plain]), np.zeros(len(batch), bool))
         for n, (sample, verdict, scores) in enumerate(zip(batch, verdicts, plain, strict=True)):
             if verdict == "admitted":
                 scale = torch.tensor([gate.weights[n]], dtype=torch.float64)
-                scores = scores_of(model, world.inputs(*sample), rate_scale=scale)
+                scores = scores_of(model, world.inputs(*sample), inner=InnerOptions(scale))
             ranks.append(rank_of(scores, world.target(*sample)))
         admitted += [verdict == "admitted" for verdict in verdicts]
     measured = world.measure(config)
@@ -105,7 +106,9 @@ def test_target_none_and_the_two_ends_of_state(world: World) -> None:
     model, samples = world.model(), world.samples()
     pairs = list(zip(samples.users, samples.positions, strict=True))
     full = [rank_of(scores_of(model, world.inputs(*pair)), world.target(*pair)) for pair in pairs]
-    plain = [rank_of(scores_of(model, world.inputs(*pair), inner_loop=False), world.target(*pair)) for pair in pairs]
+    plain = [
+        rank_of(scores_of(model, world.inputs(*pair), inner=WITHOUT_INNER_LOOP), world.target(*pair)) for pair in pairs
+    ]
     assert full != plain
     assert world.measure(AdaptConfig(target="none")).ranks.tolist() == full
     assert world.measure(AdaptConfig(target="state", **ALWAYS)).ranks.tolist() == full
@@ -121,9 +124,9 @@ class Work:
         self.backward, self.losses = 0, 0
         hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, scoring.cross_entropy
 
-        def counting(encoder, model, starts, ends, rate_scale=None, inner_loop=True):
-            self.encoded.append((torch.is_grad_enabled(), inner_loop, ends))
-            return hidden(encoder, model, starts, ends, rate_scale, inner_loop)
+        def counting(encoder, model, starts, ends, inner=INNER_LOOP):
+            self.encoded.append((torch.is_grad_enabled(), inner.enabled, ends))
+            return hidden(encoder, model, starts, ends, inner)
 
         def counted_backward(*args, **kwargs):
             self.backward += 1

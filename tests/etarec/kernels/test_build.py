@@ -1,8 +1,7 @@
-"""C beside Python: compiled once, kept where that is possible, and done without where there is no compiler."""
+"""C libraries: compiled once, kept where possible, and replaced by torch without a compiler."""
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from etarec.kernels import build, inner_loop_c, largest, softmax
+from etarec.kernels import build, inner_loop_triton, reductions
+from etarec.kernels.inner_loop import kernels
 from etarec.kernels.inner_loop_dual import dual
 from etarec.ttt import TTTLayer
 
@@ -18,23 +18,7 @@ SOURCE = "int twice(int n) { return FACTOR * n; }\n"
 SOURCES = sorted(Path(build.__file__).parent.glob("*.c"))
 needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="needs a C compiler")
 
-
-@pytest.fixture(autouse=True)
-def anew() -> Iterator[None]:
-    """Forgets libraries and compilers that were found, before the test and behind it."""
-    found = (
-        build.library,
-        build.compiler,
-        inner_loop_c._library,
-        inner_loop_c._triton,
-        largest._library,
-        softmax._library,
-    )
-    for each in found:
-        each.cache_clear()
-    yield
-    for each in found:
-        each.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_caches")
 
 
 @pytest.fixture
@@ -48,7 +32,7 @@ def kept(folder: Path) -> list[Path]:
 
 
 @needs_compiler
-def test_it_is_compiled_once_and_anew_for_another_source_or_size(source):
+def test_a_library_is_compiled_once_and_again_for_another_source_or_size(source):
     assert build.kind() == "compiled"
     for _ in range(2):
         assert build.library(source, ("FACTOR", 2)).twice(21) == 42
@@ -63,7 +47,7 @@ def test_it_is_compiled_once_and_anew_for_another_source_or_size(source):
 
 
 @needs_compiler
-def test_it_is_compiled_anew_for_another_header(source):
+def test_a_library_is_compiled_again_for_another_header(source):
     source.write_text('#include "factor.h"\n' + SOURCE)
     for factor in (2, 3):
         source.with_name("factor.h").write_text(f"#define FACTOR {factor}\n")
@@ -71,22 +55,15 @@ def test_it_is_compiled_anew_for_another_header(source):
         assert build.library(source).twice(21) == factor * 21
 
 
-def test_double_precision_and_many_threads_are_left_to_torch(monkeypatch):
-    assert build.takes(torch.empty(2, 3))
-    assert not build.takes(torch.empty(2, 3, dtype=torch.float64)) and not build.takes(torch.empty(3, 2).T)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
-    assert not build.takes(torch.empty(2, 3))
-
-
 @needs_compiler
-def test_where_nothing_can_be_kept_a_process_compiles_for_itself(source):
+def test_a_process_compiles_its_own_where_none_can_be_kept(source):
     (source.parent / "__pycache__").write_text("a file, where a folder would have to be")
     assert build.library(source, ("FACTOR", 2)).twice(21) == 42
 
 
 @needs_compiler
 @pytest.mark.parametrize("compiler", ["#!/bin/sh\nexit 1\n", "no program at all"])
-def test_a_compiler_that_fails_is_as_good_as_none(source, monkeypatch, compiler):
+def test_a_compiler_that_fails_counts_as_none(source, monkeypatch, compiler):
     (source.parent / "cc").write_text(compiler)
     (source.parent / "cc").chmod(0o755)
     monkeypatch.setenv("CC", str(source.parent / "cc"))
@@ -102,20 +79,20 @@ def test_without_a_compiler_torch_computes_the_same(monkeypatch, absent):
     layer, x = TTTLayer(64, 4, "mlp", 8, inner_rate=1.0, rope_base=1000.0), torch.randn(2, 9, 64)
     ours = layer(x)
     layer.form = dual
-    assert build.kind() == inner_loop_c.kernels() == "torch" and torch.equal(ours, layer(x))
+    assert build.kind() == kernels() == "torch" and torch.equal(ours, layer(x))
     told = pytest.warns(UserWarning, match="no C compiler") if absent == "no compiler" else nullcontext()
     on_gpu = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     with told:
-        assert inner_loop_c._triton_for(on_gpu, layer.decay_offset, layer._fast_model()[0]) is None
+        assert not inner_loop_triton.takes(on_gpu, layer.decay_offset, layer._fast_model()[0])
     scores = torch.randn(3, 500)
-    assert torch.equal(largest.top(scores, 7)[1], scores.topk(7).indices)
-    assert torch.equal(softmax.softmax(scores)[0], scores.softmax(1))
+    assert torch.equal(reductions.top(scores, 7)[1], scores.topk(7).indices)
+    assert torch.equal(reductions.softmax(scores)[0], scores.softmax(1))
 
 
 @needs_compiler
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_the_sources_compile_without_a_warning(tmp_path, source):
-    """-Wno-psabi: how vectors are passed between files; nothing here is."""
+    """-Wno-psabi: the ABI of vector arguments does not matter, because no file passes any to another."""
     flags = [
         "-O2",
         "-Wall",
@@ -135,7 +112,7 @@ def test_the_sources_compile_without_a_warning(tmp_path, source):
 
 
 def test_the_sources_are_part_of_what_a_search_depends_on():
-    """A resume, a cluster's nodes and what is cached beside a checkpoint ask whether the code is the same."""
+    """A resume, the nodes of a cluster and cached passes check that the code is the same."""
     from search.provenance import sources
 
     assert {f"etarec/kernels/{path.name}" for path in SOURCES} <= set(sources())

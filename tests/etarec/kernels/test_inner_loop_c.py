@@ -1,17 +1,18 @@
-"""The compiled inner loop against the dual form; that one is held against the literal form in test_ttt.py."""
+"""The inner loop in C against the dual form, which test_ttt.py tests against the literal form."""
 
-import ctypes
 import gc
 import weakref
 
 import pytest
 import torch
 
-from etarec.kernels import build, inner_loop_c
-from etarec.kernels.inner_loop_dual import dual
-from etarec.ttt import TTTLayer
+from etarec.kernels import build
+from etarec.kernels.inner_loop import inner_loop
+from etarec.kernels.inner_loop_dual import FastLayer, InnerNorm, dual
+from etarec.ragged import OutputPositions
+from etarec.ttt import InnerOptions, TTTLayer
 
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="the compiled inner loop needs a C compiler")
+pytestmark = pytest.mark.skipif(build.compiler() is None, reason="needs a C compiler")
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def threads():
 
 
 def layer_of(width: int = 64, heads: int = 4, mini_batch: int = 8, inner: str = "mlp") -> TTTLayer:
-    """Every parameter is away from its initial value, and one place's step clamped at 0."""
+    """A layer with every parameter away from its initial value, and one place's step clamped at 0."""
     layer = TTTLayer(width, heads, inner, mini_batch, inner_rate=1.0, rope_base=1000.0)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -35,7 +36,7 @@ def assert_as_dual(layer: TTTLayer, x: torch.Tensor, *options) -> None:
     """Values, with and without a graph, and gradients of everything, to the last digits of float32."""
     wanted, results = [x.requires_grad_(), *layer.parameters()], []
     direction = None
-    for form in (dual, inner_loop_c.inner_loop):
+    for form in (dual, inner_loop):
         layer.form = form
         with torch.no_grad():
             served = layer(x, *options)
@@ -49,33 +50,26 @@ def assert_as_dual(layer: TTTLayer, x: torch.Tensor, *options) -> None:
         assert apart < 3e-5, f"{name}: {float(apart):.1e} of its largest entry apart"
 
 
-def test_the_library_is_what_runs():
-    layer = layer_of()
-    assert isinstance(inner_loop_c._library_for(torch.empty(1), layer.decay_offset, _fast(layer)), ctypes.CDLL)
-    assert layer.form is inner_loop_c.inner_loop
-
-
 def _fast(layer):
-    return [inner_loop_c.FastLayer(w, b) for w, b in zip(layer.fast_weights, layer.fast_biases, strict=True)]
+    return [FastLayer(w, b) for w, b in zip(layer.fast_weights, layer.fast_biases, strict=True)]
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 25])
 def test_every_output_of_whole_sequences_and_the_last_ones(length):
     layer, scale = layer_of(), torch.linspace(0.2, 2.0, 5)
     for since in {0, length // 2, length - 1}:
-        assert_as_dual(layer, torch.randn(5, length, 64), scale, True, since)
+        assert_as_dual(layer, torch.randn(5, length, 64), OutputPositions(since), InnerOptions(scale))
 
 
 @pytest.mark.parametrize("lengths", [[1], [8], [9, 9, 4], [25, 17, 16, 8, 8, 5, 1], [3, 2, 1]])
 def test_the_last_output_of_sequences_of_their_own_lengths(lengths):
-    """What is behind a sequence's end is not even read."""
+    """Tokens behind a sequence's end are not even read."""
     x = torch.randn(len(lengths), lengths[0], 64)
     ends = torch.tensor(lengths, dtype=torch.int32)
-    assert_as_dual(layer_of(), x, None, True, 0, ends)
-    layer = layer_of()
-    before = layer(x, None, True, 0, ends)
+    last, layer = OutputPositions(lengths=ends), layer_of()
+    assert_as_dual(layer, x, last)
     behind = torch.arange(lengths[0]) >= ends[:, None]
-    assert torch.equal(layer(x.masked_fill(behind[..., None], 1e9), None, True, 0, ends), before)
+    assert torch.equal(layer(x.masked_fill(behind[..., None], 1e9), last), layer(x, last))
 
 
 @pytest.mark.parametrize(("width", "heads", "mini_batch"), [(16, 2, 8), (64, 2, 16), (24, 1, 8)])
@@ -92,26 +86,26 @@ def test_threads_share_out_the_sequences(threads, count):
 
 def test_a_sequence_does_not_depend_on_those_beside_it(threads):
     q, k, v, rate, *shared = _given(layer_of(), sequences=6)
-    together = inner_loop_c.inner_loop(q, k, v, rate, *shared)
+    together = inner_loop(q, k, v, rate, *shared)
     threads(3)
-    assert torch.equal(inner_loop_c.inner_loop(q, k, v, rate, *shared), together)
-    alone = [inner_loop_c.inner_loop(*(x[n : n + 1] for x in (q, k, v, rate)), *shared) for n in range(6)]
+    assert torch.equal(inner_loop(q, k, v, rate, *shared), together)
+    alone = [inner_loop(*(x[n : n + 1] for x in (q, k, v, rate)), *shared) for n in range(6)]
     assert torch.equal(torch.cat(alone), together)
 
 
 @pytest.mark.parametrize("wild", [float("nan"), float("inf"), 1e30])
-def test_what_is_not_finite_is_not_hidden(wild):
-    """A diverged model must be seen as one, so NaN may not turn into a number on its way."""
+def test_values_that_are_not_finite_stay_so(wild):
+    """NaN must not turn into a number, or a diverged model would pass for a sound one."""
     layer, x = layer_of(), torch.randn(2, 11, 64)
     x[1, 3, 5] = wild
     layer.form = dual
     expected = layer(x).isfinite().all(-1)
-    layer.form = inner_loop_c.inner_loop
+    layer.form = inner_loop
     assert torch.equal(layer(x).isfinite().all(-1), expected)
 
 
 def test_large_values_stay_close():
-    """Where gelu's sigmoid is 0 or 1 to the last digit, and beyond what exp can hold."""
+    """Values at which gelu's sigmoid is 0 or 1 to the last digit, and beyond the range of exp."""
     layer = layer_of()
     with torch.no_grad():
         for weight in layer.fast_weights:
@@ -120,7 +114,7 @@ def test_large_values_stay_close():
     x = 5 * torch.randn(4, 13, 64)
     layer.form = dual
     expected = layer(x)
-    layer.form = inner_loop_c.inner_loop
+    layer.form = inner_loop
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -135,7 +129,7 @@ def test_backward_cannot_be_differentiated_again_and_twice_gives_the_same():
 
 
 def test_a_graph_that_is_dropped_takes_its_tensors_with_it():
-    """The output is not kept by the graph that it holds on to: no cycle for the garbage collector to find."""
+    """The graph does not keep the output that holds it, so no cycle is left to the garbage collector."""
     layer = layer_of()
     gc.disable()
     try:
@@ -149,17 +143,5 @@ def test_a_graph_that_is_dropped_takes_its_tensors_with_it():
 
 def _given(layer, sequences=3):
     q, k, v = (torch.randn(sequences, 4, 11, 16, requires_grad=True) for _ in range(3))
-    norm = inner_loop_c.InnerNorm(layer.inner_norm_weight, layer.inner_norm_bias)
+    norm = InnerNorm(layer.inner_norm_weight, layer.inner_norm_bias)
     return q, k, v, torch.rand(sequences, 4, 11), layer._decay(), _fast(layer), norm
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [layer_of().double(), layer_of(inner="linear"), layer_of(mini_batch=4), layer_of(width=8, heads=2)],
-    ids=["double", "linear", "mini_batch 4", "head width 4"],
-)
-def test_what_it_was_not_written_for_is_left_to_the_dual_form(layer):
-    x = torch.randn(2, 9, layer.q.in_features, dtype=layer.rate.weight.dtype)
-    ours = layer(x)
-    layer.form = dual
-    assert torch.equal(ours, layer(x))

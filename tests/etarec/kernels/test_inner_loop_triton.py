@@ -1,20 +1,22 @@
 """The Triton kernels against the dual form: in Triton's interpreter, on CPU tensors, or on a GPU.
 
-Triton looks at TRITON_INTERPRET when it is imported, so what is interpreted is a session of its own, which the first
-test starts; it is not the concern of any other test.
+Triton reads TRITON_INTERPRET when it is imported, so the interpreted tests need a session of their own. The first test
+starts it.
 """
 
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from test_inner_loop_c import assert_as_dual, layer_of
 
-from etarec.kernels import build, inner_loop_c
+from etarec.kernels import build, inner_loop_triton
+from etarec.kernels.inner_loop import inner_loop
+from etarec.ragged import OutputPositions
+from etarec.ttt import InnerOptions
 
 pytest.importorskip("triton", reason="the kernels need Triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -34,11 +36,9 @@ def test_in_a_session_of_the_interpreter():
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """The module, to which `fused.inner_loop` turns as it does on a GPU."""
-    from etarec.kernels import inner_loop_triton
-
-    monkeypatch.setattr(inner_loop_c, "_triton_for", lambda *_: inner_loop_triton)
-    return inner_loop_triton
+    """The kernels, which `inner_loop` runs as on a GPU."""
+    monkeypatch.setattr(inner_loop_triton, "takes", lambda *_: True)
+    return inner_loop_triton._kernels()
 
 
 @interpreted
@@ -46,16 +46,16 @@ def kernels(monkeypatch):
 def test_every_output_of_whole_sequences_and_the_last_ones(kernels, length, sinces):
     layer, scale = layer_of(32, 2), torch.linspace(0.2, 2.0, 2)
     for since in sinces:
-        assert_as_dual(layer, torch.randn(2, length, 32), scale, True, since)
+        assert_as_dual(layer, torch.randn(2, length, 32), OutputPositions(since), InnerOptions(scale))
 
 
 @interpreted
 @pytest.mark.parametrize("lengths", [[1], [8], [9, 9, 4], [17, 16, 8, 7, 1]])
 def test_the_last_output_of_sequences_of_their_own_lengths(kernels, lengths):
-    """What is behind a sequence's end is not even read, and its gradient is 0."""
+    """Tokens behind a sequence's end are not even read, and their gradient is 0."""
     x = torch.randn(len(lengths), lengths[0], 16)
     ends = torch.tensor(lengths, dtype=torch.int32)
-    assert_as_dual(layer_of(16, 1), x, None, True, 0, ends)
+    assert_as_dual(layer_of(16, 1), x, OutputPositions(lengths=ends))
     layer = layer_of(16, 1)
     behind = (torch.arange(lengths[0]) >= ends[:, None])[..., None]
     results = []
@@ -73,7 +73,7 @@ def test_the_last_output_of_sequences_of_their_own_lengths(kernels, lengths):
 @pytest.mark.parametrize("mini_batch", [4, 5, 16])
 def test_other_mini_batches(kernels, mini_batch):
     assert_as_dual(layer_of(16, 1, mini_batch), torch.randn(1, 18, 16))
-    assert_as_dual(layer_of(16, 1, mini_batch), torch.randn(2, 18, 16), None, True, 0, torch.tensor([18, 9]))
+    assert_as_dual(layer_of(16, 1, mini_batch), torch.randn(2, 18, 16), OutputPositions(lengths=torch.tensor([18, 9])))
 
 
 @interpreted
@@ -84,15 +84,15 @@ def test_results_are_the_same_from_run_to_run_and_for_a_sequence_alone(kernels):
     q, k, v = (torch.randn(2, 11, 2, 16).transpose(1, 2) for _ in range(3))
     shared = (layer._decay(), *layer._fast_model())
     rate = torch.rand(2, 11, 2).transpose(1, 2) / 16
-    together = inner_loop_c.inner_loop(q, k, v, rate, *shared)
-    alone = [inner_loop_c.inner_loop(*(x[n : n + 1] for x in (q, k, v, rate)), *shared) for n in range(2)]
+    together = inner_loop(q, k, v, rate, *shared)
+    alone = [inner_loop(*(x[n : n + 1] for x in (q, k, v, rate)), *shared) for n in range(2)]
     assert torch.equal(torch.cat(alone), together)
 
 
 @interpreted
 def test_starting_weights_are_kept_for_gradients_alone(kernels, monkeypatch):
-    kept, launch = [], kernels._launch
-    monkeypatch.setattr(kernels, "_launch", lambda *given: (kept.append(given[3][-1]), launch(*given)))
+    kept, launch = [], inner_loop_triton._launch
+    monkeypatch.setattr(inner_loop_triton, "_launch", lambda *given: (kept.append(given[3][-1]), launch(*given)))
     layer, x = layer_of(16, 1), torch.randn(1, 9, 16)
     with torch.no_grad():
         layer(x)
@@ -103,13 +103,15 @@ def test_starting_weights_are_kept_for_gradients_alone(kernels, monkeypatch):
 
 @interpreted
 def test_they_are_tried_out_with_their_gradient(kernels, monkeypatch):
-    """Here on the CPU: a trial run that fails leaves every GPU to torch."""
-    launched, launch, ones = [], kernels._launch, torch.ones
-    monkeypatch.setattr(kernels, "_launch", lambda kernel, *given: (launched.append(kernel), launch(kernel, *given)))
+    """On the CPU here; on a GPU, a trial run that failed would leave the work to torch."""
+    launched, launch, ones = [], inner_loop_triton._launch, torch.ones
+    monkeypatch.setattr(
+        inner_loop_triton, "_launch", lambda kernel, *given: (launched.append(kernel), launch(kernel, *given))
+    )
     monkeypatch.setattr(torch, "ones", lambda *sizes, device, **rest: ones(*sizes, **rest))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     with torch.no_grad():
-        kernels.try_out(16, 64, 8)
+        inner_loop_triton.try_out(16, 64, 8)
     assert launched == [kernels.forward_kernel, kernels.backward_kernel]
 
 
@@ -117,13 +119,12 @@ def test_they_are_tried_out_with_their_gradient(kernels, monkeypatch):
 @pytest.mark.skipif(INTERPRETED, reason="Triton interprets the kernels in this session, it does not compile them")
 def test_on_a_gpu():
     layer = layer_of().cuda()
-    assert (
-        inner_loop_c._triton_for(torch.empty(1, device="cuda"), layer.decay_offset, layer._fast_model()[0]) is not None
-    )
+    assert inner_loop_triton.takes(torch.empty(1, device="cuda"), layer.decay_offset, layer._fast_model()[0])
     for length in (1, 8, 50):
         for since in {0, length // 2, length - 1}:
-            assert_as_dual(layer, torch.randn(5, length, 64, device="cuda"), None, True, since)
-    assert_as_dual(layer, torch.randn(4, 25, 64, device="cuda"), None, True, 0, torch.tensor([25, 16, 9, 1]))
+            assert_as_dual(layer, torch.randn(5, length, 64, device="cuda"), OutputPositions(since))
+    last = OutputPositions(lengths=torch.tensor([25, 16, 9, 1]))
+    assert_as_dual(layer, torch.randn(4, 25, 64, device="cuda"), last)
 
 
 @pytest.mark.slow
@@ -131,13 +132,11 @@ def test_on_a_gpu():
 @pytest.mark.parametrize("name", ["forward_kernel", "backward_kernel"])
 @pytest.mark.parametrize("own_ends", [True, False])
 def test_they_compile_for_a_gpu_that_is_not_here(name, own_ends):
-    """Down to the machine code of compute capability 9.0, in the default sizes."""
+    """To machine code of compute capability 9.0, in the default sizes."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
-    from etarec.kernels import inner_loop_triton
-
-    kernel, sizes = getattr(inner_loop_triton, name), {"F": 16, "G": 64, "M": 8, "MP": 16}
+    kernel, sizes = getattr(inner_loop_triton._kernels(), name), {"F": 16, "G": 64, "M": 8, "MP": 16}
     constants = sizes if own_ends else {**sizes, "lengths": None}
     whole_numbers = {each for each in kernel.arg_names if each[-2:] in ("_n", "_h", "_l")} | {"H", "L", "Q", "batches"}
     kinds = {each: "i32" if each in whole_numbers else "*fp32" for each in kernel.arg_names}
@@ -152,67 +151,39 @@ def test_they_compile_for_a_gpu_that_is_not_here(name, own_ends):
 
 @pytest.fixture
 def first_use():
-    """As in a process that has not asked for the kernels yet."""
-    inner_loop_c._triton.cache_clear()
+    """A process that has not tried the kernels yet."""
+    inner_loop_triton._starts.cache_clear()
     yield
-    inner_loop_c._triton.cache_clear()
+    inner_loop_triton._starts.cache_clear()
 
 
-@pytest.mark.skipif(
+on_gpu = pytest.mark.skipif(
     INTERPRETED or build.compiler() is None, reason="needs a C compiler and kernels that are not interpreted"
 )
-@pytest.mark.parametrize(
-    ("layer", "device", "taken"),
-    [
-        (layer_of(), "cuda", True),
-        (layer_of(mini_batch=5), "cuda", True),
-        (layer_of(), "cpu", False),
-        (layer_of().double(), "cuda", False),
-        (layer_of(inner="linear"), "cuda", False),
-        (layer_of(mini_batch=32), "cuda", False),
-        (layer_of(width=24, heads=1), "cuda", False),
-        (layer_of(width=64, heads=1), "cuda", False),
-    ],
-)
-def test_what_is_left_to_other_forms(layer, device, taken, first_use, monkeypatch):
-    from etarec.kernels import inner_loop_triton
-
-    monkeypatch.setattr(inner_loop_triton, "try_out", lambda *sizes: None)
-    q = SimpleNamespace(device=torch.device(device), dtype=layer.rate.weight.dtype)
-    suited = device == "cuda" and len(layer.fast_weights) == 2 and layer.rate.weight.dtype == torch.float32
-    told = pytest.warns(UserWarning, match="left to torch") if suited and not taken else nullcontext()
-    with told:
-        assert (inner_loop_c._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is not None) == taken
 
 
-@pytest.mark.skipif(
-    INTERPRETED or build.compiler() is None, reason="needs a C compiler and kernels that are not interpreted"
-)
-def test_kernels_that_cannot_start_leave_the_work_to_torch_and_say_so(first_use, monkeypatch):
-    from etarec.kernels import inner_loop_triton
+def given(layer):
+    """Arguments of `takes` for the layer's tensors on a GPU."""
+    return SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32), layer.decay_offset, layer._fast_model()[0]
 
+
+@on_gpu
+def test_kernels_that_cannot_start_leave_the_work_to_torch_with_a_warning(first_use, monkeypatch):
     def no_headers(*sizes):
         raise RuntimeError("no Python.h\nand a long tale")
 
     monkeypatch.setattr(inner_loop_triton, "try_out", no_headers)
-    layer, q = layer_of(), SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    with pytest.warns(UserWarning, match=r"left to torch, several times slower on a GPU \(RuntimeError: no Python.h\)"):
-        assert inner_loop_c._triton_for(q, layer.decay_offset, layer._fast_model()[0]) is None
+    with pytest.warns(UserWarning, match=r"in torch, several times slower on a GPU \(RuntimeError: no Python.h\)"):
+        assert not inner_loop_triton.takes(*given(layer_of()))
 
 
-@pytest.mark.skipif(
-    INTERPRETED or build.compiler() is None, reason="needs a C compiler and kernels that are not interpreted"
-)
-def test_a_lack_of_memory_says_nothing_of_the_next_time(first_use, monkeypatch):
-    from etarec.kernels import inner_loop_triton
-
+@on_gpu
+def test_out_of_memory_is_no_verdict_on_the_kernels(first_use, monkeypatch):
     def crowded(*sizes):
         raise torch.OutOfMemoryError("beside seven others")
 
-    layer, q = layer_of(), SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    asked = q, layer.decay_offset, layer._fast_model()[0]
     monkeypatch.setattr(inner_loop_triton, "try_out", crowded)
     with pytest.raises(torch.OutOfMemoryError):
-        inner_loop_c._triton_for(*asked)
+        inner_loop_triton.takes(*given(layer_of()))
     monkeypatch.setattr(inner_loop_triton, "try_out", lambda *sizes: None)
-    assert inner_loop_c._triton_for(*asked) is inner_loop_triton
+    assert inner_loop_triton.takes(*given(layer_of()))

@@ -1,4 +1,4 @@
-"""Products with all items, compiled: against torch in double precision, at sizes around every edge of a tile."""
+"""Products with all items in C against torch in double precision, at sizes around every edge of a tile."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from etarec import scoring
 from etarec.kernels import build
-from etarec.kernels import scores as products
+from etarec.kernels import scores as c_scores
 
 if build.compiler() is None:
     pytest.skip("needs a C compiler", allow_module_level=True)
@@ -20,7 +20,7 @@ D = 16
 
 
 def factors(B: int, V: int, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors that follow a row of their table, as those of a model do."""
+    """Vectors behind a first row of their table, as a model's behind the padding."""
     generator = torch.Generator().manual_seed(1000 * B + V)
     hidden, table = (torch.randn(n, D, generator=generator) * scale for n in (B, V + 1))
     return hidden, table[1:], torch.randint(V, (B,), generator=generator)
@@ -30,18 +30,18 @@ def factors(B: int, V: int, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]
 @ITEMS
 def test_counts_sums_and_the_largest(B, V):
     hidden, vectors, _ = factors(B, V)
-    assert products.takes(hidden, vectors)
+    assert c_scores.takes(hidden, vectors)
     scores = hidden.double() @ vectors.double().T
     bound = scores.median(1, keepdim=True).values.float() + 1e-3
     top_k = min(V, 9)
-    asked = products.scan(hidden, vectors, bound, top_k, log_sum=True)
-    assert torch.equal(asked.not_below, (scores >= bound).sum(1))
-    torch.testing.assert_close(asked.log_sum.double(), scores.logsumexp(1), rtol=2e-6, atol=2e-6)
-    total = products.softmax_sum(hidden, vectors)
+    scanned = c_scores.scan(hidden, vectors, bound, top_k, log_sum=True)
+    assert torch.equal(scanned.not_below, (scores >= bound).sum(1))
+    torch.testing.assert_close(scanned.log_sum.double(), scores.logsumexp(1), rtol=2e-6, atol=2e-6)
+    total = c_scores.softmax_sum(hidden, vectors)
     torch.testing.assert_close(total.double(), scores.softmax(1).sum(0), rtol=2e-5, atol=1e-6)
-    torch.testing.assert_close(asked.top_scores.double(), scores.topk(top_k).values, rtol=2e-6, atol=2e-6)
-    assert torch.equal(scores.gather(1, asked.top_items), scores.topk(top_k).values)
-    assert products.scan(hidden, vectors, None, 0, log_sum=False) == (None, None, None, None)
+    torch.testing.assert_close(scanned.top_scores.double(), scores.topk(top_k).values, rtol=2e-6, atol=2e-6)
+    assert torch.equal(scores.gather(1, scanned.top_items), scores.topk(top_k).values)
+    assert c_scores.scan(hidden, vectors, None, 0, log_sum=False) == (None, None, None, None)
 
 
 @ROWS
@@ -54,7 +54,7 @@ def test_the_gradients_of_a_cross_entropy(B, V, needs):
     losses = F.cross_entropy(exact[0] @ exact[1].T, targets, reduction="none")
     expected = torch.autograd.grad((losses * weights).sum(), exact)
     d_vectors = torch.full_like(vectors, math.nan) if needs[1] else None
-    log_sums, d_hidden = products.cross_entropy(hidden, vectors, targets, weights, d_vectors, needs[0])
+    log_sums, d_hidden = c_scores.cross_entropy(hidden, vectors, targets, weights, d_vectors, needs[0])
     torch.testing.assert_close(log_sums, torch.logsumexp(hidden @ vectors.T, 1), rtol=2e-6, atol=2e-6)
     for found, gradient, needed in zip((d_hidden, d_vectors), expected, needs, strict=True):
         assert (found is not None) == needed
@@ -64,21 +64,21 @@ def test_the_gradients_of_a_cross_entropy(B, V, needs):
 
 def test_equal_vectors_have_equal_scores():
     hidden, vectors, _ = factors(20, 50)
-    asked = products.scan(hidden, vectors.repeat(2, 1), (hidden @ vectors[7])[:, None] - 1e-4, 12, log_sum=False)
-    assert (asked.not_below % 2 == 0).all()
-    pairs = asked.top_scores.view(20, 6, 2)
+    scanned = c_scores.scan(hidden, vectors.repeat(2, 1), (hidden @ vectors[7])[:, None] - 1e-4, 12, log_sum=False)
+    assert (scanned.not_below % 2 == 0).all()
+    pairs = scanned.top_scores.view(20, 6, 2)
     assert torch.equal(pairs[..., 0], pairs[..., 1])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite(bad):
-    """A score that is not a number counts against its target, makes the loss one, and leaves the Top-K to torch."""
+def test_scores_that_are_not_finite(bad):
+    """NaN counts against its target, makes the loss NaN, and leaves the Top-K to torch."""
     hidden, vectors, targets = factors(14, 40)
     hidden[3, 0] = bad
-    asked = products.scan(hidden, vectors, torch.full((14, 1), 1e9), 0, log_sum=True)
-    assert asked.log_sum[3].isnan() and asked.log_sum[[2, 4, 13]].isfinite().all()
-    assert asked.not_below[3] == (~(hidden[3] @ vectors.T < 1e9)).sum() and (asked.not_below[[2, 4, 13]] == 0).all()
-    assert products.scan(hidden, vectors, None, 5, log_sum=False) is None
+    scanned = c_scores.scan(hidden, vectors, torch.full((14, 1), 1e9), 0, log_sum=True)
+    assert scanned.log_sum[3].isnan() and scanned.log_sum[[2, 4, 13]].isfinite().all()
+    assert scanned.not_below[3] == (~(hidden[3] @ vectors.T < 1e9)).sum() and (scanned.not_below[[2, 4, 13]] == 0).all()
+    assert c_scores.scan(hidden, vectors, None, 5, log_sum=False) is None
     scan = scoring.scan(hidden, vectors, targets, 5, losses=True)
     expected = (hidden @ vectors.T).topk(5)
     torch.testing.assert_close(scan.top_scores, expected.values, equal_nan=True)
@@ -91,25 +91,8 @@ def test_large_scores_do_not_overflow():
     torch.testing.assert_close(scoring.losses(hidden, vectors, targets).double(), exact, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("other", ["precision", "width", "threads", "layout"])
-def test_elsewhere_torch_computes(other):
-    hidden, vectors, _ = factors(4, 9)
-    if other == "precision":
-        hidden, vectors = hidden.double(), vectors.double()
-    if other == "width":
-        hidden, vectors = hidden[:, :8].contiguous(), vectors[:, :8].contiguous()
-    if other == "layout":
-        vectors = vectors.T.contiguous().T
-    if other == "threads":
-        torch.set_num_threads(2)
-    try:
-        assert not products.takes(hidden, vectors)
-    finally:
-        torch.set_num_threads(1)
-
-
-def test_both_ways_agree(monkeypatch):
-    """The model's own path: losses, gradients and ranks of scoring.py with and without the compiled products."""
+def test_both_forms_agree(monkeypatch):
+    """Losses, gradients and ranks of scoring.py, with scores.c and without."""
     hidden, vectors, targets = factors(300, 500)
     weights = torch.rand(300, generator=torch.Generator().manual_seed(0))
     found = []
@@ -121,6 +104,6 @@ def test_both_ways_agree(monkeypatch):
         assert not gradients[1][0].any()
         mean = scoring.mean_softmax(hidden, vectors)
         found.append([loss, mean, *gradients, scan.top_scores, scan.losses, scan.ranks.float()])
-        monkeypatch.setattr(products, "takes", lambda *_: False)
+        monkeypatch.setattr(c_scores, "takes", lambda *_: False)
     for ours, plain in zip(*found, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
