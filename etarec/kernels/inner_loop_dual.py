@@ -1,17 +1,18 @@
 """The inner loop of the TTT layer in its dual form (arXiv 2407.04620, section 2.5), with a gradient derived by hand.
 
 Symbols: H heads, N sequences, L positions, F head width, G hidden fast width, M mini-batch, m tokens of a mini-batch
-(fewer than M in a shorter last one), a of them asked for their outputs, R rows, one per sequence and head.
+(fewer than M in a shorter last one), a of them queries: tokens whose outputs are wanted; R rows, one per sequence and
+head.
 
-Sequences end at different lengths, the longest first: those that reach a mini-batch are a slice of the rows from its
-start, and those that end in it a slice up to its end. In the first mini-batch all sequences have the same fast weights,
-[H, ...], and a product with them is one matrix product per head over all sequences' tokens; from then on each row has
-its own, [R, ...]. Fast layer n maps its input X_n to Z_n = X_n W_n + b_n, with X_0 = k
-and X_n = gelu(Z_{n-1}); g_n is the gradient of the inner loss at Z_n and h_n = g_n W_n^T that at X_n. For the queries
-Y_0 = q, P_n = Y_n W_n + b_n - (A * S_n) g_n with A_ij = eta_ij for j <= i and S_n = Y_n X_n^T + 1, Y_n = gelu(P_{n-1}).
-A name d_x is the gradient of the outer loss at x.
+The longest sequences come first. The sequences that reach a mini-batch are the first ones, and those that end in it are
+the last of these. In the first mini-batch all sequences have the same fast weights, [H, ...], and a product with them
+is one matrix product per head over the tokens of all sequences; afterwards each row has its own, [R, ...].
 
-Autograd through the same lines keeps and visits every intermediate of a second derivative, at about twice the cost.
+Layer n maps its input X_n to Z_n = X_n W_n + b_n, with X_0 = k and X_n = gelu(Z_{n-1}); g_n is the gradient of the
+inner loss at Z_n and h_n = g_n W_n^T that at X_n. For the queries Y_0 = q, P_n = Y_n W_n + b_n - (A * S_n) g_n with
+A_ij = eta_ij for j <= i and S_n = Y_n X_n^T + 1, Y_n = gelu(P_{n-1}). d_x is the gradient of the outer loss at x.
+
+Autograd through the same lines would keep every intermediate of a second derivative, at about twice the cost.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ from etarec.kernels.inner_loop_dual_math import (
 
 
 class FastLayer(NamedTuple):
-    """weight: [H, F_in, F_out], bias: [H, 1, F_out]; [R, ...] once every row has its own."""
+    """weight: [H, F_in, F_out], bias: [H, 1, F_out]; from the second mini-batch on, [R, ...]."""
 
     weight: Tensor
     bias: Tensor
@@ -67,9 +68,9 @@ def dual(
     norm: InnerNorm,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """The inner loop's outputs at the queries' positions: as q.
+    """The outputs of the inner loop at the queries: as q.
 
-    q: [N, H, up to L, F]: the last positions of all sequences, or one each, at its own end, where lengths are given;
+    q: [N, H, up to L, F], the last positions of all sequences; with `lengths` one each, at the sequence's own end.
     k, v: [N, H, L, F]; token_rate: [N, H, L]; decay: [M]; norm: [H, 1, F]; lengths: int[N] on the CPU, descending.
     """
     parts = _mini_batches(k.shape, decay.shape[0], q.shape[2], lengths, k.device)
@@ -79,26 +80,26 @@ def dual(
 
 
 class _Part(NamedTuple):
-    """What one mini-batch is of everything; slices of sequences, of positions and of the queries' positions."""
+    """The part of all tensors that belongs to one mini-batch."""
 
-    reach: int  # sequences that have tokens here: the first so many
-    tokens: slice
-    ending: slice  # sequences whose queries stand here
-    queries: slice
-    places: Tensor | None  # int[1 or R, a], of the queries in the mini-batch; None where there are none
-    going_on: int  # sequences that have tokens behind it
+    reach: int  # number of sequences with tokens here, the first ones
+    tokens: slice  # of positions
+    ending: slice  # sequences with queries here
+    queries: slice  # of the positions of q
+    places: Tensor | None  # int[1 or R, a], of the queries in the mini-batch; None without queries
+    going_on: int  # number of sequences with tokens behind this mini-batch
 
 
-def _mini_batches(shape: torch.Size, M: int, asked: int, lengths: Tensor | None, device: torch.device) -> list[_Part]:
+def _mini_batches(shape: torch.Size, M: int, queries: int, lengths: Tensor | None, device: torch.device) -> list[_Part]:
     N, H, L = shape[:3]
     if lengths is not None:
         return _ending_by_length(lengths, M, H, device)
     parts = []
     for start in range(0, L, M):
-        stop, first = min(start + M, L), max(L - asked, start)
+        stop, first = min(start + M, L), max(L - queries, start)
         places = torch.arange(first - start, stop - start, device=device)[None] if first < stop else None
-        queries = slice(first - (L - asked), stop - (L - asked))
-        parts.append(_Part(N, slice(start, stop), slice(0, N), queries, places, N if stop < L else 0))
+        part_of_q = slice(first - (L - queries), stop - (L - queries))
+        parts.append(_Part(N, slice(start, stop), slice(0, N), part_of_q, places, N if stop < L else 0))
     return parts
 
 
@@ -114,7 +115,7 @@ def _ending_by_length(lengths: Tensor, M: int, H: int, device: torch.device) -> 
 
 
 class _InnerLoop(torch.autograd.Function):
-    """One mini-batch after another, and back. rest: the norm's two tensors, then two of each fast layer."""
+    """One mini-batch after another, and back. rest: rate, decay, the two norm tensors, then two of each fast layer."""
 
     @staticmethod
     def forward(ctx: Any, keep: bool, parts: list[_Part], q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
@@ -126,14 +127,14 @@ class _InnerLoop(torch.autograd.Function):
             keys, values, rates = (x[: part.reach, :, part.tokens].flatten(0, 1) for x in (k, v, rate))
             batch = _learn(keys, values, rates, decay, fast, _first(norm, keys))
             if part.places is not None:
-                asked = q[part.ending, :, part.queries].flatten(0, 1)
-                answers = _answer(batch, asked, part.places, norm)
+                queries = q[part.ending, :, part.queries].flatten(0, 1)
+                answers = _answer(batch, queries, part.places, norm)
                 out[part.ending, :, part.queries] = answers.unflatten(0, (-1, H))
             if part.going_on:
                 fast = _step(batch, part.going_on * H)
             if keep:
                 learned.append(batch)
-            del batch  # without gradients one mini-batch at a time is alive
+            del batch  # without gradients only one mini-batch is alive at a time
         ctx.parts, ctx.learned, ctx.norm, ctx.shape = parts, learned, norm, k.shape
         return out
 
@@ -151,8 +152,8 @@ class _InnerLoop(torch.autograd.Function):
             if part.going_on:
                 _step_back(batch, d_fast, back, total)
             if batch.answers:
-                d_asked = d_out[part.ending, :, part.queries].flatten(0, 1)
-                d_query = _answer_back(batch, batch.answers, d_asked, ctx.norm, back, total)
+                d_answers = d_out[part.ending, :, part.queries].flatten(0, 1)
+                d_query = _answer_back(batch, batch.answers, d_answers, ctx.norm, back, total)
                 d_q[part.ending, :, part.queries] = d_query.unflatten(0, (-1, H))
             gradients = (*_learn_back(batch, _first(ctx.norm, batch.x[0]), back, total), back.rate)
             for whole, gradient in zip((d_k, d_v, d_rate), gradients, strict=True):
@@ -168,7 +169,7 @@ def _first(norm: InnerNorm, rows: Tensor) -> InnerNorm:
 
 @dataclass
 class _Answers:
-    """How the queries of a mini-batch were answered; lists by fast layer. Their rows are the last ones: r of R."""
+    """Intermediates of a mini-batch's answers to its queries, for the last r of its R rows; lists by fast layer."""
 
     places: Tensor  # int[1 or r, a]
     y: list[Tensor]  # Y_n: [r, a, F_in]
@@ -181,7 +182,7 @@ class _Answers:
 
 @dataclass
 class _MiniBatch:
-    """What a mini-batch teaches at the fast weights with which it starts; lists by fast layer."""
+    """Intermediates of the inner loss's gradients, at the fast weights of the start; lists by fast layer."""
 
     fast: list[FastLayer]
     rate: Tensor  # [R, m]
@@ -198,7 +199,7 @@ class _MiniBatch:
 
 
 def _learn(k: Tensor, v: Tensor, rate: Tensor, decay: Tensor, fast: list[FastLayer], norm: InnerNorm) -> _MiniBatch:
-    """The inner loss's gradients g_n of all the mini-batch's tokens."""
+    """The gradients g_n of the inner loss for all tokens of the mini-batch."""
     x, hidden = [k], []
     for layer in fast[:-1]:
         hidden.append(gelu(affine(x[-1], *layer)))
@@ -214,9 +215,9 @@ def _learn(k: Tensor, v: Tensor, rate: Tensor, decay: Tensor, fast: list[FastLay
 
 
 def _answer(batch: _MiniBatch, q: Tensor, places: Tensor, norm: InnerNorm) -> Tensor:
-    """Outputs of queries, each by the fast weights of its place; q: [r, a, F], of the last r rows."""
+    """Outputs of queries q [r, a, F] of the last r rows, each at the fast weights of its place."""
     rows = slice(batch.rate.shape[0] - q.shape[0], batch.rate.shape[0])
-    causal = _seen(places, batch) * batch.decay[places][..., None] * batch.rate[rows, None]
+    causal = _up_to(places, batch) * batch.decay[places][..., None] * batch.rate[rows, None]
     y, hidden, overlaps, p = [], [], [], q
     for n, (layer, x, g) in enumerate(zip(_own(batch.fast, rows), batch.x, batch.g, strict=True)):
         if n:
@@ -229,19 +230,19 @@ def _answer(batch: _MiniBatch, q: Tensor, places: Tensor, norm: InnerNorm) -> Te
     return torch.addcmul(norm.bias[rows], unit, norm.weight[rows]).add_(q)
 
 
-def _seen(places: Tensor, batch: _MiniBatch) -> Tensor:
+def _up_to(places: Tensor, batch: _MiniBatch) -> Tensor:
     """bool[1 or r, a, m]: the tokens up to a query's place."""
     return torch.arange(batch.rate.shape[1], device=places.device) <= places[..., None]
 
 
 def _own(fast: list[FastLayer], rows: slice) -> list[FastLayer]:
-    """The fast weights of some rows, which may be those of all."""
+    """The fast weights of some rows, shared or their own."""
     every = rows.start == 0 or fast[0].weight.shape[0] < rows.stop
     return fast if every else [FastLayer(*(p[rows] for p in layer)) for layer in fast]
 
 
 def _step(batch: _MiniBatch, rows: int) -> list[FastLayer]:
-    """The fast weights with which the first so many rows start the next mini-batch."""
+    """The fast weights of the first `rows` rows at the start of the next mini-batch."""
     rate = (batch.decay[batch.rate.shape[1] - 1] * batch.rate[:rows])[..., None]
     stepped = []
     for layer, x, g in zip(batch.fast, batch.x, batch.g, strict=True):
@@ -255,7 +256,7 @@ def _step(batch: _MiniBatch, rows: int) -> list[FastLayer]:
 
 @dataclass
 class _Totals:
-    """Gradients of what all mini-batches share."""
+    """Gradients of the tensors that all mini-batches share."""
 
     decay: Tensor  # [M]
     norm_weight: Tensor  # [H, 1, F]
@@ -266,13 +267,13 @@ class _Totals:
         return cls(torch.zeros_like(decay), *(like.new_zeros(H, 1, like.shape[-1]) for _ in range(2)))
 
     def add_norm(self, d_affine: Tensor, unit: Tensor) -> None:
-        """What the gradient at weight * unit + bias says of weight and bias."""
+        """Adds the gradients of weight and bias from that at weight * unit + bias."""
         self.norm_weight += summed(d_affine * unit, len(self.norm_weight))
         self.norm_bias += summed(d_affine, len(self.norm_bias))
 
 
 class _Gradients:
-    """Gradients of a mini-batch's own quantities, added up step by step; None as long as nothing came."""
+    """Gradients of a mini-batch's own quantities, summed step by step; None before the first summand."""
 
     def __init__(self, batch: _MiniBatch):
         layers = len(batch.fast)
@@ -288,7 +289,7 @@ class _Gradients:
         return [FastLayer(*pair) for pair in zip(self.weight, self.bias, strict=True)]
 
     def add_layer(self, n: int, rows: slice, x: Tensor, d_z: Tensor) -> None:
-        """What the gradient of some rows at x W_n + b_n says of W_n and b_n."""
+        """Adds the gradients of W_n and b_n from that of some rows at x W_n + b_n."""
         self.add_weight(n, rows, x, d_z)
         owning = rows if self.owners == self.rows else _ALL
         d_bias = (d_z if self.owners == self.rows else by_owner(d_z, self.owners)).sum(1, keepdim=True)
@@ -343,7 +344,7 @@ def _answer_back(
         back.add_layer(n, rows, y, d_p)
         d_y = times(d_p, fast[n].weight.transpose(1, 2)).baddbmm_(d_overlap, x)
         d_p = d_y.mul_(gelu_slope(answers.hidden[n - 1])) if n else d_y
-    d_causal.mul_(_seen(answers.places, batch))
+    d_causal.mul_(_up_to(answers.places, batch))
     d_rate = (d_causal * batch.decay[answers.places][..., None]).sum(1)
     back.rate = plus(back.rate, rows, back.rows, d_rate)
     d_decay = (d_causal * rate[:, None]).sum(-1)
@@ -372,7 +373,7 @@ def _learn_back(batch: _MiniBatch, norm: InnerNorm, back: _Gradients, total: _To
 
 
 def _loss_gradient_back(batch: _MiniBatch, d_g: Tensor, norm: InnerNorm, total: _Totals) -> tuple[Tensor, Tensor]:
-    """Gradients at the last Z and at the target v - k from that at the last g.
+    """Gradients at the last Z and at the target v - k, from that at the last g.
 
     With u = unit, s = inverse_std, r = w u + b - target and e = w r: g = s (e - mean(e) - u mean(e u)).
     """

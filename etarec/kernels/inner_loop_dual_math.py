@@ -1,6 +1,6 @@
-"""The pieces that the dual form is made of: gelu, layer norm, products with shared or own weights.
+"""Building blocks of the dual form: gelu, layer norm, products with weights that rows share or own.
 
-Symbols: R rows, m tokens, H heads, N sequences; rows are sequence after sequence, heads inside.
+Symbols: R rows, m tokens, H heads, N sequences; rows are ordered by sequence, then head.
 """
 
 from typing import NamedTuple
@@ -53,14 +53,14 @@ def normalise_back(d_unit: Tensor, unit: Tensor, inverse_std: Tensor) -> Tensor:
 
 
 def by_owner(x: Tensor, owners: int) -> Tensor:
-    """Rows beside the weights that they multiply: [R, m, ...] or, where H owners share them out, [H, N m, ...]."""
+    """Rows grouped by the weights that multiply them: [R, m, ...], or [H, N m, ...] where rows of a head share some."""
     if owners == x.shape[0]:
         return x
     return x.unflatten(0, (-1, owners)).transpose(0, 1).reshape(owners, -1, x.shape[2])
 
 
 def by_row(y: Tensor, rows: int) -> Tensor:
-    """Back again: [R, m, ...]."""
+    """Inverse of `by_owner`: [R, m, ...]."""
     if rows == y.shape[0]:
         return y
     return y.unflatten(1, (rows // y.shape[0], -1)).transpose(0, 1).reshape(rows, -1, y.shape[2])
@@ -81,7 +81,7 @@ def times(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def plus(total: Tensor | None, rows: slice, size: int, more: Tensor) -> Tensor:
-    """Adds to some rows of a total that has `size` of them, 0 as yet where it is None."""
+    """Adds `more` to some rows of a total of `size` rows; a total of None is 0."""
     if total is None:
         if more.shape[0] == size:
             return more
@@ -102,6 +102,6 @@ def along_last(x: Tensor) -> Tensor:
 
 
 def heads_inside(like: Tensor) -> Tensor:
-    """[N, H, L, F] that is [N, L, H, F] in memory, so that joining the heads costs nothing."""
+    """An empty [N, H, L, F] laid out as [N, L, H, F], so that joining the heads costs nothing."""
     N, H, L, F = like.shape
     return like.new_empty(N, L, H, F).transpose(1, 2)

@@ -61,7 +61,7 @@ def _normalise_back(d_unit, unit, inverse_std, F: tl.constexpr):
 
 @triton.jit
 def _learn(k, v, w1, b1, w2, b2, weight, bias, F: tl.constexpr):
-    """The inner loss's gradients of all the mini-batch's tokens; rows without one count for nothing, at rate 0."""
+    """The gradients of the inner loss for all tokens of the mini-batch; rows without a token have rate 0."""
     z = _product(k, w1) + b1[None, :]
     sigmoid = _gelu_sigmoid(z)
     x = z * sigmoid
@@ -82,7 +82,7 @@ def _mixed(y, x, g, w, b, causal):
 
 @triton.jit
 def _answer(q, k, x, g1, g2, w1, b1, w2, b2, causal, F: tl.constexpr):
-    """How the queries are answered, each by the fast weights of its place."""
+    """Outputs of the queries, each at the fast weights of its place."""
     overlap1, p = _mixed(q, k, g1, w1, b1, causal)
     sigmoid = _gelu_sigmoid(p)
     overlap2, p2 = _mixed(p * sigmoid, x, g2, w2, b2, causal)
@@ -92,7 +92,7 @@ def _answer(q, k, x, g1, g2, w1, b1, w2, b2, causal, F: tl.constexpr):
 
 @triton.jit
 def _mixed_back(d_p, y, x, g, w, causal, overlap):
-    """Through `_mixed`: the gradients of g, x, causal and y from that at P."""
+    """Through `_mixed`: the gradients of g, x, causal and y, from that at P."""
     d_mixed = -_product(d_p, tl.trans(g))
     d_g = -_product(tl.trans(causal * overlap), d_p)
     d_overlap = d_mixed * causal
@@ -101,14 +101,14 @@ def _mixed_back(d_p, y, x, g, w, causal, overlap):
     return d_g, d_x, d_mixed * overlap, d_y
 
 
-# A kernel is compiled for each set of arguments that 16 divides or not; of these it varies with the lengths.
+# Triton compiles a kernel anew for each set of arguments divisible by 16; that of these varies with the lengths.
 @triton.jit(do_not_specialize=["H", "L", "Q", "batches", "v_n", "v_l", "rate_n", "rate_h", "rate_l"])
 def forward_kernel(
     q, k, v, rate, out, lengths, decay, norm_weight, norm_bias, w1, b1, w2, b2, states,
     q_n, q_h, q_l, k_n, k_h, k_l, v_n, v_h, v_l, rate_n, rate_h, rate_l, out_n, out_h, out_l,
     H, L, Q, batches, F: tl.constexpr, G: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
 ):  # fmt: skip
-    """lengths: None for queries at the last Q positions of all; states: None where no gradient is wanted."""
+    """lengths: None for queries at the last Q positions of all sequences; states: None where no gradient is wanted."""
     program = tl.program_id(0)
     n = (program // H).to(tl.int64)
     h = (program % H).to(tl.int64)
@@ -183,7 +183,7 @@ def backward_kernel(
     d_q_n, d_q_h, d_q_l, d_k_n, d_k_h, d_k_l, d_v_n, d_v_h, d_v_l, d_rate_n, d_rate_h, d_rate_l,
     H, L, Q, batches, F: tl.constexpr, G: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
 ):  # fmt: skip
-    """d_shared: [N, H, as the stores at the end say]; lengths as forward; d_k, d_v, d_rate: 0 behind the ends."""
+    """d_shared: [N, H, ...], as stored at the end; lengths: as in forward; d_k, d_v, d_rate: 0 behind the ends."""
     program = tl.program_id(0)
     n = (program // H).to(tl.int64)
     h = (program % H).to(tl.int64)
@@ -241,7 +241,7 @@ def backward_kernel(
         back_rate = tl.zeros([MP], dtype=tl.float32)
 
         if start + M < length:
-            # Through the step: d_w1 and so on are those at the next mini-batch's start and go on to this one's.
+            # Through the step: d_w1 to d_b2 hold the gradients at the next mini-batch's start, also part of this one's.
             scaled1 = _product(keys, d_w1) + d_b1[None, :]
             scaled2 = _product(x, d_w2) + d_b2[None, :]
             along = tl.sum(scaled1 * g1, axis=1) + tl.sum(scaled2 * g2, axis=1)
@@ -283,7 +283,7 @@ def backward_kernel(
             d_decay += tl.sum(d_causal * rates[None, :], axis=1)
             tl.store(d_q + query[:, None] * d_q_l + f[None, :], d_answers + d_queries, mask=asked[:, None])
 
-        # Through `_learn`; the loss's gradient as in dual._loss_gradient_back.
+        # Through `_learn`; the loss's gradient as in inner_loop_dual._loss_gradient_back.
         d_h = back_g1 * slope
         d_z = _gelu_curvature(z, sigmoid) * h1 * back_g1
         d_w2 += _product(tl.trans(d_h), g2)

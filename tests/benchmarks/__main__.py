@@ -51,7 +51,7 @@ def main() -> int:
         console.print(f"{name} ...", style="dim")
         try:
             tables.append(_run(name, settings))
-        except Exception as error:  # one benchmark's failure does not cost the others' hours
+        except Exception as error:  # one failure must not cost the hours of the other benchmarks
             console.print_exception()
             failed.append(name)
             tables.append(Table(name, f"Failed: {type(error).__name__}: {error}", ["nothing was measured"], []))
@@ -84,7 +84,7 @@ def _write(page: Path, settings: Settings, tables: Iterable[Table]) -> None:
 
 def _head(settings: Settings) -> str:
     hardware, code = provenance.hardware(), provenance.git(Path(provenance.__file__).parent)
-    commit = (code["commit"] or "unknown")[:12] + (", with changes that were not committed" if code["dirty"] else "")
+    commit = (code["commit"] or "unknown")[:12] + (", with uncommitted changes" if code["dirty"] else "")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "numpy", "pandas"))
     gpus = ", ".join(hardware["gpus"]) or "none"
     source = settings.log.name if settings.log else "the embedded simulated data"
@@ -110,7 +110,7 @@ def _default_log(quick: bool) -> Path | None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without names")
-    parser.add_argument("--quick", action="store_true", help="smallest sizes, to see that everything runs")
+    parser.add_argument("--quick", action="store_true", help="smallest sizes, to check that everything runs")
     parser.add_argument("--log", type=Path, metavar="FILE", help="interaction log instead of Amazon Video Games")
     parser.add_argument("--out", type=Path, metavar="PAGE", help="Markdown page to write")
     arguments = parser.parse_args()

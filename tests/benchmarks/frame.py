@@ -1,4 +1,4 @@
-"""What all benchmarks share: a benchmark is a function from `Settings` to a `Table`."""
+"""The frame of all benchmarks: each is a function from `Settings` to a `Table`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Settings:
-    """quick: smallest sizes, to see that it runs; log: the interaction log, None for the embedded data."""
+    """quick: smallest sizes, to check that everything runs; log: the interaction log, None for the embedded data."""
 
     quick: bool = False
     log: Path | None = None
@@ -20,7 +20,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Table:
-    """about: what the table shows and how it was measured; it stands above the table on the page."""
+    """about: the text above the table, on its content and on how it was measured."""
 
     title: str
     about: str
@@ -29,7 +29,7 @@ class Table:
 
 
 def shown(cell: Cell) -> str:
-    """Three significant digits for what was measured, thousands separated for what was counted."""
+    """Measured numbers with three significant digits, counts with separated thousands."""
     if cell is None:
         return "-"
     if isinstance(cell, int):

@@ -25,7 +25,7 @@ from tests.benchmarks.frame import Cell, Settings, Table
 
 AT_ONCE, STACKED = (1, 4, 8, 16), (4, 16)
 USERS, EPOCH_USERS, REPEATS = 3000, 2000, 3
-ADMITTED_APART, RANKS_APART = 0.001, 0.01  # largest shares of samples about which CPU and GPU may differ
+ADMITTED_APART, RANKS_APART = 0.001, 0.01  # largest shares of samples on which CPU and GPU may differ
 NOTHING = "nothing was measured, because this machine has no GPU; docs/performance-gpu.md is from one that has"
 TRIALS = {
     "no adaptation": AdaptConfig(target="none"),
@@ -83,7 +83,9 @@ def _table(
         rows = []
         for part in parts:
             rows += part(device)
-            print(*rows, sep="\n", file=sys.stderr, flush=True)  # a rented device may be gone before the table's end
+            print(
+                *rows, sep="\n", file=sys.stderr, flush=True
+            )  # a rented device may disappear before the table is complete
     return Table(title, about, ["", "measured", "unit"], rows)
 
 
@@ -97,7 +99,7 @@ def _alone(settings: Settings, device: torch.device) -> list[list[Cell]]:
         works = {
             "CPU, one thread": _keeping(measured, "cpu", core, config),
             "GPU": _keeping(measured, "gpu", chip, config),
-            "GPU, inner loop by torch": _keeping(measured, "torch", plain, config),
+            "GPU, inner loop in torch": _keeping(measured, "torch", plain, config),
         }
         rows += _rows(f"{name}: ", works)
         for other in ("gpu", "torch"):
@@ -118,7 +120,7 @@ def _keeping(
 
 
 def _rows(prefix: str, works: dict[str, Callable[[], Any]]) -> list[list[Cell]]:
-    for work in works.values():  # kernels are compiled, and memory is found, before
+    for work in works.values():  # compiles kernels and allocates memory
         work()
     runs = timing.interleaved(list(works.values()), REPEATS)
     return [[prefix + name, median(run.wall for run in own), "s"] for name, own in zip(works, runs, strict=True)]
@@ -132,7 +134,7 @@ def _by_torch(model: SequenceModel) -> None:
 def _epoch(settings: Settings, device: torch.device) -> list[list[Cell]]:
     data, config = _part(settings, EPOCH_USERS), TrainConfig()
     works: dict[str, Callable[[], Any]] = {}
-    for name in ("GPU", "GPU, inner loop by torch"):
+    for name in ("GPU", "GPU, inner loop in torch"):
         model = build(ModelConfig(), data.n_items, config.dropout).to(device)
         if name != "GPU":
             _by_torch(model)
@@ -156,7 +158,7 @@ def _memory(device: torch.device) -> list[list[Cell]]:
 
 
 def _ways() -> list[tuple[int, bool]]:
-    """How many trials at once, and whether by CUDA's service."""
+    """The number of trials at once, and whether CUDA's service shares the device."""
     served = [False, True] if mps.offered() else [False]
     return [(count, by_mps) for count in AT_ONCE for by_mps in served if count > 1 or not by_mps]
 

@@ -1,8 +1,8 @@
-"""The literal baseline: training and trials written straight from the papers, with plain torch and plain loops.
+"""The literal baseline: training and trials written straight from the papers, in plain torch and plain loops.
 
-Every prefix is a sequence of its own, padded on the right to the maximum length; scores are one matrix of a batch and
-all items; the gate looks at one sample after another; what adapts is forwarded a second time with gradients. Nothing
-here calls etarec's model, scoring, gate or adapters: it takes their weights by name and must give their numbers.
+Each prefix is a sequence of its own, padded on the right to the maximum length. Scores are one matrix of a batch and
+all items. The gate judges one sample after another. Samples that adapt are forwarded a second time, with gradients.
+Nothing here calls etarec's model, scoring, gate or adapters: it takes weights by name and must give the same numbers.
 
 Symbols: N sequences, L positions, D width, H heads, F head width, M mini-batch, B samples, V items without padding.
 """
@@ -44,7 +44,7 @@ def _rms(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def ttt(w: Weights, config: ModelConfig, x: Tensor, inner_loop: bool) -> Tensor:
-    """The TTT-MLP layer (arXiv 2407.04620) in its dual form, a mini-batch after another. [N, L, D] -> [N, L, D]."""
+    """The TTT-MLP layer (arXiv 2407.04620) in its dual form, one mini-batch after another. [N, L, D] -> [N, L, D]."""
     N, L, D = x.shape
     H, M = config.heads, config.mini_batch
 
@@ -119,7 +119,7 @@ class Samples(NamedTuple):
 
 
 def prefixes(data: Interactions, ranges: Iterable[tuple[int, int]]) -> Samples:
-    """Each [start, end) of the items as an input of its own; its target is the next item."""
+    """An input for each range [start, end) of the items; the target is the next item."""
     bounds = np.array(list(ranges)).reshape(-1, 2)
     inputs = np.zeros((len(bounds), data.max_length), np.int64)
     for row, (start, end) in enumerate(bounds):
@@ -129,7 +129,7 @@ def prefixes(data: Interactions, ranges: Iterable[tuple[int, int]]) -> Samples:
 
 
 def train_step(weights: Weights, config: ModelConfig, samples: Samples, optimizer: torch.optim.Optimizer) -> float:
-    """The mean cross-entropy over all items before the step."""
+    """Takes a step; returns the mean cross-entropy over all items before it."""
     scores = hidden(weights, config, samples.inputs, samples.lengths) @ weights["items.weight"][1:].T
     loss = F.cross_entropy(scores, samples.targets)
     optimizer.zero_grad()
@@ -139,7 +139,7 @@ def train_step(weights: Weights, config: ModelConfig, samples: Samples, optimize
 
 
 class Gate:
-    """Section 2.2 of the design, one sample after another, its softmax over all items."""
+    """The gate as docs/method.md defines it, sample by sample, with a softmax over all items."""
 
     def __init__(self, config: AdaptConfig):
         self.config = config
@@ -228,7 +228,7 @@ class _Trial:
         return last @ self.weights["items.weight"][1:].T
 
     def _without_loss(self, users: np.ndarray, positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Samples that `next_item` has no transition of, or one of the training split."""
+        """Samples whose last transition `next_item` may not learn: there is none, or training saw it."""
         if self.config.target == "state":
             return np.zeros(len(users), bool)
         trained = positions - 1 <= self.data.train_end[users]

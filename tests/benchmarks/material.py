@@ -1,4 +1,4 @@
-"""The data and the checkpoint that benchmarks work on."""
+"""Data and checkpoint of the benchmarks."""
 
 from dataclasses import replace
 from functools import cache
@@ -30,7 +30,7 @@ def interactions(settings: Settings) -> Interactions:
 
 @cache
 def checkpoint(settings: Settings) -> Checkpoint:
-    """A few epochs of training, kept from run to run: enough for scores among which a gate finds differences."""
+    """A checkpoint after a few epochs, cached; its scores differ enough for a gate to tell samples apart."""
     data = interactions(settings)
     if settings.quick:
         return train.train(data, ModelConfig(), TrainConfig(epochs=1))
@@ -38,7 +38,7 @@ def checkpoint(settings: Settings) -> Checkpoint:
 
 
 def part_of(data: Interactions, users: int, seed: int = 0) -> Interactions:
-    """The same catalogue with so many users, chosen at random."""
+    """The same catalogue with `users` users, chosen at random."""
     chosen = np.sort(np.random.default_rng(seed).permutation(data.n_users)[:users])
     lengths = np.diff(data.offsets)[chosen]
     rows = np.concatenate([np.arange(data.offsets[user], data.offsets[user + 1]) for user in chosen])
@@ -53,8 +53,7 @@ def part_of(data: Interactions, users: int, seed: int = 0) -> Interactions:
 
 
 class Subject:
-    """What a worker keeps from trial to trial: a model, put back to the checkpoint for each, and what all have in
-    common, here in memory."""
+    """The state of a worker between trials: a model, reset to the checkpoint for each, and the shared passes."""
 
     def __init__(self, data: Interactions, checkpoint: Checkpoint, device: torch.device = DEVICE):
         self.checkpoint, self.model = checkpoint, checkpoint.restore(device)
@@ -63,13 +62,13 @@ class Subject:
         self.shared = SharedPasses(self.model, self.encoder, self.stream, ("benchmark",), None)
 
     def trial(self, config: AdaptConfig, look_up: bool = False) -> Measurement:
-        """look_up: as a search does it on validation; otherwise every sample is really served."""
+        """look_up: take shared passes from memory, as a search does on validation; otherwise serve every sample."""
         self.checkpoint.reset(self.model)
         shared = self.shared if look_up else None
         return evaluate.measure(self.model, self.encoder, self.stream, config, seed=0, shared=shared)
 
 
 def epoch(model: SequenceModel, data: Interactions, config: TrainConfig, *optimizers: torch.optim.Optimizer) -> float:
-    """One epoch of our training; the mean loss."""
+    """Runs one epoch of the product's training; returns the mean loss."""
     encoder = Encoder(data, next(model.parameters()).device)
     return fitting._epoch(model, encoder, config, list(optimizers), np.random.default_rng(config.seed))

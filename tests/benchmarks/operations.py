@@ -1,4 +1,4 @@
-"""Floating-point operations of the program's work, by formula.
+"""Floating-point operations of passes and trials, by formula.
 
 Symbols: D width, H heads, F head width, G hidden fast width (4F), M mini-batch, W width of SwiGLU, V items.
 """
@@ -18,7 +18,7 @@ FORMULA = (
 
 
 def forward_operations(config: ModelConfig, tokens: float, outputs: float) -> float:
-    """Of one forward pass of a TTT-MLP model over so many tokens, with so many outputs wanted; see FORMULA."""
+    """One forward pass of a TTT-MLP model over `tokens` tokens, with `outputs` outputs wanted; see FORMULA."""
     D, H, M = config.width, config.heads, config.mini_batch
     F = D // H
     G = 4 * F
@@ -28,7 +28,7 @@ def forward_operations(config: ModelConfig, tokens: float, outputs: float) -> fl
 
 
 def trial_operations(subject: material.Subject, config: AdaptConfig, admitted: np.ndarray) -> float:
-    """Of a trial that serves every sample by itself; target `state` scores its frozen pass and the adapted samples'."""
+    """A trial that serves each sample by itself; target `state` scores a pass without inner loop, then one with it."""
     starts, ends = subject.encoder.ranges(subject.stream.users, subject.stream.positions)
     model, row = subject.checkpoint.model, 2 * subject.checkpoint.model.width * (subject.encoder.data.n_items - 1)
     lengths = ends - starts

@@ -1,7 +1,4 @@
-"""(f) Achieved share of the machine's matrix-product peak.
-
-The operations are counted by tests/benchmarks/operations.py.
-"""
+"""(f) Achieved share of the machine's matrix-product peak; operations.py counts the operations."""
 
 import copy
 import shutil
@@ -24,11 +21,11 @@ from tests.benchmarks.frame import Cell, Settings, Table
 from tests.benchmarks.operations import FORMULA, forward_operations, trial_operations
 
 REPEATS = 5
-PRODUCTS = 3  # the first pieces; the best of them in a round is that round's peak
+PRODUCTS = 3  # number of pieces, the first ones, of which the best in a round is that round's peak
 
 
 class Piece(NamedTuple):
-    """Work whose operations are known once it ran."""
+    """A piece of work, and its number of operations, known after a run."""
 
     name: str
     work: Callable[[], Any]
@@ -47,7 +44,7 @@ def peak(settings: Settings) -> Table:
 
 
 def measured(settings: Settings, device: torch.device) -> tuple[list[list[Cell]], str]:
-    """Rows of the table, and what is to be said of torch.compile."""
+    """Rows of the table, and a note on torch.compile."""
     pieces, note = _products(settings, device), ""
     model = build(ModelConfig(), material.interactions(settings).n_items).to(device).eval()
     items = torch.randint(1, model.items.num_embeddings, (64, 16), device=device)
@@ -55,10 +52,10 @@ def measured(settings: Settings, device: torch.device) -> tuple[list[list[Cell]]
     if settings.quick or not shutil.which("g++"):
         note = "torch.compile was not tried: " + ("--quick." if settings.quick else "no C++ compiler is there.")
     else:
-        compiled, note = _compiled(model, items)
-        pieces += compiled
+        by_torch_compile, note = _by_torch_compile(model, items)
+        pieces += by_torch_compile
     pieces += _scoring(settings, device) + _whole(settings, device)
-    for piece in pieces:  # the first run finds its buffers and caches; it counts operations too
+    for piece in pieces:  # a first run allocates buffers, fills caches and counts operations
         piece.work()
     runs = timing.interleaved([piece.work for piece in pieces], _repeats(settings))
     rates = [_rates(piece, own, device) for piece, own in zip(pieces, runs, strict=True)]
@@ -91,7 +88,7 @@ def _often(work: Callable[[], Any], times: int) -> Callable[[], None]:
 
 
 def _products(settings: Settings, device: torch.device) -> list[Piece]:
-    """The peak, and what the library's own products reach at the model's shapes."""
+    """The peak, and the library's products in the model's shapes."""
     n = (1024 if settings.quick else 2048) * (4 if device.type == "cuda" else 1)
     large = torch.randn(n, n, device=device)
     tokens, wide = torch.randn(1024, 64, device=device), torch.randn(64, 256, device=device)
@@ -133,8 +130,8 @@ def _passes(suffix: str, model: SequenceModel, items: Tensor, times: int = 10) -
     ]
 
 
-def _compiled(model: SequenceModel, items: Tensor) -> tuple[list[Piece], str]:
-    """The same passes with the block compiled: what fusing the elementwise work could give."""
+def _by_torch_compile(model: SequenceModel, items: Tensor) -> tuple[list[Piece], str]:
+    """The same passes with the block under torch.compile, to see the gain from fusing elementwise work."""
     fused = copy.deepcopy(model)
     fused.blocks[0] = torch.compile(fused.blocks[0], dynamic=False)
     pieces = _passes(", torch.compile", fused, items)
@@ -142,7 +139,7 @@ def _compiled(model: SequenceModel, items: Tensor) -> tuple[list[Piece], str]:
     try:
         for piece in pieces:
             piece.work()
-    except Exception as error:  # whatever the compiler raises
+    except Exception as error:  # the compiler raises errors of many types
         return [], f"torch.compile failed: {str(error).splitlines()[0][:120]}."
     seconds = time.perf_counter() - begin
     return pieces, f"torch.compile took {seconds:.0f} s for the two passes of one shape; the program does not use it."

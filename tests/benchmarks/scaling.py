@@ -29,16 +29,16 @@ from tests.benchmarks.frame import Cell, Settings, Table
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
-BATCHES = 3  # measured after a first one, which pays for what is made once
+BATCHES = 3  # measured after a first one, which pays for one-time work
 NEGATIVES = 8192
-# What holds D numbers per item at the peak: the weights; Adam's two moments; the loss's gradient and, while autograd
-# hands it on to the embedding, at most two more.
+# Arrays of D numbers per item at the peak: the weights; Adam's two moments; the loss's gradient and, while autograd
+# passes it on to the embedding, at most two more.
 COPIES = {"serve": 1, "gate 50": 1, "gate 500": 1, "adapt": 6, "train": 6, "train, sampled": 3}
-ITEM_ARRAYS = 6 * 4  # bytes per item of the gate: moving average, its mean, its Top-K, and their successors
-FIXED = 256 * MIB  # a pass's activations, blocks of scores and what torch loads at its first step
+ITEM_ARRAYS = 6 * 4  # bytes per item of the gate: moving average, mean and Top-K, each old and new
+FIXED = 256 * MIB  # activations of a pass, blocks of scores and libraries that torch loads at its first step
 PER_INTERACTION = 80  # bytes at the peak of loading: the log of 16 and its sorted copy, the order, and Arrow's own
 TOLERANCE = 1.25
-USERS, HISTORY, TRAINED = 2000, 20, 7  # each user has so many interactions, and so many training samples
+USERS, HISTORY, TRAINED = 2000, 20, 7  # users, and the interactions and training samples of each
 FROZEN = 2048  # samples served in a step without adaptation
 
 
@@ -97,7 +97,7 @@ def interactions(settings: Settings) -> Table:
 
 
 def predicted(kind: str, n_items: int) -> int:
-    """Peak bytes of a kind of work."""
+    """Predicted peak bytes of a kind of work."""
     sampled = 12 * 512 * NEGATIVES if kind == "train, sampled" else 0
     return n_items * (COPIES[kind] * ModelConfig().width * 4 + ITEM_ARRAYS) + FIXED + sampled
 
@@ -120,7 +120,7 @@ def _child(arguments: list[str]) -> list[float]:
 
 
 def _peak() -> int:
-    """This process's peak memory in bytes. Not getrusage's: a child starts there with its parent's."""
+    """This process's peak memory in bytes; that of getrusage would start at the parent's."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
@@ -141,7 +141,7 @@ def _items(kind: str, n_items: int) -> list[float]:
 
 
 def _log(n_items: int) -> Interactions:
-    """USERS users with uniform items of a catalogue of any size."""
+    """Interactions of USERS users with uniformly drawn items of a catalogue of any size."""
     return Interactions(
         offsets=np.arange(USERS + 1) * HISTORY,
         items=np.random.default_rng(0).integers(1, n_items + 1, USERS * HISTORY).astype(np.int32),
@@ -155,7 +155,7 @@ def _log(n_items: int) -> Interactions:
 
 
 def _serving(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[int], object]:
-    """Measurements of two batches with a fresh adapter: the first makes the moving average that the second meets."""
+    """Measures two batches with a fresh adapter: the first makes the moving average for the second."""
     served = data.stream(encoder.data, "test", "position", 0)
     config = {
         "serve": AdaptConfig(target="none"),
@@ -173,7 +173,7 @@ def _serving(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[int
 
 
 def _training(kind: str, model: SequenceModel, encoder: Encoder) -> Callable[[int], object]:
-    """Epochs of one step: each over a log of its own users."""
+    """Trains epochs of one step, each on other users."""
     config = TrainConfig(negatives=NEGATIVES if kind == "train, sampled" else None)
     optimizers, rng = fitting._optimizers(model, config), np.random.default_rng(0)
     users = config.batch_size // TRAINED

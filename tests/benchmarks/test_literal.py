@@ -1,4 +1,4 @@
-"""The literal baselines give the product's numbers, so that what the benchmarks compare is the same work."""
+"""The literal baselines give the product's numbers, so the benchmarks compare the same work."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def data() -> Interactions:
 
 @pytest.fixture(scope="module")
 def checkpoint(data: Interactions) -> Checkpoint:
-    """Every weight matters: none is near its initial value."""
+    """A model with every weight away from its initial value, so that every weight matters."""
     config, generator = ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=24), torch.Generator().manual_seed(1)
     model = build(config, data.n_items)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def checkpoint(data: Interactions) -> Checkpoint:
 
 
 class Recorder(torch.optim.SGD):
-    """Keeps the gradients of every step and moves nothing."""
+    """Keeps the gradients of every step and moves no weight."""
 
     def __init__(self, named):
         self.named, self.steps = dict(named), []
@@ -55,7 +55,9 @@ class Recorder(torch.optim.SGD):
 def test_every_training_step_has_the_literal_gradients(data: Interactions, checkpoint: Checkpoint) -> None:
     config = TrainConfig(dropout=0.0, batch_size=64)
     assert data.train_end.max() > data.max_length  # some samples sit in windows of their own
-    model = checkpoint.restore(material.DEVICE).double()  # gradients that nearly cancel out would show rounding only
+    model = checkpoint.restore(
+        material.DEVICE
+    ).double()  # in float32, gradients that nearly cancel would be mere rounding
     weights = literal_weights(model)
     ours, plain = Recorder(model.named_parameters()), Recorder(weights.items())
     loss = material.epoch(model, data, config, ours)

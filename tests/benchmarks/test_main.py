@@ -1,4 +1,4 @@
-"""The runner of the benchmarks writes a page, and says what is wrong."""
+"""The runner of the benchmarks: its page and its errors."""
 
 import re
 import subprocess

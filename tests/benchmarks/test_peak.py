@@ -10,7 +10,7 @@ from tests.benchmarks.operations import forward_operations
 
 
 def test_operations_are_those_of_the_matrix_products() -> None:
-    """torch counts the literal forward: the formula's products, and two more per mini-batch that add up biases."""
+    """torch counts the products of the formula in the literal forward, and two more per mini-batch that sum biases."""
     config = ModelConfig(width=32, heads=2, mini_batch=4, mlp_width=24)
     H, M, F, G = 2, 4, 16, 64
     weights = training.literal_weights(build(config, 30))

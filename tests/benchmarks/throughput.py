@@ -1,7 +1,7 @@
-"""(e) Trials per minute against concurrency, and what the harness itself costs.
+"""(e) Trials per minute against concurrency, and the cost of the harness itself.
 
-Every row is a process of its own that runs a whole search, imports, Ray, Optuna, MLflow, test and report included, of a
-subject that takes a known time: this module run as a program is one such search.
+Each row is a process of its own, which runs a whole search, with imports, Ray, Optuna, MLflow, test and report, of a
+subject with a known duration. `search` is the program of a row.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.search.formula import Formula
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 2.0
-# What a trial does, trials at once and trials: 64, fewer where that would take minutes.
+# Kind of trial, trials at once and number of trials: 64, fewer where that would take minutes.
 RUNS = [("sleeps", 1, 16), ("sleeps", 2, 64), ("sleeps", 4, 64), ("sleeps", 8, 64)]
 RUNS += [("computes", 1, 16), ("computes", 2, 64)]
 SPACE = {
@@ -35,10 +35,7 @@ SPACE = {
 
 @dataclass(frozen=True)
 class Fixed:
-    """A measurement of `seconds`: of sleep, or of this process's own CPU time; on test, of a quarter of it.
-
-    `log` gets a line per measurement.
-    """
+    """Measurements that take `seconds` of sleep or of CPU time, a quarter of it on test; `log` gets a line for each."""
 
     seconds: float
     busy: bool
@@ -130,7 +127,7 @@ def search() -> None:
     times: list[float] = []
 
     class Timed(records.Records):
-        """Notes when the first trial was suggested and when each end was on disk."""
+        """Records that note the time of the first suggestion and of each end on disk."""
 
         def started(self, *arguments: object) -> None:
             times.append(time.time())

@@ -1,4 +1,4 @@
-"""Interleaved, paired repeats: the machine's speed drifts, so only what ran side by side is compared."""
+"""Interleaved, paired repeats: the machine's speed drifts, so only runs side by side are compared."""
 
 import os
 import time
@@ -10,7 +10,7 @@ import torch
 
 
 class Timed(NamedTuple):
-    """Seconds of one run; cpu holds those of child processes that have ended."""
+    """Seconds of one run; cpu includes child processes that have ended."""
 
     cpu: float
     wall: float
@@ -43,7 +43,7 @@ def _cpu() -> float:
 
 
 def interleaved(works: Sequence[Callable[[], Any]], repeats: int) -> list[list[Timed]]:
-    """`repeats` runs of each work: one of each after another, every second round backwards."""
+    """`repeats` rounds of all works in turn, every second round in reverse order."""
     runs: list[list[Timed]] = [[] for _ in works]
     numbered = list(enumerate(works))
     for repeat in range(repeats):

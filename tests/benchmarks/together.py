@@ -1,4 +1,4 @@
-"""Several configurations stepped together in one process, against the same ones one after another: a prototype.
+"""A prototype: several configurations stepped together in one process, against one after another.
 
 Symbols: C configurations, B samples of a batch, V items without padding.
 """
@@ -23,7 +23,7 @@ class Prototype:
 
     def __init__(self, subject: material.Subject, device: torch.device, count: int):
         self.model, self.device = subject.checkpoint.model, device
-        self.frozen = {name: torch.tensor(array, device=device) for name, array in subject.checkpoint.weights.items()}
+        self.start = {name: torch.tensor(array, device=device) for name, array in subject.checkpoint.weights.items()}
         self.batches = list(_batches(subject, device))
         rng = np.random.default_rng(0)
         drawn = [rng.random((count, len(served.targets))) >= RATE for served, _ in self.batches]
@@ -35,7 +35,7 @@ class Prototype:
         return torch.stack([self._alone(number) for number in range(self.count)])
 
     def _alone(self, number: int) -> Tensor:
-        weights = {name: tensor.clone().requires_grad_() for name, tensor in self.frozen.items()}
+        weights = {name: tensor.clone().requires_grad_() for name, tensor in self.start.items()}
         optimizer, losses = torch.optim.Adam(weights.values(), 1e-3), []
         for (served, observed), admitted in zip(self.batches, self.admitted, strict=True):
             with torch.no_grad():
@@ -48,7 +48,7 @@ class Prototype:
 
     def stacked(self) -> Tensor:
         """The same losses [C, batches]."""
-        weights = {name: tensor.expand(self.count, *tensor.shape).clone() for name, tensor in self.frozen.items()}
+        weights = {name: tensor.expand(self.count, *tensor.shape).clone() for name, tensor in self.start.items()}
         for tensor in weights.values():
             tensor.requires_grad_()
         ranks = torch.func.vmap(lambda w, *samples: _ranks(w, self.model, *samples), (0, None, None, None))
@@ -64,7 +64,7 @@ class Prototype:
 
 
 def _own(admitted: Tensor) -> tuple[Tensor, Tensor]:
-    """Each configuration's admitted samples and their weights, [C, most]; filled up with samples of weight 0."""
+    """Admitted samples of each configuration and their weights, [C, most], filled up with samples of weight 0."""
     most = int(admitted.sum(1).max())
     own = (~admitted).int().argsort(dim=1, stable=True)[:, :most]
     return own, admitted.gather(1, own).float()
@@ -91,7 +91,7 @@ def _loss(
 
 
 def _batches(subject: material.Subject, device: torch.device) -> Iterator[tuple[literal.Samples, literal.Samples]]:
-    """What each batch serves, and the last transitions inside its inputs."""
+    """The samples of each batch, and the last transitions inside their inputs."""
     data, stream = subject.encoder.data, subject.stream
     first = data.offsets[stream.users]
     ends = first + stream.positions
@@ -131,7 +131,7 @@ def _subject(settings: Settings, device: torch.device) -> material.Subject:
 
 
 def compare(subject: material.Subject, device: torch.device, count: int, repeats: int) -> list[Cell]:
-    """A row of the table; CPU seconds, on a GPU wall seconds. Asserts that both ways give the same losses."""
+    """A row of the table, in CPU seconds, on a GPU in wall seconds. Asserts that both ways give the same losses."""
     prototype, losses = Prototype(subject, device, count), dict[str, Tensor]()
 
     def keep(name: str, work: Callable[[], Tensor]) -> Callable[[], None]:

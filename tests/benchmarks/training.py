@@ -29,7 +29,7 @@ def training(settings: Settings) -> Table:
         weights = literal_weights(fresh(data))
         losses["literal"] = literal_epoch(weights, data, config, torch.optim.Adam(weights.values(), 1e-3))
 
-    ours()  # compiles what a machine compiles once
+    ours()  # compiles the C code, once on a machine
     slow, fast = timing.interleaved([plain, ours], 1 if settings.quick else REPEATS)
     same = math.isclose(losses["ours"], losses["literal"], rel_tol=1e-4)
     assert same, f"the epochs' losses differ: {losses}"
@@ -57,7 +57,7 @@ def literal_weights(model: SequenceModel) -> literal.Weights:
 
 
 def literal_steps(data: Interactions, config: TrainConfig) -> list[list[tuple[int, int]]]:
-    """The prefixes [start, end) of each optimizer step of an epoch, grouped as ours groups them."""
+    """The prefixes [start, end) of each optimizer step of an epoch, in the steps of the product's training."""
     windows = training_windows(data, min(config.window_stride, data.max_length))
     starts, lengths, first_loss = windows
     parts = fitting._steps(lengths - first_loss, config.batch_size, np.random.default_rng(config.seed))

@@ -59,7 +59,7 @@ def trial(settings: Settings) -> Table:
 
 def _row(name: str, subject: material.Subject, repeats: int) -> list[Cell]:
     config = TRIALS[name]
-    measured: list[Measurement] = [subject.trial(config, look_up=True)]  # makes what is looked up later
+    measured: list[Measurement] = [subject.trial(config, look_up=True)]  # computes the shared passes
     outcomes: list[literal.Outcome] = []
     large = torch.randn(PRODUCT, PRODUCT)
     slow, served, found, product = timing.interleaved(
@@ -87,7 +87,7 @@ def plain(subject: material.Subject, config: AdaptConfig) -> literal.Outcome:
 
 
 def difference(ours: Measurement, plain: literal.Outcome) -> float:
-    """Share of samples whose rank differs. Raises AssertionError where more than rounding is different."""
+    """Share of samples whose rank differs. Raises AssertionError for differences that rounding does not explain."""
     admissions = (ours.admitted != plain.admitted).mean()
     assert admissions <= 1 / 1000, f"{admissions:.2%} of the samples were admitted by one of both only"
     apart = float((ours.ranks != plain.ranks).mean())

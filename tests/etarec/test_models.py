@@ -1,4 +1,4 @@
-"""TTT4Rec against the paper's formulas, and what every model promises to its users."""
+"""TTT4Rec against the paper's formulas, and the promises of every model."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""The static models against their papers' formulas, one position after another, and on one recommender's way."""
+"""The models without an inner loop: against their papers' formulas, in training and in adaptation."""
 
 import math
 
@@ -226,7 +226,7 @@ def test_only_an_inner_loop_has_states_to_adapt(config, log):
 
 
 class Watched(BERT4Rec):
-    """Keeps what it was shown and asked to fill in."""
+    """Keeps the items that it embedded and the masks that it filled in."""
 
     def embed(self, items: Tensor) -> Tensor:
         self.shown = [*getattr(self, "shown", []), items]

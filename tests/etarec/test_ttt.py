@@ -1,4 +1,4 @@
-"""The TTT layer: the fast form against the literal one, the literal one against a sheet of paper."""
+"""The TTT layer: the dual form against the literal one, and the literal one against a calculation by hand."""
 
 import math
 
@@ -17,7 +17,7 @@ INNER = pytest.mark.parametrize("inner", ["mlp", "linear"])
 
 
 def layer_of(inner: str, mini_batch: int = 4, width: int = 8, heads: int = 2) -> TTTLayer:
-    """A layer in float64 whose every parameter is away from its initial value, and one place's step clamped at 0."""
+    """A layer in float64 with every parameter away from its initial value, and one place's step clamped at 0."""
     torch.manual_seed(0)
     layer = TTTLayer(width, heads, inner, mini_batch, inner_rate=1.5, rope_base=1000.0).double()
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_dual_equals_primal_in_values_and_gradients_at_every_length(inner, mini_
 @FORMS
 @pytest.mark.parametrize("lengths", [[1], [4], [9, 9, 4], [13, 12, 8, 8, 5, 4, 1], [3, 2, 1]])
 def test_only_the_last_outputs_of_sequences_of_their_own_lengths(inner, form, lengths):
-    """What is behind a sequence's end is anything; values and gradients are those of all outputs, taken there."""
+    """Values and gradients are those of all outputs, taken at the ends, whatever tokens are behind them."""
     layer, N = layer_of(inner), len(lengths)
     layer.form = form
     x, scale = tokens(N, lengths[0] + 5).requires_grad_(), torch.linspace(0.2, 2.0, N, dtype=torch.float64)

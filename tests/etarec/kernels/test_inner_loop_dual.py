@@ -1,4 +1,4 @@
-"""What surrounds the gradient by hand; the gradient itself is held against the literal form in test_ttt.py."""
+"""The dual form around its gradient, which test_ttt.py tests against the literal form."""
 
 import weakref
 
@@ -9,7 +9,7 @@ from etarec import ttt
 from etarec.kernels import inner_loop_dual
 
 
-def test_gradients_do_not_depend_on_what_else_is_asked_for():
+def test_gradients_do_not_depend_on_which_others_are_needed():
     """A frozen layer below, or frozen weights, must not change the others' gradients."""
     torch.manual_seed(0)
     layer = ttt.TTTLayer(8, 2, "mlp", 4, inner_rate=1.0, rope_base=1000.0).double()
@@ -47,7 +47,7 @@ def test_without_gradients_one_mini_batch_at_a_time_is_alive(monkeypatch):
     layer = ttt.TTTLayer(8, 2, "mlp", 4, inner_rate=1.0, rope_base=1000.0)
     with torch.no_grad():
         layer(torch.randn(2, 24, 8))
-    assert max(most) <= 2  # the next one is made while the last one's name still stands
+    assert max(most) <= 2  # the next one is made while the last one still has its name
 
 
 def test_backward_twice_gives_the_same():

@@ -1,4 +1,4 @@
-"""The pieces of the dual form against autograd."""
+"""The building blocks of the dual form against autograd."""
 
 import torch
 
@@ -20,7 +20,7 @@ def test_gelu_its_slope_and_its_curvature():
         torch.testing.assert_close(ours, expected.detach(), rtol=1e-10, atol=1e-12)
 
 
-def test_gelu_far_out_is_the_identity_or_nothing():
+def test_gelu_far_from_zero_is_the_identity_or_zero():
     at = inner_loop_dual_math.gelu(torch.tensor([-1e4, -40.0, 40.0, 1e4]))
     assert at.value.tolist() == [0, 0, 40, 1e4]
     assert inner_loop_dual_math.gelu_slope(at).tolist() == [0, 0, 1, 1]
