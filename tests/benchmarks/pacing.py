@@ -82,8 +82,8 @@ class Sleeping:
 
 
 def pacing(settings: Settings) -> Table:
-    trials, rounds = (QUICK, 1) if settings.quick else (TRIALS, ROUNDS)
-    rows = [row for seconds, count in trials.items() for row in _rows(seconds, count, rounds)]
+    trials, rounds, kills = (QUICK, 1, [False]) if settings.quick else (TRIALS, ROUNDS, [False, True])
+    rows = [row for seconds, count in trials.items() for row in _rows(seconds, count, rounds, kills)]
     counts = " and ".join(f"{count} of {seconds:g} s" for seconds, count in trials.items())
     return Table(
         "(h) Trials per minute with and without the workarounds for Ray Tune",
@@ -92,17 +92,17 @@ def pacing(settings: Settings) -> Table:
         "With a kill, one worker dies after a quarter of the trials, and its trial is repeated by another one. "
         f"Medians of {rounds} rounds in which the searches take turns; the gain is that of all workarounds over the "
         "row, pair by pair. search/running/pacing.py says what each workaround does.",
-        ["a trial", "workarounds", "trials/min", "gain", "trials/min, a kill", "gain, a kill"],
+        ["a trial", "workarounds", "trials/min", "gain", "trials/min, a kill", "gain, a kill"][: 2 + 2 * len(kills)],
         rows,
     )
 
 
-def _rows(seconds: float, trials: int, rounds: int) -> list[list[Cell]]:
-    plain, killed = (_measured(seconds, trials, rounds, kill) for kill in (False, True))
+def _rows(seconds: float, trials: int, rounds: int, kills: list[bool]) -> list[list[Cell]]:
+    measured = [_measured(seconds, trials, rounds, kill) for kill in kills]
     rows: list[list[Cell]] = []
     for variant in VARIANTS:
         cells: list[Cell] = [f"{seconds:g} s", variant]
-        for rates in (plain, killed):
+        for rates in measured:
             ratios = [full / rate for full, rate in zip(rates["all workarounds"], rates[variant], strict=True)]
             cells += [median(rates[variant]), str(Ratio(median(ratios), min(ratios), max(ratios)))]
         rows.append(cells)
