@@ -120,9 +120,9 @@ def test_the_checkpoint_s_lines_quote_the_searched_metric(
     spec, console = spec_of(tmp_path, metric), Console()
     console.checkpoint(spec, trained, tmp_path / "c.safetensors")
     console.rehearsal(spec, Counted(), trained, tmp_path / "r.safetensors")  # type: ignore[arg-type]
-    checkpoint, rehearsal = capsys.readouterr().out.splitlines()
+    checkpoint, rehearsal = capsys.readouterr().out.split("\nrehearsal ")
     assert f"validation {label(metric)} {valid[metric]:.4f}" in checkpoint and "NDCG@10 0.1200" in checkpoint
-    assert rehearsal.endswith(f"{label(metric)} {valid[metric]:.4f}")
+    assert f"with {label(metric)} {valid[metric]:.4f}:" in rehearsal
 
 
 class Counted:
