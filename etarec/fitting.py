@@ -18,7 +18,7 @@ from etarec.config import AdaptConfig, TrainConfig, UserError
 from etarec.data import Interactions, stream, training_windows
 from etarec.encode import IDLE_ROWS, Encoder, group_by_length
 from etarec.evaluate import measure
-from etarec.metrics import quality
+from etarec.metrics import EARLY_STOPPING, quality
 from etarec.models import BERT4Rec, SequenceModel
 from etarec.ttt import InnerOptions
 
@@ -56,8 +56,8 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
                 f"below {config.learning_rate}"
             )
         valid = quality(measure(model, encoder, validation, AdaptConfig(target="none"), seed=0).ranks)
-        improved = valid["ndcg_at_10"] > best
-        best, waited = (valid["ndcg_at_10"], 0) if improved else (best, waited + 1)
+        improved = valid[EARLY_STOPPING] > best
+        best, waited = (valid[EARLY_STOPPING], 0) if improved else (best, waited + 1)
         yield Epoch(number, loss, valid, improved, time.perf_counter() - begin)
         if waited >= config.patience:
             return

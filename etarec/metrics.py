@@ -1,5 +1,6 @@
 """HR@k and NDCG@k from ranks, with one relevant item (the target) per sample. Ranks count from 0."""
 
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -7,6 +8,8 @@ from numpy.typing import NDArray
 
 QualityMetric = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50"]
 QUALITY_METRICS: tuple[QualityMetric, ...] = get_args(QualityMetric)
+MAIN_METRICS: tuple[QualityMetric, ...] = ("hr_at_10", "ndcg_at_10")  # printed and compared whatever is searched for
+EARLY_STOPPING: QualityMetric = "ndcg_at_10"  # training stops when this one stops improving on validation
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 
@@ -38,3 +41,8 @@ def label(metric: str) -> str:
     """A metric's name as readers know it: hr_at_10 -> HR@10, filter_rate -> filter rate."""
     name, _, k = metric.partition("_at_")
     return f"{name.upper()}@{k}" if k else metric.replace("_", " ")
+
+
+def labelled(scores: Mapping[str, float], metrics: Iterable[str] = MAIN_METRICS) -> str:
+    """Scores behind their labels: HR@10 0.0949, NDCG@10 0.0456."""
+    return ", ".join(f"{label(metric)} {scores[metric]:.4f}" for metric in metrics)

@@ -25,6 +25,7 @@ from etarec.data import Interactions, load
 from etarec.device import default_device
 from etarec.experiment_file import check_folder, load_training
 from etarec.fitting import Epoch, fit
+from etarec.metrics import labelled
 from etarec.models import build
 
 # Part of the key of a cached checkpoint. Raise it when the same settings begin to give other weights (rounding aside).
@@ -85,7 +86,7 @@ def progress(config: TrainConfig, terminal: Console) -> Iterator[Callable[[Epoch
 
         def watch(epoch: Epoch) -> None:
             mark = "  best so far" if epoch.improved else ""
-            valid = f"validation HR@10 {epoch.valid['hr_at_10']:.4f}  NDCG@10 {epoch.valid['ndcg_at_10']:.4f}"
+            valid = f"validation {labelled(epoch.valid)}"
             terminal.print(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {valid}  {epoch.seconds:.1f} s{mark}")
             bar.update(task, completed=epoch.number)
 
@@ -103,8 +104,7 @@ def main() -> int:
     with progress(spec.train, terminal) as watch:
         trained = train(data, spec.model, spec.train, watch)
     checkpoint.write(trained, out)
-    quality = f"HR@10 {trained.valid['hr_at_10']:.4f}, NDCG@10 {trained.valid['ndcg_at_10']:.4f}"
-    terminal.print(f"checkpoint  {out}: epoch {trained.epochs}, validation {quality}")
+    terminal.print(f"checkpoint  {out}: epoch {trained.epochs}, validation {labelled(trained.valid)}")
     return 0
 
 

@@ -19,7 +19,7 @@ from etarec.command_line import short_path
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
 from etarec.kernels import build
-from etarec.metrics import label
+from etarec.metrics import EARLY_STOPPING, label, labelled
 from search.records import Ending, Records, State, Trial, frequent_reason
 from search.redact import shown_uri
 from search.running.plan import Plan
@@ -28,7 +28,6 @@ from search.spec import Spec
 
 T = TypeVar("T")
 
-STOPPED_BY = "ndcg_at_10"  # the metric on which training stops
 WIDTH, LABEL_WIDTH = 80, 12  # columns
 RAY_START = 15  # seconds, about
 EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
@@ -67,16 +66,16 @@ class Console:
         self.entry("data", f"{source}: {data.n_users:,} users, {data.n_items - 1:,} items", f"samples: {samples}")
 
     def checkpoint(self, spec: Spec, checkpoint: Checkpoint, path: Path) -> None:
-        metrics = dict.fromkeys((spec.search.quality, STOPPED_BY))
-        quality = ", ".join(f"{label(metric)} {checkpoint.valid[metric]:.4f}" for metric in metrics)
-        self.entry("checkpoint", f"{short_path(path)}: epoch {checkpoint.epochs}", f"validation {quality}")
+        metrics = dict.fromkeys((spec.search.quality, EARLY_STOPPING))
+        valid = labelled(checkpoint.valid, metrics)
+        self.entry("checkpoint", f"{short_path(path)}: epoch {checkpoint.epochs}", f"validation {valid}")
 
     def rehearsal(self, spec: Spec, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
-        counts, quality = held_out.sample_counts(), spec.search.quality
+        counts, valid = held_out.sample_counts(), labelled(checkpoint.valid, [spec.search.quality])
         self.entry(
             "rehearsal",
             f"trials run on the {counts['valid']:,} samples before test, from a checkpoint",
-            f"trained on the {counts['train']:,} before those, with {label(quality)} {checkpoint.valid[quality]:.4f}:",
+            f"trained on the {counts['train']:,} before those, with {valid}:",
             short_path(path),
         )
 

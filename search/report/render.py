@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from etarec.config import UserError
 from etarec.disk import write_whole
-from etarec.metrics import QUALITY_METRICS, SECONDS, label
+from etarec.metrics import MAIN_METRICS, QUALITY_METRICS, SECONDS, label
 from search import baselines
 from search.records import frequent_reason, reason
 from search.report import findings, numbers, parameters, plots, provenance
@@ -81,7 +81,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 def _columns(run: Run) -> dict[str, Any]:
     """The columns that the tables show: the quality metric, one compared metric beside it, and the other metrics."""
-    beside = next(metric for metric in differences.METRICS if metric != run.quality)
+    beside = next(metric for metric in MAIN_METRICS if metric != run.quality)
     return {
         "split": run.view.split,
         "split_word": run.view.word,

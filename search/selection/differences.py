@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from etarec.metrics import QualityMetric, per_sample
+from etarec.metrics import MAIN_METRICS, QualityMetric, per_sample
 from search.baselines import ALL
 from search.selection import chance, stats
 
 if TYPE_CHECKING:
     from etarec.evaluate import Measurement  # which imports torch: a report is rendered without
 
-METRICS: tuple[QualityMetric, ...] = ("hr_at_10", "ndcg_at_10")  # compared in every search
 Kind = Literal["delta", "vs_chosen", "vs_random"]
 TO_ALL: Final = "delta"
 TO_CHOSEN: Final = "vs_chosen"
@@ -28,8 +27,8 @@ NUMBERS = ("", "_low", "_high", "_p", "_p_holm")
 
 
 def compared(quality: QualityMetric) -> tuple[QualityMetric, ...]:
-    """The metrics with differences in a search for `quality`: METRICS, and `quality` itself."""
-    return tuple(dict.fromkeys((*METRICS, quality)))
+    """The metrics with differences in a search for `quality`: MAIN_METRICS, and `quality` itself."""
+    return tuple(dict.fromkeys((*MAIN_METRICS, quality)))
 
 
 def interval_columns(metric: QualityMetric) -> list[str]:
@@ -50,7 +49,7 @@ def columns(quality: QualityMetric) -> list[str]:
 
 
 def _with_interval(quality: QualityMetric) -> tuple[QualityMetric, ...]:
-    return tuple(dict.fromkeys((METRICS[0], quality)))
+    return tuple(dict.fromkeys((MAIN_METRICS[0], quality)))
 
 
 @dataclass(frozen=True)

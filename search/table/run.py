@@ -17,6 +17,7 @@ from etarec.config import ModelConfig, SplitName, TrainConfig
 from etarec.data import Interactions
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
+from etarec.metrics import labelled
 from etarec.train import load_or_train, progress
 from search import rehearsal
 from search.console import Console
@@ -171,8 +172,8 @@ def _about(subject: Recommender, job: Job, row: str, split: SplitName, measureme
 def _line(row: str, seed: int, column: str, measurement: Measurement) -> str:
     metrics = measurement.metrics()
     return (
-        f"  {row}, seed {seed}, {column}: HR@10 {metrics['hr_at_10']:.4f}  NDCG@10 {metrics['ndcg_at_10']:.4f}"
-        f"  filter rate {metrics['filter_rate']:.1%}  {metrics['seconds']:.1f} s"
+        f"  {row}, seed {seed}, {column}: {labelled(metrics)}, filter rate {metrics['filter_rate']:.1%}, "
+        f"{metrics['seconds']:.1f} s"
     )
 
 

@@ -14,10 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from etarec.evaluate import Measurement
-from etarec.metrics import per_sample
+from etarec.metrics import MAIN_METRICS, per_sample
 from search.records import METRICS, without_idle_columns
 from search.selection import stats
-from search.selection.differences import METRICS as COMPARED
 from search.table.rows import Row
 from search.table_rows import PublishedNumbers
 
@@ -112,12 +111,12 @@ def _pairs(rows: Sequence[Row], found: Mapping[tuple[str, int], Measurement]) ->
 def _compared(
     mine: Sequence[Measurement], others: Sequence[Measurement], replicates: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    scores = [_mean_scores(side, metric) for metric in COMPARED for side in (mine, others)]
+    scores = [_mean_scores(side, metric) for metric in MAIN_METRICS for side in (mine, others)]
     sums, counts = stats.per_user_sums(mine[0].users, np.column_stack(scores))
     means = stats.bootstrap_means(sums, counts, replicates, seed)
     return {
         metric: stats.compare(sums, counts, means, 2 * place, 2 * place + 1, seed)._asdict()
-        for place, metric in enumerate(COMPARED)
+        for place, metric in enumerate(MAIN_METRICS)
     }
 
 

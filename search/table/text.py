@@ -9,11 +9,12 @@ import scipy.stats
 from rich.table import Table
 from rich.text import Text
 
-from etarec.metrics import QUALITY_METRICS, label
+from etarec.metrics import MAIN_METRICS, QUALITY_METRICS, label
 from search.report.numbers import percent, signed, significant
 from search.table.tabulate import REHEARSAL, SPREAD
 
 PUBLISHED = "published"
+RANKED_BY = MAIN_METRICS[0]  # the metric by which validation and rehearsal rank the rows
 FEWEST_TO_RANK = 4  # rows
 _DASH = "\N{EN DASH}"
 
@@ -42,10 +43,9 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
         ]
         if f"published_{name}" in table and table[f"published_{name}"].notna().any():
             columns[f"{word} {PUBLISHED}"] = [_quality(value) for value in table[f"published_{name}"]]
-    if f"{REHEARSAL}_hr_at_10" in table:
-        columns["valid HR@10"], columns["rehearsal HR@10"] = (
-            [_quality(value) for value in table[f"{split}_hr_at_10"]] for split in ("valid", REHEARSAL)
-        )
+    if f"{REHEARSAL}_{RANKED_BY}" in table:
+        for split in ("valid", REHEARSAL):
+            columns[f"{split} {label(RANKED_BY)}"] = [_quality(value) for value in table[f"{split}_{RANKED_BY}"]]
     adapting = table["target"] != "none"  # a model that never adapts filters nothing
     both = (table[f"{split}_filter_rate"].where(adapting) for split in ("test", "valid"))
     columns["filter rate test (valid)"] = _rates(*both)
@@ -128,12 +128,12 @@ def _table_note(table: pd.DataFrame) -> str:
 
 def _agreement(table: pd.DataFrame) -> str:
     """The rank correlations of validation and of the rehearsal with test, where both were measured."""
-    columns = [f"{split}_hr_at_10" for split in ("test", "valid", REHEARSAL)]
+    columns = [f"{split}_{RANKED_BY}" for split in ("test", "valid", REHEARSAL)]
     if not set(columns) <= set(table) or len(known := table[columns].dropna()) < FEWEST_TO_RANK:
         return ""
     valid, rehearsal = (scipy.stats.spearmanr(known[columns[0]], known[name]).statistic for name in columns[1:])
     return (
-        f" Rank correlation of HR@10 with test over {len(known)} rows (Spearman): validation {valid:.2f}, "
+        f" Rank correlation of {label(RANKED_BY)} with test over {len(known)} rows (Spearman): validation {valid:.2f}, "
         f"rehearsal {rehearsal:.2f}."
     )
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from etarec.metrics import QUALITY_METRICS, gains, hits, label, per_sample, quality
+from etarec.metrics import QUALITY_METRICS, gains, hits, label, labelled, per_sample, quality
 
 RANKS = np.array([0, 1, 9, 10, 49, 50, 700], dtype=np.int32)
 
@@ -36,4 +36,6 @@ def test_an_unknown_metric_is_refused():
 
 def test_labels_are_what_papers_print():
     assert [label(metric) for metric in QUALITY_METRICS] == ["HR@10", "NDCG@10", "HR@50", "NDCG@50"]
+    assert labelled({"hr_at_50": 0.2, "hr_at_10": 0.08751, "ndcg_at_10": 0.042}) == "HR@10 0.0875, NDCG@10 0.0420"
+    assert labelled({"hr_at_50": 0.2}, ["hr_at_50"]) == "HR@50 0.2000"
     assert label("filter_rate") == "filter rate" and label("filtered_by_entropy") == "filtered by entropy"

@@ -103,6 +103,8 @@ def test_files_report_and_terminal_are_about_the_searched_metric(
     assert set(METRIC.findall(chosen["why"] + chosen["rule"])) == {label(metric)}
     assert set(front.trial_id) == set(trials.trial_id[non_dominated(trials[[metric, "filter_rate"]].to_numpy())])
     row = front.set_index("trial_id").loc[chosen["trial_id"]]
+    reference = max(front[f"valid_{metric}"].max(), baselines.set_index("trial_id")[f"valid_{metric}"]["all"])
+    assert f"of the reference {reference:.4f} (" in chosen["why"] and f"{row[f'valid_{metric}']:.4f}" in chosen["why"]
     assert row[f"test_{metric}_low"] <= row[f"test_{metric}"] <= row[f"test_{metric}_high"]
     answer = (tmp_path / "report.md").read_text().split("\n## ")[0]
     assert set(METRIC.findall(answer)) == {label(metric)}
@@ -118,9 +120,9 @@ def test_the_checkpoint_s_lines_quote_the_searched_metric(
     spec, console = spec_of(tmp_path, metric), Console()
     console.checkpoint(spec, trained, tmp_path / "c.safetensors")
     console.rehearsal(spec, Counted(), trained, tmp_path / "r.safetensors")  # type: ignore[arg-type]
-    checkpoint, rehearsal = capsys.readouterr().out.splitlines()
+    checkpoint, rehearsal = capsys.readouterr().out.split("\nrehearsal ")
     assert f"validation {label(metric)} {valid[metric]:.4f}" in checkpoint and "NDCG@10 0.1200" in checkpoint
-    assert rehearsal.endswith(f"{label(metric)} {valid[metric]:.4f}")
+    assert f"with {label(metric)} {valid[metric]:.4f}:" in rehearsal
 
 
 class Counted:

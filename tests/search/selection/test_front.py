@@ -119,6 +119,17 @@ def test_the_front_follows_the_objective_that_was_asked_for(tmp_path: Path) -> N
     assert [point.name for point in front] == ["trial-0001"]
 
 
+def test_the_choice_follows_the_objective_that_was_asked_for(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, search={"objectives": ["ndcg_at_50", "filter_rate"]})
+    good = dict.fromkeys(METRICS, 0.5) | {"filter_rate": 0.2, "hr_at_10": 0.1}
+    bad = dict.fromkeys(METRICS, 0.4) | {"filter_rate": 0.6, "hr_at_10": 0.9}
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate((good, bad))]
+    selection = without_baselines(spec, trials)
+    assert len(selection.front) == 2 and selection.chosen is not None and selection.choice is not None
+    assert selection.chosen.name == "trial-0000" and "its own NDCG@50 is 0.5000" in selection.choice.reason
+
+
 def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
     on_valid = Measured("valid")
     chosen_from = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
