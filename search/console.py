@@ -45,19 +45,19 @@ class Console:
         self.out.print(text, markup=False)
 
     def entry(self, label: str, *lines: str) -> None:
-        """Lines behind a label, such as `report`, and below each other."""
+        """Print a label, such as `report`, and lines below each other to its right."""
         for place, text in enumerate(lines):
             self.line(f"{label if place == 0 else '':{LABEL_WIDTH}}{text}")
 
     def prose(self, label: str, text: str) -> None:
-        """A sentence behind a label, broken at blanks."""
+        """Print a label and a sentence to its right, broken into lines of 80 columns."""
         self.entry(label, *textwrap.wrap(text, WIDTH - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False))
 
     def warn(self, text: str) -> None:
         self.out.print(f"warning: {text}", style="yellow", markup=False)
 
     def error(self, text: str) -> None:
-        """A message before the program ends with an exit status other than 0, on standard error."""
+        """Print a message on standard error; the program then ends with an exit status other than 0."""
         print(f"error: {text}", file=sys.stderr)
 
     def data(self, spec: Spec, data: Interactions) -> None:

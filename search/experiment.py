@@ -28,7 +28,7 @@ from search.track.live import Tracker, track_command
 
 @dataclass
 class Experiment:
-    """What the user asked for. `file` is where the spec was read, for messages."""
+    """A search as the user requested it. `file` is where the spec was read, for messages."""
 
     spec: Spec
     directory: Path
@@ -86,7 +86,7 @@ class _Search:
             raise
 
     def _measured(self, tracker: Tracker) -> tuple[Ending, Selection]:
-        """All measurements, and all files about them."""
+        """Make all measurements and write all files about them."""
         spec, need = self.spec, trial_bytes(self.subject)
         with runner.cluster(spec.search, self.experiment.address, need, self.console.warn) as plan:
             runner.take_sigterm_for_ctrl_c()
@@ -131,7 +131,7 @@ class _Search:
         return selection.without_baselines(self.spec, self.records.in_state(State.FINISHED))
 
     def _write(self, plan: Plan, selected: Selection, ending: Ending) -> None:
-        """All files but the journal's table and the report's."""
+        """Write all files except trials.csv and the report."""
         front, baselines = selection.tables(self.spec, selected)
         chosen = selection.chosen_document(self.spec, selected)
         provenance = self.experiment.provenance

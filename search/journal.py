@@ -1,6 +1,6 @@
-"""The journal of a search: an event a line, appended and flushed to disk before the event counts for anybody else.
+"""The journal of a search: one event per line, written to disk before the rest of the program learns of the event.
 
-A last line without its end is an event that never happened: the next one is written over it.
+An incomplete last line is an event that never happened. The next event is written over it.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ def holds_search(directory: Path) -> bool:
 
 
 def lines(journal: Path) -> list[bytes]:
-    """The whole lines of the journal, without a torn one at its end."""
+    """The complete lines of the journal."""
     return journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
 
 

@@ -47,7 +47,7 @@ FREE_TO_CHANGE = (  # a resumed search may change the keys of its spec that begi
 
 @dataclass
 class Provenance:
-    """What provenance.json tells, filled step by step. `seconds`: wall-clock time by step."""
+    """The content of provenance.json, filled step by step. `seconds` is wall-clock time by step."""
 
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     data: dict[str, Any] = field(default_factory=dict)

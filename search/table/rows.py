@@ -1,4 +1,4 @@
-"""The rows of an experiment file's table, whole: what each of them trains, measures and is compared with."""
+"""The complete rows of an experiment file's table: model, training, adaptation, seeds and comparisons of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -39,7 +39,7 @@ Pairs = list[tuple[Row, Cell]]
 
 @dataclass
 class TableRun:
-    """What the user asked for. `names` and `seeds` replace all rows and their seeds; `file` is for messages."""
+    """The requested table. `names` and `seeds` replace all rows and their seeds; `file` is for messages."""
 
     spec: Spec
     directory: Path
@@ -76,7 +76,7 @@ def make(run: TableRun) -> None:
 
 
 def _held_out(run: TableRun, interactions: Interactions) -> Interactions | None:
-    """The split of a rehearsal. A table has none on `auto`: it trains every model once more."""
+    """The split of a rehearsal if the file gives a share. `auto` gives none, because it doubles the training."""
     if run.spec.data.rehearsal_share == "auto":
         return None
     with naming(run.file):
@@ -163,7 +163,7 @@ def _measure(
 
 
 def _about(subject: Recommender, job: Job, row: str, split: SplitName, measurement: Measurement) -> dict[str, Any]:
-    """What a reader of a kept measurement wants to know beside its numbers."""
+    """The description of a kept measurement, for people who read its .json."""
     sources = {"checkpoint": subject.checkpoint.sha256, "data": subject.data.sha256}
     about = {"row": row, "split": split, "seed": job.seed, **sources, "adapt": vars(job.config)}
     return {**about, "metrics": measurement.metrics()}

@@ -77,12 +77,12 @@ def _ranged(line: Any, name: str, bounds: str, text: Callable[[float], str]) -> 
 
 
 def _difference(value: float) -> str:
-    """+.0012"""
+    """A difference of qualities, as in +.0012."""
     return signed(value).replace("0.", ".", 1)
 
 
 def _quality(value: float | None, spread: float | None = None) -> str:
-    """.0875 or .0875 ± .0012; a dash where nothing was measured."""
+    """A quality, as in .0875 or .0875 ± .0012; a dash where nothing was measured."""
     if value is None or math.isnan(value):
         return _DASH
     text = f"{value:.4f}".replace("0.", ".", 1)
@@ -94,13 +94,13 @@ def _rates(test: Any, valid: Any) -> list[str]:
 
 
 def _rate(test: float, valid: float) -> str:
-    """13.6% (32.9%)"""
+    """A filter rate on test and, in brackets, on validation, as in 13.6% (32.9%)."""
     behind = "" if math.isnan(valid) else f" ({percent(valid)})"
     return _DASH if math.isnan(test) else percent(test) + behind
 
 
 def _share(value: float) -> str:
-    """+1.2%"""
+    """A relative difference, as in +1.2%."""
     text = f"{100 * value:+.1f}%".replace("-", "\N{MINUS SIGN}")
     return _DASH if math.isnan(value) else text if text[1:] != "0.0%" else "0.0%"
 

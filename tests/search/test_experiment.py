@@ -168,7 +168,7 @@ def test_too_many_failures_in_a_row_end_the_search(
     assert len(Records(ran.directory).in_state(State.FAILED)) in (3, 4)  # the one beside the last may still end
     assert "Every trial failed" in (ran.directory / "report.md").read_text()
     printed = capsys.readouterr()
-    assert printed.err.count("error: every trial failed") == 1 and "--resume goes on" in printed.err
+    assert printed.err.count("error: every trial failed") == 1 and "--resume measures the trials" in printed.err
     assert "warning" not in printed.out
 
 
