@@ -161,7 +161,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class LearningConfig:
-    """What a backward pass updates, from what, and how.
+    """How the model adapts: the weights that a backward pass updates, its loss and its optimizer.
 
     Sources: EATA (Niu et al., ICML 2022), Tent (Wang et al., ICLR 2021), TTT (arXiv 2407.04620).
     """

@@ -220,7 +220,7 @@ def trained(data: Interactions) -> Bools:
 
 
 def _offsets(counts: npt.NDArray[Any]) -> Int64s:
-    """Where each of the consecutive parts of these sizes begins, and the total: [parts + 1]."""
+    """The start of each of the consecutive parts of these sizes, and the total: [parts + 1]."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 

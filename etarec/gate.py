@@ -68,7 +68,7 @@ def effective_top_k(top_k: int | None, n_items: int) -> int:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of the samples of a batch."""
+    """The gate's decision on the samples of a batch."""
 
     reasons: Tensor  # int8[B], values of Reason
     weights: Tensor | None = None  # [B], None where every weight is 1

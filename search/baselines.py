@@ -64,7 +64,7 @@ def along_front(name: str) -> bool:
 
 
 def description(name: str) -> str:
-    """What the baseline of this name does, in a few words; empty for names that are no baseline's."""
+    """A description of the baseline of this name; empty for names that are no baseline's."""
     return "random skipping" if along_front(name) else _DESCRIPTIONS.get(name, "")
 
 

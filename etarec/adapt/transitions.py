@@ -62,7 +62,7 @@ class Observed:
         self._unsettled[self.ends[rows]] = False
 
     def offer(self, rows: slice) -> Offer:
-        """What the samples of a batch may learn from."""
+        """The transitions that the samples of a batch may learn from."""
         starts, ends = self.starts[rows], self.ends[rows]
         first = starts + 1 if self._pending else np.maximum(starts + 1, ends - 1)
         counts = np.maximum(ends - first, 0)

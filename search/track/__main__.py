@@ -98,7 +98,7 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
 
 
 def summary(records: Records, mirror: Mirror) -> str:
-    """What was written, in two lines."""
+    """Two lines that say what was written."""
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     trials = ", ".join(f"{count} {state.lower()}" for state, count in counts.items() if count) or "none"
     made, mended = len(mirror.created), len(mirror.changed - mirror.created)

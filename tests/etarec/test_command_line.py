@@ -1,4 +1,4 @@
-"""What all commands share: exit statuses with one message, file names in messages, short paths."""
+"""The parts that all commands share: exit statuses with one message, file names in messages, short paths."""
 
 from pathlib import Path
 

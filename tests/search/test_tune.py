@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("ETAREC_CACHE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else the program sets it, for whoever starts Ray later
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else the program sets it for all tests that start Ray later
     Path("space.yaml").write_text(TINY)
     Path("log.csv").write_text(LOG)
     Path("header.csv").write_text("user_id,item_id,timestamp\n")

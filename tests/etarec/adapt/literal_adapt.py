@@ -105,7 +105,7 @@ class LiteralWeights:
         ranks, scores = self._ranks(samples, inputs)
         for (user, position), z in zip(samples, scores, strict=True):
             self.surprise[user, position] = F.cross_entropy(z, torch.tensor(self.world.target(user, position))).item()
-        # What a sample of this batch would teach another's target is learned from in no batch that still ranks it.
+        # With `serve: after` a batch is ranked last, so none of its targets may be learned yet.
         unserved = samples if self.config.serve == "after" else []
         self.shown = [self._transitions(*sample, unserved) for sample in samples]
         seen = np.array([not shown for shown in self.shown]) & (self.config.objective == "next_item")

@@ -1,4 +1,4 @@
-"""What is looked up agrees with what is served, and does not depend on what lies in the cache."""
+"""Shared passes equal those of serving, and do not depend on the contents of the cache."""
 
 import json
 import os

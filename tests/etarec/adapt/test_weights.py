@@ -117,7 +117,7 @@ def test_target_none_and_the_two_ends_of_state(world: World) -> None:
 
 
 class Work:
-    """What was encoded, with and without a graph, and how many backward passes ran."""
+    """Records the prefixes that were encoded, with and without a graph, and counts backward passes."""
 
     def __init__(self, patch: pytest.MonkeyPatch):
         self.encoded: list[tuple[bool, bool, np.ndarray]] = []
@@ -195,7 +195,7 @@ PASSING = [
 
 @pytest.mark.parametrize("fields", PASSING, ids=str)
 def test_a_gate_that_ignores_batches_decides_as_one_that_looks_at_all(log, frozen, fields: dict, monkeypatch):
-    """Of a batch in which nobody may learn no Top-K is needed, unless the gate takes E0 or m from it."""
+    """A batch with nothing to learn needs no Top-K, unless the gate takes E0 or m from it."""
     config, scan, asked = AdaptConfig(**{**WEIGHTS, "batch_size": 8, **fields}), scoring.scan, list[int]()
     monkeypatch.setattr(
         scoring, "scan", lambda h, v, t, top_k, *rest: (asked.append(top_k), scan(h, v, t, top_k, *rest))[1]

@@ -1,4 +1,4 @@
-"""What the tests of failing attempts share."""
+"""Helpers for tests of failing attempts."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the end of an attempt means."""
+"""The meaning of the end of an attempt."""
 
 import pickle
 from pathlib import Path

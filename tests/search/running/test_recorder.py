@@ -1,4 +1,4 @@
-"""What the callback records, without Ray."""
+"""The records that the callback writes, without Ray."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a worker process does, in this process."""
+"""The worker's steps, run in this process."""
 
 import pytest
 import ray

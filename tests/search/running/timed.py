@@ -27,7 +27,7 @@ class Timed(Formula):
 
 
 def meet(folder: Path, count: int) -> None:
-    """Returns when so many processes have imported what a measurement needs."""
+    """Returns when this number of processes has imported what a measurement needs."""
     import_modules()
     (folder / str(os.getpid())).touch()
     while len(list(folder.iterdir())) < count:

@@ -90,7 +90,7 @@ def test_randomisation_agrees_with_scipys_permutation_test():
 
 
 def test_randomisation_is_exact_for_three_users():
-    """Of the 8 sign patterns of (1, 1, 1), two have |sum| = 3: p is 1/4."""
+    """Two of the 8 sign patterns of (1, 1, 1) have |sum| = 3: p is 1/4."""
     p = compared([[1, 0]] * 3, [1] * 3, 0, 1, 10, seed=0, randomisations=50_000).p
     assert p == pytest.approx(0.25, abs=0.01)
 
