@@ -91,8 +91,9 @@ def pacing(settings: Settings) -> Table:
         "(h) Trials per minute with and without the workarounds for Ray Tune",
         f"A search of trials that sleep, {CONCURRENCY} at once ({counts} on average, each between half and one and a "
         "half times as long), from the first suggestion to the last recorded end, so that the workers' start counts. "
-        f"{KILL if True in kills else ''}Medians over {rounds} round{'s' * (rounds > 1)} in which the searches take turns; the gain is that of all workarounds over the "
-        "row, pair by pair. search/running/pacing.py says what each workaround does.",
+        f"{KILL if True in kills else ''}Medians over {rounds} round{'s' * (rounds > 1)} in which the searches take "
+        "turns; the gain is that of all workarounds over the row, pair by pair. search/running/pacing.py says what "
+        "each workaround does.",
         ["a trial", "workarounds", "trials/min", "gain", "trials/min, a kill", "gain, a kill"][: 2 + 2 * len(kills)],
         rows,
     )
