@@ -38,6 +38,8 @@ CONCURRENCY, ROUNDS = 2, 5
 TRIALS = {2.0: 24, 0.1: 160}  # by the seconds of one
 QUICK = {2.0: 8, 0.1: 24}
 
+KILL = "With a kill, one worker dies after a quarter of the trials, and its trial is repeated by another one. "
+
 _keeps_order = paced.InOrderScheduler.choose_trial_to_run
 
 
@@ -89,9 +91,9 @@ def pacing(settings: Settings) -> Table:
         "(h) Trials per minute with and without the workarounds for Ray Tune",
         f"A search of trials that sleep, {CONCURRENCY} at once ({counts} on average, each between half and one and a "
         "half times as long), from the first suggestion to the last recorded end, so that the workers' start counts. "
-        "With a kill, one worker dies after a quarter of the trials, and its trial is repeated by another one. "
-        f"Medians of {rounds} rounds in which the searches take turns; the gain is that of all workarounds over the "
-        "row, pair by pair. search/running/pacing.py says what each workaround does.",
+        f"{KILL if True in kills else ''}Medians over {rounds} round{'s' * (rounds > 1)} in which the searches take "
+        "turns; the gain is that of all workarounds over the row, pair by pair. search/running/pacing.py says what "
+        "each workaround does.",
         ["a trial", "workarounds", "trials/min", "gain", "trials/min, a kill", "gain, a kill"][: 2 + 2 * len(kills)],
         rows,
     )
