@@ -33,5 +33,5 @@ def test_tracking_a_search_imports_no_torch(tmp_path: Path, empty_store: bytes) 
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "runs written anew" in done.stdout
+    assert "runs created" in done.stdout
     assert done.stdout.endswith("imported:\n")
