@@ -22,7 +22,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # Ray ends a process whose local Ray dies while it starts, without an exception (its core worker calls _exit). Pytest then
 # names the test that ran and runs it once more in a new process. No test that fails is run again: the pattern matches no
 # test's failure.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --reruns 1 --only-rerun "the process ended"
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 10 --reruns 1 --only-rerun "the process ended"
 
 .PHONY: help tune test slow-test data-test team-test faults bench lint format lock ui clean
 .DEFAULT_GOAL := help

@@ -50,7 +50,7 @@ def baseline_config(name: BaselineName, base: AdaptConfig, *, n_items: int, rand
             threshold = NAIVE_SHARE_OF_LN_V * math.log(n_items)
             return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)
         case "published":
-            return replace(AdaptConfig.published(**asdict(base)), top_k=min(PUBLISHED_TOP_K[-1], n_items))
+            return replace(AdaptConfig.published(**asdict(base)), top_k=PUBLISHED_TOP_K[-1])
 
 
 def random_at(rate: float) -> str:

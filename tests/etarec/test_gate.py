@@ -299,3 +299,13 @@ def test_a_whole_stream_is_decided_as_the_design_says(fields, dtype, literal_gat
         np.testing.assert_allclose(weights, literal.weights, rtol=1e-4)
         reasons |= set(expected)
     assert {"admitted", "nothing_to_learn"} <= reasons and len(reasons) >= 3
+
+
+@pytest.mark.parametrize("top_k", [25, 26, 1000, None])
+def test_a_top_k_of_the_catalogue_and_beyond_means_all_items(top_k):
+    assert gate.effective_top_k(top_k, 25) == 25
+    scores = random_scores(20, 25, 0)
+    judging, whole = eta(top_k=top_k, entropy_quantile=0.5), eta(top_k=None, entropy_quantile=0.5)
+    for batch in scores.split(10):
+        mine, other = judge(judging, batch), judge(whole, batch)
+        assert torch.equal(mine.reasons, other.reasons) and torch.equal(mine.weights, other.weights)

@@ -36,7 +36,6 @@ def test_baselines_adapt_alike_and_differ_by_the_gate() -> None:
         "naive": replace(base, top_k=None, entropy_threshold=0.4 * math.log(1000)),
         "published": base,
     }
-    assert baseline_config("published", base, n_items=30).top_k == 30
 
 
 def test_target_state_without_adaptation_skips_every_inner_loop() -> None:
