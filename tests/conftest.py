@@ -35,6 +35,18 @@ def pytest_runtest_call() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_auth_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restores RAY_AUTH_MODE, which the program sets to join a cluster with a token.
+
+    Ray keeps the first mode that it reads in a process but starts servers in the present mode, so a mode left by one
+    test would lock the next one out of its own cluster.
+    """
+    monkeypatch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", ""))  # restored after the test
+    if not os.environ["RAY_AUTH_MODE"]:
+        monkeypatch.delenv("RAY_AUTH_MODE")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the real logs: $ETAREC_DATA, or else ../shared/data."""

@@ -39,10 +39,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("ETAREC_CACHE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    # The program may set the mode; it is unset again afterwards. Ray keeps the first mode that it reads, which must be
-    # the one of the tests that start Ray in this process.
-    monkeypatch.setenv("RAY_AUTH_MODE", "")
-    monkeypatch.delenv("RAY_AUTH_MODE")
     Path("space.yaml").write_text(TINY)
     Path("log.csv").write_text(LOG)
     Path("header.csv").write_text("user_id,item_id,timestamp\n")

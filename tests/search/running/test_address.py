@@ -16,8 +16,7 @@ from search.running.address import check_address, use_cluster_token
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder with a token for clusters."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("RAY_AUTH_MODE", "")  # restored afterwards, whatever is set below
-    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").touch()
     return tmp_path
