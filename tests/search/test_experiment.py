@@ -172,6 +172,7 @@ def test_too_many_failures_in_a_row_end_the_search(
     assert "warning" not in printed.out
 
 
+@pytest.mark.slow
 def test_a_search_says_what_it_removes_of_a_killed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +193,7 @@ def parent_state(folder: Path) -> str:
     return str(parent.info.status)
 
 
+@pytest.mark.slow
 def test_a_search_in_which_every_trial_failed_is_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,7 @@ class Counted:
         return {"train": 9, "valid": 9, "test": 9}
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_real_search_for_hr_at_50(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

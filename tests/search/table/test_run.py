@@ -164,6 +164,7 @@ def test_help_does_not_wait_for_ray(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "") and "--rows" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_table_with_a_rehearsal_measures_it_from_its_own_checkpoint(folder: Path, capsys) -> None:
     Path("space.yaml").write_text(
