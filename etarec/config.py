@@ -112,11 +112,11 @@ class ModelConfig:
         own = {"name", "width", "blocks", *_MODEL_FIELDS[self.name]}
         for field in dataclasses.fields(self):
             if field.name not in own and getattr(self, field.name) != type(self).__dict__[field.name]:
-                raise ValueError(f"{self.name} has no {field.name}; it has {', '.join(sorted(own))}")
+                raise ValueError(f"{self.name} has no {field.name}; expected one of {', '.join(sorted(own))}")
         if self.name == "ttt4rec" and self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} is not a multiple of 2 x heads ({self.heads})")
+            raise ValueError(f"width: given {self.width}, expected a multiple of 2 x heads, which is {2 * self.heads}")
         if "heads" in own and self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads ({self.heads})")
+            raise ValueError(f"width: given {self.width}, expected a multiple of heads, which is {self.heads}")
         return self
 
 
@@ -255,7 +255,7 @@ class AdaptConfig(LearningConfig):
         default="entropy", description="`entropy`: weight of an admitted sample is exp(E0 - H)"
     )
     min_admitted: Share = Field(
-        default=0.0, description="smallest share of a batch to admit; the lowest entropies fill it up"
+        default=0.0, description="smallest share of a batch to admit; the samples nearest to E0 fill it up"
     )
     random_rate: Share = Field(default=0.5, description="gate `random`: share of the samples to skip")
 
@@ -282,6 +282,9 @@ class AdaptConfig(LearningConfig):
         }
         return cls(**{**fixed, **gate})
 
+
+# Fields of the gate that admit more samples as they grow; with `admit: uncertain` a larger quantile admits fewer.
+OPENING_FIELDS = ("entropy_quantile", "cosine_threshold")
 
 # The fields that decide which samples are admitted; baselines replace them and keep the others.
 GATE_FIELDS = frozenset(f.name for f in dataclasses.fields(AdaptConfig)) - {

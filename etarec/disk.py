@@ -9,6 +9,7 @@ artifact is renamed into place. If the disk fails, the arrays are computed in me
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -99,13 +100,25 @@ def _remove_old(folder: Path) -> None:
     """Remove the least recently used artifacts beyond MAX_ARTIFACTS and MAX_BYTES.
 
     A process that has mapped a removed artifact can still read it. Lock files stay, because a process may hold them.
+    Folders that are not artifacts of this user stay, whatever their names.
     """
-    places = [path for pattern in (f"{PREFIX}*", f".{PREFIX}*") for path in folder.glob(pattern) if path.is_dir()]
+    places = filter(_is_artifact, folder.glob(f"{PREFIX}*"))
     total = 0
     for n, place in enumerate(sorted(places, key=lambda path: path.stat().st_mtime, reverse=True)):
         total += sum(path.stat().st_size for path in place.iterdir())
         if n >= MAX_ARTIFACTS or (n and total > MAX_BYTES):
             _remove(place)
+
+
+def _is_artifact(place: Path) -> bool:
+    """Whether `look_up` made the folder: its name is a digest, and its manifest has the form of `_manifest`."""
+    try:
+        ours = not place.is_symlink() and place.stat().st_uid == os.geteuid()
+        if not (ours and re.fullmatch(f"{PREFIX}[0-9a-f]{{16}}", place.name)):
+            return False
+        return json.loads((place / MANIFEST).read_text()).keys() == {"key", "sha256"}
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _remove(place: Path) -> None:

@@ -14,7 +14,7 @@ from etarec.clock import Clock
 from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.metrics import QUALITY_METRICS, quality
+from etarec.metrics import QUALITY_METRICS, per_sample, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
@@ -56,7 +56,7 @@ class Measurement:
         parts = np.array_split(np.arange(len(self.ranks)), min(SEGMENTS, len(self.ranks)))
         return {
             "samples": [float(part[-1] + 1) for part in parts],
-            "hr_at_10": [float((self.ranks[part] < 10).mean()) for part in parts],
+            "hr_at_10": [float(per_sample(self.ranks[part], "hr_at_10").mean()) for part in parts],
             "filter_rate": [1 - float(self.admitted[part].mean()) for part in parts],
         }
 

@@ -3,8 +3,8 @@
 Symbols: B samples of a batch, K of Top-K, V items without the padding id, D width, H a Top-K entropy in nats,
 E0 the entropy threshold, m the moving average of softmaxes: [V].
 
-`criterion: loss` is ours: H is replaced by the loss of what a sample would learn, as it was when that was served, so it
-costs no pass. A large loss marks a transition that the model takes for noise.
+`criterion: loss` is ours: H is replaced by the loss at which the transition to learn was served, which costs no further
+pass. A large loss marks a transition that the model takes for noise.
 
 The functions are pure; `Gate` holds what lives from batch to batch, E0 and m. A whole batch is judged against the m
 that stood before it, so decisions do not depend on the order inside a batch.
@@ -111,8 +111,8 @@ class Gate:
     def ignores(self, nothing_to_learn: npt.NDArray[np.bool_]) -> bool:
         """Whether the scores of a batch change nothing: none of it may be admitted, and E0 and m stay as they are."""
         config = self.config
-        of_askable = config.criterion == "loss" or config.calibrate == "each_batch"
-        settled = self.threshold is not None or of_askable
+        of_learnable = config.criterion == "loss" or config.calibrate == "each_batch"
+        settled = self.threshold is not None or of_learnable
         return config.gate == "eta" and config.average_over == "admitted" and settled and bool(nothing_to_learn.all())
 
     def judge(
@@ -168,11 +168,11 @@ class Gate:
                 assert losses is not None
                 return losses
 
-    def _threshold(self, values: Tensor, asked: Tensor) -> float:
+    def _threshold(self, values: Tensor, learnable: Tensor) -> float:
         """E0 of a batch. A sample with nothing to learn has no loss; its entropy counts in the stream's first batch."""
         each = self.config.calibrate == "each_batch" and self.config.entropy_threshold is None
         if self.threshold is None or each:
-            pool = values[asked] if each or self.config.criterion == "loss" else values
+            pool = values[learnable] if each or self.config.criterion == "loss" else values
             if not len(pool):
                 return 0.0  # the gate decides on nobody
             self.threshold = entropy_threshold(pool, self.config.entropy_quantile)

@@ -50,7 +50,7 @@ def scan(hidden: Tensor, vectors: Tensor, targets: Tensor | None, top_k: int, lo
 
 
 def _scan(hidden: Tensor, vectors: Tensor, bound: Tensor | None, top_k: int, log_sums: bool) -> Scan:
-    """As `scan`, but with each row's log sum exp as its loss."""
+    """`scan` with the log sum exp of each row in the place of its loss."""
     if c_scores.takes(hidden, vectors, top_k):
         found = c_scores.scan(hidden, vectors, bound, top_k, log_sums)
         if found is not None:

@@ -1,7 +1,8 @@
 """The fixed configurations that a search is compared with: their names, configurations and descriptions.
 
-A baseline adapts as the chosen configuration does and differs from it by its gate alone. Beside the baselines that a
-spec lists, random skipping is measured at rates spread along the front, under names such as `random 25%`.
+A baseline adapts as the spec says. Searched fields of the adaptation have the values of the front's best point, or of
+the chosen point in `random`. Its gate is its own. Beside the baselines that a spec lists, random skipping is measured
+at rates spread along the front, under names such as `random 25%`.
 """
 
 import math

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from etarec.config import (
+    OPENING_FIELDS,
     AdaptConfig,
     Count,
     DataConfig,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from etarec.data import Interactions  # it imports pandas, which an error message can do without
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_OPENING = {"entropy_quantile", "cosine_threshold"}  # the thresholds that open and close the gate
 
 Objective = Literal[QualityMetric, "filter_rate"]
 
@@ -213,7 +213,7 @@ def first_points(spec: Spec) -> list[dict[str, Any]]:
     fields have AdaptConfig's default, or the middle of their dimension.
     """
     gates = [_published_gate(top_k) for top_k in PUBLISHED_TOP_K]
-    opened = {key: _opened(spec, key) for key in _OPENING & spec.space.keys()}
+    opened = {key: _opened(spec, key) for key in OPENING_FIELDS if key in spec.space}
     gates += [opened] if opened else []
     points: list[dict[str, Any]] = []
     for gate in gates:

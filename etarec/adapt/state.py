@@ -38,7 +38,7 @@ class State(NoAdaptation):
     def _serve_all(self, batches: list[slice]) -> None:
         start, whole = batches[0].start, slice(batches[0].start, batches[-1].stop)
         with torch.no_grad(), self.clock("forward"):
-            hidden, scan = self._frozen_pass(whole)
+            hidden, scan = self._pass_without_inner_loop(whole)
         assert scan.ranks is not None
         with torch.no_grad(), self.clock("gate"):
             parts = [slice(rows.start - start, rows.stop - start) for rows in batches]
@@ -50,7 +50,7 @@ class State(NoAdaptation):
             rows.start: (ranks[part], decision) for rows, part, decision in zip(batches, parts, decisions, strict=True)
         }
 
-    def _frozen_pass(self, rows: slice) -> tuple[Tensor, scoring.Scan]:
+    def _pass_without_inner_loop(self, rows: slice) -> tuple[Tensor, scoring.Scan]:
         top_k = self.scores_needed()
         if self.shared is None:
             hidden = self.hidden(rows, inner_loop=False)

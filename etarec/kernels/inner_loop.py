@@ -20,7 +20,7 @@ def inner_loop(
     norm: InnerNorm,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """As `dual`."""
+    """The inner loop; arguments and result are those of `inner_loop_dual.dual`."""
     form = dual
     if inner_loop_triton.takes(q, decay, fast):
         form = inner_loop_triton.inner_loop

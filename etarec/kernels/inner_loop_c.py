@@ -44,7 +44,7 @@ def inner_loop(
     norm: InnerNorm,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """As `dual`."""
+    """The inner loop; arguments and result are those of `inner_loop_dual.dual`."""
     (N, _, L, _), Q = k.shape, q.shape[2]
     q, k, v, token_rate = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v, token_rate))
     sequences = Ragged.padded(N, L, OutputPositions(L - Q, lengths))

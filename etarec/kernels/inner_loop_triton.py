@@ -50,7 +50,10 @@ def _starts(F: int, G: int, M: int) -> bool:
 def _check(F: int, G: int, M: int) -> None:
     powers = all(size >= MIN_TILE and size & (size - 1) == 0 for size in (F, G))
     if not (powers and F <= G <= MAX_WIDTH and M <= MAX_MINI_BATCH):
-        raise ValueError(f"the kernels take heads of width {MIN_TILE} and mini-batches of at most {MAX_MINI_BATCH}")
+        raise ValueError(
+            f"given head width {F}, hidden width {G}, mini-batch {M}; the Triton kernels expect widths that are powers "
+            f"of 2 from {MIN_TILE} to {MAX_WIDTH}, F <= G, and mini-batches of at most {MAX_MINI_BATCH}"
+        )
 
 
 def inner_loop(
@@ -63,7 +66,7 @@ def inner_loop(
     norm: InnerNorm,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """As `dual`."""
+    """The inner loop; arguments and result are those of `inner_loop_dual.dual`."""
     layers = [tensor for layer in fast for tensor in layer]
     keep = torch.is_grad_enabled()  # inside `forward` it never is
     return _InnerLoop.apply(keep, lengths, q, k, v, token_rate, decay, *norm, *layers)  # type: ignore[no-untyped-call]

@@ -19,7 +19,8 @@ from etarec.kernels import reductions
 from etarec.kernels.build import cpu_float32, library
 
 SOURCE = Path(__file__).with_name("scores.c")
-ROWS, PANEL = 6, 16  # as in scores.c, like the next line
+# Sizes of blocks; scores.c has the same constants.
+ROWS, PANEL = 6, 16
 WHOLE_ROWS, BLOCK, CHUNK = 2 * ROWS, 43 * ROWS, 6 * PANEL
 MAX_ITEMS = 2**15  # of WHOLE_ROWS rows, more scores would not fit the second cache
 

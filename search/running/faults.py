@@ -13,7 +13,9 @@ from ray.tune.experiment import Trial as RayTrial
 DIED = "the worker process died (killed, or out of memory)"
 NODE_DIED = "the worker's node died"
 OUT_OF_MEMORY = "the node ran out of memory (Ray's memory monitor ended the worker)"
-_IN_CREATION = "error raised in its creation task"  # Ray's words for an exception in a worker's constructor
+# Words in the error messages of Ray 2.60.
+IN_CREATION = "error raised in its creation task"  # an exception in a worker's constructor
+ITS_NODE = "its node"  # the end of a worker with its node
 
 
 class Kind(Enum):
@@ -47,8 +49,8 @@ def fault_of(ended: RayTrial) -> Fault:
     error = _error(ended)
     if isinstance(error, OverMemoryError):
         return Fault(Kind.CROWDED, OUT_OF_MEMORY, text)
-    if isinstance(error, RayActorError) and _IN_CREATION not in text:
-        return Fault(Kind.DIED, NODE_DIED if "its node" in str(error) else DIED, text)
+    if isinstance(error, RayActorError) and IN_CREATION not in text:
+        return Fault(Kind.DIED, NODE_DIED if ITS_NODE in str(error) else DIED, text)
     return Fault(Kind.CROWDED if crowded(error) else Kind.ERROR, last_line(text), text)
 
 

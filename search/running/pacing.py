@@ -1,7 +1,8 @@
 """Everything in this program that leans on private parts of Ray Tune, all of it seen in Ray 2.60.
 
 Without it a search gives the same trials, but some workers stay idle, and one kill by Ray's memory monitor ends the
-whole search. `python -m tests.benchmarks pacing` measures what each part buys, and
+whole search. `InOrderScheduler` and `Pacing` buy speed, which
+`python -m tests.benchmarks pacing` measures; `ActorManager` and `forget_first_call` let a search survive that kill.
 tests/search/running/test_pacing.py fails where a later Ray lacks something that is used here.
 """
 

@@ -100,7 +100,9 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
     """
     gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
     if gpu_share > machine.gpus:
-        raise UserError(f"search.gpus_per_trial: {gpu_share:g} asked for, but there are {machine.gpus:g} GPUs")
+        raise UserError(
+            f"search.gpus_per_trial: given {gpu_share:g}, expected at most {machine.gpus:g}, the number of GPUs"
+        )
     need += CUDA_BYTES if gpu_share else 0
     by_gpu = _fitting(machine.gpus, gpu_share) if gpu_share else math.inf
     cpus = _cpus_per_trial(search, machine, need, by_gpu)

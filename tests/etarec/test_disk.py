@@ -42,6 +42,46 @@ def test_old_artifacts_are_removed_and_mapped_ones_stay_readable(tmp_path: Path,
     assert json.loads((newest / disk.MANIFEST).read_text())["key"] == ["9"]
 
 
+def foreign_folders(folder: Path) -> list[Path]:
+    """Folders with names like an artifact's that `look_up` did not make, or not for this user."""
+    digest = "0123456789abcdef"
+    names = [
+        "shared-photos",
+        "shared-",
+        f".{disk.PREFIX}{digest}",
+        f"{disk.PREFIX}{digest}",
+        f"{disk.PREFIX}{digest[::-1]}",
+    ]
+    places = [folder / name for name in names]
+    for place in places:
+        place.mkdir()
+        (place / "precious").write_bytes(bytes(100))
+    (places[-1] / disk.MANIFEST).write_text('["not", "ours"]')
+    linked = folder / f"{disk.PREFIX}{'a' * 16}"
+    linked.symlink_to(places[0])
+    return [*places, linked]
+
+
+def test_folders_of_others_stay_whatever_their_names(tmp_path: Path, monkeypatch) -> None:
+    foreign = foreign_folders(tmp_path)
+    monkeypatch.setattr(disk, "MAX_BYTES", 1)
+    for number in range(3):
+        look_up(tmp_path, [str(number)], LAYOUT, lambda number=number: values(number))
+    assert all((place / "precious").exists() for place in foreign)
+    assert len([place for place in artifacts(tmp_path) if (place / "values.npy").exists()]) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_the_artifacts_of_another_user_stay(tmp_path: Path, monkeypatch) -> None:
+    look_up(tmp_path, ["theirs"], LAYOUT, lambda: values(0))
+    (theirs,) = artifacts(tmp_path)
+    os.chown(theirs, 12345, 12345)
+    monkeypatch.setattr(disk, "MAX_BYTES", 1)
+    for number in range(2):
+        look_up(tmp_path, [str(number)], LAYOUT, lambda number=number: values(number))
+    assert (theirs / "values.npy").exists() and len(artifacts(tmp_path)) == 2
+
+
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path

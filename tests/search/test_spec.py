@@ -157,7 +157,7 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         (SPACE + "data: {dataset: simulate}", 'data.dataset: given "simulate", expected simulated or null'),
         (SPACE + "data: {columns: {user: 1}}", "data.columns.user: given 1, expected text"),
         (SPACE + "data: {valid_share: .nan}", "data.valid_share: given NaN, expected a number from 0 to 1"),
-        (SPACE + "model: {width: 30}", "model: width 30 is not a multiple"),
+        (SPACE + "model: {width: 30}", "model: width: given 30, expected a multiple of 2 x heads, which is 8"),
         (SPACE + "checkpoint: a\ntrain: {epochs: 3}", "checkpoint: it replaces `model` and `train`"),
         (SPACE + "checkpoint: a\nmodel: {}", "checkpoint: it replaces `model` and `train`"),
         (SPACE + "1: 2", "1: unknown key"),

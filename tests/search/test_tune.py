@@ -122,7 +122,10 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
         (["--address", "somewhere"], "--address somewhere: expected auto or HOST:PORT"),
         (["--address", "ray://host:10001"], "--address ray://host:10001: start the search on a machine of the cluster"),
-        (["--gpus-per-trial", "0.5"], "space.yaml: search.gpus_per_trial: 0.5 asked for, but there are 0 GPUs"),
+        (
+            ["--gpus-per-trial", "0.5"],
+            "search.gpus_per_trial: given 0.5, expected at most 0, the number of GPUs",
+        ),
     ],
 )
 @pytest.mark.parametrize("mode", ["search", "dry run"])

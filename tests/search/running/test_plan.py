@@ -89,7 +89,7 @@ def test_cudas_service_is_wanted_where_trials_share_a_gpu(
 
 
 def test_gpus_that_are_not_there_are_named() -> None:
-    with pytest.raises(UserError, match=r"^search.gpus_per_trial: 0.5 asked for, but there are 0 GPUs$"):
+    with pytest.raises(UserError, match=r"^search.gpus_per_trial: given 0.5, expected at most 0, the number of GPUs$"):
         plan(SearchConfig(gpus_per_trial=0.5), BOX)
 
 
