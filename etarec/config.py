@@ -182,12 +182,21 @@ class LearningConfig:
     serve: Literal["before", "after"] = Field(
         default="before", description="whether a batch is ranked before or after it adapts the model"
     )
+    feedback: Literal["immediate", "next_request"] = Field(
+        default="immediate",
+        description="`next_item` learns a target once its batch is ranked, or when its user comes back",
+    )
     new_transitions_only: bool = Field(
         default=True, description="`next_item` does not learn transitions of the training split"
     )
     transitions: Literal["last", "pending"] = Field(
         default="last",
-        description="`next_item` learns the last transition of the input, or all that were not learned before",
+        description="`next_item` learns a sample's newest transition, or all of its user's not learned before",
+    )
+    filtered: Literal["nothing", "output", "residual", "mlp"] = Field(
+        default="nothing",
+        description="weights that a skipped sample's newest transition updates without a pass over its sequence: none, "
+        "the item vectors at the output, also the last item's embedding, also the last feed-forward layer",
     )
     fisher_alpha: NonNegative = Field(
         default=0.0, description="strength of EATA's penalty on moving away from the checkpoint; 0: no penalty"
@@ -234,6 +243,10 @@ class AdaptConfig(LearningConfig):
         default="entropy",
         description="value compared with E0: the Top-K entropy, or the loss at which the transition was served",
     )
+    correction: Literal["none", "selection"] = Field(
+        default="none",
+        description="`selection`: with `criterion: loss`, learn the likelihood among the items that would be admitted",
+    )
     calibrate: Literal["first_batch", "each_batch"] = Field(
         default="first_batch", description="E0 is a quantile of the first batch of the stream, or of each batch itself"
     )
@@ -264,6 +277,21 @@ class AdaptConfig(LearningConfig):
         learns = self.target == "none" or (self.target == "weights" and self.objective == "next_item")
         if self.criterion == "loss" and not learns:
             raise ValueError("criterion: loss needs target: weights with objective: next_item")
+        if self.correction == "selection" and (self.criterion != "loss" or self.transitions != "last"):
+            raise ValueError(
+                "correction: selection needs criterion: loss and transitions: last, so that each transition is decided "
+                "on by its own loss"
+            )
+        if self.filtered != "nothing" and not (learns and self.parameters == "all"):
+            raise ValueError(
+                f"filtered: {self.filtered} needs target: weights with objective: next_item and parameters: all; a "
+                "skipped sample teaches item vectors"
+            )
+        if self.serve == "after" and self.objective == "next_item" and self.feedback == "immediate":
+            raise ValueError(
+                "serve: after with objective: next_item needs feedback: next_request; a sample would be ranked by a "
+                "model that has learned its target"
+            )
         if self.reset == "batch" and self.serve == "before":
             raise ValueError("reset: batch needs serve: after, else no sample is ranked by the adapted model")
         return self
@@ -274,6 +302,7 @@ class AdaptConfig(LearningConfig):
         gate = {
             "gate": "eta",
             "criterion": "entropy",
+            "correction": "none",
             "calibrate": "first_batch",
             "top_k": top_k,
             "entropy_quantile": 0.5,

@@ -50,20 +50,34 @@ class Encoder:
         end = first + positions
         return np.maximum(first, end - self.data.max_length), end
 
-    def hidden(self, model: SequenceModel, starts: Int64s, ends: Int64s, inner: InnerOptions = INNER_LOOP) -> Tensor:
+    def hidden(
+        self,
+        model: SequenceModel,
+        starts: Int64s,
+        ends: Int64s,
+        inner: InnerOptions = INNER_LOOP,
+        *,
+        residual: bool = False,
+    ) -> Tensor:
         """Hidden state of each prefix: [B, D]. inner: with a `rate_scale`, of [B], no passes are shared; nor are those
-        of a model that is not causal."""
+        of a model that is not causal. residual: give the states before the last feed-forward layer; see `finish`."""
         if inner.rate_scale is None and model.causal:
             keys, row_of = np.unique(starts, return_inverse=True)
         else:
             keys, row_of = starts, np.arange(len(starts))
         last = ends - starts - 1
         if len(keys) and isinstance(model, InnerLoopModel) and model.takes_ragged():
-            return self._end_to_end(model, keys, row_of, last, inner)
-        return self._in_groups(model, keys, row_of, last, inner)
+            return self._end_to_end(model, keys, row_of, last, inner, residual)
+        return self._in_groups(model, keys, row_of, last, inner, residual)
 
     def _in_groups(
-        self, model: SequenceModel, starts: Int64s, row_of: Int64s, last: Int64s, inner: InnerOptions
+        self,
+        model: SequenceModel,
+        starts: Int64s,
+        row_of: Int64s,
+        last: Int64s,
+        inner: InnerOptions,
+        residual: bool,
     ) -> Tensor:
         """States [B, D] at position `last` of sequence `row_of`, by `passes`. starts: int[N]."""
         lengths, shortest = np.zeros(len(starts), np.int64), np.full(len(starts), np.iinfo(np.int64).max)
@@ -71,7 +85,7 @@ class Encoder:
         np.minimum.at(shortest, row_of, last + 1)
         states, place = [], np.empty(len(starts), np.int64)  # place: of each row's first state among all states
         total = 0
-        for run in self.passes(model, starts, lengths, shortest, inner):
+        for run in self.passes(model, starts, lengths, shortest, inner, residual=residual):
             count, width, _ = run.hidden.shape
             place[run.rows] = total + np.arange(count) * width - run.since
             total += count * width
@@ -79,7 +93,13 @@ class Encoder:
         return torch.cat(states)[torch.from_numpy(place[row_of] + last).to(self.device)]
 
     def _end_to_end(
-        self, model: InnerLoopModel, starts: Int64s, row_of: Int64s, last: Int64s, inner: InnerOptions
+        self,
+        model: InnerLoopModel,
+        starts: Int64s,
+        row_of: Int64s,
+        last: Int64s,
+        inner: InnerOptions,
+        residual: bool,
     ) -> Tensor:
         """States [B, D] at position `last` of sequence `row_of`, without padding. starts: int[N]."""
         longest = int(last.max()) + 1
@@ -88,7 +108,10 @@ class Encoder:
         owners = every.owners
         tokens = np.arange(len(owners)) + (starts - every.starts)[owners]
         x, own = model.embed(self.items[torch.from_numpy(tokens)]), inner.of(torch.from_numpy(owners))
-        states = [model.encode_ragged(run, x[inside], own.of(inside)) for inside, run in every.cut(TOKENS_END_TO_END)]
+        states = [
+            model.encode_ragged(run, x[inside], own.of(inside), residual=residual)
+            for inside, run in every.cut(TOKENS_END_TO_END)
+        ]
         return torch.cat(states)[torch.from_numpy(place)]
 
     def passes(
@@ -99,6 +122,8 @@ class Encoder:
         shortest: Integers,
         inner: InnerOptions = INNER_LOOP,
         tokens: int = 0,
+        *,
+        residual: bool = False,
     ) -> Iterator[Pass]:
         """Runs the model over the ranges [start, start + length); of each the states from `shortest` on are wanted.
 
@@ -119,7 +144,7 @@ class Encoder:
             else:
                 first = int(shortest[rows].min()) - 1
                 since, outputs = np.full(len(rows), first), OutputPositions(first)
-            yield Pass(rows, since, _encode(model, x, outputs, own))
+            yield Pass(rows, since, _encode(model, x, outputs, own, residual))
 
     def padded(self, starts: Int64s, lengths: Integers) -> Tensor:
         """int[N, longest]: the items of each range, padded with 0 on the right."""
@@ -130,8 +155,10 @@ class Encoder:
         return self.items[torch.where(inside, begin + place, 0)] * inside
 
 
-def _encode(model: SequenceModel, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
-    return model.encode(x, outputs, inner) if isinstance(model, InnerLoopModel) else model.encode(x, outputs)
+def _encode(model: SequenceModel, x: Tensor, outputs: OutputPositions, inner: InnerOptions, residual: bool) -> Tensor:
+    if isinstance(model, InnerLoopModel):
+        return model.encode(x, outputs, inner, residual=residual)
+    return model.encode(x, outputs)
 
 
 def group_by_length(lengths: Integers, limit: int, idle_rows: int) -> list[Int64s]:

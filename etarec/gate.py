@@ -72,6 +72,7 @@ class Decision:
 
     reasons: Tensor  # int8[B], values of Reason
     weights: Tensor | None = None  # [B], None where every weight is 1
+    threshold: float | None = None  # E0 by which the batch was decided, if the gate has one
 
     @property
     def admitted(self) -> Tensor:
@@ -157,7 +158,7 @@ class Gate:
         reasons = self._at_least(reasons, values)
         self._update_average(hidden, vectors, reasons == Reason.ADMITTED)
         weights = sample_weight(values, threshold) if self.config.weighting == "entropy" else None
-        return Decision(reasons, weights)
+        return Decision(reasons, weights, threshold)
 
     def _values(self, entropies: Tensor, losses: Tensor | None) -> Tensor:
         """The criterion's value of each sample, which must lie below E0: [B]."""

@@ -148,9 +148,35 @@ def cross_entropy(
     of rows in `vectors` before those of the items; the gradient of a slice would be copied into one of the table.
     """
     weights = hidden.new_ones(hidden.shape[0]) if weights is None else weights
+    return cross_entropy_sum(hidden, vectors, targets, weights / hidden.shape[0], padding)
+
+
+def cross_entropy_sum(hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor, padding: int = 0) -> Tensor:
+    """`cross_entropy` as a weighted sum over rows instead of a mean."""
     apply = _CrossEntropy.apply
-    scaled = weights / hidden.shape[0]
-    return apply(hidden, vectors, targets, scaled, padding)  # type: ignore[no-untyped-call]  # torch's own
+    return apply(hidden, vectors, targets, weights, padding)  # type: ignore[no-untyped-call]  # torch's own
+
+
+def selected_cross_entropy(
+    hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, threshold: float, *, below: bool, padding: int = 0
+) -> Tensor:
+    """`cross_entropy` among the items that a gate by loss would admit: sum over rows of weights . -log p(target).
+
+    A gate that admits targets whose loss lies on one side of E0 shows the model a selection of targets. The likelihood
+    of a selected target is the softmax over the items j that would have been admitted in its place: -log p_j < E0, with
+    p the softmax over all items. The target always belongs to them; the selection is a constant for the gradient.
+
+    Args:
+        hidden: [B, D].
+        table: [padding + V, D], item vectors behind `padding` rows.
+        targets: int[B].
+        weights: [B], constants.
+        threshold: E0 in nats.
+        below: False for a gate that admits losses of at least E0.
+        padding: rows of `table` before those of the items.
+    """
+    apply = _SelectedCrossEntropy.apply
+    return apply(hidden, table, targets, weights, threshold, below, padding)  # type: ignore[no-untyped-call]
 
 
 def sampled_cross_entropy(
@@ -206,6 +232,41 @@ class _CrossEntropy(torch.autograd.Function):
         whole = grads[0].device.type == "cpu" and float(grads[0]) == 1  # nearly always; saves a pass over the table
         scaled = (None if g is None else g if whole else g * grads[0] for g in ctx.saved_tensors)
         return *scaled, None, None, None
+
+
+class _SelectedCrossEntropy(torch.autograd.Function):
+    """The gradient of a row's loss is softmax over the selected items - onehot(target)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        threshold: float,
+        below: bool,
+        padding: int,
+    ) -> Tensor:
+        vectors, loss = table[padding:], hidden.new_zeros(())
+        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
+        for rows, scores in _row_blocks(hidden, vectors):
+            place, weight = targets[rows, None], weights[rows, None]
+            selected = (log_sum_exp(scores) - scores < threshold) == below
+            own = scores.gather(1, place)
+            scores.masked_fill_(~selected, -torch.inf).scatter_(1, place, own)
+            p, log_total = softmax(scores)
+            loss += (weight * (log_total - own)).sum()
+            pull = p.mul_(weight).scatter_add_(1, place, -weight)
+            torch.mm(pull, vectors, out=grad_hidden[rows])
+            grad_table[padding:].addmm_(pull.T, hidden[rows])
+        ctx.save_for_backward(grad_hidden, grad_table)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_table = ctx.saved_tensors
+        return grad_hidden * grads[0], grad_table * grads[0], None, None, None, None, None
 
 
 def _losses_and_gradients(

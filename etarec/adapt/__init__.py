@@ -47,6 +47,11 @@ def build(
         raise UserError(
             f"adapt.target: given state, but {model.config.name} has no inner loop to adapt; expected weights"
         )
+    if config.target == "weights" and config.filtered not in ("nothing", *model.shallow_steps):
+        raise UserError(
+            f"adapt.filtered: given {config.filtered}, but {model.config.name} has no residual stream from the last item "
+            f"to the output; expected nothing or {' or '.join(model.shallow_steps)}"
+        )
     model.eval()
     kinds: dict[str, type[NoAdaptation]] = {"none": NoAdaptation, "state": State, "weights": Weights}
     return kinds[config.target](config, model, encoder, stream, clock, seed, shared)

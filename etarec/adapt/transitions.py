@@ -1,7 +1,8 @@
-"""Transitions that samples show in their own input: what target `weights` with `next_item` learns from.
+"""Transitions that samples offer: what target `weights` with `next_item` learns from.
 
-A transition is named by the place of its second item in `Interactions.items`. That item has been served as a target
-before, at the latest in an earlier request. A sample's own target lies behind its input and is never offered.
+A transition is named by the place of its second item in `Interactions.items`. With `feedback: next_request` a sample
+offers transitions inside its own input, whose items have been served as targets at the latest in an earlier request.
+With `feedback: immediate` it also offers the one to its own target, which the adapter asks for after ranking it.
 
 Symbols: B samples of a batch, T offered transitions.
 """
@@ -38,7 +39,14 @@ class Offer(NamedTuple):
 
     def by(self, samples: Bools) -> "Offer":
         """The transitions that some samples of the batch offer: bool[B]."""
-        kept = samples[self.owners]
+        return self.where(samples[self.owners])
+
+    def distinct(self) -> "Offer":
+        """Each transition once, offered by the first of its samples: two samples of a user may offer the same one."""
+        return self.where(np.isin(np.arange(len(self.places)), np.unique(self.places, return_index=True)[1]))
+
+    def where(self, kept: Bools) -> "Offer":
+        """Some of the transitions: bool[T]."""
         return Offer(self.owners[kept], self.places[kept])
 
 
@@ -51,9 +59,11 @@ class Observed:
 
     def __init__(self, encoder: Encoder, stream: Stream, config: AdaptConfig):
         data = encoder.data
+        self._own = config.feedback == "immediate"
         self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
         self._pending = config.transitions == "pending"
         self._learned = trained(data) if config.new_transitions_only else np.zeros(data.n_interactions, np.bool_)
+        self._shallow = np.zeros(data.n_interactions, np.bool_)
         self._unsettled = np.zeros(data.n_interactions, np.bool_)
         self._unsettled[self.ends] = True
 
@@ -63,13 +73,31 @@ class Observed:
 
     def offer(self, rows: slice) -> Offer:
         """The transitions that the samples of a batch may learn from."""
-        starts, ends = self.starts[rows], self.ends[rows]
+        starts, ends = self.starts[rows], self.ends[rows] + self._own  # behind the newest transition
         first = starts + 1 if self._pending else np.maximum(starts + 1, ends - 1)
         counts = np.maximum(ends - first, 0)
         owners = np.repeat(np.arange(len(ends)), counts)
         places = np.arange(len(owners)) + np.repeat(first - np.cumsum(counts) + counts, counts)
         open_ = ~(self._learned[places] | self._unsettled[places])
         return Offer(owners[open_], places[open_])
+
+    def shallow(self, offer: Offer, admitted: Bools) -> Offer:
+        """What the samples that are not admitted learn by a shallow step: the newest transition that each offers.
+
+        admitted: bool[B]. A transition takes one shallow step, and none beside a pass that covers it.
+        """
+        skipped = offer.by(~admitted)
+        newest = np.diff(skipped.owners, append=-1) != 0
+        done = self._shallow[skipped.places] | np.isin(skipped.places, offer.by(admitted).places)
+        return Offer(skipped.owners[newest & ~done], skipped.places[newest & ~done])
+
+    def took_shallow_step(self, places: Int64s) -> Bools:
+        """Whether transitions were learned by a shallow step before: bool[T]."""
+        return self._shallow[places]
+
+    def learned_shallowly(self, places: Int64s) -> None:
+        """A shallow step was computed for these transitions; they stay offered."""
+        self._shallow[places] = True
 
     def learned(self, places: Int64s) -> None:
         """A backward pass was computed over these transitions."""

@@ -5,6 +5,9 @@ Sources: Tent (Wang et al., ICLR 2021), EATA (Niu et al., ICML 2022) and ETA-Rec
 Symbols: B samples of a batch, D width, V items without the padding id, K of Top-K, T transitions.
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +24,33 @@ from etarec.gate import Decision, effective_top_k, topk_entropy
 GATHERING_COSTS = 16  # one gathered score costs about as much as this many scores of a product over all items
 
 
+NO_TRANSITIONS = Offer(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+class Served(NamedTuple):
+    """What serving a batch of B samples computed.
+
+    states: [B + U, D], hidden states of the samples, and before U further transitions; residual: [B + U, D], the same
+    states before the last feed-forward layer, where a shallow step will learn that far; further: the U transitions.
+    """
+
+    states: Tensor
+    residual: Tensor | None
+    size: int
+    further: Offer
+
+    @property
+    def hidden(self) -> Tensor:
+        """[B, D]"""
+        return self.states[: self.size]
+
+    def before(self, offer: Offer, own: npt.NDArray[np.int64], states: Tensor) -> Tensor:
+        """Rows of `states` before transitions [T, D]: own targets int[B] of the batch, or further ones."""
+        further = self.size + np.searchsorted(self.further.places, offer.places)
+        index = np.where(offer.places == own[offer.owners], offer.owners, further)
+        return states[torch.from_numpy(index).to(states.device)]
+
+
 class Weights(NoAdaptation):
     """One optimizer step per batch over its admitted samples; the change lasts for the rest of the stream."""
 
@@ -32,6 +62,7 @@ class Weights(NoAdaptation):
         self.observed = Observed(self.encoder, stream, self.config)
         size = min(self.config.batch_size, len(stream))
         by_loss = self.gate.needs_losses
+        self._keeps_residual = self.config.filtered in ("residual", "mlp")
         self._until = self._unmoved(stream, size) if self.shared or by_loss else 0
         self._known = self.shared.batches(size, self._until, by_loss) if self.shared else None
         self._losses = ServedLosses(len(self.encoder.items), self.model.item_vectors.dtype) if by_loss else None
@@ -43,6 +74,7 @@ class Weights(NoAdaptation):
         for weight in self._moving:
             weight.requires_grad_(True)
         self.optimizer = _optimizer(self.config, self._moving)
+        self.passes = self.transitions = self.shallow = 0  # counted along the stream
 
     def _unmoved(self, stream: Stream, size: int) -> int:
         """Number of samples in the batches that are served before any step, whatever the gate decides."""
@@ -66,37 +98,49 @@ class Weights(NoAdaptation):
         offer = self.observed.offer(rows)
         nothing_to_learn = self._nothing_to_learn(offer, rows)
         ignored = self.gate.ignores(nothing_to_learn)
-        missing = None if self._losses is None else self._losses.missing(offer, self.ends[rows])
         with torch.no_grad(), self.clock("forward"):
-            hidden, before = self._forward(rows, missing)
-            scan = self._scan(rows, hidden, 0 if ignored else self.scores_needed())
+            served = self._forward(rows, offer)
+            scan = self._scan(rows, served.hidden, 0 if ignored else self.scores_needed())
         assert scan.ranks is not None
         with torch.no_grad(), self.clock("gate"):
-            losses = None if missing is None else self._losses_of(rows, offer, missing, before, scan)
+            losses = self._losses_of(rows, offer, served, scan)
             if ignored:
                 decision = Decision(torch.full_like(scan.ranks, Reason.NOTHING_TO_LEARN, dtype=torch.int8))
             else:
-                decision = self.judge(hidden, scan, nothing_to_learn, losses)
-        ranks = self._learn(rows, offer, decision, scan.ranks)
+                decision = self.judge(served.hidden, scan, nothing_to_learn, losses)
+        ranks = self._learn(rows, offer, decision, served, scan.ranks)
         self.observed.settle(rows)
         return ranks, decision
 
-    def _forward(self, rows: slice, missing: Offer | None) -> tuple[Tensor, Tensor | None]:
-        """Hidden states [B, D] of the batch, and [U, D] before the transitions whose losses are missing.
+    def _forward(self, rows: slice, offer: Offer) -> Served:
+        """Serve the batch, and get the states before further transitions that the gate or a shallow step will need.
 
         One pass computes both. While the batch's states are looked up, the others have a pass of their own, so that the
         batch's states are the same to the last digit with and without shared passes.
         """
-        if missing is None or rows.stop <= self._until:
-            return self._served(rows), None if missing is None else self._before(rows, missing)
-        more = self.starts[rows][missing.owners], missing.places
-        starts, ends = (np.append(x[rows], y) for x, y in zip((self.starts, self.ends), more, strict=True))
+        further = self._further(rows, offer)
         size = len(self.ends[rows])
-        hidden, before = self.encoder.hidden(self.model, starts, ends).split([size, len(starts) - size])
-        return hidden, before
+        if rows.stop <= self._until and not self._keeps_residual:
+            hidden, before = self._looked_up(rows), self._before(rows, further)
+            return Served(torch.cat((hidden, before)), None, size, further)
+        starts = np.append(self.starts[rows], self.starts[rows][further.owners])
+        ends = np.append(self.ends[rows], further.places)
+        if not self._keeps_residual:
+            return Served(self.encoder.hidden(self.model, starts, ends), None, size, further)
+        residual = self.encoder.hidden(self.model, starts, ends, residual=True)
+        return Served(self.model.finish(residual), residual, size, further)
 
-    def _served(self, rows: slice) -> Tensor:
-        if self._known is None or rows.stop > self._until:
+    def _further(self, rows: slice, offer: Offer) -> Offer:
+        """Transitions, each once, that lie inside the inputs of the batch and whose states are asked for."""
+        parts = [] if self._losses is None else [self._losses.missing(offer, self.ends[rows])]
+        if self.config.filtered != "nothing" and self.config.feedback == "next_request":
+            parts.append(self.observed.shallow(offer, np.zeros(len(self.ends[rows]), np.bool_)))
+        owners, places = (np.concatenate([part[n] for part in parts] or [np.empty(0, np.int64)]) for n in range(2))
+        places, first = np.unique(places, return_index=True)
+        return Offer(owners[first], places)
+
+    def _looked_up(self, rows: slice) -> Tensor:
+        if self._known is None:
             return self.hidden(rows)
         return torch.from_numpy(np.array(self._known.hidden[rows])).to(self.encoder.device)
 
@@ -106,38 +150,107 @@ class Weights(NoAdaptation):
         losses = None if self._known.losses is None else self._known.losses[rows]
         return scoring.Scan(self._known.ranks[rows], None, None, losses)
 
-    def _losses_of(
-        self, rows: slice, offer: Offer, missing: Offer, before: Tensor | None, scan: scoring.Scan
-    ) -> Tensor:
-        """The mean loss of the transitions that each sample offers: [B]; NaN for a sample that offers none."""
-        assert self._losses is not None and before is not None and scan.losses is not None
-        losses = scoring.losses(before, self.model.item_vectors, self.items(missing.places))
-        self._losses.record(missing.places, losses)
+    def _losses_of(self, rows: slice, offer: Offer, served: Served, scan: scoring.Scan) -> Tensor | None:
+        """For a gate that looks at losses, the mean loss of the transitions that each sample offers: [B]."""
+        if self._losses is None:
+            return None
+        assert scan.losses is not None
+        missing = self._losses.missing(offer, self.ends[rows])
+        before = served.before(missing, self.ends[rows], served.states)
+        self._losses.record(missing.places, scoring.losses(before, self.model.item_vectors, self.items(missing.places)))
         self._losses.record(self.ends[rows], scan.losses)
         return torch.from_numpy(self._losses.means(offer, len(scan.losses))).to(scan.losses)
 
-    def _learn(self, rows: slice, offer: Offer, decision: Decision, ranks: Tensor) -> Tensor:
-        """Take one step over the admitted samples and return the ranks of the batch that count."""
-        if not decision.admitted.any():
-            return ranks
+    def _learn(self, rows: slice, offer: Offer, decision: Decision, served: Served, ranks: Tensor) -> Tensor:
+        """Take one step over what the batch teaches and return the ranks of the batch that count."""
         with self.clock("adapt"):
-            self._step(rows, offer, decision)
-        if self.config.serve == "after":
+            if self.config.objective == "next_item":
+                learned = self._learn_transitions(rows, offer, decision, served)
+            else:
+                learned = self._learn_entropies(rows, decision)
+        if learned and self.config.serve == "after":
             with torch.no_grad(), self.clock("forward"):
                 after = self.scan(rows, self.hidden(rows), top_k=0).ranks
             assert after is not None
             ranks = after
-        if self.config.reset == "batch":
+        if learned and self.config.reset == "batch":
             self._go_back()
         return ranks
 
-    def _step(self, rows: slice, offer: Offer, decision: Decision) -> None:
-        next_item = self.config.objective == "next_item"
-        loss = self._next_item(rows, offer, decision) if next_item else self._entropy(rows, decision)
+    def _learn_transitions(self, rows: slice, offer: Offer, decision: Decision, served: Served) -> bool:
+        """Mean cross-entropy of the transitions that the batch teaches, each from the items before it.
+
+        The transitions of admitted samples are learned by a pass over their sequences, the newest transition of a
+        skipped sample by a shallow step. A pass over a transition that took a shallow step before leaves the item
+        vectors at the output alone. Returns whether there was anything to learn.
+        """
+        admitted = decision.admitted.cpu().numpy()
+        full = offer.by(admitted).distinct()
+        shallow = self.observed.shallow(offer, admitted) if self.config.filtered != "nothing" else NO_TRANSITIONS
+        total = len(full.places) + len(shallow.places)
+        if not total:
+            return False
+        self.passes += len(np.unique(full.owners))
+        self.transitions += len(full.places)
+        self.shallow += len(shallow.places)
+        losses = [*self._by_passes(rows, full, decision, total), *self._by_shallow_steps(rows, shallow, served, total)]
+        self.observed.learned(full.places)
+        self.observed.learned_shallowly(shallow.places)
+        self._step(sum(losses[1:], losses[0]))
+        return True
+
+    def _by_passes(self, rows: slice, offer: Offer, decision: Decision, total: int) -> Iterator[Tensor]:
+        """Losses of transitions learned by passes over their sequences; their sum over `total` counts."""
+        if not len(offer.places):
+            return
+        hidden, targets = self._before(rows, offer), self.items(offer.places)
+        weights = hidden.new_ones(len(targets))
+        if decision.weights is not None:
+            weights = decision.weights[torch.from_numpy(offer.owners).to(weights.device)]
+        table, repeated = self.model.items.weight, self.observed.took_shallow_step(offer.places)
+        if not repeated.any():
+            yield self._likelihood(hidden, table, targets, weights / total, decision)
+            return
+        for chosen, vectors in ((~repeated, table), (repeated, table.detach())):
+            if chosen.any():
+                part = torch.from_numpy(chosen).to(hidden.device)
+                yield self._likelihood(hidden[part], vectors, targets[part], weights[part] / total, decision)
+
+    def _likelihood(
+        self, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, decision: Decision
+    ) -> Tensor:
+        """Sum of weights . -log p(target)."""
+        if self.config.correction == "none" or decision.threshold is None:
+            return scoring.cross_entropy_sum(hidden, table, targets, weights, padding=1)
+        below = self.config.admit == "confident"
+        return scoring.selected_cross_entropy(
+            hidden, table, targets, weights, decision.threshold, below=below, padding=1
+        )
+
+    def _by_shallow_steps(self, rows: slice, offer: Offer, served: Served, total: int) -> Iterator[Tensor]:
+        if len(offer.places):
+            hidden, targets = self._shallow_hidden(rows, offer, served), self.items(offer.places)
+            weights = hidden.new_full((len(targets),), 1 / total)
+            yield scoring.cross_entropy_sum(hidden, self.model.items.weight, targets, weights, padding=1)
+
+    def _shallow_hidden(self, rows: slice, shallow: Offer, served: Served) -> Tensor:
+        """Hidden states [T, D] before transitions, whose gradient reaches what `filtered` names and no further."""
+        if served.residual is None:
+            return served.before(shallow, self.ends[rows], served.states)
+        last = self.model.embed(self.encoder.items[torch.from_numpy(shallow.places - 1).to(self.encoder.device)])
+        stream = served.before(shallow, self.ends[rows], served.residual) + (last - last.detach())
+        return self.model.finish(stream, branch_learns=self.config.filtered == "mlp")
+
+    def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
         loss.backward()
+        for weight in self._moving:
+            if weight.grad is not None and weight.grad.is_sparse:  # of the embedding alone; optimizers want it dense
+                weight.grad = weight.grad.to_dense()
         for weight, start, importance in zip(self._moving, self._start, self._fisher, strict=False):
-            assert weight.grad is not None  # of fisher_alpha * sum_i F_i (w_i - w0_i)^2
+            if weight.grad is None:  # a shallow step does not reach it
+                weight.grad = torch.zeros_like(weight)
+            # of fisher_alpha * sum_i F_i (w_i - w0_i)^2
             weight.grad.addcmul_(importance, weight.detach() - start, value=2 * self.config.fisher_alpha)
         self.optimizer.step()
 
@@ -155,25 +268,17 @@ class Weights(NoAdaptation):
                 weight.copy_(start)
         self.optimizer = _optimizer(self.config, self._moving)
 
-    def _next_item(self, rows: slice, offer: Offer, decision: Decision) -> Tensor:
-        """Mean cross-entropy of the transitions that the admitted samples offer, predicted from the items before."""
-        offer = offer.by(decision.admitted.cpu().numpy())
-        self.observed.learned(offer.places)
-        scale = None
-        if decision.weights is not None:
-            scale = decision.weights[torch.from_numpy(offer.owners).to(decision.weights.device)]
-        hidden = self._before(rows, offer)
-        return scoring.cross_entropy(hidden, self.model.items.weight, self.items(offer.places), scale, padding=1)
-
     def _before(self, rows: slice, offer: Offer) -> Tensor:
         """Hidden states before offered transitions: [T, D]."""
         if not len(offer.places):
             return self.model.item_vectors.new_empty(0, self.model.item_vectors.shape[1])
         return self.encoder.hidden(self.model, self.starts[rows][offer.owners], offer.places)
 
-    def _entropy(self, rows: slice, decision: Decision) -> Tensor:
-        """Weighted mean of the Top-K entropies of the admitted samples. If K is small, only K scores carry gradient."""
+    def _learn_entropies(self, rows: slice, decision: Decision) -> bool:
+        """Learn the weighted mean of the Top-K entropies of the admitted samples; returns whether there were any."""
         chosen = decision.admitted.nonzero()[:, 0]
+        if not len(chosen):
+            return False
         weights = None if decision.weights is None else decision.weights[chosen]
         vectors, hidden = self.model.item_vectors, self.hidden(places(rows, chosen))
         top_k = effective_top_k(self.config.top_k, vectors.shape[0])
@@ -185,7 +290,8 @@ class Weights(NoAdaptation):
         else:
             top_scores = (hidden @ vectors.T).topk(top_k).values
         entropies = topk_entropy(top_scores)
-        return (entropies if weights is None else entropies * weights).mean()
+        self._step((entropies if weights is None else entropies * weights).mean())
+        return True
 
 
 def _optimizer(config: AdaptConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -22,6 +22,7 @@ class SequenceModel(nn.Module):
 
     projection_names: ClassVar[tuple[str, ...]]  # name parts of the weights that `parameters: projections` adapts
     causal: ClassVar[bool] = True
+    shallow_steps: ClassVar[tuple[str, ...]] = ("output",)  # values of `adapt.filtered` that the model offers
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__()
@@ -47,6 +48,14 @@ class SequenceModel(nn.Module):
         """The part that sees sequences: embedded items [N, L, D] -> hidden states at the wanted positions."""
         raise NotImplementedError
 
+    def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
+        """From the residual stream before the last feed-forward layer to hidden states: [..., D] -> [..., D].
+
+        For models whose `shallow_steps` go further than the output. branch_learns: whether the gradient enters that
+        layer; otherwise it goes back along the residual stream alone.
+        """
+        raise NotImplementedError
+
     def adaptable(self, group: str) -> list[nn.Parameter]:
         """The weights of `adapt.parameters`: projections, body (all but the item embeddings) or all."""
         named = dict(self.named_parameters())
@@ -65,14 +74,22 @@ class InnerLoopModel(SequenceModel):
     ) -> Tensor:
         return self.encode(self.embed(items), outputs, inner)
 
-    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
+    def encode(
+        self,
+        x: Tensor,
+        outputs: OutputPositions = EVERY_POSITION,
+        inner: InnerOptions = INNER_LOOP,
+        *,
+        residual: bool = False,
+    ) -> Tensor:
+        """residual: stop before the last feed-forward layer; `finish` does the rest."""
         raise NotImplementedError
 
     def takes_ragged(self) -> bool:
         """Whether `encode_ragged` computes with the present weights and threads; `encode` always does."""
         return False
 
-    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions, *, residual: bool = False) -> Tensor:
         """`encode` of sequences without padding: embedded items [T, D] -> states of the queries [Q, D]."""
         raise NotImplementedError
 

@@ -37,24 +37,32 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.width, config.mlp_width)
         self.sizes = tokenwise.Sizes(config.width, config.heads, config.mlp_width, config.mini_batch)
 
-    def forward(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        outputs: OutputPositions = EVERY_POSITION,
+        inner: InnerOptions = INNER_LOOP,
+        *,
+        residual: bool = False,
+    ) -> Tensor:
+        """residual: the sum before the SwiGLU."""
         if self.takes_ragged(x):
-            return self._in_c(x, outputs, inner)
+            return self._in_c(x, outputs, inner, residual)
         x = outputs.of(x) + self.ttt(self.ttt_norm(x), outputs, inner)
-        return x + self.mlp(self.mlp_norm(x))
+        return x if residual else x + self.mlp(self.mlp_norm(x))
 
     def takes_ragged(self, x: Tensor) -> bool:
         """Whether `ragged` computes on tensors like x."""
         return tokenwise.takes(x, self.sizes) and self.ttt.takes_ragged(x)
 
-    def _in_c(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
+    def _in_c(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions, residual: bool) -> Tensor:
         """`forward` by way of `ragged`."""
         N, L, _ = x.shape
         own = inner.of(torch.arange(N).repeat_interleave(L))
-        found = self.ragged(Ragged.padded(N, L, outputs), x.flatten(0, 1), own)
+        found = self.ragged(Ragged.padded(N, L, outputs), x.flatten(0, 1), own, residual=residual)
         return found.unflatten(0, (N, outputs.count(L)))
 
-    def ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+    def ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions, *, residual: bool = False) -> Tensor:
         """`forward` of sequences without padding, in C: [T, D] -> [Q, D]."""
         ttt, mlp = self.ttt, self.mlp
         q, k, v, rate = (module.weight for module in (ttt.q, ttt.k, ttt.v, ttt.rate))
@@ -64,6 +72,8 @@ class Block(nn.Module):
             out = ttt.answer_ragged(sequences, q, k, v, rate, inner.rate_scale)
         else:
             out = ttt.answer_without_inner_loop(q)
+        if residual:
+            return x + ttt.o(ttt.post_norm(out))
         o, mlp_norm, gate, up, down = (m.weight for m in (ttt.o, self.mlp_norm, mlp.gate, mlp.up, mlp.down))
         mixing = tokenwise.Mixing(ttt.post_norm.weight, ttt.post_norm.bias, o, mlp_norm, gate, up, down)
         return tokenwise.after(out, x, mixing, self.sizes)
@@ -71,6 +81,7 @@ class Block(nn.Module):
 
 class TTT4Rec(InnerLoopModel):
     projection_names: ClassVar[tuple[str, ...]] = ("q", "k", "v", "o")
+    shallow_steps: ClassVar[tuple[str, ...]] = ("output", "residual", "mlp")
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__(config, n_items, dropout)
@@ -85,20 +96,34 @@ class TTT4Rec(InnerLoopModel):
     def embed(self, items: Tensor) -> Tensor:
         return self.input_norm(super().embed(items))
 
-    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
+    def encode(
+        self,
+        x: Tensor,
+        outputs: OutputPositions = EVERY_POSITION,
+        inner: InnerOptions = INNER_LOOP,
+        *,
+        residual: bool = False,
+    ) -> Tensor:
         *below, last = self.blocks
         for each in below:
             x = each(x, inner=inner)
-        return self.output_norm(last(x, outputs, inner))
+        x = last(x, outputs, inner, residual=residual)
+        return x if residual else self.output_norm(x)
+
+    def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
+        last = self._blocks()[-1]
+        branch = last.mlp(last.mlp_norm(residual))
+        return self.output_norm(residual + (branch if branch_learns else branch.detach()))
 
     def takes_ragged(self) -> bool:
         return all(each.takes_ragged(self.items.weight) for each in self._blocks())
 
-    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions, *, residual: bool = False) -> Tensor:
         *below, last = self._blocks()
         for each in below:
             x = each.ragged(sequences.querying_all(), x, inner)
-        return self.output_norm(last.ragged(sequences, x, inner))
+        x = last.ragged(sequences, x, inner, residual=residual)
+        return x if residual else self.output_norm(x)
 
     def _blocks(self) -> list[Block]:
         return [each for each in self.blocks if isinstance(each, Block)]

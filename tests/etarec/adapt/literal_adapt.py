@@ -82,6 +82,7 @@ class LiteralWeights:
         self.optimizer = self._optimizer()
         self.surprise: dict[tuple[int, int], float] = {}  # the loss of a sample's target, when it was served
         self.learned: set[tuple[int, int]] = set()
+        self.shallow: set[tuple[int, int]] = set()
         self.bound: float | None = None
         self.moving = moving
         self.start = {name: weight.detach().clone() for name, weight in moving.items()}
@@ -111,11 +112,15 @@ class LiteralWeights:
         seen = np.array([not shown for shown in self.shown]) & (self.config.objective == "next_item")
         verdicts = self._verdicts(np.stack([z.numpy() for z in scores]), seen, samples)
         admitted = [n for n, verdict in enumerate(verdicts) if verdict == "admitted"]
-        if admitted:
+        self._taught_once(admitted, samples)
+        losses = [loss * self._weight(n) for n in admitted for loss in self._losses(n, samples, inputs)]
+        newest = self._newest_of_skipped(admitted, samples) if self.config.filtered != "nothing" else []
+        losses += [self._shallow_loss(*samples[n], place) for n, place in newest]
+        if losses:
             self.optimizer.zero_grad()
-            losses = [loss * self._weight(n) for n in admitted for loss in self._losses(n, samples, inputs)]
             (sum(losses) / len(losses) + self._penalty()).backward()
             self.learned |= {(samples[n][0], place) for n in admitted for place in self.shown[n]}
+            self.shallow |= {(samples[n][0], place) for n, place in newest}
             self.optimizer.step()
         ranks = self._ranks(samples, inputs)[0] if self.config.serve == "after" else ranks
         if self.config.reset == "batch":
@@ -132,9 +137,36 @@ class LiteralWeights:
         """Places, in the user's history, of what follows in transitions that the sample may learn from."""
         first = position - len(self.world.inputs(user, position)) + 1
         known = self.learned if self.config.transitions == "pending" else set()
-        places = range(first if self.config.transitions == "pending" else max(first, position - 1), position)
+        behind = position + (self.config.feedback == "immediate")
+        places = range(first if self.config.transitions == "pending" else max(first, behind - 1), behind)
         trained = self.world.log.train_end[user] if self.config.new_transitions_only else -1
         return [p for p in places if p > trained and (user, p) not in known and (user, p) not in unserved]
+
+    def _taught_once(self, admitted: list[int], samples: list[tuple[int, int]]) -> None:
+        """Of several samples that teach the same transition, the first one does."""
+        taught: set[tuple[int, int]] = set()
+        for n in admitted:
+            self.shown[n] = [place for place in self.shown[n] if (samples[n][0], place) not in taught]
+            taught |= {(samples[n][0], place) for place in self.shown[n]}
+
+    def _newest_of_skipped(self, admitted: list[int], samples: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        taught = {(samples[n][0], place) for n in admitted for place in self.shown[n]} | self.shallow
+        skipped = [n for n in range(len(samples)) if n not in admitted and self.shown[n]]
+        return [(n, self.shown[n][-1]) for n in skipped if (samples[n][0], self.shown[n][-1]) not in taught]
+
+    def _shallow_loss(self, user: int, position: int, place: int) -> torch.Tensor:
+        """The branches that `filtered` does not name are constants, those of the layers before included."""
+        inputs, model, depth = self.world.inputs(user, position), self.model, self.config.filtered
+        x = model.embed(inputs[: len(inputs) - (position - place)][None])
+        *below, last = model.blocks
+        stream = x
+        for block in [*below, last]:
+            stream = stream + block.ttt(block.ttt_norm(stream)).detach()
+            branch = block.mlp(block.mlp_norm(stream))
+            stream = stream + (branch if block is last and depth == "mlp" else branch.detach())
+        hidden = model.output_norm(stream)[0, -1]
+        scores = (hidden.detach() if depth == "output" else hidden) @ model.items.weight[1:].T
+        return F.cross_entropy(scores, torch.tensor(self.world.target(user, place)))
 
     def _verdicts(self, scores: np.ndarray, seen: np.ndarray, samples: list[tuple[int, int]]) -> list[str]:
         if self.config.criterion == "loss" and self.config.gate == "eta":
@@ -179,4 +211,14 @@ class LiteralWeights:
         """From the items of the sample's own input that stand before it."""
         inputs = self.world.inputs(user, position)
         before = inputs[: len(inputs) - (position - place)]
-        return F.cross_entropy(scores_of(self.model, before), torch.tensor(self.world.target(user, place)))
+        target = torch.tensor(self.world.target(user, place))
+        vectors = self.model.items.weight[1:]
+        if (user, place) in self.shallow:
+            vectors = vectors.detach()
+        scores = self.model(before[None])[0, -1] @ vectors.T
+        if self.config.correction == "selection" and self.bound is not None:
+            below = -scores.detach().log_softmax(0) < self.bound
+            selected = below if self.config.admit == "confident" else ~below
+            selected[target] = True
+            scores = scores.masked_fill(~selected, -torch.inf)
+        return F.cross_entropy(scores, target)

@@ -16,7 +16,7 @@ from etarec.encode import Encoder
 from etarec.evaluate import Measurement
 
 CPU = torch.device("cpu")
-GATED = {"batch_size": 16, "top_k": 5, "entropy_quantile": 0.7, "cosine_threshold": 0.8}
+GATED = {"feedback": "next_request", "batch_size": 16, "top_k": 5, "entropy_quantile": 0.7, "cosine_threshold": 0.8}
 STATE = {"target": "state", **GATED}
 CONFIGS = [
     AdaptConfig(target="none"),
@@ -26,6 +26,9 @@ CONFIGS = [
     AdaptConfig(**STATE, gate="open"),
     AdaptConfig(**STATE, gate="random"),
     AdaptConfig(**GATED, learning_rate=0.03),
+    AdaptConfig(**{**GATED, "feedback": "immediate"}, learning_rate=0.03),
+    AdaptConfig(**{**GATED, "feedback": "immediate"}, learning_rate=0.03, criterion="loss", filtered="mlp"),
+    AdaptConfig(**GATED, learning_rate=0.03, filtered="residual", transitions="pending"),
     AdaptConfig(**GATED, learning_rate=0.03, serve="after", objective="entropy"),
     AdaptConfig(**GATED, learning_rate=0.03, criterion="loss", average_over="all", serve="after"),
     AdaptConfig(**GATED, learning_rate=0.03, gate="open", transitions="pending"),

@@ -30,11 +30,28 @@ def world(log: Interactions, frozen: Checkpoint) -> World:
     return World(log, frozen)
 
 
+AT_REQUEST = {"feedback": "next_request"}
+SELECTED = {**BY_LOSS, "weighting": "none", "correction": "selection"}
 VARIANTS = [
     {**ALWAYS},
+    {**ALWAYS, **AT_REQUEST},
+    {**GATED, "transitions": "pending"},
+    {"gate": "random", "random_rate": 0.6, "transitions": "pending", **AT_REQUEST},
+    {"gate": "random", "filtered": "output"},
+    {"gate": "random", "filtered": "residual", "transitions": "pending", "batch_size": 16},
+    {"gate": "random", "filtered": "mlp", "transitions": "pending"},
+    {"gate": "random", "filtered": "mlp", "random_rate": 1.0},
+    {"gate": "random", "filtered": "residual", "transitions": "pending", "fisher_alpha": 30.0, "fisher_samples": 20},
+    {"gate": "random", "filtered": "output", "transitions": "pending", **AT_REQUEST},
+    {"gate": "random", "filtered": "residual", **AT_REQUEST, "new_transitions_only": False},
+    {"gate": "random", "filtered": "mlp", "transitions": "pending", **AT_REQUEST, "batch_size": 9},
+    {**GATED, "filtered": "mlp", "transitions": "pending"},
+    {**SELECTED},
+    {**SELECTED, "admit": "uncertain", "calibrate": "each_batch"},
+    {**SELECTED, "calibrate": "each_batch", "filtered": "residual", "batch_size": 16},
     {**GATED},
     {**GATED, "new_transitions_only": False, "parameters": "projections"},
-    {**GATED, "serve": "after", "parameters": "body", "optimizer": "sgd"},
+    {**GATED, "serve": "after", **AT_REQUEST, "parameters": "body", "optimizer": "sgd"},
     {**GATED, "admit": "uncertain", "average_over": "all", "momentum": 0.0, "top_k": None},
     {**GATED, "weighting": "none", "min_admitted": 0.5, "batch_size": 7},
     {"gate": "random", "random_rate": 0.4},
@@ -42,14 +59,14 @@ VARIANTS = [
     {"objective": "entropy", **GATED, "serve": "after", "parameters": "projections"},
     {"objective": "entropy", **GATED, "top_k": None},
     {**ALWAYS, "transitions": "pending"},
-    {**GATED, "transitions": "pending", "new_transitions_only": False, "serve": "after", "batch_size": 9},
+    {**GATED, "transitions": "pending", "new_transitions_only": False, "serve": "after", **AT_REQUEST, "batch_size": 9},
     {"gate": "random", "random_rate": 0.6, "transitions": "pending"},
     {**BY_LOSS, "weighting": "none"},
     {**BY_LOSS, "weighting": "none", "calibrate": "each_batch", "transitions": "pending", "batch_size": 16},
-    {**BY_LOSS, "weighting": "none", "admit": "uncertain", "calibrate": "each_batch", "serve": "after"},
+    {**BY_LOSS, "weighting": "none", "admit": "uncertain", "calibrate": "each_batch", "serve": "after", **AT_REQUEST},
     {**ALWAYS, "fisher_alpha": 30.0, "fisher_samples": 20},
     {"objective": "entropy", **GATED, "fisher_alpha": 300.0, "parameters": "projections", "optimizer": "sgd"},
-    {**GATED, "serve": "after", "reset": "batch"},
+    {**GATED, "serve": "after", **AT_REQUEST, "reset": "batch"},
     {"objective": "entropy", **GATED, "serve": "after", "reset": "batch", "momentum": 0.5},
 ]
 
@@ -67,7 +84,7 @@ def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_
     measured = world.measure(config, seed=11)
     assert measured.ranks.tolist() == ranks
     assert [Reason(reason).name.lower() for reason in measured.reasons] == verdicts
-    assert measured.admitted.any()
+    assert measured.admitted.any() or config.random_rate == 1.0
     assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
 
 
@@ -182,7 +199,7 @@ def test_a_loss_gate_asks_for_no_loss_twice(world: World, monkeypatch) -> None:
 
 PASSING = [
     {**GATED},
-    {**GATED, "min_admitted": 0.5, "serve": "after", "batch_size": 7},
+    {**GATED, "min_admitted": 0.5, "serve": "after", **AT_REQUEST, "batch_size": 7},
     {**GATED, "average_over": "all"},
     {**GATED, "top_k": None},
     {**GATED, "calibrate": "each_batch", "transitions": "pending"},
@@ -277,7 +294,7 @@ def test_dropout_is_off_and_the_optimizer_fresh(world: World) -> None:
 
 LEAK_CONFIGS = [
     {**WEIGHTS, **GATED},
-    {**WEIGHTS, **GATED, "serve": "after", "new_transitions_only": False},
+    {**WEIGHTS, **GATED, "serve": "after", **AT_REQUEST, "new_transitions_only": False},
     {**WEIGHTS, **GATED, "objective": "entropy"},
     {"target": "state", **GATED},
 ]
