@@ -49,8 +49,8 @@ def build(
         )
     if config.target == "weights" and config.filtered not in ("nothing", *model.shallow_steps):
         raise UserError(
-            f"adapt.filtered: given {config.filtered}, but {model.config.name} has no residual stream from the last item "
-            f"to the output; expected nothing or {' or '.join(model.shallow_steps)}"
+            f"adapt.filtered: given {config.filtered}, but {model.config.name} has no residual stream from the last "
+            f"item to the output; expected nothing or {' or '.join(model.shallow_steps)}"
         )
     model.eval()
     kinds: dict[str, type[NoAdaptation]] = {"none": NoAdaptation, "state": State, "weights": Weights}

@@ -163,6 +163,9 @@ class Weights(NoAdaptation):
 
     def _learn(self, rows: slice, offer: Offer, decision: Decision, served: Served, ranks: Tensor) -> Tensor:
         """Take one step over what the batch teaches and return the ranks of the batch that count."""
+        skipped_teach = self.config.filtered != "nothing" and len(offer.places) > 0
+        if not (skipped_teach or decision.admitted.any()):
+            return ranks
         with self.clock("adapt"):
             if self.config.objective == "next_item":
                 learned = self._learn_transitions(rows, offer, decision, served)
@@ -275,10 +278,9 @@ class Weights(NoAdaptation):
         return self.encoder.hidden(self.model, self.starts[rows][offer.owners], offer.places)
 
     def _learn_entropies(self, rows: slice, decision: Decision) -> bool:
-        """Learn the weighted mean of the Top-K entropies of the admitted samples; returns whether there were any."""
+        """Learn the weighted mean of the Top-K entropies of the admitted samples. If K is small, only K scores carry
+        gradient. Returns True: there is an admitted sample."""
         chosen = decision.admitted.nonzero()[:, 0]
-        if not len(chosen):
-            return False
         weights = None if decision.weights is None else decision.weights[chosen]
         vectors, hidden = self.model.item_vectors, self.hidden(places(rows, chosen))
         top_k = effective_top_k(self.config.top_k, vectors.shape[0])

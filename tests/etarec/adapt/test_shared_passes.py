@@ -36,7 +36,7 @@ CONFIGS = [
 ]
 
 
-NAMING = ("target", "gate", "criterion", "weighting", "top_k", "objective", "transitions")
+NAMING = ("target", "feedback", "filtered", "gate", "criterion", "weighting", "top_k", "objective", "transitions")
 
 
 def named(config: AdaptConfig) -> str:
@@ -114,7 +114,15 @@ def test_a_warm_look_up_runs_the_model_for_weighted_samples_only(passes, frozen,
     assert encoded == [one_batch.admitted.sum()]  # the step's own pass
 
 
-@pytest.mark.parametrize("config", [c for c in CONFIGS if c.target == "weights" and c.serve == "before"], ids=named)
+@pytest.mark.parametrize(
+    "config",
+    [
+        c
+        for c in CONFIGS
+        if c.target == "weights" and c.serve == "before" and c.feedback == "next_request" and c.filtered == "nothing"
+    ],
+    ids=named,
+)
 def test_before_anything_can_be_learned_the_model_serves_from_the_look_up(
     passes, frozen, tmp_path, config, monkeypatch
 ):

@@ -139,11 +139,11 @@ class Work:
     def __init__(self, patch: pytest.MonkeyPatch):
         self.encoded: list[tuple[bool, bool, np.ndarray]] = []
         self.backward, self.losses = 0, 0
-        hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, scoring.cross_entropy
+        hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, scoring.cross_entropy_sum
 
-        def counting(encoder, model, starts, ends, inner=INNER_LOOP):
+        def counting(encoder, model, starts, ends, inner=INNER_LOOP, **options):
             self.encoded.append((torch.is_grad_enabled(), inner.enabled, ends))
-            return hidden(encoder, model, starts, ends, inner)
+            return hidden(encoder, model, starts, ends, inner, **options)
 
         def counted_backward(*args, **kwargs):
             self.backward += 1
@@ -155,7 +155,7 @@ class Work:
 
         patch.setattr(Encoder, "hidden", counting)
         patch.setattr(torch.Tensor, "backward", counted_backward)
-        patch.setattr(scoring, "cross_entropy", counted_loss)
+        patch.setattr(scoring, "cross_entropy_sum", counted_loss)
 
     def ends(self, *, graph: bool | None = None, inner_loop: bool | None = None) -> list[int]:
         chosen = [e for g, i, e in self.encoded if graph in (None, g) and inner_loop in (None, i)]
@@ -167,30 +167,41 @@ class Work:
 def test_nothing_admitted_computes_nothing(world: World, objective: str, serve: str, monkeypatch) -> None:
     work, model = Work(monkeypatch), world.model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    measured = world.measure(AdaptConfig(**WEIGHTS, **NEVER, objective=objective, serve=serve), model)
+    measured = world.measure(AdaptConfig(**WEIGHTS, **NEVER, **AT_REQUEST, objective=objective, serve=serve), model)
     assert measured.metrics()["filter_rate"] == 1 and measured.metrics()["adapt_seconds"] == 0
     assert work.backward == work.losses == 0 and work.ends(graph=True) == []
     assert len(work.ends()) == len(measured.ranks)  # served once, not again after a step that was not taken
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("objective", ["next_item", "entropy"])
-def test_a_backward_pass_sees_the_admitted_samples_only(world: World, objective: str, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("objective", "feedback", "filtered"),
+    [
+        ("next_item", "next_request", "nothing"),
+        ("next_item", "immediate", "nothing"),
+        ("next_item", "immediate", "mlp"),
+        ("entropy", "immediate", "nothing"),
+    ],
+)
+def test_a_backward_pass_sees_the_admitted_samples_only(
+    world: World, objective: str, feedback: str, filtered: str, monkeypatch
+) -> None:
     work = Work(monkeypatch)
-    measured = world.measure(AdaptConfig(**WEIGHTS, **GATED, objective=objective))
-    samples, shift = world.samples(), 1 if objective == "next_item" else 0
+    measured = world.measure(AdaptConfig(**WEIGHTS, **GATED, objective=objective, feedback=feedback, filtered=filtered))
+    samples, shift = world.samples(), 1 if feedback == "next_request" else 0
     ends = world.log.offsets[samples.users] + samples.positions - shift
     assert 0 < measured.admitted.sum() < len(samples)
     assert work.ends(graph=True) == sorted(ends[measured.admitted].tolist())
     batches = [part.any() for part in np.split(measured.admitted, range(32, len(samples), 32))]
-    assert work.backward == sum(batches)
+    assert work.backward == (sum(batches) if filtered == "nothing" else len(batches))
 
 
 def test_a_loss_gate_asks_for_no_loss_twice(world: World, monkeypatch) -> None:
     """The losses of what was served are known; those of transitions before the stream come out of the pass that
     serves, and the first batch has a pass of its own."""
     work = Work(monkeypatch)
-    measured = world.measure(AdaptConfig(**WEIGHTS, **BY_LOSS, weighting="none", transitions="pending"))
+    config = AdaptConfig(**WEIGHTS, **BY_LOSS, **AT_REQUEST, weighting="none", transitions="pending")
+    measured = world.measure(config)
     batches = -(-len(measured.ranks) // 32)
     assert batches > 2 and len([ends for graph, _, ends in work.encoded if not graph]) == 1 + batches
     ends = work.ends(graph=False)
@@ -213,7 +224,7 @@ PASSING = [
 @pytest.mark.parametrize("fields", PASSING, ids=str)
 def test_a_gate_that_ignores_batches_decides_as_one_that_looks_at_all(log, frozen, fields: dict, monkeypatch):
     """A batch with nothing to learn needs no Top-K, unless the gate takes E0 or m from it."""
-    config, scan, asked = AdaptConfig(**{**WEIGHTS, "batch_size": 8, **fields}), scoring.scan, list[int]()
+    config, scan, asked = AdaptConfig(**{**WEIGHTS, **AT_REQUEST, "batch_size": 8, **fields}), scoring.scan, list[int]()
     monkeypatch.setattr(
         scoring, "scan", lambda h, v, t, top_k, *rest: (asked.append(top_k), scan(h, v, t, top_k, *rest))[1]
     )
@@ -255,7 +266,7 @@ def test_only_the_chosen_weights_move(world: World, group: str, moved: str | Non
 
 def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> None:
     samples, log = stream(world.log, "valid", "position", 0), world.log
-    config = AdaptConfig(**WEIGHTS, **ALWAYS)
+    config = AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST)
     new = evaluate.measure(world.model(), Encoder(log, CPU), samples, config, 0)
     assert new.admitted.tolist() == [
         t - 1 > log.train_end[u] for u, t in zip(samples.users, samples.positions, strict=True)
@@ -271,10 +282,10 @@ def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> No
 def test_an_input_of_one_item_has_no_transition(world: World, new_only: bool, monkeypatch) -> None:
     short = World(replace(world.log, max_length=1), world.frozen)
     work = Work(monkeypatch)
-    measured = short.measure(AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=new_only))
+    measured = short.measure(AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, new_transitions_only=new_only))
     assert (measured.reasons == Reason.NOTHING_TO_LEARN).all() and work.backward == 0
     train = stream(world.log, "train", "position", 0)
-    config = AdaptConfig(**WEIGHTS, **ALWAYS, new_transitions_only=False)
+    config = AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, new_transitions_only=False)
     first = evaluate.measure(world.model(), Encoder(world.log, CPU), train, config, 0)
     assert first.admitted.tolist() == (train.positions > 1).tolist()
 
@@ -294,6 +305,10 @@ def test_dropout_is_off_and_the_optimizer_fresh(world: World) -> None:
 
 LEAK_CONFIGS = [
     {**WEIGHTS, **GATED},
+    {**WEIGHTS, **GATED, **AT_REQUEST},
+    {**WEIGHTS, **GATED, "filtered": "mlp", "transitions": "pending"},
+    {**WEIGHTS, **GATED, **AT_REQUEST, "filtered": "residual", "transitions": "pending"},
+    {**WEIGHTS, **BY_LOSS, "weighting": "entropy", "correction": "selection", "filtered": "output"},
     {**WEIGHTS, **GATED, "serve": "after", **AT_REQUEST, "new_transitions_only": False},
     {**WEIGHTS, **GATED, "objective": "entropy"},
     {"target": "state", **GATED},
@@ -342,17 +357,26 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
 
 
 @pytest.mark.parametrize("transitions", ["last", "pending"])
-@pytest.mark.parametrize(("order", "serve"), [("shuffled", "before"), ("user", "after"), ("position", "after")])
-def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monkeypatch, order, serve, transitions):
+@pytest.mark.parametrize(
+    ("order", "serve", "feedback"),
+    [
+        ("shuffled", "before", "next_request"),
+        ("shuffled", "before", "immediate"),
+        ("user", "before", "immediate"),
+        ("user", "after", "next_request"),
+        ("position", "after", "next_request"),
+    ],
+)
+def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(
+    world, monkeypatch, order, serve, feedback, transitions
+):
     learned, ranked = [], []
     owners = np.repeat(np.arange(world.log.n_users), np.diff(world.log.offsets))
     samples = stream(world.log, "test", order, 3)
-    every = {"gate": "open", "new_transitions_only": False, "transitions": transitions}
+    every = {"gate": "open", "new_transitions_only": False, "transitions": transitions, "feedback": feedback}
     config = AdaptConfig(**every, serve=serve, batch_size=12, learning_rate=1e-3)
     adapter = adapt.build(config, world.model(), Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
-    monkeypatch.setattr(
-        adapter, "_step", lambda rows, offer, decision: learned.append(offer.by(decision.admitted.numpy()).places)
-    )
+    monkeypatch.setattr(adapter, "_learn_transitions", lambda rows, offer, *rest: learned.append(offer.places))
     admitted = 0
     for start in range(0, len(samples), 12):
         batch = slice(start, start + 12)
@@ -364,7 +388,7 @@ def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(world, monk
         for place in learned[-1] if learned else []:
             assert (owners[place], place - world.log.offsets[owners[place]]) not in streamed - settled
         learned.clear()
-    assert 0 < admitted < len(samples) or transitions == "pending"
+    assert admitted == len(samples) if feedback == "immediate" else 0 < admitted <= len(samples)
 
 
 def test_the_stronger_the_penalty_the_nearer_the_weights_stay_where_it_counts(world: World) -> None:
@@ -391,6 +415,6 @@ def test_the_fisher_diagonal_leaves_the_model_as_it_was(world: World) -> None:
 
 def test_an_episodic_adapter_ends_where_it_began(world: World) -> None:
     model = world.model()
-    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, serve="after", reset="batch"), model)
+    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, serve="after", reset="batch"), model)
     for name, weight in world.model().state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
