@@ -351,8 +351,10 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
         weights = [tensor.clone() for tensor in model.state_dict().values()]
         ranks, decision = adapter.serve(part)
         assert decision.weights is not None
-        known = [decision.reasons, decision.weights, *weights]
-        trace.append(known if number == batch else [ranks, *known])
+        decided = [decision.reasons, decision.weights]
+        if config.criterion == "loss" and config.feedback == "immediate" and number == batch:
+            decided = []  # by the losses of the batch's own targets, once they are ranked
+        trace.append([*decided, *weights] if number == batch else [ranks, *decided, *weights])
     return trace
 
 
