@@ -183,7 +183,7 @@ class LearningConfig:
         default="before", description="whether a batch is ranked before or after it adapts the model"
     )
     feedback: Literal["immediate", "next_request"] = Field(
-        default="immediate",
+        default="next_request",
         description="`next_item` learns a target once its batch is ranked, or when its user comes back",
     )
     new_transitions_only: bool = Field(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from etarec.clock import Clock
 from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.metrics import QUALITY_METRICS, per_sample, quality
+from etarec.metrics import COSTS, QUALITY_METRICS, per_sample, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
@@ -32,6 +32,7 @@ class Measurement:
     ranks: npt.NDArray[np.int32]  # [S], from 0
     reasons: npt.NDArray[np.int8]  # [S], values of Reason: backward pass computed, or why it was skipped
     seconds: dict[str, float]  # see SECONDS
+    costs: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0.0))  # see COSTS
     finite: bool = True  # False if adapting made weights whose sum is NaN or infinite
 
     @property
@@ -48,6 +49,7 @@ class Measurement:
             **(quality(self.ranks) if self.finite else dict.fromkeys(QUALITY_METRICS, math.nan)),
             "filter_rate": 1 - float(self.admitted.mean()),
             **{reason.column: float((self.reasons == reason).mean()) for reason in SKIPPED},
+            **self.costs,
             **self.seconds,
         }
 
@@ -92,5 +94,6 @@ def measure(
         ranks=ranks[back].astype(np.int32),
         reasons=reasons[back],
         seconds={"seconds": time.perf_counter() - begin, **seconds},
+        costs=adapter.learned.costs(model, config.filtered, len(stream)),
         finite=bool(torch.stack([weight.sum() for weight in model.parameters()]).isfinite().all()),
     )

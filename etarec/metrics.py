@@ -10,6 +10,9 @@ QualityMetric = Literal["hr_at_10", "ndcg_at_10", "hr_at_50", "ndcg_at_50"]
 QUALITY_METRICS: tuple[QualityMetric, ...] = get_args(QualityMetric)
 MAIN_METRICS: tuple[QualityMetric, ...] = ("hr_at_10", "ndcg_at_10")  # printed and compared whatever is searched for
 EARLY_STOPPING: QualityMetric = "ndcg_at_10"  # training stops when this one stops improving on validation
+# Costs beside the filter rate: share of samples that took a shallow step; transitions that a backward pass learns;
+# arithmetic of learning, relative to adapting on every sample.
+COSTS = ("shallow_rate", "transitions_per_pass", "arithmetic")
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 

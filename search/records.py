@@ -20,11 +20,11 @@ import pandas as pd
 
 from etarec.config import SKIPPED, Reason, UserError
 from etarec.disk import write_whole
-from etarec.metrics import QUALITY_METRICS, SECONDS
+from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS
 from search import journal
 from search.journal import JOURNAL
 
-METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *SECONDS)
+METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *COSTS, *SECONDS)
 TABLE_SHARE = 0.05  # of a search's time, at most, goes into writing trials.csv
 # The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
 _ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from etarec.adapt.learned import Learned
 from etarec.adapt.none import NoAdaptation
 from etarec.adapt.shared_passes import SharedPasses
 from etarec.adapt.state import State
@@ -23,6 +24,8 @@ from etarec.models import InnerLoopModel, SequenceModel
 
 class Adapter(Protocol):
     """Serves the batches of a stream in order."""
+
+    learned: Learned
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         """Ranks int[B] of the batch's targets, and what the gate decided. rows: the batch's places in the stream."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from etarec import scoring
+from etarec.adapt.learned import Learned
 from etarec.adapt.shared_passes import SharedPasses
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason
@@ -33,6 +34,7 @@ class NoAdaptation:
     ):
         self.config, self.model, self.encoder, self.clock, self.shared = config, model, encoder, clock, shared
         self.gate = Gate(config, seed)
+        self.learned = Learned()
         self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
         self.targets = self.items(self.ends)
         self.prepare(stream)

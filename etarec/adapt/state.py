@@ -63,6 +63,10 @@ class State(NoAdaptation):
 
     def _adapted(self, rows: slice, ranks: Tensor, decisions: list[Decision]) -> Tensor:
         admitted = torch.cat([decision.admitted for decision in decisions])
+        count, lengths = admitted.cpu().numpy(), self.ends[rows] - self.starts[rows]
+        self.learned.passes += int(count.sum())
+        self.learned.tokens += int(lengths[count].sum())
+        self.learned.every_tokens += int(lengths.sum())
         if self.ranks is not None:
             return torch.where(admitted, self.ranks[rows], ranks)
         chosen = admitted.nonzero()[:, 0]

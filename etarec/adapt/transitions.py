@@ -45,6 +45,10 @@ class Offer(NamedTuple):
         """Each transition once, offered by the first of its samples: two samples of a user may offer the same one."""
         return self.where(np.isin(np.arange(len(self.places)), np.unique(self.places, return_index=True)[1]))
 
+    def newest(self) -> "Offer":
+        """The last transition that each sample offers."""
+        return self.where(np.diff(self.owners, append=-1) != 0)
+
     def where(self, kept: Bools) -> "Offer":
         """Some of the transitions: bool[T]."""
         return Offer(self.owners[kept], self.places[kept])
@@ -86,10 +90,9 @@ class Observed:
 
         admitted: bool[B]. A transition takes one shallow step, and none beside a pass that covers it.
         """
-        skipped = offer.by(~admitted)
-        newest = np.diff(skipped.owners, append=-1) != 0
-        done = self._shallow[skipped.places] | np.isin(skipped.places, offer.by(admitted).places)
-        return Offer(skipped.owners[newest & ~done], skipped.places[newest & ~done])
+        newest = offer.by(~admitted).newest()
+        done = self._shallow[newest.places] | np.isin(newest.places, offer.by(admitted).places)
+        return newest.where(~done)
 
     def took_shallow_step(self, places: Int64s) -> Bools:
         """Whether transitions were learned by a shallow step before: bool[T]."""

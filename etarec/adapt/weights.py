@@ -74,7 +74,6 @@ class Weights(NoAdaptation):
         for weight in self._moving:
             weight.requires_grad_(True)
         self.optimizer = _optimizer(self.config, self._moving)
-        self.passes = self.transitions = self.shallow = 0  # counted along the stream
 
     def _unmoved(self, stream: Stream, size: int) -> int:
         """Number of samples in the batches that are served before any step, whatever the gate decides."""
@@ -108,9 +107,19 @@ class Weights(NoAdaptation):
                 decision = Decision(torch.full_like(scan.ranks, Reason.NOTHING_TO_LEARN, dtype=torch.int8))
             else:
                 decision = self.judge(served.hidden, scan, nothing_to_learn, losses)
+        self._count_every(rows, offer)
         ranks = self._learn(rows, offer, decision, served, scan.ranks)
         self.observed.settle(rows)
         return ranks, decision
+
+    def _count_every(self, rows: slice, offer: Offer) -> None:
+        if self.config.objective == "next_item":
+            newest = offer.newest()
+            lengths = newest.places - self.starts[rows][newest.owners]
+        else:
+            lengths = self.ends[rows] - self.starts[rows]
+        self.learned.every_tokens += int(lengths.sum())
+        self.learned.every_outputs += len(lengths)
 
     def _forward(self, rows: slice, offer: Offer) -> Served:
         """Serve the batch, and get the states before further transitions that the gate or a shallow step will need.
@@ -193,14 +202,19 @@ class Weights(NoAdaptation):
         total = len(full.places) + len(shallow.places)
         if not total:
             return False
-        self.passes += len(np.unique(full.owners))
-        self.transitions += len(full.places)
-        self.shallow += len(shallow.places)
+        self._count(rows, offer.by(admitted), len(full.places), len(shallow.places))
         losses = [*self._by_passes(rows, full, decision, total), *self._by_shallow_steps(rows, shallow, served, total)]
         self.observed.learned(full.places)
         self.observed.learned_shallowly(shallow.places)
         self._step(sum(losses[1:], losses[0]))
         return True
+
+    def _count(self, rows: slice, taught: Offer, outputs: int, shallow: int) -> None:
+        newest = taught.newest()
+        self.learned.passes += len(newest.places)
+        self.learned.tokens += int((newest.places - self.starts[rows][newest.owners]).sum())
+        self.learned.outputs += outputs
+        self.learned.shallow += shallow
 
     def _by_passes(self, rows: slice, offer: Offer, decision: Decision, total: int) -> Iterator[Tensor]:
         """Losses of transitions learned by passes over their sequences; their sum over `total` counts."""
@@ -281,8 +295,12 @@ class Weights(NoAdaptation):
         """Learn the weighted mean of the Top-K entropies of the admitted samples. If K is small, only K scores carry
         gradient. Returns True: there is an admitted sample."""
         chosen = decision.admitted.nonzero()[:, 0]
+        taught = places(rows, chosen)
+        self.learned.passes += len(taught)
+        self.learned.outputs += len(taught)
+        self.learned.tokens += int((self.ends[taught] - self.starts[taught]).sum())
         weights = None if decision.weights is None else decision.weights[chosen]
-        vectors, hidden = self.model.item_vectors, self.hidden(places(rows, chosen))
+        vectors, hidden = self.model.item_vectors, self.hidden(taught)
         top_k = effective_top_k(self.config.top_k, vectors.shape[0])
         if top_k * GATHERING_COSTS < vectors.shape[0]:
             with torch.no_grad():

@@ -17,7 +17,7 @@ from etarec.disk import whole_file, write_whole
 from etarec.evaluate import Measurement
 from search.subject import Job, Recommender
 
-RECIPE = 2  # part of every name: raise it when the same configuration gives other numbers, or a default changes
+RECIPE = 3  # part of every name: raise it when the same configuration gives other numbers, or a default changes
 
 _DEFAULTS = AdaptConfig()  # not part of a name, so that a new field does not rename earlier measurements
 _ARRAYS = ("users", "ranks", "reasons")
@@ -49,7 +49,7 @@ def find(directory: Path, name: str) -> Measurement | None:
         plain = json.loads(about.read_text(encoding="utf-8"))
         with (directory / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as there:
             arrays = {key: there[key] for key in _ARRAYS}
-        return Measurement(**arrays, seconds=plain["seconds"])
+        return Measurement(**arrays, seconds=plain["seconds"], costs=plain["costs"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise UserError(f"{about}: damaged ({error}); delete it to measure that row again") from error
 
@@ -59,5 +59,5 @@ def keep(directory: Path, name: str, measurement: Measurement, about: dict[str, 
     directory.mkdir(parents=True, exist_ok=True)
     with whole_file(directory / f"{name}.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, **{key: getattr(measurement, key) for key in _ARRAYS})
-    plain = {**about, "seconds": measurement.seconds}
+    plain = {**about, "seconds": measurement.seconds, "costs": measurement.costs}
     write_whole(directory / f"{name}.json", json.dumps(plain, indent=2))

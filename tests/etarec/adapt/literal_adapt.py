@@ -83,6 +83,7 @@ class LiteralWeights:
         self.surprise: dict[tuple[int, int], float] = {}  # the loss of a sample's target, when it was served
         self.learned: set[tuple[int, int]] = set()
         self.shallow: set[tuple[int, int]] = set()
+        self.passes = self.outputs = self.shallow_steps = 0
         self.bound: float | None = None
         self.moving = moving
         self.start = {name: weight.detach().clone() for name, weight in moving.items()}
@@ -115,6 +116,8 @@ class LiteralWeights:
         self._taught_once(admitted, samples)
         losses = [loss * self._weight(n) for n in admitted for loss in self._losses(n, samples, inputs)]
         newest = self._newest_of_skipped(admitted, samples) if self.config.filtered != "nothing" else []
+        self.passes, self.outputs = self.passes + len(admitted), self.outputs + len(losses)
+        self.shallow_steps += len(newest)
         losses += [self._shallow_loss(*samples[n], place) for n, place in newest]
         if losses:
             self.optimizer.zero_grad()

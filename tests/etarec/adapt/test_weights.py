@@ -30,25 +30,32 @@ def world(log: Interactions, frozen: Checkpoint) -> World:
     return World(log, frozen)
 
 
-AT_REQUEST = {"feedback": "next_request"}
+AT_REQUEST, AT_ONCE = {"feedback": "next_request"}, {"feedback": "immediate"}
 SELECTED = {**BY_LOSS, "weighting": "none", "correction": "selection"}
 VARIANTS = [
-    {**ALWAYS},
+    {**ALWAYS, **AT_ONCE},
     {**ALWAYS, **AT_REQUEST},
-    {**GATED, "transitions": "pending"},
+    {**GATED, "transitions": "pending", **AT_ONCE},
     {"gate": "random", "random_rate": 0.6, "transitions": "pending", **AT_REQUEST},
-    {"gate": "random", "filtered": "output"},
-    {"gate": "random", "filtered": "residual", "transitions": "pending", "batch_size": 16},
-    {"gate": "random", "filtered": "mlp", "transitions": "pending"},
-    {"gate": "random", "filtered": "mlp", "random_rate": 1.0},
-    {"gate": "random", "filtered": "residual", "transitions": "pending", "fisher_alpha": 30.0, "fisher_samples": 20},
+    {"gate": "random", "filtered": "output", **AT_ONCE},
+    {"gate": "random", "filtered": "residual", "transitions": "pending", "batch_size": 16, **AT_ONCE},
+    {"gate": "random", "filtered": "mlp", "transitions": "pending", **AT_ONCE},
+    {"gate": "random", "filtered": "mlp", "random_rate": 1.0, **AT_ONCE},
+    {
+        "gate": "random",
+        "filtered": "residual",
+        "transitions": "pending",
+        "fisher_alpha": 30.0,
+        "fisher_samples": 20,
+        **AT_ONCE,
+    },
     {"gate": "random", "filtered": "output", "transitions": "pending", **AT_REQUEST},
     {"gate": "random", "filtered": "residual", **AT_REQUEST, "new_transitions_only": False},
     {"gate": "random", "filtered": "mlp", "transitions": "pending", **AT_REQUEST, "batch_size": 9},
-    {**GATED, "filtered": "mlp", "transitions": "pending"},
-    {**SELECTED},
-    {**SELECTED, "admit": "uncertain", "calibrate": "each_batch"},
-    {**SELECTED, "calibrate": "each_batch", "filtered": "residual", "batch_size": 16},
+    {**GATED, "filtered": "mlp", "transitions": "pending", **AT_ONCE},
+    {**SELECTED, **AT_ONCE},
+    {**SELECTED, "admit": "uncertain", "calibrate": "each_batch", **AT_ONCE},
+    {**SELECTED, "calibrate": "each_batch", "filtered": "residual", "batch_size": 16, **AT_ONCE},
     {**GATED},
     {**GATED, "new_transitions_only": False, "parameters": "projections"},
     {**GATED, "serve": "after", **AT_REQUEST, "parameters": "body", "optimizer": "sgd"},
@@ -85,6 +92,8 @@ def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_
     assert measured.ranks.tolist() == ranks
     assert [Reason(reason).name.lower() for reason in measured.reasons] == verdicts
     assert measured.admitted.any() or config.random_rate == 1.0
+    assert measured.costs["shallow_rate"] == literal.shallow_steps / len(samples)
+    assert measured.costs["transitions_per_pass"] == (literal.outputs / literal.passes if literal.passes else 0)
     assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
 
 
@@ -305,10 +314,10 @@ def test_dropout_is_off_and_the_optimizer_fresh(world: World) -> None:
 
 LEAK_CONFIGS = [
     {**WEIGHTS, **GATED},
-    {**WEIGHTS, **GATED, **AT_REQUEST},
-    {**WEIGHTS, **GATED, "filtered": "mlp", "transitions": "pending"},
+    {**WEIGHTS, **GATED, **AT_ONCE},
+    {**WEIGHTS, **GATED, **AT_ONCE, "filtered": "mlp", "transitions": "pending"},
     {**WEIGHTS, **GATED, **AT_REQUEST, "filtered": "residual", "transitions": "pending"},
-    {**WEIGHTS, **BY_LOSS, "weighting": "entropy", "correction": "selection", "filtered": "output"},
+    {**WEIGHTS, **BY_LOSS, **AT_ONCE, "weighting": "entropy", "correction": "selection", "filtered": "output"},
     {**WEIGHTS, **GATED, "serve": "after", **AT_REQUEST, "new_transitions_only": False},
     {**WEIGHTS, **GATED, "objective": "entropy"},
     {"target": "state", **GATED},
