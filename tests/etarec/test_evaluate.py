@@ -14,7 +14,7 @@ from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement, measure
-from etarec.metrics import QUALITY_METRICS, SECONDS
+from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS
 
 SKIPPED_COLUMNS = [reason.column for reason in SKIPPED]
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def test_every_sample_is_counted_once(measured, log, config, split):
     assert np.array_equal(found.users, samples.users) and len(found.ranks) == len(found.admitted) == len(samples)
     assert (found.ranks >= 0).all() and (found.ranks < log.n_items - 1).all()
     metrics = found.metrics()
-    assert set(metrics) == {*QUALITY_METRICS, "filter_rate", *SKIPPED_COLUMNS, *SECONDS}
+    assert set(metrics) == {*QUALITY_METRICS, "filter_rate", *SKIPPED_COLUMNS, *COSTS, *SECONDS}
     assert metrics["filter_rate"] == pytest.approx(1 - found.admitted.mean())
     if config.target == "none":
         assert metrics["filter_rate"] == 1 and (found.reasons == Reason.NOT_ASKED).all()
