@@ -250,7 +250,8 @@ class _SelectedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         vectors, loss = table[padding:], hidden.new_zeros(())
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
-        for rows, scores in _row_blocks(hidden, vectors):
+        for rows in _slices(len(hidden), max(1, BLOCK[hidden.device.type] // len(vectors))):
+            scores = hidden[rows] @ vectors.T
             place, weight = targets[rows, None], weights[rows, None]
             selected = (log_sum_exp(scores) - scores < threshold) == below
             own = scores.gather(1, place)

@@ -256,3 +256,24 @@ def test_a_scan_gives_the_targets_losses_too(B, V, top_k):
     torch.testing.assert_close(scan.losses, F.cross_entropy(hidden @ vectors.T, targets, reduction="none"))
     plain = scoring.scan(hidden, vectors, targets, min(top_k, V))
     assert plain.losses is None and torch.equal(scan.ranks, plain.ranks)
+
+
+@pytest.mark.parametrize("below", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threshold", [0.0, 3.0, 5.0, 99.0])
+def test_selected_cross_entropy_is_the_one_over_the_selected_items(threshold, dtype, below):
+    generator = torch.Generator().manual_seed(0)
+    hidden, table = (torch.randn(n, 16, generator=generator, dtype=dtype).requires_grad_() for n in (23, 101))
+    targets, weights = torch.randint(100, (23,), generator=generator), torch.rand(23, generator=generator, dtype=dtype)
+    loss = scoring.selected_cross_entropy(hidden, table, targets, weights, threshold, below=below, padding=1)
+    found = torch.autograd.grad(2 * loss, (hidden, table))
+
+    scores = hidden @ table[1:].T
+    selected = (-scores.detach().log_softmax(1) < threshold) == below
+    selected.scatter_(1, targets[:, None], True)
+    literal = F.cross_entropy(scores.masked_fill(~selected, -torch.inf), targets, reduction="none")
+    expected = torch.autograd.grad(2 * (literal * weights).sum(), (hidden, table))
+
+    assert 0 < int(selected.sum()) <= selected.numel()
+    torch.testing.assert_close(loss, (literal * weights).sum())
+    torch.testing.assert_close(found, expected, rtol=1e-3 if dtype == torch.float32 else 1e-9, atol=1e-5)
