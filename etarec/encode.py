@@ -108,10 +108,8 @@ class Encoder:
         owners = every.owners
         tokens = np.arange(len(owners)) + (starts - every.starts)[owners]
         x, own = model.embed(self.items[torch.from_numpy(tokens)]), inner.of(torch.from_numpy(owners))
-        states = [
-            model.encode_ragged(run, x[inside], own.of(inside), residual=residual)
-            for inside, run in every.cut(TOKENS_END_TO_END)
-        ]
+        encode = model.residual_ragged if residual else model.encode_ragged
+        states = [encode(run, x[inside], own.of(inside)) for inside, run in every.cut(TOKENS_END_TO_END)]
         return torch.cat(states)[torch.from_numpy(place)]
 
     def passes(
@@ -157,7 +155,7 @@ class Encoder:
 
 def _encode(model: SequenceModel, x: Tensor, outputs: OutputPositions, inner: InnerOptions, residual: bool) -> Tensor:
     if isinstance(model, InnerLoopModel):
-        return model.encode(x, outputs, inner, residual=residual)
+        return model.residual(x, outputs, inner) if residual else model.encode(x, outputs, inner)
     return model.encode(x, outputs)
 
 

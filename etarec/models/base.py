@@ -74,23 +74,23 @@ class InnerLoopModel(SequenceModel):
     ) -> Tensor:
         return self.encode(self.embed(items), outputs, inner)
 
-    def encode(
-        self,
-        x: Tensor,
-        outputs: OutputPositions = EVERY_POSITION,
-        inner: InnerOptions = INNER_LOOP,
-        *,
-        residual: bool = False,
-    ) -> Tensor:
-        """residual: stop before the last feed-forward layer; `finish` does the rest."""
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
+        raise NotImplementedError
+
+    def residual(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
+        """`encode` up to the residual stream before the last feed-forward layer; `finish` does the rest."""
         raise NotImplementedError
 
     def takes_ragged(self) -> bool:
         """Whether `encode_ragged` computes with the present weights and threads; `encode` always does."""
         return False
 
-    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions, *, residual: bool = False) -> Tensor:
+    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
         """`encode` of sequences without padding: embedded items [T, D] -> states of the queries [Q, D]."""
+        raise NotImplementedError
+
+    def residual_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+        """`residual` of sequences without padding: embedded items [T, D] -> [Q, D]."""
         raise NotImplementedError
 
 

@@ -96,19 +96,17 @@ class TTT4Rec(InnerLoopModel):
     def embed(self, items: Tensor) -> Tensor:
         return self.input_norm(super().embed(items))
 
-    def encode(
-        self,
-        x: Tensor,
-        outputs: OutputPositions = EVERY_POSITION,
-        inner: InnerOptions = INNER_LOOP,
-        *,
-        residual: bool = False,
-    ) -> Tensor:
+    def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
+        return self.output_norm(self._blocks_of(x, outputs, inner))
+
+    def residual(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
+        return self._blocks_of(x, outputs, inner, residual=True)
+
+    def _blocks_of(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions, *, residual: bool = False) -> Tensor:
         *below, last = self.blocks
         for each in below:
             x = each(x, inner=inner)
-        x = last(x, outputs, inner, residual=residual)
-        return x if residual else self.output_norm(x)
+        return last(x, outputs, inner, residual=residual)
 
     def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
         last = self._blocks()[-1]
@@ -118,12 +116,17 @@ class TTT4Rec(InnerLoopModel):
     def takes_ragged(self) -> bool:
         return all(each.takes_ragged(self.items.weight) for each in self._blocks())
 
-    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions, *, residual: bool = False) -> Tensor:
+    def encode_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+        return self.output_norm(self._blocks_of_ragged(sequences, x, inner))
+
+    def residual_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
+        return self._blocks_of_ragged(sequences, x, inner, residual=True)
+
+    def _blocks_of_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions, *, residual: bool = False) -> Tensor:
         *below, last = self._blocks()
         for each in below:
             x = each.ragged(sequences.querying_all(), x, inner)
-        x = last.ragged(sequences, x, inner, residual=residual)
-        return x if residual else self.output_norm(x)
+        return last.ragged(sequences, x, inner, residual=residual)
 
     def _blocks(self) -> list[Block]:
         return [each for each in self.blocks if isinstance(each, Block)]
