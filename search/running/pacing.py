@@ -1,8 +1,10 @@
 """Everything in this program that leans on private parts of Ray Tune, all of it seen in Ray 2.60.
 
 Without it a search gives the same trials, but some workers stay idle, and one kill by Ray's memory monitor ends the
-whole search. `InOrderScheduler` and `Pacing` buy speed, which
-`python -m tests.benchmarks pacing` measures; `ActorManager` and `forget_first_call` let a search survive that kill.
+whole search. `ActorManager` and `forget_first_call` let a search survive that kill; `InOrderScheduler` and `Pacing` buy
+speed. Measured by `python -m tests.benchmarks pacing` (two rounds, two workers on two quiet cores, no kills): with
+trials of 2 s all variants ran 48 to 49 trials a minute. With trials of 0.1 s a search ran 661 trials a minute with all
+of them, 704 to 709 without any one, and 374 without all, because it then sometimes kept a single worker.
 tests/search/running/test_pacing.py fails where a later Ray lacks something that is used here.
 """
 
