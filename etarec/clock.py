@@ -1,4 +1,4 @@
-"""Seconds that each part of the work takes, on the CPU or on a GPU."""
+"""Seconds: of a whole piece of work, and of its parts on the CPU or on a GPU."""
 
 import time
 from collections import defaultdict
@@ -6,6 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+
+class Stopwatch:
+    """The wall seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begin
 
 
 class Clock:
@@ -22,9 +33,9 @@ class Clock:
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         if not self._cuda:
-            start = time.perf_counter()
+            stopwatch = Stopwatch()
             yield
-            self._seconds[part] += time.perf_counter() - start
+            self._seconds[part] += stopwatch.seconds
             return
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()

@@ -1,7 +1,6 @@
 """Measures one configuration: model + stream + adapter -> ranks, decisions and seconds."""
 
 import math
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from etarec import adapt
 from etarec.adapt.shared_passes import SERVED_AT_ONCE, SharedPasses, by_user
-from etarec.clock import Clock
+from etarec.clock import Clock, Stopwatch
 from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
@@ -81,7 +80,7 @@ def measure(
     order = by_user(stream) if config.target == "none" and shared is None else np.arange(len(stream))
     served = Stream(stream.users[order], stream.positions[order])
     adapter = adapt.build(config, model, encoder, served, clock, seed, shared)
-    begin = time.perf_counter()
+    stopwatch = Stopwatch()
     size = SERVED_AT_ONCE if config.target == "none" else config.batch_size
     batches = [slice(start, min(start + size, len(stream))) for start in range(0, len(stream), size)]
     served_batches = [adapter.serve(rows) for rows in batches]
@@ -93,7 +92,7 @@ def measure(
         users=stream.users,
         ranks=ranks[back].astype(np.int32),
         reasons=reasons[back],
-        seconds={"seconds": time.perf_counter() - begin, **seconds},
+        seconds={"seconds": stopwatch.seconds, **seconds},
         costs=adapter.learned.costs(model, config.filtered, len(stream)),
         finite=bool(torch.stack([weight.sum() for weight in model.parameters()]).isfinite().all()),
     )

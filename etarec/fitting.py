@@ -5,7 +5,6 @@ fraction of the cost. BERT4Rec learns to fill in masked items.
 """
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from etarec import scoring
+from etarec.clock import Stopwatch
 from etarec.config import AdaptConfig, TrainConfig, UserError
 from etarec.data import Interactions, stream, training_windows
 from etarec.encode import IDLE_ROWS, Encoder, group_by_length
@@ -48,7 +48,7 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
     rng = np.random.default_rng(config.seed)
     best, waited = -1.0, 0
     for number in range(1, config.epochs + 1):
-        begin = time.perf_counter()
+        stopwatch = Stopwatch()
         loss = _epoch(model, encoder, config, optimizers, rng)
         if not math.isfinite(loss):
             raise UserError(
@@ -58,7 +58,7 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
         valid = quality(measure(model, encoder, validation, AdaptConfig(target="none"), seed=0).ranks)
         improved = valid[EARLY_STOPPING] > best
         best, waited = (valid[EARLY_STOPPING], 0) if improved else (best, waited + 1)
-        yield Epoch(number, loss, valid, improved, time.perf_counter() - begin)
+        yield Epoch(number, loss, valid, improved, stopwatch.seconds)
         if waited >= config.patience:
             return
 

@@ -4,7 +4,6 @@ import math
 import os
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from etarec.checkpoint import Checkpoint
+from etarec.clock import Stopwatch
 from etarec.command_line import short_path
 from etarec.data import Interactions
 from etarec.evaluate import Measurement
@@ -147,11 +147,10 @@ class Console:
 
     def counted(self, what: str, items: Iterable[T], total: int) -> Iterator[T]:
         """Pass on measurements on the split `what`, above a progress bar, and print their duration."""
-        begin = time.perf_counter()
+        stopwatch = Stopwatch()
         with self._progress() as progress:
             yield from progress.track(items, total=total, description=what)
-        seconds = time.perf_counter() - begin
-        self.line(f"  {total} configuration{'s' * (total != 1)} measured on {what} in {seconds:.0f} s")
+        self.line(f"  {total} configuration{'s' * (total != 1)} measured on {what} in {stopwatch.seconds:.0f} s")
 
     def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, ending: Ending) -> None:
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}

@@ -6,7 +6,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import psutil
 import torch
 
 from etarec.checkpoint import Checkpoint
+from etarec.clock import Stopwatch
 from etarec.data import Interactions
 from etarec.kernels import build
 from search.redact import redacted
@@ -59,9 +59,9 @@ class Provenance:
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Add the block's seconds to those of the step; a block that raises counts for nothing."""
-        begin = time.perf_counter()
+        stopwatch = Stopwatch()
         yield
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - begin
+        self.seconds[step] = self.seconds.get(step, 0.0) + stopwatch.seconds
 
     def document(self) -> dict[str, Any]:
         """provenance.json as plain data."""

@@ -50,7 +50,7 @@ def test_the_command_of_a_package_names_the_package(tmp_path: Path) -> None:
 
 def test_a_step_s_seconds_add_up_and_a_step_that_raises_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 3.0, 10.0, 14.0, 20.0])
-    monkeypatch.setattr("search.provenance.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("etarec.clock.time.perf_counter", lambda: next(clock))
     provenance = Provenance()
     for _ in range(2):
         with provenance.timed("train"):
