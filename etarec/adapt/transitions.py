@@ -86,7 +86,7 @@ class Observed:
         return Offer(owners[open_], places[open_])
 
     def shallow(self, offer: Offer, admitted: Bools) -> Offer:
-        """What the samples that are not admitted learn by a shallow step: the newest transition that each offers.
+        """The transitions that skipped samples learn by a shallow step: the newest one that each of them offers.
 
         admitted: bool[B]. A transition takes one shallow step, and none beside a pass that covers it.
         """

@@ -28,7 +28,7 @@ NO_TRANSITIONS = Offer(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Served(NamedTuple):
-    """What serving a batch of B samples computed.
+    """The results of serving a batch of B samples.
 
     states: [B + U, D], hidden states of the samples, and before U further transitions; residual: [B + U, D], the same
     states before the last feed-forward layer, where a shallow step will learn that far; further: the U transitions.

@@ -146,7 +146,7 @@ class LiteralWeights:
         return [p for p in places if p > trained and (user, p) not in known and (user, p) not in unserved]
 
     def _taught_once(self, admitted: list[int], samples: list[tuple[int, int]]) -> None:
-        """Of several samples that teach the same transition, the first one does."""
+        """A transition that several samples offer is taught by the first of them."""
         taught: set[tuple[int, int]] = set()
         for n in admitted:
             self.shown[n] = [place for place in self.shown[n] if (samples[n][0], place) not in taught]
