@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from etarec.kernels import scores as c_scores
 from etarec.kernels.reductions import count_not_below, log_sum_exp, softmax, top
+from etarec.kernels.scores import Selection
 
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
 MAX_ITEMS_OF_ROWS = 2**15  # up to here a block holds whole rows; beyond, a chunk of items for all rows
@@ -177,7 +178,7 @@ def selected_cross_entropy(
         padding: rows of `table` before those of the items.
     """
     apply = _SelectedCrossEntropy.apply
-    return apply(hidden, table, targets, weights, threshold, below, padding)  # type: ignore[no-untyped-call]
+    return apply(hidden, table, targets, weights, Selection(threshold, below), padding)  # type: ignore[no-untyped-call]
 
 
 def drawn_cross_entropy(
@@ -276,35 +277,41 @@ class _SelectedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        table: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        threshold: float,
-        below: bool,
-        padding: int,
+        ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, selected: Selection, padding: int
     ) -> Tensor:
-        vectors, loss = table[padding:], hidden.new_zeros(())
-        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
-        for rows in _slices(len(hidden), max(1, BLOCK[hidden.device.type] // len(vectors))):
-            scores = hidden[rows] @ vectors.T
-            place, weight = targets[rows, None], weights[rows, None]
-            selected = (log_sum_exp(scores) - scores < threshold) == below
-            own = scores.gather(1, place)
-            scores.masked_fill_(~selected, -torch.inf).scatter_(1, place, own)
-            p, log_total = softmax(scores)
-            loss += (weight * (log_total - own)).sum()
-            pull = p.mul_(weight).scatter_add_(1, place, -weight)
-            torch.mm(pull, vectors, out=grad_hidden[rows])
-            grad_table[padding:].addmm_(pull.T, hidden[rows])
+        vectors, grad_table = table[padding:], torch.zeros_like(table)
+        if c_scores.takes(hidden, vectors):
+            grad_vectors = grad_table[padding:]
+            sums, grad_hidden = c_scores.cross_entropy(hidden, vectors, targets, weights, grad_vectors, True, selected)
+            losses = sums - (hidden * vectors[targets]).sum(1)
+        else:
+            losses, grad_hidden = _selected(hidden, vectors, targets, weights, selected, grad_table[padding:])
         ctx.save_for_backward(grad_hidden, grad_table)
-        return loss
+        return (losses * weights).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_table = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_table * grads[0], None, None, None, None, None
+        return grad_hidden * grads[0], grad_table * grads[0], None, None, None, None
+
+
+def _selected(
+    hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor, selected: Selection, grad_vectors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Each row's loss among the selected items, and the gradient at `hidden`; that at `vectors` is added in place."""
+    losses, grad_hidden = torch.empty_like(weights), torch.empty_like(hidden)
+    for rows in _slices(len(hidden), max(1, BLOCK[hidden.device.type] // len(vectors))):
+        scores = hidden[rows] @ vectors.T
+        place, weight = targets[rows, None], weights[rows, None]
+        kept = (log_sum_exp(scores) - scores < selected.threshold) == selected.below
+        own = scores.gather(1, place)
+        scores.masked_fill_(~kept, -torch.inf).scatter_(1, place, own)
+        p, log_total = softmax(scores)
+        losses[rows] = (log_total - own)[:, 0]
+        pull = p.mul_(weight).scatter_add_(1, place, -weight)
+        torch.mm(pull, vectors, out=grad_hidden[rows])
+        grad_vectors.addmm_(pull.T, hidden[rows])
+    return losses, grad_hidden
 
 
 def _losses_and_gradients(

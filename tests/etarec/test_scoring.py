@@ -301,10 +301,11 @@ def test_a_scan_gives_the_targets_losses_too(B, V, top_k):
 @pytest.mark.parametrize("below", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("threshold", [0.0, 3.0, 5.0, 99.0])
-def test_selected_cross_entropy_is_the_one_over_the_selected_items(threshold, dtype, below):
+@pytest.mark.parametrize(("B", "V"), [(23, 100), (261, 1000)])
+def test_selected_cross_entropy_is_the_one_over_the_selected_items(B, V, threshold, dtype, below):
     generator = torch.Generator().manual_seed(0)
-    hidden, table = (torch.randn(n, 16, generator=generator, dtype=dtype).requires_grad_() for n in (23, 101))
-    targets, weights = torch.randint(100, (23,), generator=generator), torch.rand(23, generator=generator, dtype=dtype)
+    hidden, table = (torch.randn(n, 16, generator=generator, dtype=dtype).requires_grad_() for n in (B, V + 1))
+    targets, weights = torch.randint(V, (B,), generator=generator), torch.rand(B, generator=generator, dtype=dtype)
     loss = scoring.selected_cross_entropy(hidden, table, targets, weights, threshold, below=below, padding=1)
     found = torch.autograd.grad(2 * loss, (hidden, table))
 

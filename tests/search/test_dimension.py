@@ -76,7 +76,9 @@ def test_an_impossible_dimension_cannot_be_made(form):
 
 def test_kind_and_number_type_follow_from_the_field():
     kinds = {key: complete(key, {})["kind"] for key in AdaptConfig.__dataclass_fields__}
-    assert {key for key, kind in kinds.items() if kind == "int"} == {"top_k", "batch_size", "fisher_samples"}
+    assert {key for key, kind in kinds.items() if kind == "int"} == {
+        "top_k", "batch_size", "fisher_samples", "shallow_negatives",
+    }  # fmt: skip
     assert {key for key, kind in kinds.items() if kind == "choices"} == {
         "target", "objective", "parameters", "optimizer", "serve", "new_transitions_only", "gate", "admit",
         "average_over", "weighting", "calibrate", "criterion", "reset", "transitions", "feedback", "filtered",
