@@ -294,11 +294,8 @@ class AdaptConfig(LearningConfig):
         learns = self.target == "none" or self.learns_next_item
         if self.criterion == "loss" and not learns:
             raise ValueError("criterion: loss needs target: weights with objective: next_item")
-        if self.correction == "selection" and (self.criterion != "loss" or self.transitions != "last"):
-            raise ValueError(
-                "correction: selection needs criterion: loss and transitions: last, so that each transition is decided "
-                "on by its own loss"
-            )
+        if self.correction == "selection" and self.criterion != "loss":
+            raise ValueError("correction: selection needs criterion: loss")
         if self.filtered != "nothing" and not (learns and self.parameters == "all"):
             raise ValueError(
                 f"filtered: {self.filtered} needs target: weights with objective: next_item and parameters: all; a "

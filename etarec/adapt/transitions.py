@@ -85,13 +85,13 @@ class Observed:
         open_ = ~(self._learned[places] | self._unsettled[places])
         return Offer(owners[open_], places[open_])
 
-    def shallow(self, offer: Offer, admitted: Bools) -> Offer:
+    def shallow(self, skipped: Offer, covered: Int64s) -> Offer:
         """The transitions that skipped samples learn by a shallow step: the newest one that each of them offers.
 
-        admitted: bool[B]. A transition takes one shallow step, and none beside a pass that covers it.
+        A transition takes one shallow step, and none beside a pass that covers it. covered: places that passes learn.
         """
-        newest = offer.by(~admitted).newest()
-        done = self._shallow[newest.places] | np.isin(newest.places, offer.by(admitted).places)
+        newest = skipped.newest()
+        done = self._shallow[newest.places] | np.isin(newest.places, covered)
         return newest.where(~done)
 
     def took_shallow_step(self, places: Int64s) -> Bools:
@@ -126,6 +126,10 @@ class ServedLosses:
 
     def record(self, places: Int64s, losses: Tensor) -> None:
         self._losses[torch.from_numpy(places)] = losses.to(self._losses)
+
+    def of(self, offer: Offer) -> Tensor:
+        """The loss of each transition: [T]."""
+        return self._losses[torch.from_numpy(offer.places)]
 
     def means(self, offer: Offer, size: int) -> npt.NDArray[np.floating]:
         """[B]: the mean loss of the transitions that each sample of a batch of `size` offers; NaN if it offers none."""

@@ -20,7 +20,7 @@ from etarec.adapt.none import NoAdaptation, places
 from etarec.adapt.transitions import Observed, Offer, ServedLosses
 from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
-from etarec.gate import Decision, effective_top_k, topk_entropy
+from etarec.gate import Decision, effective_top_k, reliable, topk_entropy
 
 GATHERING_COSTS = 16  # one gathered score costs about as much as this many scores of a product over all items
 
@@ -146,7 +146,7 @@ class Weights(NoAdaptation):
         """Transitions, each once, that lie inside the inputs of the batch and whose states are asked for."""
         parts = [] if self._losses is None else [self._losses.missing(offer, self.ends[rows])]
         if self.config.filtered != "nothing" and self.config.feedback == "next_request":
-            parts.append(self.observed.shallow(offer, np.zeros(len(self.ends[rows]), np.bool_)))
+            parts.append(self.observed.shallow(offer, NO_TRANSITIONS.places))
         owners, places = (np.concatenate([part[n] for part in parts] or [np.empty(0, np.int64)]) for n in range(2))
         places, first = np.unique(places, return_index=True)
         return Offer(owners[first], places)
@@ -163,7 +163,10 @@ class Weights(NoAdaptation):
         return scoring.Scan(self._known.ranks[rows], None, None, losses)
 
     def _losses_of(self, rows: slice, offer: Offer, served: Served, scan: scoring.Scan) -> Tensor | None:
-        """For a gate that looks at losses, the mean loss of the transitions that each sample offers: [B]."""
+        """For a gate that looks at losses, the mean loss of the transitions that each sample offers: [B].
+
+        With `correction: selection` it is the loss of the newest one, as each transition is decided on by its own.
+        """
         if self._losses is None:
             return None
         assert scan.losses is not None
@@ -171,7 +174,8 @@ class Weights(NoAdaptation):
         before = served.before(missing, self.ends[rows], served.states)
         self._losses.record(missing.places, scoring.losses(before, self.model.item_vectors, self.items(missing.places)))
         self._losses.record(self.ends[rows], scan.losses)
-        return torch.from_numpy(self._losses.means(offer, len(scan.losses))).to(scan.losses)
+        counted = offer if self.config.correction == "none" else offer.newest()
+        return torch.from_numpy(self._losses.means(counted, len(scan.losses))).to(scan.losses)
 
     def _learn(self, rows: slice, offer: Offer, decision: Decision, served: Served, ranks: Tensor) -> Tensor:
         """Take one step over what the batch teaches and return the ranks of the batch that count."""
@@ -200,17 +204,25 @@ class Weights(NoAdaptation):
         vectors at the output alone. Returns whether there was anything to learn.
         """
         admitted = decision.admitted.cpu().numpy()
-        full = offer.by(admitted).distinct()
-        shallow = self.observed.shallow(offer, admitted) if self.config.filtered != "nothing" else NO_TRANSITIONS
+        taught = self._selected(offer.by(admitted), decision)
+        full = taught.distinct()
+        learns_shallowly = self.config.filtered != "nothing"
+        shallow = self.observed.shallow(offer.by(~admitted), full.places) if learns_shallowly else NO_TRANSITIONS
         total = len(full.places) + len(shallow.places)
         if not total:
             return False
-        self._count(rows, offer.by(admitted), len(full.places), len(shallow.places))
+        self._count(rows, taught, len(full.places), len(shallow.places))
         losses = [*self._by_passes(rows, full, decision, total), *self._by_shallow_steps(rows, shallow, served, total)]
         self.observed.learned(full.places)
         self.observed.learned_shallowly(shallow.places)
         self._step(sum(losses[1:], losses[0]))
         return True
+
+    def _selected(self, taught: Offer, decision: Decision) -> Offer:
+        """With `correction: selection`, the transitions that the gate would admit; the others stay offered."""
+        if self._losses is None or self.config.correction == "none" or decision.threshold is None:
+            return taught
+        return taught.where(reliable(self._losses.of(taught), decision.threshold, self.config.admit).numpy())
 
     def _count(self, rows: slice, taught: Offer, outputs: int, shallow: int) -> None:
         newest = taught.newest()

@@ -113,6 +113,9 @@ class LiteralWeights:
         seen = np.array([not shown for shown in self.shown]) & (self.config.objective == "next_item")
         verdicts = self._verdicts(np.stack([z.numpy() for z in scores]), seen, samples)
         admitted = [n for n, verdict in enumerate(verdicts) if verdict == "admitted"]
+        if self.config.correction == "selection" and self.bound is not None:
+            for n in admitted:
+                self.shown[n] = [place for place in self.shown[n] if self._admits(samples[n][0], place)]
         self._taught_once(admitted, samples)
         losses = [loss * self._weight(n) for n in admitted for loss in self._losses(n, samples, inputs)]
         newest = self._newest_of_skipped(admitted, samples) if self.config.filtered != "nothing" else []
@@ -144,6 +147,9 @@ class LiteralWeights:
         places = range(first if self.config.transitions == "pending" else max(first, behind - 1), behind)
         trained = self.world.log.train_end[user] if self.config.new_transitions_only else -1
         return [p for p in places if p > trained and (user, p) not in known and (user, p) not in unserved]
+
+    def _admits(self, user: int, place: int) -> bool:
+        return (self.surprise[user, place] < self.bound) == (self.config.admit == "confident")
 
     def _taught_once(self, admitted: list[int], samples: list[tuple[int, int]]) -> None:
         """A transition that several samples offer is taught by the first of them."""
@@ -192,7 +198,8 @@ class LiteralWeights:
                 if (user, place) not in self.surprise:
                     self.surprise[user, place] = self._loss_of_transition(user, position, place).item()
             if self.shown[n]:
-                losses[n] = np.mean([self.surprise[user, place] for place in self.shown[n]])
+                counted = self.shown[n] if self.config.correction == "none" else self.shown[n][-1:]
+                losses[n] = np.mean([self.surprise[user, place] for place in counted])
         if self.config.calibrate == "each_batch" or self.bound is None:
             self.bound = None if seen.all() else np.quantile(losses[~seen], self.config.entropy_quantile)
         below = (losses < self.bound) if self.bound is not None else ~seen

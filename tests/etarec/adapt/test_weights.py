@@ -55,6 +55,14 @@ VARIANTS = [
     {"gate": "random", "filtered": "mlp", "transitions": "pending", **AT_REQUEST, "batch_size": 9},
     {**GATED, "filtered": "mlp", "transitions": "pending", **AT_ONCE},
     {**SELECTED, **AT_ONCE},
+    {**SELECTED, "calibrate": "each_batch", "transitions": "pending", "filtered": "residual", **AT_ONCE},
+    {
+        **SELECTED,
+        "entropy_quantile": 0.63,
+        "admit": "uncertain",
+        "transitions": "pending",
+        **AT_REQUEST,
+    },  # no ties at E0
     {**SELECTED, "admit": "uncertain", "calibrate": "each_batch", **AT_ONCE},
     {**SELECTED, "calibrate": "each_batch", "filtered": "residual", "batch_size": 16, **AT_ONCE},
     {**GATED},
