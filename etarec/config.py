@@ -262,8 +262,9 @@ class AdaptConfig(LearningConfig):
     )
     entropy_quantile: Share = Field(default=0.5, description="quantile of a batch's entropies (or losses) that is E0")
     entropy_threshold: NonNegative | None = Field(default=None, description="fixed E0 in nats, instead of the quantile")
-    cosine_threshold: Share = Field(
-        default=0.3, description="epsilon: a sample whose cosine to the moving average reaches it is redundant"
+    cosine_threshold: Share | None = Field(
+        default=0.3,
+        description="epsilon: a sample whose cosine to the moving average reaches it is redundant; null: no such test",
     )
     admit: Literal["confident", "uncertain"] = Field(
         default="confident", description="admit values below E0, or values of at least E0"

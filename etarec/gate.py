@@ -96,7 +96,7 @@ def decide(nothing_to_learn: Tensor, skipped: Tensor, reason: Reason) -> Tensor:
 class Gate:
     """Judges batch after batch of a stream. One instance per measurement.
 
-    A criterion is a value of `AdaptConfig.criterion`, a Reason of the same name and a line of `_values`.
+    A criterion is a value of `AdaptConfig.criterion`, a Reason of the same name and an entry in `_values`.
     """
 
     def __init__(self, config: AdaptConfig, seed: int):
@@ -111,10 +111,16 @@ class Gate:
         """Whether the gate looks at the losses of what the samples would learn."""
         return self.config.gate == "eta" and self.config.criterion == "loss" and self.config.target == "weights"
 
+    @property
+    def _looks_at_scores(self) -> bool:
+        """Whether entropies or cosines decide anything."""
+        by_loss = self.config.criterion == "loss" and self.config.cosine_threshold is None
+        return self.config.gate == "eta" and not (by_loss and self.config.target == "weights")
+
     def scores_needed(self, n_items: int) -> int:
         """K as the scan of a batch's scores has to deliver it; 0 if the gate looks at no Top-K."""
         top_k = effective_top_k(self.config.top_k, n_items)
-        return top_k if self.config.gate == "eta" and top_k < n_items else 0
+        return top_k if self._looks_at_scores and top_k < n_items else 0
 
     def ignores(self, nothing_to_learn: npt.NDArray[np.bool_]) -> bool:
         """Whether the scores of a batch change nothing: none of it may be admitted, and E0 and m stay as they are."""
@@ -151,7 +157,7 @@ class Gate:
     def _judge(
         self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, nothing_to_learn: Tensor, losses: Tensor | None
     ) -> Decision:
-        entropies, cosines = self._look(hidden, vectors, scan)
+        entropies, cosines = self._look(hidden, vectors, scan) if self._looks_at_scores else (None, None)
         values = self._values(entropies, losses)
         threshold = self._threshold(values, ~nothing_to_learn)
         reasons = decide(
@@ -169,7 +175,7 @@ class Gate:
         return Decision(reasons, self._weights(values, threshold, admitted), threshold)
 
     def _without_redundant(self, reasons: Tensor, cosines: Tensor | None) -> Tensor:
-        if cosines is None:
+        if cosines is None or self.config.cosine_threshold is None:
             return reasons
         redundant = (reasons == Reason.ADMITTED) & (cosines >= self.config.cosine_threshold)
         return reasons.masked_fill(redundant, Reason.REDUNDANCY)
@@ -191,14 +197,11 @@ class Gate:
             case "none":
                 return None
 
-    def _values(self, entropies: Tensor, losses: Tensor | None) -> Tensor:
+    def _values(self, entropies: Tensor | None, losses: Tensor | None) -> Tensor:
         """The criterion's value of each sample, which must lie below E0: [B]."""
-        match self.config.criterion:
-            case "entropy":
-                return entropies
-            case "loss":
-                assert losses is not None
-                return losses
+        values = {"entropy": entropies, "loss": losses}[self.config.criterion]
+        assert values is not None
+        return values
 
     def _threshold(self, values: Tensor, learnable: Tensor) -> float:
         """E0 of a batch. A sample with nothing to learn has no loss; its entropy counts in the stream's first batch."""
@@ -238,7 +241,7 @@ class Gate:
 
     def _update_average(self, hidden: Tensor, vectors: Tensor, admitted: Tensor) -> None:
         members = hidden if self.config.average_over == "all" else hidden[admitted]
-        if not members.shape[0]:
+        if self.config.cosine_threshold is None or not members.shape[0]:
             return
         mean = scoring.mean_softmax(members, vectors)
         self.average = mean if self.average is None else AVERAGE_KEEPS * self.average + (1 - AVERAGE_KEEPS) * mean

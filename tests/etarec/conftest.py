@@ -103,10 +103,11 @@ class LiteralGate:
         if each:
             self._fill_up(verdicts, order, ["entropy"])
         few = verdicts.count("admitted") <= math.ceil(self.config.min_admitted * len(verdicts))
+        epsilon = math.inf if self.config.cosine_threshold is None else self.config.cosine_threshold
         if self.average is not None and not (each and few):
             cosines = [self._cosine(p, self.average, top_k) for p in probabilities]
             for n, verdict in enumerate(verdicts):
-                if verdict == "admitted" and cosines[n] >= self.config.cosine_threshold:
+                if verdict == "admitted" and cosines[n] >= epsilon:
                     verdicts[n] = "redundancy"
             if each:
                 self._fill_up(verdicts, cosines, ["redundancy"])

@@ -179,6 +179,24 @@ def test_each_test_refills_with_the_samples_nearest_to_passing_it():
     assert not (judge(judging, second).reasons == Reason.REDUNDANCY).any()
 
 
+def test_without_a_test_of_redundancy_there_is_no_average():
+    judging, strict = (eta(top_k=3, entropy_threshold=9.0, cosine_threshold=epsilon) for epsilon in (None, 0.0))
+    scores = random_scores(6, 12, 0)
+    assert judge(judging, scores).admitted.all() and judge(judging, scores).admitted.all()
+    assert judging.average is None and judging.scores_needed(12) == 3
+    judge(strict, scores)
+    assert not judge(strict, scores).admitted.any()
+
+
+def test_a_gate_by_loss_without_a_test_of_redundancy_needs_no_scores():
+    judging = eta(criterion="loss", cosine_threshold=None, entropy_quantile=0.5)
+    assert judging.scores_needed(12) == 0 and judging.needs_losses
+    axes, seen = torch.eye(4), torch.zeros(4, dtype=torch.bool)
+    losses = torch.tensor([3.0, 1.0, 2.0, 4.0])
+    decision = judging.judge(axes, axes, scoring.scan(axes, axes, None, 0), seen, losses)
+    assert decision.admitted.tolist() == [False, True, True, False] and judging.threshold == 2.5
+
+
 def test_at_least_min_admitted_of_a_batch_the_most_reliable_first():
     scores = random_scores(10, 12, 0)
     order = gate.topk_entropy(scores.topk(4).values).argsort().tolist()

@@ -80,6 +80,8 @@ VARIANTS = [
     {"gate": "random", "random_rate": 0.6, "transitions": "pending"},
     {**BY_LOSS, "weighting": "none"},
     {**BY_LOSS, "weighting": "none", "calibrate": "each_batch", "transitions": "pending", "batch_size": 16},
+    {**BY_LOSS, "weighting": "none", "cosine_threshold": None},
+    {**GATED, "cosine_threshold": None},
     {**BY_LOSS, "weighting": "none", "admit": "uncertain", "calibrate": "each_batch", "serve": "after", **AT_REQUEST},
     {**ALWAYS, "fisher_alpha": 30.0, "fisher_samples": 20},
     {"objective": "entropy", **GATED, "fisher_alpha": 300.0, "parameters": "projections", "optimizer": "sgd"},
