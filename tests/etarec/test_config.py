@@ -143,7 +143,7 @@ def test_a_field_that_the_model_does_not_have_is_refused():
 
 
 def test_an_episodic_adapter_serves_after_adapting():
-    AdaptConfig(reset="batch", serve="after")
+    AdaptConfig(reset="batch", serve="after", feedback="next_request")
     with pytest.raises(ValidationError, match="reset: batch needs serve: after"):
         AdaptConfig(reset="batch")
 
@@ -165,3 +165,14 @@ def test_the_loss_of_what_is_learned_judges_only_where_something_is_learned():
             AdaptConfig(criterion="loss", **other)
     published = AdaptConfig.published(criterion="loss", calibrate="each_batch")
     assert (published.criterion, published.calibrate) == ("entropy", "first_batch")
+
+
+def test_a_batch_is_not_ranked_by_a_model_that_learned_its_targets():
+    with pytest.raises(ValidationError, match="serve: after with objective: next_item needs feedback: next_request"):
+        AdaptConfig(serve="after")
+    assert AdaptConfig(serve="after", objective="entropy").feedback == "immediate"
+
+
+def test_the_corrected_likelihood_needs_a_gate_by_loss():
+    with pytest.raises(ValidationError, match="correction: selection needs criterion: loss"):
+        AdaptConfig(correction="selection")

@@ -28,11 +28,15 @@ CONFIGS = {
     "state": AdaptConfig(target="state", **MOVING),
     "state, unweighted": AdaptConfig(target="state", weighting="none", **MOVING),
     "weights": AdaptConfig(**MOVING),
+    "weights, shallow steps": AdaptConfig(gate="random", filtered="mlp", shallow_negatives=8, **MOVING),
+    "weights, corrected": AdaptConfig(
+        **{**MOVING, "cosine_threshold": None}, criterion="loss", correction="selection", filtered="residual"
+    ),
     "by loss": AdaptConfig(**MOVING, criterion="loss", calibrate="each_batch", transitions="pending"),
     "all items": AdaptConfig(**{**MOVING, "top_k": None}, objective="entropy", serve="after", optimizer="sgd"),
     "few items": AdaptConfig(**{**MOVING, "top_k": 2}, objective="entropy"),
     "penalised": AdaptConfig(**MOVING, fisher_alpha=10.0, fisher_samples=20),
-    "episodic": AdaptConfig(**MOVING, serve="after", reset="batch"),
+    "episodic": AdaptConfig(**MOVING, feedback="next_request", serve="after", reset="batch"),
     "random": AdaptConfig(**MOVING, gate="random", parameters="projections"),
 }
 CASES = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
