@@ -208,6 +208,11 @@ class LearningConfig:
         default="never", description="`batch`: each batch starts from the checkpoint's weights (episodic adaptation)"
     )
 
+    @property
+    def learns_next_item(self) -> bool:
+        """Whether adapting learns transitions: target `weights` with objective `next_item`."""
+        return self.target == "weights" and self.objective == "next_item"
+
 
 class Reason(IntEnum):
     """Why a sample was admitted or skipped. A value of `AdaptConfig.criterion` is a reason's name in lower case."""
@@ -274,7 +279,7 @@ class AdaptConfig(LearningConfig):
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
-        learns = self.target == "none" or (self.target == "weights" and self.objective == "next_item")
+        learns = self.target == "none" or self.learns_next_item
         if self.criterion == "loss" and not learns:
             raise ValueError("criterion: loss needs target: weights with objective: next_item")
         if self.correction == "selection" and (self.criterion != "loss" or self.transitions != "last"):

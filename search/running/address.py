@@ -35,4 +35,10 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((found[1], int(found[2])), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
+        raise no_cluster(address, str(error)) from error
+
+
+def no_cluster(address: str, reason: str, hint: str = "") -> UserError:
+    """The error for an address at which no search can reach a cluster."""
+    expected = "auto or the HOST:PORT that `ray start --head` prints"
+    return UserError(f"--address {address}: no Ray cluster answers there ({reason}), expected {expected}{hint}")

@@ -16,6 +16,7 @@ from typing import Any
 import ray.tune
 
 from search.records import Ending, Records, State, Trial
+from search.running import ray_internals
 from search.running.cluster import cluster, machine
 from search.running.measuring import measure_all
 from search.running.pacing import InOrderScheduler, Pacing, tolerant_actor_manager
@@ -57,8 +58,9 @@ def run_search(
 def _tuner(
     spec: Spec, subject: Subject, plan: Plan, searcher: JournalSearcher, recorder: Recorder, folder: Path
 ) -> ray.tune.Tuner:
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
-    worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=plan.threads_per_trial)
+    os.environ[ray_internals.MOST_STARTING] = str(plan.concurrency)  # all workers start at once
+    threads, quality = plan.threads_per_trial, spec.search.quality
+    worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=threads, quality=quality)
     scheduler = InOrderScheduler(searcher)
     return ray.tune.Tuner(
         ray.tune.with_resources(worker, plan.resources),

@@ -13,6 +13,7 @@ import ray.tune
 import torch
 
 from etarec.config import AdaptConfig
+from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search.running.faults import DeviceError, crowded, last_line
 from search.subject import Subject, measure_on_validation, prepare
 
@@ -26,8 +27,15 @@ class TrialWorker(ray.tune.Trainable):
     and measures nothing.
     """
 
-    def setup(self, config: dict[str, Any], subject: Subject | None = None, threads: int = 1) -> None:
-        self.subject, self.threads, self.prepared, self.held = subject, threads, False, False
+    def setup(
+        self,
+        config: dict[str, Any],
+        subject: Subject | None = None,
+        threads: int = 1,
+        quality: QualityMetric = QUALITY_METRICS[0],
+    ) -> None:
+        self.subject, self.threads, self.quality = subject, threads, quality
+        self.prepared = self.held = False
 
     def hold(self) -> None:
         """Measures nothing until `begin`."""
@@ -57,7 +65,7 @@ class TrialWorker(ray.tune.Trainable):
             if crowded(error):
                 raise  # ends the process, and with it all the memory that it still holds
             return {"error": last_line(traceback.format_exc()), "traceback": traceback.format_exc(), "done": True}
-        return {"metrics": measured.metrics(), "curve": measured.curve(), "done": True}
+        return {"metrics": measured.metrics(), "curve": measured.curve(self.quality), "done": True}
 
 
 def import_modules() -> None:
