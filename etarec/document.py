@@ -164,8 +164,8 @@ def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
         raise UserError(f"{source}: empty key, expected key.path=value with keys of: {', '.join(schema.keys(()))}")
     for end, key in enumerate(keys):
         if not (known := schema.keys(keys[:end])):
-            single = dotted(keys[:end])
-            raise UserError(f"{source}: {single} has no keys, expected {single}=VALUE with {schema.expected(keys[:end])}")
+            single, expected = dotted(keys[:end]), schema.expected(keys[:end])
+            raise UserError(f"{source}: {single} has no keys, expected {single}=VALUE with {expected}")
         if key not in known:
             raise UserError(f"{source}: {dotted(keys[: end + 1])}: {schema.unknown(keys[: end + 1])}")
     return keys, parse_yaml(value, source)

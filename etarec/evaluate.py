@@ -53,7 +53,7 @@ class Measurement:
         }
 
     def curve(self, metric: QualityMetric) -> dict[str, list[float]]:
-        """Quality and filter rate of equal segments of the stream, and the samples served by the end of each segment."""
+        """A quality metric and the filter rate of equal segments of the stream, by the samples served at their ends."""
         parts = np.array_split(np.arange(len(self.ranks)), min(SEGMENTS, len(self.ranks)))
         return {
             "samples": [float(part[-1] + 1) for part in parts],

@@ -11,10 +11,10 @@ TOKEN_FILE = Path(".ray", "auth_token")  # in the home folder; Ray's own place f
 
 
 def use_cluster_token(address: str | None) -> None:
-    """Lets Ray show the user's token to the cluster at `address`, if there is such a token.
+    """Makes Ray send the user's token, if there is one, to the cluster at `address`.
 
-    Call it before the first import of Ray, which reads RAY_AUTH_MODE then. Clusters of Ray 2.60 ask for a token unless
-    they are told not to.
+    Call it before Ray is first imported, which is when Ray reads RAY_AUTH_MODE. A cluster of Ray 2.60 asks for a token
+    by default.
     """
     if address and (Path.home() / TOKEN_FILE).exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -47,8 +47,8 @@ def cluster(
 ) -> Iterator[Plan]:
     """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own.
 
-    need: bytes of memory per trial. warn: is told what killed searches left. Raises UserError if no cluster answers, or
-    if a node would measure something else than this machine.
+    need: bytes of memory per trial. warn: gets a message per folder that a killed search left. Raises UserError if no
+    cluster answers, or if a node has other versions than this machine.
     """
     if address is not None:
         with _ray(address, runtime_env={"env_vars": _WAITING}):
@@ -62,7 +62,7 @@ def cluster(
     with scratch(warn) as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
         if fault:
             planned = plan(search, replace(here, mps=False), need)
-            note = f"CUDA MPS cannot be had, so trials take turns on the GPU ({fault})"
+            note = f"CUDA MPS does not start, so trials take turns on the GPU ({fault})"
             planned = replace(planned, note="; ".join(filter(None, (planned.note, note))))
         count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more if the user asks for more
         with _ray(None, include_dashboard=False, num_cpus=count, **ray_internals.files_in(folder / RAY)):
@@ -113,7 +113,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[
 
 
 def _check_nodes(address: str) -> None:
-    """Raises UserError naming each node on which a trial would fail or measure something else, and why."""
+    """Raises UserError that names each node with other versions than this machine, and what differs."""
     here = _installed()
     ask = ray.remote(num_cpus=0, max_retries=1)(_installed)
     nodes = _alive()

@@ -1,7 +1,7 @@
-"""Private or undocumented parts of Ray other than those in pacing.py, all of them seen in Ray 2.60.
+"""Parts of Ray, other than those in pacing.py, that Ray may change without notice: settings, and words of its messages.
 
-Ray's own settings are environment variables, and some ends of a worker differ only in the words of an error message.
-tests/search/running/test_ray_internals.py fails with the name of a part that a later Ray lacks.
+All of them are those of Ray 2.60. tests/search/running/test_ray_internals.py fails with the name of a part that a later
+Ray lacks.
 """
 
 import re

@@ -39,10 +39,10 @@ def run_search(
     on_change: Callable[[Trial], Any],
     warn: Callable[[str], Any] = lambda text: None,
 ) -> Ending:
-    """Measures `spec.search.trials` configurations; those that have ended in the records are not measured again.
+    """Measures `spec.search.trials` configurations, without those whose end is in the records.
 
-    A space with fewer configurations than that is complete once all of them are measured. A trial whose process or node
-    died is repeated, at most `spec.search.retries` times. Ctrl-C leaves running trials KILLED.
+    A space with fewer configurations is measured completely. A trial whose process or node died is repeated, at most
+    `spec.search.retries` times. Ctrl-C leaves running trials KILLED.
     """
     searcher = JournalSearcher(spec, records, plan, on_change)
     try:
@@ -81,7 +81,7 @@ def _tuner(
 
 
 def take_sigterm_for_ctrl_c() -> None:
-    """Lets SIGTERM, which batch systems and `kill` send, end a search as Ctrl-C does. `ray.init` lets it abort."""
+    """Makes SIGTERM end a search as Ctrl-C does. Batch systems and `kill` send it; after `ray.init` it would abort."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _as_ctrl_c)
 
@@ -94,7 +94,7 @@ def _as_ctrl_c(*_: object) -> None:
 
 @contextmanager
 def _signals_as_before() -> Iterator[None]:
-    """Restores the signal handlers of before, since Ray Tune goes on catching Ctrl-C when its work is done."""
+    """Restores the signal handlers after the block. Ray Tune would go on catching Ctrl-C when its work is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
