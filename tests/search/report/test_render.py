@@ -302,11 +302,11 @@ def test_unmeasured_baselines_are_said_to_be_unknown(directory, files):
 
 
 def test_a_rehearsal_is_told(directory, files):
-    said = "Validation is a rehearsal here: trials and baselines ran on the 61,155 samples before test"
+    said = "Validation is a rehearsal here: trials and baselines run on the 61,155 samples before test"
     assert not any("rehearsal" in text for text in rendered(directory, files))
     files["provenance.json"]["rehearsal"] = {"path": "r.safetensors", "samples": {"train": 47563, "valid": 61155}}
     for text in rendered(directory, files):
-        assert said in text and "trained on the 47,563 samples before those" in text and "r.safetensors" in text
+        assert said in text and "trained on the 47,563 before those. Test uses" in text and "r.safetensors" in text
 
 
 def test_interrupted_search_shows_validation_and_says_so(directory, files):

@@ -234,18 +234,21 @@ def test_a_copied_folder_is_the_same_search(out: Path, tmp_path: Path) -> None:
     ("break_it", "message"),
     [
         (lambda out: "missing", "no such folder"),
-        (lambda out: (out / "trials.jsonl").unlink(), "holds no search; expected a folder with a trials.jsonl"),
-        (lambda out: (out / "trials.jsonl").write_text(""), "no search has begun in it"),
+        (lambda out: (out / "trials.jsonl").unlink(), "no trials.jsonl, expected the folder of a search"),
+        (lambda out: (out / "trials.jsonl").write_text(""), "no search has begun in it, expected its trials; start it"),
         (lambda out: (out / "trials.jsonl").write_text("5\n"), "trials.jsonl: line 1 is damaged"),
         (lambda out: (out / "spec.yaml").unlink(), "spec.yaml: cannot be read"),
         (lambda out: (out / "spec.yaml").write_text("a: ["), "spec.yaml: cannot be parsed"),
-        (lambda out: (out / "spec.yaml").write_text("a: 1"), "spec.yaml: expected a mapping with the search's `name`"),
+        (lambda out: (out / "spec.yaml").write_text("a: 1"), "spec.yaml: name: given null, expected the search's name;"),
         (lambda out: (out / "provenance.json").write_text("{"), "provenance.json: cannot be parsed"),
-        (lambda out: (out / "provenance.json").write_text("5"), "provenance.json: expected a mapping"),
-        (lambda out: (out / "pareto.csv").write_text("trial_id\ntrial-0099\n"), "'trial-0099' is no trial of"),
+        (lambda out: (out / "provenance.json").write_text("5"), "provenance.json: given 5, expected a mapping"),
+        (
+            lambda out: (out / "pareto.csv").write_text("trial_id\ntrial-0099\n"),
+            'pareto.csv: trial_id: given "trial-0099", expected the id of a trial in trials.jsonl; restore the file',
+        ),
         (
             lambda out: (out / "pareto.csv").write_text("trial_id,test_filter_rate\ntrial-0000,many\n"),
-            "pareto.csv: trial-0000, column test_filter_rate: 'many' is not a number",
+            'pareto.csv: row trial-0000, column test_filter_rate: given "many", expected a number; restore the file',
         ),
     ],
 )
