@@ -165,3 +165,10 @@ def test_the_loss_of_what_is_learned_judges_only_where_something_is_learned():
             AdaptConfig(criterion="loss", **other)
     published = AdaptConfig.published(criterion="loss", calibrate="each_batch")
     assert (published.criterion, published.calibrate) == ("entropy", "first_batch")
+
+
+@pytest.mark.parametrize("target", ["weights", "state", "none"])
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+def test_only_target_weights_with_next_item_learns_transitions(target, objective):
+    config = AdaptConfig(target=target, objective=objective)
+    assert config.learns_next_item == ((target, objective) == ("weights", "next_item"))

@@ -88,7 +88,10 @@ def test_any_text_gives_data_or_one_user_error(text):
             "line 2, column 1: not valid YAML: found character '\\t' that cannot start any token (indent YAML",
         ),
         (b"a: b: c\n", "line 1, column 5: not valid YAML"),
-        (b"a: {b: 1}\nc: 2\na: 3\n", "line 3, column 1: not valid YAML: duplicate key a, expected it once; first given in line 1"),
+        (
+            b"a: {b: 1}\nc: 2\na: 3\n",
+            "line 3, column 1: not valid YAML: duplicate key a, expected it once; first given in line 1",
+        ),
         (b"a: {b: 1, c: 2, b: 3}\n", "line 1, column 17: not valid YAML: duplicate key b"),
         (b"a: 1\n---\nb: 2\n", "line 2, column 1: not valid YAML: but found another document"),
         (b"a: !!python/object/apply:os.system [ls]\n", "line 1, column 4: not valid YAML: could not determine"),

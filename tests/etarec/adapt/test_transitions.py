@@ -1,14 +1,20 @@
 """Which transitions samples offer: by hand, and never before the rank of their target is settled."""
 
-import numpy as np
-import torch
+from dataclasses import replace
 
+import numpy as np
+import pytest
+import torch
+from literal_adapt import CPU, World
+from watched import ALWAYS, AT_REQUEST, WEIGHTS, Work
+
+from etarec import adapt, evaluate
 from etarec.adapt.transitions import Observed, Offer, ServedLosses
-from etarec.config import AdaptConfig
+from etarec.clock import Clock
+from etarec.config import AdaptConfig, Reason
 from etarec.data import Interactions, stream
 from etarec.encode import Encoder
 
-CPU = torch.device("cpu")
 # Sample 1 of the batch offers nothing; samples 0 and 2 offer the same transition.
 OFFER = Offer(np.array([0, 0, 2, 2, 3]), np.array([4, 5, 5, 6, 9]))
 
@@ -66,3 +72,64 @@ def test_losses_are_kept_by_transition_and_averaged_by_sample() -> None:
     assert pairs(losses.missing(twice, own=np.array([9]))) == [(0, 7)]
     losses.record(np.array([6, 9]), torch.tensor([4.0, 8.0]))
     np.testing.assert_array_equal(losses.means(OFFER, 5), [1.5, np.nan, 3.0, 8.0, np.nan])
+
+
+def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> None:
+    samples, log = stream(world.log, "valid", "position", 0), world.log
+    config = AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST)
+    new = evaluate.measure(world.model(), Encoder(log, CPU), samples, config, 0)
+    assert new.admitted.tolist() == [
+        t - 1 > log.train_end[u] for u, t in zip(samples.users, samples.positions, strict=True)
+    ]
+    assert (new.reasons == Reason.NOTHING_TO_LEARN).sum() == (~new.admitted).sum() > 0
+    every = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, new_transitions_only=False), 0)
+    assert every.admitted.all()
+    tent = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, objective="entropy"), 0)
+    assert tent.admitted.all()
+
+
+@pytest.mark.parametrize("new_only", [True, False])
+def test_an_input_of_one_item_has_no_transition(world: World, new_only: bool, monkeypatch) -> None:
+    short = World(replace(world.log, max_length=1), world.frozen)
+    work = Work(monkeypatch)
+    measured = short.measure(AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, new_transitions_only=new_only))
+    assert (measured.reasons == Reason.NOTHING_TO_LEARN).all() and work.backward == 0
+    train = stream(world.log, "train", "position", 0)
+    config = AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, new_transitions_only=False)
+    first = evaluate.measure(world.model(), Encoder(world.log, CPU), train, config, 0)
+    assert first.admitted.tolist() == (train.positions > 1).tolist()
+
+
+@pytest.mark.parametrize("transitions", ["last", "pending"])
+@pytest.mark.parametrize(
+    ("order", "serve", "feedback"),
+    [
+        ("shuffled", "before", "next_request"),
+        ("shuffled", "before", "immediate"),
+        ("user", "before", "immediate"),
+        ("user", "after", "next_request"),
+        ("position", "after", "next_request"),
+    ],
+)
+def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(
+    world, monkeypatch, order, serve, feedback, transitions
+):
+    learned, ranked = [], []
+    owners = np.repeat(np.arange(world.log.n_users), np.diff(world.log.offsets))
+    samples = stream(world.log, "test", order, 3)
+    every = {"gate": "open", "new_transitions_only": False, "transitions": transitions, "feedback": feedback}
+    config = AdaptConfig(**every, serve=serve, batch_size=12, learning_rate=1e-3)
+    adapter = adapt.build(config, world.model(), Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
+    monkeypatch.setattr(adapter, "_learn_transitions", lambda rows, offer, *rest: learned.append(offer.places))
+    admitted = 0
+    for start in range(0, len(samples), 12):
+        batch = slice(start, start + 12)
+        settled = set(ranked)
+        admitted += int(adapter.serve(batch)[1].admitted.sum())
+        ranked += zip(samples.users[batch], samples.positions[batch], strict=True)
+        settled = settled if serve == "after" else set(ranked)
+        streamed = set(zip(samples.users, samples.positions, strict=True))
+        for place in learned[-1] if learned else []:
+            assert (owners[place], place - world.log.offsets[owners[place]]) not in streamed - settled
+        learned.clear()
+    assert admitted == len(samples) if feedback == "immediate" else 0 < admitted <= len(samples)

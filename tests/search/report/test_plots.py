@@ -30,7 +30,9 @@ def test_a_name_stands_below_its_interval_and_on_validation_where_test_was_not_m
 
 
 def test_bounds_that_miss_their_point_by_rounding_reach_nowhere():
-    frame = points(("all", 0.0894, 0.0, 0.0)).assign(test_hr_at_10_low=0.0894 + 1e-16, test_hr_at_10_high=0.0894 - 1e-16)
+    frame = points(("all", 0.0894, 0.0, 0.0)).assign(
+        test_hr_at_10_low=0.0894 + 1e-16, test_hr_at_10_high=0.0894 - 1e-16
+    )
     assert plots._positions(frame, "test_", "hr_at_10")[["down", "up"]].to_numpy().tolist() == [[0.0, 0.0]]
 
 

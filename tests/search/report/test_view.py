@@ -41,7 +41,14 @@ def test_a_difference_has_the_evidence_of_its_first_row() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "significant"),
-    [(0.1, 0.2, True), (-0.2, -0.1, True), (0.0, 0.2, False), (-0.1, 0.0, False), (-0.1, 0.1, False), (None, 0.2, False)],
+    [
+        (0.1, 0.2, True),
+        (-0.2, -0.1, True),
+        (0.0, 0.2, False),
+        (-0.1, 0.0, False),
+        (-0.1, 0.1, False),
+        (None, 0.2, False),
+    ],
 )
 def test_a_difference_is_significant_if_its_interval_excludes_0(
     low: float | None, high: float | None, significant: bool

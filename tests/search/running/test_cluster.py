@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,13 +21,11 @@ from ray._private.utils import check_version_info
 from ray.exceptions import RayTaskError
 
 from etarec.config import AdaptConfig, UserError
-from search import dry_run
-from search.experiment import Experiment
 from search.records import Records
 from search.running import cluster, ray_internals, runner
 from search.running.plan import Plan
 from search.running.scratch import RAY, scratch
-from search.spec import SearchConfig, load
+from search.spec import SearchConfig
 from search.subject import Job
 from tests.faults import program, verdict
 from tests.faults.stage import ROOT, Nodes, Search, family, kill_all, start, wait_until
@@ -105,24 +102,6 @@ def test_a_node_with_other_code_is_named(tmp_path: Path, nodes: Nodes) -> None:
     assert message.startswith(f"error: --address {nodes.address}: node ") and message.count("etarec's code") == 1
 
 
-def test_a_dry_run_connects_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connected: list[str | None] = []
-
-    @contextmanager
-    def joined(address: str | None, **options: Any) -> Iterator[None]:
-        connected.append(address)
-        yield
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cluster, "_ray", joined)
-    monkeypatch.setattr(cluster, "_check_nodes", lambda address: None)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
-    file = tmp_path / "space.yaml"
-    file.write_text(yaml.safe_dump(TINY))
-    dry_run.dry_run(Experiment(load(file), tmp_path / "out", address="somewhere:1"))
-    assert connected == ["somewhere:1"]
-
-
 @pytest.mark.parametrize(
     ("there", "expected"),
     [
@@ -143,7 +122,9 @@ def test_a_refusal_names_the_token_that_a_cluster_may_ask_for(monkeypatch: pytes
 
     monkeypatch.setattr("ray.init", refuse)
     monkeypatch.setattr(cluster, "check_address", lambda address: None)
-    expected = r"--address here:6379: no Ray cluster answers there \(Failed .*\), expected auto or .*RAY_AUTH_MODE=token"
+    expected = (
+        r"--address here:6379: no Ray cluster answers there \(Failed .*\), expected auto or .*RAY_AUTH_MODE=token"
+    )
     with pytest.raises(UserError, match=expected), cluster.cluster(SearchConfig(), "here:6379"):
         pass
 

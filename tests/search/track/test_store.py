@@ -30,9 +30,7 @@ LATE = "API request failed with timeout exception HTTPConnectionPool(host='x', p
         (ConnectionError("no route to http://ada:hunter22@tracking"), "no route to http://"),
     ],
 )
-def test_an_error_is_one_line_without_a_password(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
-) -> None:
+def test_an_error_is_one_line_without_a_password(monkeypatch: pytest.MonkeyPatch, error: Exception, line: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:hunter22@tracking")
     assert first_line(error).startswith(line) and "hunter22" not in first_line(error)
     assert store_address() == "http://...@tracking"

@@ -19,7 +19,6 @@ import test_interrupt
 import yaml
 from mlflow.entities import Run
 
-from etarec.config import UserError
 from search.journal import held
 from search.records import METRICS, Ending, Records, State
 from search.track import __main__ as track
@@ -239,7 +238,10 @@ def test_a_copied_folder_is_the_same_search(out: Path, tmp_path: Path) -> None:
         (lambda out: (out / "trials.jsonl").write_text("5\n"), "trials.jsonl: line 1 is damaged"),
         (lambda out: (out / "spec.yaml").unlink(), "spec.yaml: cannot be read"),
         (lambda out: (out / "spec.yaml").write_text("a: ["), "spec.yaml: cannot be parsed"),
-        (lambda out: (out / "spec.yaml").write_text("a: 1"), "spec.yaml: name: given null, expected the search's name;"),
+        (
+            lambda out: (out / "spec.yaml").write_text("a: 1"),
+            "spec.yaml: name: given null, expected the search's name;",
+        ),
         (lambda out: (out / "provenance.json").write_text("{"), "provenance.json: cannot be parsed"),
         (lambda out: (out / "provenance.json").write_text("5"), "provenance.json: given 5, expected a mapping"),
         (
@@ -298,13 +300,6 @@ def test_a_search_that_runs_is_left_alone(out: Path, capsys: pytest.CaptureFixtu
     process.kill()  # and a killed one holds nothing
     process.join()
     assert track.main([str(out)]) == 0
-
-
-def test_held_lets_one_in_at_a_time(tmp_path: Path) -> None:
-    with held(tmp_path), pytest.raises(UserError, match="still running"), held(tmp_path):
-        pass
-    with held(tmp_path):
-        pass
 
 
 @pytest.mark.slow
