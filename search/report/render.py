@@ -106,7 +106,7 @@ def _answer(run: Run, chosen: Row | None, front: list[Row], fixed: dict[str, Row
         "front": front,
         "baselines": list(fixed.values()),
         "all": baselines.ALL,
-        "none": baselines.NONE,
+        "no_adaptation": baselines.NONE,
         "has_rates": any(map(baselines.along_front, fixed)),
         "has_random": any(row[f"test_{differences.TO_RANDOM}_{run.quality}"] is not None for row in front),
     }

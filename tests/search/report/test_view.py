@@ -10,7 +10,7 @@ ROW = {"trial_id": "a", "test_hr_at_50": 0.25, "valid_hr_at_50": 0.3, "test_filt
 OTHER = {"trial_id": "b", "test_hr_at_50": 0.24, "valid_hr_at_50": 0.28}
 
 
-def tested(**more: float | None) -> dict[str, object]:
+def with_interval(**more: float | None) -> dict[str, object]:
     low, high = interval_columns("hr_at_50")
     return ROW | {low: 0.245, high: 0.255, **more}
 
@@ -23,8 +23,8 @@ def test_a_view_quotes_one_metric_on_one_split() -> None:
 
 
 def test_an_interval_is_told_where_it_was_measured() -> None:
-    assert View("test", "hr_at_50").interval(tested()) == " (95% interval 0.2450 to 0.2550)"
-    assert View("valid", "hr_at_50").interval(tested()) == View("test", "hr_at_50").interval(ROW) == ""
+    assert View("test", "hr_at_50").interval(with_interval()) == " (95% interval 0.2450 to 0.2550)"
+    assert View("valid", "hr_at_50").interval(with_interval()) == View("test", "hr_at_50").interval(ROW) == ""
 
 
 def test_a_difference_has_the_evidence_of_its_first_row() -> None:

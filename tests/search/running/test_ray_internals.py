@@ -52,6 +52,6 @@ def test_a_cluster_with_other_versions_is_recognised() -> None:
     assert other_versions(RuntimeError("no port is free")) == ""
 
 
-@pytest.mark.parametrize("private", ["TUNE_", "_temp_dir", "idle_worker", "creation task", "ersion mismatch"])
+@pytest.mark.parametrize("private", ["TUNE_", "_temp_dir", "idle_worker_killing", "creation task", "ersion mismatch"])
 def test_no_other_file_leans_on_them(private: str) -> None:
     assert [file.name for file in RUNNING.glob("*.py") if private in file.read_text()] == ["ray_internals.py"]
