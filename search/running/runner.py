@@ -19,7 +19,7 @@ from search.records import Ending, Records, State, Trial
 from search.running import ray_internals
 from search.running.cluster import cluster, machine
 from search.running.measuring import measure_all
-from search.running.pacing import InOrderScheduler, Pacing, tolerant_actor_manager
+from search.running.pacing import IdleWorkersScheduler, Pacing, tolerant_actor_manager
 from search.running.plan import Plan
 from search.running.recorder import Recorder
 from search.running.scratch import scratch
@@ -61,7 +61,7 @@ def _tuner(
     os.environ[ray_internals.MOST_STARTING] = str(plan.concurrency)  # all workers start at once
     threads, quality = plan.threads_per_trial, spec.search.quality
     worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=threads, quality=quality)
-    scheduler = InOrderScheduler(searcher)
+    scheduler = IdleWorkersScheduler(searcher)
     return ray.tune.Tuner(
         ray.tune.with_resources(worker, plan.resources),
         tune_config=ray.tune.TuneConfig(
