@@ -58,7 +58,7 @@ def test_a_target_is_offered_once_its_rank_is_settled(log: Interactions) -> None
 
 def test_what_a_pass_learned_is_pending_no_more(log: Interactions) -> None:
     for transitions, again in (("pending", False), ("last", True)):
-        keeps = observed(log, transitions=transitions, new_transitions_only=False)
+        keeps = observed(log, feedback="next_request", transitions=transitions, new_transitions_only=False)
         before = keeps.offer(slice(0, 6))
         keeps.learned(before.places)
         assert len(before.places) and (pairs(keeps.offer(slice(0, 6))) == pairs(before)) == again
