@@ -215,6 +215,11 @@ class LearningConfig:
         default="never", description="`batch`: each batch starts from the checkpoint's weights (episodic adaptation)"
     )
 
+    @property
+    def learns_next_item(self) -> bool:
+        """Whether adapting learns transitions: target `weights` with objective `next_item`."""
+        return self.target == "weights" and self.objective == "next_item"
+
 
 class Reason(IntEnum):
     """Why a sample was admitted or skipped. A value of `AdaptConfig.criterion` is a reason's name in lower case."""
@@ -284,11 +289,6 @@ class AdaptConfig(LearningConfig):
         "those nearest to passing it",
     )
     random_rate: Share = Field(default=0.5, description="gate `random`: share of the samples to skip")
-
-    @property
-    def learns_next_item(self) -> bool:
-        """Whether the weights learn transitions of the stream."""
-        return self.target == "weights" and self.objective == "next_item"
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:

@@ -5,6 +5,7 @@ its input the items before t, at most the last `max_length` of them.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,14 @@ def rehearsal(data: Interactions, config: DataConfig, share: float) -> Interacti
     parts = ("offsets", "items", "valid_end", "vocabulary")
     hashed = {name: getattr(data, name) for name in parts} | {"train_end": train_end}
     return replace(data, train_end=train_end, sha256=_digest(hashed, config.max_length))
+
+
+def rehearsal_text(samples: Mapping[str, int], checkpoint: str = "a checkpoint") -> str:
+    """The predicate of a sentence about trials in a rehearsal; `samples` counts those of each split."""
+    return (
+        f"run on the {samples['valid']:,} samples before test, from {checkpoint} trained on the {samples['train']:,} "
+        "before those"
+    )
 
 
 def _read(config: DataConfig, source: str) -> readers.Log:

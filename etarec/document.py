@@ -164,7 +164,8 @@ def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
         raise UserError(f"{source}: empty key, expected key.path=value with keys of: {', '.join(schema.keys(()))}")
     for end, key in enumerate(keys):
         if not (known := schema.keys(keys[:end])):
-            raise UserError(f"{source}: {dotted(keys[:end])} is a single value ({schema.expected(keys[:end])})")
+            single, expected = dotted(keys[:end]), schema.expected(keys[:end])
+            raise UserError(f"{source}: {single} has no keys, expected {single}=VALUE with {expected}")
         if key not in known:
             raise UserError(f"{source}: {dotted(keys[: end + 1])}: {schema.unknown(keys[: end + 1])}")
     return keys, parse_yaml(value, source)
@@ -179,16 +180,18 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not supported", problem_mark=event.start_mark)
+            problem = f"given the anchor or alias {event.anchor}, expected its value written out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def mapping(self, node: Any) -> dict[str, Any]:
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="expected a plain key", problem_mark=key.start_mark)
+                problem = "given a list or a mapping as a key, expected text"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             if key.value in lines:
-                problem = f"duplicate key {key.value}, first given in line {lines[key.value]}"
+                problem = f"duplicate key {key.value}, expected it once; first given in line {lines[key.value]}"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             lines[key.value] = key.start_mark.line + 1
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}

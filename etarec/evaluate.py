@@ -13,7 +13,7 @@ from etarec.clock import Clock, Stopwatch
 from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.metrics import COSTS, QUALITY_METRICS, per_sample, quality
+from etarec.metrics import COSTS, QUALITY_METRICS, QualityMetric, per_sample, quality
 from etarec.models import SequenceModel
 
 SEGMENTS = 20  # points of the curves along the stream
@@ -52,12 +52,12 @@ class Measurement:
             **self.seconds,
         }
 
-    def curve(self) -> dict[str, list[float]]:
-        """HR@10 and filter rate of equal segments of the stream, and the samples served by the end of each segment."""
+    def curve(self, metric: QualityMetric) -> dict[str, list[float]]:
+        """A quality metric and the filter rate of equal segments of the stream, by the samples served at their ends."""
         parts = np.array_split(np.arange(len(self.ranks)), min(SEGMENTS, len(self.ranks)))
         return {
             "samples": [float(part[-1] + 1) for part in parts],
-            "hr_at_10": [float(per_sample(self.ranks[part], "hr_at_10").mean()) for part in parts],
+            metric: [float(per_sample(self.ranks[part], metric).mean()) for part in parts],
             "filter_rate": [1 - float(self.admitted[part].mean()) for part in parts],
         }
 

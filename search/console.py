@@ -16,7 +16,7 @@ from rich.table import Table
 from etarec.checkpoint import Checkpoint
 from etarec.clock import Stopwatch
 from etarec.command_line import short_path
-from etarec.data import Interactions
+from etarec.data import Interactions, rehearsal_text
 from etarec.evaluate import Measurement
 from etarec.kernels import build
 from etarec.metrics import EARLY_STOPPING, label, labelled
@@ -71,21 +71,13 @@ class Console:
         self.entry("checkpoint", f"{short_path(path)}: epoch {checkpoint.epochs}", f"validation {valid}")
 
     def rehearsal(self, spec: Spec, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
-        counts, valid = held_out.sample_counts(), labelled(checkpoint.valid, [spec.search.quality])
-        self.entry(
-            "rehearsal",
-            f"trials run on the {counts['valid']:,} samples before test, from a checkpoint",
-            f"trained on the {counts['train']:,} before those, with {valid}:",
-            short_path(path),
-        )
+        valid = labelled(checkpoint.valid, [spec.search.quality])
+        self.prose("rehearsal", f"trials {rehearsal_text(held_out.sample_counts())}, with {valid}:")
+        self.entry("", short_path(path))
 
     def to_rehearse(self, held_out: Interactions) -> None:
-        counts = held_out.sample_counts()
-        self.entry(
-            "rehearsal",
-            f"trials run on the {counts['valid']:,} samples before test, from a second",
-            f"checkpoint trained on the {counts['train']:,} before those",
-        )
+        where = rehearsal_text(held_out.sample_counts(), "a second checkpoint")
+        self.prose("rehearsal", f"trials {where}")
 
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
         search = spec.search

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from etarec.command_line import INTERRUPTED
 from etarec.config import SKIPPED, Reason, UserError
 from etarec.disk import write_whole
 from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS
@@ -49,7 +50,7 @@ class Ending(StrEnum):
 
     @property
     def exit_status(self) -> int:
-        return {Ending.COMPLETE: 0, Ending.INTERRUPTED: 130}.get(self, 1)
+        return {Ending.COMPLETE: 0, Ending.INTERRUPTED: INTERRUPTED}.get(self, 1)
 
 
 PARENT_STATES = {

@@ -1,18 +1,16 @@
 """The plain files of a finished search, read and checked; every report is computed from them."""
 
 import io
-import json
-from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from etarec.config import UserError
+from etarec.document import quoted
 from etarec.metrics import QUALITY_METRICS, SECONDS, QualityMetric
 from search.report.view import View
+from search.result_files import check_folder, damaged, mapping_of, text_of
 from search.selection import differences
 from search.spec import SearchConfig, quality_of
 
@@ -65,54 +63,32 @@ def load(directory: Path) -> Run:
     Raises:
         UserError: the folder or one of its files is missing or unreadable, or the files contradict each other.
     """
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
-    spec = _mapping(directory / "spec.yaml", yaml.safe_load, _SPECIFIED)
+    check_folder(directory)
+    spec = mapping_of(directory / "spec.yaml", _SPECIFIED)
     if not isinstance(spec.get("space"), dict):
-        raise UserError(f"{directory / 'spec.yaml'}: `space` must be a mapping of the searched parameters")
+        raise damaged(directory / "spec.yaml", "space: given nothing", "a mapping of the searched parameters")
     quality = _quality(spec, directory / "spec.yaml")
     run = Run(
         spec=spec,
         quality=quality,
-        provenance=_mapping(directory / "provenance.json", json.loads, _RECORDED),
+        provenance=mapping_of(directory / "provenance.json", _RECORDED),
         trials=_table(directory / "trials.csv", ("trial_id", "state", *spec["space"], *_MEASURED), spec["space"]),
         front=(front := _points(directory / "pareto.csv", spec["space"], quality)),
         baselines=_points(directory / "baselines.csv", spec["space"], quality),
-        chosen=_mapping(directory / "chosen.yaml", yaml.safe_load, {"adapt"}) if len(front) else {},
+        chosen=mapping_of(directory / "chosen.yaml", {"adapt"}) if len(front) else {},
     )
     if len(front) and str(run.chosen.get("trial_id")) not in set(front["trial_id"]):
-        raise UserError(f"{directory / 'chosen.yaml'}: trial_id {run.chosen.get('trial_id')!r} is no row of pareto.csv")
+        given = quoted(run.chosen.get("trial_id"))
+        raise damaged(directory / "chosen.yaml", f"trial_id: given {given}", "the trial_id of a row of pareto.csv")
     return run
 
 
 def _quality(spec: dict[str, Any], path: Path) -> QualityMetric:
     objectives = (spec.get("search") or {}).get("objectives", SearchConfig().objectives)
     if not isinstance(objectives, list | tuple) or not set(QUALITY_METRICS) & set(map(str, objectives)):
-        raise UserError(f"{path}: search.objectives: expected filter_rate and one of {', '.join(QUALITY_METRICS)}")
+        expected = f"filter_rate and one of {', '.join(QUALITY_METRICS)}"
+        raise damaged(path, f"search.objectives: given {quoted(objectives)}", expected)
     return quality_of(objectives)
-
-
-def _mapping(path: Path, parse: Callable[[str], Any], sections: Set[str]) -> dict[str, Any]:
-    """The mapping in a file, whose `sections` must be mappings or null."""
-    try:
-        content = parse(_text(path))
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping of keys to values")
-    for key in sections & content.keys():
-        if content[key] is not None and not isinstance(content[key], dict):
-            raise UserError(f"{path}: {key}: expected a mapping of keys to values, not {content[key]!r}")
-    return content
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file (UTF-8)") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _points(path: Path, parameters: dict[str, Any], quality: QualityMetric) -> pd.DataFrame:
@@ -121,7 +97,7 @@ def _points(path: Path, parameters: dict[str, Any], quality: QualityMetric) -> p
     unmeasured = frame[f"valid_{quality}"].isna() | frame["valid_filter_rate"].isna()
     if unmeasured.any():
         name = frame["trial_id"][unmeasured].iloc[0]
-        raise UserError(f"{path}: {name} lacks its valid_{quality} or valid_filter_rate")
+        raise damaged(path, f"row {name}: nothing in valid_{quality} or valid_filter_rate", "a number in each")
     tested = (*(f"test_{name}" for name in _MEASURED), *differences.columns(quality), "on_test_front")
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *tested])))
     for part in (name.partition("_")[2] for name in list(map(str, frame)) if "_filtered_by_" in name):
@@ -134,16 +110,17 @@ def _points(path: Path, parameters: dict[str, Any], quality: QualityMetric) -> p
 
 def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) -> pd.DataFrame:
     """A CSV file with its measured columns as floats; a file without a row may lack the columns."""
-    text = _text(path)
+    text = text_of(path)
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) if text.strip() else pd.DataFrame()
     except pd.errors.ParserError as error:
-        raise UserError(f"{path}: not a CSV file: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise damaged(path, f"cannot be parsed ({reason})", "a table in CSV") from error
     if frame.empty:
         return _numbers(path, frame.reindex(columns=list(required)).astype(str), parameters)
     missing = [name for name in required if name not in frame]
     if missing:
-        raise UserError(f"{path}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+        raise damaged(path, f"no column {', '.join(missing)}", f"the columns {', '.join(required)}")
     return _numbers(path, frame, parameters)
 
 
@@ -156,5 +133,6 @@ def _numbers(path: Path, frame: pd.DataFrame, parameters: dict[str, Any]) -> pd.
             frame[name] = parsed
         elif name not in parameters:
             line = int(wrong.to_numpy().argmax())
-            raise UserError(f"{path}: row {line + 1}, column {name}: {frame[name].iloc[line]!r} is not a number")
+            given = quoted(frame[name].iloc[line])
+            raise damaged(path, f"row {line + 1}, column {name}: given {given}", "a number")
     return frame

@@ -13,7 +13,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from etarec.config import UserError
+from etarec.config import Reason, UserError
+from etarec.data import rehearsal_text
 from etarec.disk import write_whole
 from etarec.metrics import MAIN_METRICS, QUALITY_METRICS, SECONDS, label
 from search import baselines
@@ -65,6 +66,7 @@ def describe(run: Run) -> dict[str, Any]:
         "hypervolume": hypervolume(run.front[[f"valid_{run.quality}", "valid_filter_rate"]]),
         "filters": run.filters,
         "rehearsal": _rehearsal(run.provenance.get("rehearsal") or {}),
+        "nothing_to_learn": _nothing_to_learn(run, chosen) if chosen else "",
         "choice": run.chosen,
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
         "effects": parameters.effects(run),
@@ -104,6 +106,7 @@ def _answer(run: Run, chosen: Row | None, front: list[Row], fixed: dict[str, Row
         "front": front,
         "baselines": list(fixed.values()),
         "all": baselines.ALL,
+        "no_adaptation": baselines.NONE,
         "has_rates": any(map(baselines.along_front, fixed)),
         "has_random": any(row[f"test_{differences.TO_RANDOM}_{run.quality}"] is not None for row in front),
     }
@@ -114,10 +117,24 @@ def _rehearsal(record: dict[str, Any]) -> str:
     counts = record.get("samples") or {}
     if not {"train", "valid"} <= counts.keys():
         return ""
+    where = rehearsal_text(counts)
     return (
-        f"Validation is a rehearsal here: trials and baselines ran on the {counts['valid']:,} samples before test, "
-        f"from a checkpoint trained on the {counts['train']:,} samples before those. Test uses the checkpoint trained "
-        "on all training data."
+        f"Validation is a rehearsal here: trials and baselines {where}. Test uses the checkpoint trained on all "
+        "training data."
+    )
+
+
+def _nothing_to_learn(run: Run, chosen: Row) -> str:
+    """The share of the samples that offer nothing to learn, which the filter rate includes; empty without any."""
+    column = Reason.NOTHING_TO_LEARN.column
+    if not chosen.get(f"valid_{column}"):
+        return ""
+    shares = [f"{numbers.percent(chosen[f'valid_{column}'])} of the validation samples"]
+    if run.view.split == "test":
+        shares.append(f"{numbers.percent(chosen[f'test_{column}'])} of the test samples")
+    return (
+        f"{' and '.join(shares)} never reach the gate, because their last transition is in the training data "
+        f"({label(column)}); the filter rate includes them."
     )
 
 

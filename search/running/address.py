@@ -11,10 +11,10 @@ TOKEN_FILE = Path(".ray", "auth_token")  # in the home folder; Ray's own place f
 
 
 def use_cluster_token(address: str | None) -> None:
-    """Lets Ray show the user's token to the cluster at `address`, if there is such a token.
+    """Makes Ray send the user's token, if there is one, to the cluster at `address`.
 
-    Call it before the first import of Ray, which reads RAY_AUTH_MODE then. Clusters of Ray 2.60 ask for a token unless
-    they are told not to.
+    Call it before Ray is first imported, which is when Ray reads RAY_AUTH_MODE. A cluster of Ray 2.60 asks for a token
+    by default.
     """
     if address and (Path.home() / TOKEN_FILE).exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -35,4 +35,10 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((found[1], int(found[2])), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
+        raise no_cluster(address, str(error)) from error
+
+
+def no_cluster(address: str, reason: str, hint: str = "") -> UserError:
+    """The error for an address at which no search can reach a cluster."""
+    expected = "auto or the HOST:PORT that `ray start --head` prints"
+    return UserError(f"--address {address}: no Ray cluster answers there ({reason}), expected {expected}{hint}")

@@ -17,31 +17,16 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from etarec.config import UserError
-from search.running import mps
-from search.running.address import check_address
+from search.running import mps, ray_internals
+from search.running.address import check_address, no_cluster
+from search.running.faults import last_line
 from search.running.plan import WORKER_BYTES, Machine, Plan, cores, of_cluster, plan, this_machine
 from search.running.scratch import RAY, scratch
 from search.spec import SearchConfig
 
 ANSWER_SECONDS = 120.0  # importing torch for the first time is slow on some nodes
-_TOKEN = "; one with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
-
-_QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides the GPUs from trials that reserve none
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_RESULT_BUFFER_LENGTH": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_WARN_THRESHOLD_S": "60",
-}
-
+_TOKEN = "; a cluster with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
 _WAITING = {"OMP_WAIT_POLICY": "passive"}  # waiting threads sleep; spinning ones would take cores from other trials
-_WORKERS = {
-    **_WAITING,
-    "RAY_idle_worker_killing_time_threshold_ms": "60000",  # `start_processes` starts some before their work
-}
 
 
 def machine(address: str | None) -> Machine:
@@ -62,8 +47,8 @@ def cluster(
 ) -> Iterator[Plan]:
     """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own.
 
-    need: bytes of memory per trial. warn: is told what killed searches left. Raises UserError if no cluster answers, or
-    if a node would measure something else than this machine.
+    need: bytes of memory per trial. warn: gets a message per folder that a killed search left. Raises UserError if no
+    cluster answers, or if a node has other versions than this machine.
     """
     if address is not None:
         with _ray(address, runtime_env={"env_vars": _WAITING}):
@@ -77,10 +62,10 @@ def cluster(
     with scratch(warn) as folder, mps.service(folder) if planned.mps else nullcontext("") as fault:
         if fault:
             planned = plan(search, replace(here, mps=False), need)
-            note = f"CUDA MPS cannot be had, so trials take turns on the GPU ({fault})"
+            note = f"CUDA MPS does not start, so trials take turns on the GPU ({fault})"
             planned = replace(planned, note="; ".join(filter(None, (planned.note, note))))
         count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more if the user asks for more
-        with _ray(None, include_dashboard=False, num_cpus=count, _temp_dir=str(folder / RAY)):
+        with _ray(None, include_dashboard=False, num_cpus=count, **ray_internals.files_in(folder / RAY)):
             yield planned
 
 
@@ -88,23 +73,34 @@ def cluster(
 def _ray(address: str | None, **options: Any) -> Iterator[None]:
     if address is not None:
         check_address(address)
-    os.environ.update({key: os.environ.get(key, value) for key, value in (_QUIET | _WORKERS).items()})
+    for key, value in (ray_internals.DRIVER | ray_internals.PROCESSES | _WAITING).items():
+        os.environ.setdefault(key, value)
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, ValueError) as error:
-            raise UserError(f"--address {address}: no Ray cluster answers there ({error}){_TOKEN}") from error
-        except RuntimeError as error:
-            if address is None or "ersion mismatch" not in str(error):
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            refusal = _refusal(address, error)
+            if refusal is None:
                 raise
-            raise UserError(f"--address {address}: {' '.join(str(error).split())}") from error
+            raise refusal from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _refusal(address: str | None, error: Exception) -> UserError | None:
+    """The message for an error of `ray.init`; None if the error is not about the cluster at `address`."""
+    there = ray_internals.other_versions(error)
+    if address is not None and there:
+        here = f"Ray {ray.__version__} and Python {platform.python_version()}"
+        return UserError(f"--address {address}: the cluster runs {there}, expected {here}, which this search runs on")
+    if address is None or isinstance(error, RuntimeError):
+        return None
+    return no_cluster(address, str(error).partition("\n")[0], _TOKEN)
 
 
 def several_gpus() -> bool:
@@ -112,12 +108,12 @@ def several_gpus() -> bool:
     return any(node["Resources"].get("GPU", 0) > 1 for node in _alive().values())
 
 
-# Nodes get the code of this module's functions, since a node may lack the package, which `_check_nodes` is to find out.
+# Nodes get the code of this module's functions: one that lacks the package can then still run `_installed`.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
 
 
 def _check_nodes(address: str) -> None:
-    """Raises UserError naming each node on which a trial would fail or measure something else, and why."""
+    """Raises UserError that names each node with other versions than this machine, and what differs."""
     here = _installed()
     ask = ray.remote(num_cpus=0, max_retries=1)(_installed)
     nodes = _alive()
@@ -130,7 +126,7 @@ def _check_nodes(address: str) -> None:
         if (problem := _problem(key, reference, here))
     ]
     if wrong:
-        raise UserError(f"--address {address}: " + "; ".join(wrong))
+        raise UserError(f"--address {address}: {'; '.join(wrong)}; expected the same on every node as here")
 
 
 def _alive() -> dict[str, dict[str, Any]]:
@@ -146,7 +142,7 @@ def _problem(node: str, reference: Any, here: dict[str, str]) -> str:
     except RayError as error:
         if node not in _alive():
             return ""  # the node has left, so it measures nothing
-        return f"cannot be asked ({str(error).strip().splitlines()[-1]})"
+        return f"its versions are unknown, expected a node that can run a task ({last_line(str(error))})"
     differing = [f"{what} {there[what]}, here {here[what]}" for what in here if there[what] != here[what]]
     return ", ".join(differing)
 

@@ -10,12 +10,11 @@ import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial as RayTrial
 
+from search.running.ray_internals import IN_CREATION, ITS_NODE
+
 DIED = "the worker process died (killed, or out of memory)"
 NODE_DIED = "the worker's node died"
 OUT_OF_MEMORY = "the node ran out of memory (Ray's memory monitor ended the worker)"
-# Words in the error messages of Ray 2.60.
-IN_CREATION = "error raised in its creation task"  # an exception in a worker's constructor
-ITS_NODE = "its node"  # the end of a worker with its node
 
 
 class Kind(Enum):

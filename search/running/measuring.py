@@ -122,22 +122,22 @@ def _result(reference: Any) -> Measurement | Exception:
         measurement: Measurement = ray.get(reference)
     except (NotFiniteError, RayError) as error:
         if isinstance(cause(error), DeviceError):
-            time.sleep(2 * worker.LEAVING)  # else its process, which is about to end, could be given the next job
+            time.sleep(2 * worker.LEAVING)  # until its process has ended, so that Ray gives it no other job
         return error
     return measurement
 
 
 def _relative_cost(config: AdaptConfig) -> float:
-    """A guess at the share of samples adapted on, by which the longest job starts first and none starts last alone."""
+    """A guess at the share of samples adapted on. The longest jobs start first, so that none runs alone at the end."""
     if config.target == "none":
         return 0.0
     return {"open": 1.0, "random": 1 - config.random_rate}.get(config.gate, 0.5)
 
 
 def start_processes(plan: Plan) -> None:
-    """Lets processes for the measurements start and import while the last trials run; Tune keeps its own.
+    """Starts processes for the measurements while the last trials run, so that no measurement waits for imports.
 
-    Processes started without a GPU are of no use to measurements that want one, so none are started for those.
+    The measurements cannot use Tune's processes. Those that need a GPU cannot use processes started without one.
     """
     if plan.gpus_per_trial:
         return

@@ -52,9 +52,9 @@ def offered() -> bool:
 
 @contextmanager
 def service(folder: Path) -> Iterator[str]:
-    """MPS for processes that start in the block. Yields an empty text, or why there is no service.
+    """Runs MPS for processes that start in the block. Yields the reason if it cannot, else an empty text.
 
-    An MPS service that the user runs already is used as it is. folder: an existing one that only this block uses.
+    A service that the user has started is used instead. folder: an existing folder for this block alone.
     """
     if _answer("get_server_list", os.environ) is not None:
         yield ""
@@ -78,7 +78,7 @@ def service(folder: Path) -> Iterator[str]:
 
 
 def end(folder: Path) -> None:
-    """Ends the service of this folder, if one runs. Ctrl-C cuts the waiting short, not the ending."""
+    """Ends the service of this folder, if one runs. Ctrl-C stops the wait, and the service ends all the same."""
     files = folder / FOLDER
     if files.is_dir():
         _answer(f"quit -t {GRACE}", os.environ | {PIPES: str(files)})
@@ -89,7 +89,7 @@ def _start(environment: Mapping[str, str]) -> str:
         fault = _run(command, environment)
         if fault:
             return fault
-    return "" if _answer("get_server_list", environment) else "it takes no process"
+    return "" if _answer("get_server_list", environment) else "the service accepts no process"
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> str:

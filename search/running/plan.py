@@ -18,8 +18,8 @@ WORKER_BYTES = 450 * 2**20  # a worker process after importing torch, Ray Tune a
 CUDA_BYTES = 3 * 2**29  # on top of that on a GPU, both in host and in GPU memory: docs/performance-gpu.md
 TRAINED_COPIES = 4  # of each parameter: weight, gradient, Adam's two moments
 MEMORY_SHARE = 0.9  # of all memory; the rest is left to the driver and the system
-# Most trials per GPU. On an H200 with 16 cores, 16 trials that took turns on the GPU were no faster than 8; 16 that
-# shared it by MPS finished 1.8 times as many a minute as 8: docs/performance-gpu.md.
+# Most trials per GPU. On an H200 with 16 cores, 16 trials in turns were no faster than 8. Side by side by MPS, 16 at
+# once finished 1.8 times as many trials a minute as 8: docs/performance-gpu.md.
 IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU = 8, 16
 
 
@@ -42,7 +42,7 @@ class Machine:
 class Plan:
     """How many trials run at once, and the resources of each.
 
-    limit: why there are no more of them, in words. mps: whether they use CUDA's Multi-Process Service.
+    limit: the resources that allow no more trials, in words. mps: whether trials use CUDA's Multi-Process Service.
     """
 
     concurrency: int
@@ -94,9 +94,10 @@ def trial_bytes(subject: Subject | None) -> float:
 def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> Plan:
     """The plan of a search on a machine, where `auto` fills cores, memory and GPUs.
 
-    The number of threads decides the last digits of a trial's numbers. It therefore depends on the machine's size, not
-    on the trials asked for or on the memory that is free: cores // trials that fit, which is 1 unless memory or GPUs
-    allow few trials. need: bytes per trial, without CUDA's. Raises UserError for GPUs that do not exist.
+    The number of threads changes the last digits of a trial's numbers, so it depends on the machine's size alone: its
+    cores divided by the trials that fit into its memory and GPUs, whatever is free and however many trials there are.
+
+    need: bytes per trial, without CUDA's. Raises UserError for GPUs that do not exist.
     """
     gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
     if gpu_share > machine.gpus:
@@ -139,10 +140,10 @@ def _limits(machine: Machine, cpus: float, by_gpu: float, need: float) -> dict[s
 
 
 def _gpu_share(search: SearchConfig, machine: Machine, need: float) -> float:
-    """The share of a GPU that each trial reserves. Ray counts shares only, so memory is divided here.
+    """The share of a GPU that each trial reserves. Ray counts shares and not GPU memory, so memory decides here.
 
-    With `auto`, the trials on a GPU are as many as its memory holds, as there are cores for each GPU, and as were seen
-    to be faster together, whichever is fewest.
+    With `auto`, the number of trials on a GPU is the smallest of three: trials that fit into its memory, cores per GPU,
+    and the most trials that were measured to be faster together.
     """
     if search.gpus_per_trial != "auto":
         return search.gpus_per_trial

@@ -44,7 +44,7 @@ class Recorder(ray.tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        """The time in which a worker imports, prepares and is held does not count as the trial's."""
+        """Starts the trial's time anew, since its worker has imported, prepared or been held until now."""
         if "up" in result:
             self._begun[trial.trial_id] = time.monotonic()
             self._prepared.add(pacing.worker_of(trial))

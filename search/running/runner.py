@@ -16,6 +16,7 @@ from typing import Any
 import ray.tune
 
 from search.records import Ending, Records, State, Trial
+from search.running import ray_internals
 from search.running.cluster import cluster, machine
 from search.running.measuring import measure_all
 from search.running.pacing import IdleWorkersScheduler, Pacing, tolerant_actor_manager
@@ -38,10 +39,10 @@ def run_search(
     on_change: Callable[[Trial], Any],
     warn: Callable[[str], Any] = lambda text: None,
 ) -> Ending:
-    """Measures `spec.search.trials` configurations; those that have ended in the records are not measured again.
+    """Measures `spec.search.trials` configurations, without those whose end is in the records.
 
-    A space with fewer configurations than that is complete once all of them are measured. A trial whose process or node
-    died is repeated, at most `spec.search.retries` times. Ctrl-C leaves running trials KILLED.
+    A space with fewer configurations is measured completely. A trial whose process or node died is repeated, at most
+    `spec.search.retries` times. Ctrl-C leaves running trials KILLED.
     """
     searcher = JournalSearcher(spec, records, plan, on_change)
     try:
@@ -57,8 +58,9 @@ def run_search(
 def _tuner(
     spec: Spec, subject: Subject, plan: Plan, searcher: JournalSearcher, recorder: Recorder, folder: Path
 ) -> ray.tune.Tuner:
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
-    worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=plan.threads_per_trial)
+    os.environ[ray_internals.MOST_STARTING] = str(plan.concurrency)  # all workers start at once
+    threads, quality = plan.threads_per_trial, spec.search.quality
+    worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=threads, quality=quality)
     scheduler = IdleWorkersScheduler(searcher)
     return ray.tune.Tuner(
         ray.tune.with_resources(worker, plan.resources),
@@ -79,7 +81,7 @@ def _tuner(
 
 
 def take_sigterm_for_ctrl_c() -> None:
-    """Lets SIGTERM, which batch systems and `kill` send, end a search as Ctrl-C does. `ray.init` lets it abort."""
+    """Makes SIGTERM end a search as Ctrl-C does. Batch systems and `kill` send it; after `ray.init` it would abort."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _as_ctrl_c)
 
@@ -92,7 +94,7 @@ def _as_ctrl_c(*_: object) -> None:
 
 @contextmanager
 def _signals_as_before() -> Iterator[None]:
-    """Restores the signal handlers of before, since Ray Tune goes on catching Ctrl-C when its work is done."""
+    """Restores the signal handlers after the block. Ray Tune would go on catching Ctrl-C when its work is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""Folders for Ray's files: each is gone with its search, and a later search removes those that killed searches left.
+"""Folders for Ray's files. A search removes its own folder at its end, and a later search those of killed searches.
 
-A folder is removed only if this program made it: its name is one that `scratch` gives, it holds a marker, a file that
-says this name, and both belong to this user. A living search has locked its folder since before the marker was written,
-so a marker in an unlocked folder means a killed search.
+Only folders that this program made are removed: `scratch` gives such names, a marker file inside repeats the name, and
+both belong to this user. A search locks its folder before it writes the marker, so a marker in an unlocked folder means
+that the search was killed.
 """
 
 import fcntl
@@ -27,12 +27,12 @@ MARKER = "about"
 LONGEST_BASE = 16
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{DIGITS}}}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # a pipe of that name does not hold the search up
+_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # opening a pipe of that name does not block
 
 
 @contextmanager
 def scratch(warn: Callable[[str], Any]) -> Iterator[Path]:
-    """A folder that only this user can enter, gone with the block; `warn` hears of each folder of a killed search."""
+    """A folder for the time of the block that only this user can enter. `warn` gets a message per folder removed."""
     base = _base()
     for left in base.glob(f"{PREFIX}*"):
         if _remove_left(left):
@@ -54,7 +54,8 @@ def _base() -> Path:
     try:
         base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"RAY_TMPDIR={base}: expected a folder or a place for one ({error.strerror})") from None
+        expected = "expected a folder, or a path at which one can be made"
+        raise UserError(f"RAY_TMPDIR={base}: {expected} ({error.strerror})") from None
     return base
 
 
@@ -73,7 +74,7 @@ def _opened(path: Path | str, flags: int, inside: int | None = None) -> Iterator
 
 
 def _remove_left(folder: Path) -> bool:
-    """Whether the folder was a killed search's, and is gone."""
+    """Removes the folder of a killed search. False for any other folder, and if it could not be removed."""
     try:
         with _opened(folder, _FOLDER) as inside:
             if not _is_ours(folder.name, inside):
@@ -93,7 +94,7 @@ def _is_ours(name: str, inside: int) -> bool:
 
 
 def _remove_patiently(folder: Path, inside: int) -> None:
-    """Ray's processes write their last lines while they end."""
+    """Removes the folder, in several attempts: Ray's processes write their last lines while they end."""
     for _ in range(20):
         if _remove(folder, inside):
             break
@@ -101,7 +102,7 @@ def _remove_patiently(folder: Path, inside: int) -> None:
 
 
 def _remove(folder: Path, inside: int) -> bool:
-    """Whether the folder is gone. Its marker goes last, so that a later search goes on with a removal cut short."""
+    """Removes the folder; True if it is gone. The marker goes last, so that a later search can finish the removal."""
     try:
         with os.scandir(inside) as entries:
             others = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name != MARKER]

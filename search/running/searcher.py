@@ -1,4 +1,4 @@
-"""Which trial Ray Tune starts next: a new suggestion, an attempt that is repeated, or none while it must wait.
+"""The next trial for Ray Tune: a new suggestion, a repeated attempt, or none while Tune must wait.
 
 Each attempt at a trial is a trial of Ray's own. A trial keeps its number, its place in the study and its MLflow run
 over all its attempts, and the study is told about the last attempt only.
@@ -60,7 +60,7 @@ class JournalSearcher(Searcher):
             self._draw()
 
     def ended(self, number: int) -> None:
-        """Takes note of the end of trial `number`, which the records already hold."""
+        """Notes the end of trial `number`, after the records."""
         ended = self.records.trials[number]
         self._running.remove(number)
         self._failures_in_a_row = 0 if ended.state is State.FINISHED else self._failures_in_a_row + 1
@@ -105,7 +105,7 @@ class JournalSearcher(Searcher):
         return self._start(trial_id, number, self.records.trials[number].parameters)
 
     def _following(self) -> tuple[int, dict[str, Any]] | None:
-        """The next suggestion that has not ended; the study is told the results of those that have."""
+        """The next suggestion without a result. The study is told the results of the suggestions before it."""
         while self._next < self.spec.search.trials and self._draw() and self._ahead is not None:
             number, parameters, self._ahead = self._next, self._ahead, None
             self._next += 1

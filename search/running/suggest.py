@@ -32,7 +32,7 @@ class Suggestions:
         self.search, self._lag = spec.search, concurrency + concurrency // 2
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
-        self._first = first_points(spec)  # queued in the study one by one, since the records may need the next place
+        self._first = first_points(spec)  # enqueued one by one, so that a recorded trial can come before the next
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
         self._told = 0
@@ -50,7 +50,7 @@ class Suggestions:
             self._tell_study(number)
         trial, parameters = self._suggest()
         if recorded is not None and parameters != dict(recorded):
-            # The records are right where another version of the sampler suggests something else.
+            # Another version of the sampler may suggest something else; the study follows the records.
             if trial is not None:
                 self.study.tell(trial, state=TrialState.FAIL)
             self.study.enqueue_trial(dict(recorded))

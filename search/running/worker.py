@@ -13,6 +13,7 @@ import ray.tune
 import torch
 
 from etarec.config import AdaptConfig
+from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search.running.faults import DeviceError, crowded, last_line
 from search.subject import Subject, measure_on_validation, prepare
 
@@ -22,12 +23,19 @@ LEAVING = 0.5  # seconds for which a process that cannot use its GPU stays, so t
 class TrialWorker(ray.tune.Trainable):
     """A process that measures one trial after another, each in one step.
 
-    Its first step prepares what all its trials share and reports `up`. While it is held, every step reports `up` again
-    and measures nothing.
+    The first step prepares what all trials share and reports `up`. A held worker measures nothing and reports `up` in
+    every step.
     """
 
-    def setup(self, config: dict[str, Any], subject: Subject | None = None, threads: int = 1) -> None:
-        self.subject, self.threads, self.prepared, self.held = subject, threads, False, False
+    def setup(
+        self,
+        config: dict[str, Any],
+        subject: Subject | None = None,
+        threads: int = 1,
+        quality: QualityMetric = QUALITY_METRICS[0],
+    ) -> None:
+        self.subject, self.threads, self.quality = subject, threads, quality
+        self.prepared = self.held = False
 
     def hold(self) -> None:
         """Measures nothing until `begin`."""
@@ -55,9 +63,9 @@ class TrialWorker(ray.tune.Trainable):
                 measured = measure_on_validation(self.subject, config, seed, self.threads)
         except Exception as error:
             if crowded(error):
-                raise  # ends the process, and with it all the memory that it still holds
+                raise  # ends the process, which frees its memory
             return {"error": last_line(traceback.format_exc()), "traceback": traceback.format_exc(), "done": True}
-        return {"metrics": measured.metrics(), "curve": measured.curve(), "done": True}
+        return {"metrics": measured.metrics(), "curve": measured.curve(self.quality), "done": True}
 
 
 def import_modules() -> None:
@@ -66,7 +74,7 @@ def import_modules() -> None:
 
 
 def measure(measure: Any, subject: Any, config: AdaptConfig, seed: int, threads: int) -> Any:
-    """One measurement after the search. The process serves the next one too, unless it cannot use its GPU."""
+    """One measurement after the search. A process that cannot use its GPU ends; any other one takes the next job."""
     try:
         with _reserved_device():
             measured = measure(subject, config, seed, threads)
@@ -79,7 +87,7 @@ def measure(measure: Any, subject: Any, config: AdaptConfig, seed: int, threads:
 
 @contextmanager
 def _reserved_device() -> Iterator[None]:
-    """Raises DeviceError, before or in place of another exception, if this process cannot use its GPU."""
+    """Raises DeviceError if this process cannot use its GPU, at the start or in place of an exception of the block."""
     fault = _device_fault()
     if fault:
         raise DeviceError(fault)
@@ -95,7 +103,7 @@ def _reserved_device() -> Iterator[None]:
 
 
 def _device_fault() -> str:
-    """Why this process cannot use its GPU, or nothing.
+    """The reason why this process cannot use its GPU; empty if it can.
 
     A CUDA error stays with its process and is raised by every later call. Where CUDA finds no GPU at all, torch would
     silently compute on the CPU.

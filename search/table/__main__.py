@@ -14,7 +14,7 @@ from search.running.address import use_cluster_token
 from search.spec import load
 
 
-@exit_status(interrupted="interrupted; the same command goes on with it")
+@exit_status(interrupted="interrupted; the same command continues it")
 def main(words: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for what the user can fix, 130 for Ctrl-C."""
     arguments = _parse(words)

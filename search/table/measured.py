@@ -1,7 +1,7 @@
-"""Measurements on disk, so that none is made twice: NAME.npz holds the arrays of one, NAME.json the rest.
+"""Measurements kept on disk, so that none is repeated: NAME.npz holds the arrays and NAME.json the rest.
 
-The name is a digest of everything that the measurement depends on. The .json is written last, and a measurement without
-it does not count.
+The name is a digest of everything that the measurement depends on. The .json is written last, and without it there is
+no measurement.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def name_of(subject: Recommender, job: Job, split: SplitName) -> str:
 
 
 def find(directory: Path, name: str) -> Measurement | None:
-    """The measurement of this name, None if there is none. Raises UserError where its files are damaged."""
+    """The measurement of this name, None if there is none. Raises UserError if its files are damaged."""
     about = directory / f"{name}.json"
     if not about.exists():
         return None

@@ -73,7 +73,7 @@ def _row(spec: Spec, row: RowConfig, seeds: tuple[int, ...], n_items: int) -> Ro
 
 
 def by_checkpoint(rows: Sequence[Row]) -> dict[tuple[ModelConfig, TrainConfig], list[Row]]:
-    """The rows that share each checkpoint, by the order of the rows, all of the first seed before the second."""
+    """The rows of each checkpoint, in the table's order; all rows' first seeds come before their second seeds."""
     groups: dict[tuple[ModelConfig, TrainConfig], list[Row]] = {}
     for place in range(max(len(row.seeds) for row in rows)):
         for row in (row for row in rows if place < len(row.seeds)):

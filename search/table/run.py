@@ -1,7 +1,7 @@
 """One table from its spec: train each model once, measure its rows on validation and on test, and write the files.
 
-Nothing is selected here, so the rows may read test. Checkpoints come from the cache and measurements from their
-folder, so that the same command goes on with an interrupted table.
+Nothing is selected here, so the rows may read test. Checkpoints are cached and measurements kept, so that the same
+command continues an interrupted table.
 """
 
 import json
@@ -95,7 +95,7 @@ def _is_published(table: TableConfig, data: Interactions) -> bool:
 def _cells(
     run: TableRun, rows: list[Row], interactions: Interactions, held_out: Interactions | None
 ) -> Iterator[list[Cell]]:
-    """The cells of one checkpoint after another, seed by seed, so that a whole table of one seed is there early."""
+    """The cells of one checkpoint after another, seed by seed, so that the table of one seed is complete early."""
     groups = by_checkpoint(rows)
     with ExitStack() as stack:
         machine = _Machine(run, stack)
@@ -171,7 +171,7 @@ def _measure(
     for row, cell in pairs:
         there = cell.measured[column] = found[names[row.name]]
         if there is not None and row.name not in missing.values():
-            run.console.line(f"{_line(row.name, cell.seed, column, there)}, kept from before")
+            run.console.line(f"{_line(row.name, cell.seed, column, there)}, measured earlier")
 
 
 def _about(subject: Recommender, job: Job, row: str, split: SplitName, measurement: Measurement) -> dict[str, Any]:

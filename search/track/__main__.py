@@ -5,7 +5,6 @@ A second run changes nothing. A trial that was running when its search was cut o
 
 import argparse
 import csv
-import json
 import math
 import sys
 import time
@@ -13,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from etarec.command_line import exit_status
 from etarec.config import UserError
+from etarec.document import quoted
 from search.journal import JOURNAL, held, holds_search
 from search.records import METRICS, PARENT_STATES, Records, State
+from search.result_files import check_folder, damaged, mapping_of
 from search.track.mirror import Mirror
 from search.track.store import first_line, store_address
 from search.track.wanted import Outcome
@@ -45,21 +44,22 @@ def track(directory: Path) -> tuple[Records, Mirror]:
     Raises:
         UserError: the folder holds no search, a running one or damaged files, or the store refuses or is unreachable.
     """
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; expected the folder of a search, such as runs/demo")
+    check_folder(directory)
     if not holds_search(directory):
-        raise UserError(f"{directory}: holds no search; expected a folder with a {JOURNAL}")
+        raise UserError(f"{directory}: no {JOURNAL}, expected the folder of a search, such as runs/demo")
     try:
         with held(directory):
             return _track(directory)
     except OSError as error:
-        raise UserError(f"{error.filename or directory}: cannot be read or written: {error.strerror}") from error
+        file = error.filename or directory
+        raise UserError(f"{file}: {error.strerror}, expected a file that this user can read and write") from error
 
 
 def _track(directory: Path) -> tuple[Records, Mirror]:
     records = Records(directory)
     if not records.identity:
-        raise UserError(f"{directory / JOURNAL}: no search has begun in it")
+        journal = directory / JOURNAL
+        raise UserError(f"{journal}: no search has begun in it, expected its trials; start it with `search.tune`")
     spec = _spec(directory)
     outcome = read_outcome(directory, records)
     for trial in records.in_state(State.RUNNING):
@@ -83,7 +83,8 @@ def _track(directory: Path) -> tuple[Records, Mirror]:
 
 def read_outcome(directory: Path, records: Records) -> Outcome:
     """How the search ended, from its files; KILLED where the files do not tell."""
-    about = _provenance(directory / "provenance.json")
+    file = directory / "provenance.json"
+    about = mapping_of(file, {"search"}) if file.exists() else {}
     search = about.get("search") or {}
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     whole = {state: search.get(state.lower()) for state in counts} == counts and not records.in_state(State.RUNNING)
@@ -107,26 +108,10 @@ def summary(records: Records, mirror: Mirror) -> str:
 
 
 def _spec(directory: Path) -> dict[str, Any]:
-    path = directory / "spec.yaml"
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
-    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise UserError(f"{path}: expected a mapping with the search's `name`")
+    spec = mapping_of(directory / "spec.yaml")
+    if not isinstance(spec.get("name"), str):
+        raise damaged(directory / "spec.yaml", f"name: given {quoted(spec.get('name'))}", "the search's name")
     return spec
-
-
-def _provenance(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be parsed: {error}") from error
-    if not isinstance(about, dict) or not isinstance(about.get("search") or {}, dict):
-        raise UserError(f"{path}: expected a mapping with a mapping `search`")
-    return about
 
 
 def _finished(about: dict[str, Any]) -> float:
@@ -146,7 +131,7 @@ def _front(path: Path, records: Records) -> dict[str, dict[str, float]] | None:
         for row in csv.DictReader(file):
             name = row.get("trial_id") or ""
             if name not in known:
-                raise UserError(f"{path}: {name!r} is no trial of {JOURNAL}")
+                raise damaged(path, f"trial_id: given {quoted(name)}", f"the id of a trial in {JOURNAL}")
             tested = row.get("test_filter_rate") not in (None, "")
             front[name] = {metric: _number(path, row, f"test_{metric}") for metric in METRICS} if tested else {}
     return {name: {m: v for m, v in metrics.items() if math.isfinite(v)} for name, metrics in front.items()}
@@ -157,7 +142,7 @@ def _number(path: Path, row: dict[str, str], column: str) -> float:
     try:
         return float(text) if text else math.nan
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: {row['trial_id']}, column {column}: {text!r} is not a number") from error
+        raise damaged(path, f"row {row['trial_id']}, column {column}: given {quoted(text)}", "a number") from error
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from search.track.store import first_line
 from search.track.wanted import Outcome
 
 RETRY_SECONDS = 5.0
-MAX_PATIENCES = 10  # times the patience that a store which still makes progress gets in all
+MAX_PATIENCES = 10  # a store that keeps making progress gets this many times the patience in all
 
 
 class _GivenUp(Exception):  # noqa: N818  # not an error: the search ends without the store
@@ -63,8 +63,8 @@ class Tracker:
             metrics: its metrics.
             front: test metrics of each front trial, as in `Outcome`.
             artifacts: the folder of its artifacts.
-            patience: seconds without progress after which the store is given up; one that makes progress gets ten
-                times as many in all.
+            patience: seconds without progress after which the store is given up. With progress, ten times as many in
+                all.
         """
         begin = self._progress = time.monotonic()
         self._outcome = Outcome(state, metrics, front, artifacts)
@@ -109,7 +109,7 @@ class Tracker:
                 (self._given_up if self._closing.is_set() else self._closing).wait(RETRY_SECONDS)
 
     def _failed(self, error: Exception) -> None:
-        """Warn at the second failure in a row: where several searches write at once, a single one is normal."""
+        """Warn at the second failure in a row; a single one is normal while several searches write at once."""
         self._trouble = first_line(error)
         self._failures += 1
         if self._failures == 2 and not self._closing.is_set():

@@ -112,7 +112,7 @@ class Mirror:
         self._runs = {name: copy for name, copy in found.items() if copy}
 
     def _adopt(self, former: str, parent: str) -> None:
-        """Give the children of the former parent run, which was deleted without them, to the new one."""
+        """Move the children of a parent run that was deleted to the new parent run."""
         assert self._client is not None
         for run in self._search(MLFLOW_PARENT_RUN_ID, former) if former else []:
             self._client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent)
@@ -146,9 +146,9 @@ class Mirror:
                 return runs
 
     def _only(self, runs: list[Run], known: str) -> Copy | None:
-        """The known or oldest of several runs of the same thing; the others are deleted.
+        """The known one or else the oldest of several runs of one trial or search; the others are deleted.
 
-        There are several where the store carried out a request to create one after a timeout.
+        A store that creates a run after the request has timed out ends up with several.
         """
         assert self._client is not None
         runs = sorted(runs, key=lambda run: (run.info.run_id != known, run.info.start_time, run.info.run_id))

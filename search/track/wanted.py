@@ -100,7 +100,7 @@ def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wan
 
     outcome: None while the search runs.
     """
-    # All attempts give the same moment, because MLflow keeps equal points of the same moment only once.
+    # A point that is written again has the same moment, since MLflow keeps equal points of one moment only once.
     moment = trial.ended or began
     metrics = (*points(trial.metrics, moment), *_curve(trial, moment)) if trial.state is State.FINISHED else ()
     tags = {name: _storable(text) for name in _REASONS if (text := getattr(trial, name))}

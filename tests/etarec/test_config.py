@@ -176,3 +176,10 @@ def test_a_batch_is_not_ranked_by_a_model_that_learned_its_targets():
 def test_the_corrected_likelihood_needs_a_gate_by_loss():
     with pytest.raises(ValidationError, match="correction: selection needs criterion: loss"):
         AdaptConfig(correction="selection")
+
+
+@pytest.mark.parametrize("target", ["weights", "state", "none"])
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+def test_only_target_weights_with_next_item_learns_transitions(target, objective):
+    config = AdaptConfig(target=target, objective=objective)
+    assert config.learns_next_item == ((target, objective) == ("weights", "next_item"))

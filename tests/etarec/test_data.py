@@ -274,3 +274,10 @@ def test_a_rehearsal_never_contains_test_samples_nor_grows_the_training_part(sam
     rehearsed = data.rehearsal(source, config, 0.45)
     assert np.array_equal(rehearsed.valid_end, source.valid_end)
     assert (rehearsed.train_end <= source.train_end).all()
+
+
+def test_a_rehearsal_is_told_in_one_sentence():
+    samples = {"train": 47563, "valid": 61155, "test": 9}
+    after = "run on the 61,155 samples before test, from {} trained on the 47,563 before those"
+    assert data.rehearsal_text(samples) == after.format("a checkpoint")
+    assert data.rehearsal_text(samples, "a second checkpoint") == after.format("a second checkpoint")

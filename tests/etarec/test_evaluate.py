@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from etarec import checkpoint
-from etarec.clock import Clock
 from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import stream
 from etarec.encode import Encoder
@@ -129,19 +128,9 @@ def test_a_gate_at_random_depends_on_the_seed(measured):
 def test_curve_has_equal_segments_along_the_stream():
     ranks = np.array([0] * 60 + [10] * 40, np.int32)
     reasons = np.tile([Reason.ADMITTED, Reason.CHANCE], 50)
-    curve = Measurement(np.zeros(100, np.int32), ranks, reasons, {}).curve()
+    curve = Measurement(np.zeros(100, np.int32), ranks, reasons, {}).curve("hr_at_10")
     assert curve["samples"] == [5.0 * n for n in range(1, 21)]
     assert curve["hr_at_10"] == [1.0] * 12 + [0.0] * 8
     assert curve["filter_rate"] == pytest.approx([0.4, 0.6] * 10)
-    short = Measurement(np.zeros(3, np.int32), ranks[:3], reasons[:3], {}).curve()
-    assert short == {"samples": [1.0, 2.0, 3.0], "hr_at_10": [1.0] * 3, "filter_rate": [0.0, 1.0, 0.0]}
-
-
-def test_clock_adds_up_by_part(monkeypatch):
-    ticks = iter([0.0, 1.0, 10.0, 12.0, 20.0, 24.0])
-    monkeypatch.setattr("etarec.clock.time.perf_counter", lambda: next(ticks))
-    clock = Clock(CPU)
-    for part in ("gate", "forward", "gate"):
-        with clock(part):
-            pass
-    assert [clock.seconds(part) for part in ("gate", "forward", "adapt")] == [5.0, 2.0, 0.0]
+    short = Measurement(np.zeros(3, np.int32), ranks[:3], reasons[:3], {}).curve("ndcg_at_50")
+    assert short == {"samples": [1.0, 2.0, 3.0], "ndcg_at_50": [1.0] * 3, "filter_rate": [0.0, 1.0, 0.0]}

@@ -1,75 +1,25 @@
-"""TTT4Rec against the paper's formulas, and the promises of every model."""
+"""Properties of every model: prefixes and padding, training, adaptation, and checkpoints."""
 
-import inspect
+import math
 
 import pytest
 import torch
+from small_models import BERT4REC, GRU4REC, MAMBA4REC, SASREC, STATIC, model_of, sequences
 from torch.nn import functional as F
 
-from etarec.config import ModelConfig
-from etarec.models import ARCHITECTURES, InnerLoopModel, SequenceModel, build
-from etarec.ttt import WITHOUT_INNER_LOOP, InnerOptions
+from etarec import checkpoint, evaluate, train
+from etarec.config import AdaptConfig, TrainConfig, UserError
+from etarec.data import Interactions, stream
+from etarec.encode import Encoder
+from etarec.models import build
+from etarec.ragged import OutputPositions
 
-SMALL = ModelConfig(width=16, heads=2, mini_batch=4, mlp_width=24)
-CONFIGS = pytest.mark.parametrize(
-    "config",
-    [SMALL, ModelConfig(width=16, heads=4, mini_batch=3, mlp_width=8, inner="linear", blocks=3)],
-    ids=["mlp", "linear, 3 blocks"],
-)
-
-
-def model_of(config: ModelConfig, n_items: int = 30):
-    torch.manual_seed(0)
-    model = build(config, n_items).double().eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.add_(torch.randn_like(parameter), alpha=0.3)
-    model.items.weight[0] = 0
-    return model
+CPU = torch.device("cpu")
+CAUSAL = pytest.mark.parametrize("config", [GRU4REC, SASREC, MAMBA4REC], ids=lambda config: config.name)
+ALL = pytest.mark.parametrize("config", STATIC, ids=lambda config: config.name)
 
 
-def sequences(N: int, L: int) -> torch.Tensor:
-    return torch.randint(1, 30, (N, L), generator=torch.Generator().manual_seed(L))
-
-
-def test_published_configuration_has_the_published_size():
-    V, D, F_, M, hidden = 10_673, 64, 16, 8, 256
-    fast = 4 * (F_ * 4 * F_ + 4 * F_ + 4 * F_ * F_ + F_)
-    ttt = 4 * D * D + fast + 2 * 4 * F_ + (4 * D + 4) + M + 2 * D
-    expected = V * D + 2 * D + ttt + 3 * D * hidden + 2 * D + D
-    assert sum(parameter.numel() for parameter in build(ModelConfig(), V).parameters()) == expected == 757_964
-
-
-def test_initial_values_are_the_published_ones():
-    torch.manual_seed(0)
-    for name, weight in build(ModelConfig(), 2_000).requires_grad_(False).named_parameters():
-        if name.endswith("norm.weight") or name.endswith("inner_norm_weight"):
-            assert (weight == 1).all(), name
-        elif "bias" in name or name.endswith("decay_offset"):
-            assert (weight == 0).all(), name
-        else:
-            assert float(weight.std()) == pytest.approx(0.02, rel=0.15), name
-            assert abs(float(weight.mean())) < 0.003, name
-            assert name != "items.weight" or ((weight[0] == 0).all() and (weight[1:] != 0).any(1).all())
-
-
-@CONFIGS
-def test_forward_is_the_papers(config):
-    model, items = model_of(config), sequences(3, 10)
-    e = model.items.weight[items]
-    x = F.layer_norm(e, (16,), model.input_norm.weight, model.input_norm.bias, eps=1e-12)
-
-    def rms(z, norm):
-        return z / (z.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
-
-    for block in model.blocks:
-        x = x + block.ttt(rms(x, block.ttt_norm))
-        z = rms(x, block.mlp_norm)
-        x = x + (F.silu(z @ block.mlp.gate.weight.T) * (z @ block.mlp.up.weight.T)) @ block.mlp.down.weight.T
-    torch.testing.assert_close(model(items), rms(x, model.output_norm), rtol=1e-10, atol=1e-12)
-    assert len(model.blocks) == config.blocks
-
-
-@CONFIGS
+@CAUSAL
 def test_one_pass_serves_every_prefix_whatever_stands_beside_it(config):
     model, items = model_of(config), sequences(5, 13)
     padded = F.pad(items, (0, 4))
@@ -80,57 +30,83 @@ def test_one_pass_serves_every_prefix_whatever_stands_beside_it(config):
                 torch.testing.assert_close(out[row, length - 1], alone, rtol=0, atol=1e-11)
 
 
-@CONFIGS
-def test_inner_loop_and_rate_scale_reach_every_block(config):
-    model, items = model_of(config), sequences(2, 9)
-    off = model(items, inner=WITHOUT_INNER_LOOP)
-    zeros, ones = (InnerOptions(torch.full((2,), scale, dtype=torch.float64)) for scale in (0.0, 1.0))
-    torch.testing.assert_close(off, model(items, inner=zeros))
-    torch.testing.assert_close(model(items), model(items, inner=ones))
-    assert (off - model(items)).abs().max() > 1e-3
+@ALL
+def test_sequences_of_different_lengths_run_together(config):
+    model, items = model_of(config), sequences(4, 9)
+    lengths = torch.tensor([9, 6, 2, 1])
+    items[torch.arange(9) >= lengths[:, None]] = 0
+    together = model.encode(model.embed(items), OutputPositions(lengths=lengths))
+    for row, length in enumerate(lengths.tolist()):
+        alone = model(items[row : row + 1, :length])[0, -1]
+        torch.testing.assert_close(together[row, 0], alone, rtol=0, atol=1e-11)
 
 
-def test_dropout_hits_the_embeddings_in_training_only():
+@ALL
+def test_the_encoder_gives_each_prefix_its_own_state(config, log: Interactions):
+    model, encoder = model_of(config, log.n_items), Encoder(log, CPU)
+    samples = stream(log, "test", "position", 0)
+    starts, ends = encoder.ranges(samples.users, samples.positions)
+    hidden = encoder.hidden(model, starts, ends)
+    for row in range(0, len(starts), 7):
+        alone = model(encoder.items[None, starts[row] : ends[row]])[0, -1]
+        torch.testing.assert_close(hidden[row], alone, rtol=0, atol=1e-11)
+
+
+@ALL
+def test_initial_values_leave_no_bias_and_no_padding(config):
     torch.manual_seed(0)
-    model, items = build(SMALL, 30, dropout=0.5), sequences(2, 6)
-    seen = []
-    model.input_norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    model(items)
-    assert 0.3 < float((seen[0] == 0).double().mean()) < 0.7
-    model.eval()
-    torch.testing.assert_close(model(items), model(items), rtol=0, atol=0)
-    torch.testing.assert_close(seen[-1], model.items.weight[items].detach())
+    model = build(config, 500)
+    assert (model.items.weight[0] == 0).all() and (model.items.weight[1:] != 0).any(1).all()
+    for name, weight in model.named_parameters():
+        if name.endswith("bias") and "dt_proj" not in name:
+            assert (weight == 0).all(), name
 
 
-def test_padding_takes_no_gradient():
-    model = build(SMALL, 30)
-    model(F.pad(sequences(2, 6), (0, 3))).square().sum().backward()
-    gradient = model.items.weight.grad.to_dense()
-    assert (gradient[0] == 0).all() and (gradient[1:] != 0).any()
+@pytest.mark.parametrize("config", [SASREC, BERT4REC], ids=lambda config: config.name)
+def test_more_items_than_learned_positions_are_refused(config):
+    model = model_of(config)
+    model(sequences(1, 20))
+    with pytest.raises(UserError, match=r"model\.positions: 2[01] places for 2[12] items"):
+        model(sequences(1, 21))
 
 
-def test_item_vectors_leave_the_padding_out_and_share_the_embeddings():
-    model = build(SMALL, 30)
-    assert model.item_vectors.shape == (29, 16)
-    assert model.item_vectors.data_ptr() == model.items.weight[1].data_ptr()
+@ALL
+def test_projections_are_a_part_of_the_body(config):
+    model = build(config, 30)
+    groups = {name: {id(p) for p in model.adaptable(name)} for name in ("projections", "body", "all")}
+    assert groups["projections"] and groups["projections"] < groups["body"] < groups["all"]
+    assert groups["all"] - groups["body"] == {id(model.items.weight)}
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_only_models_with_an_inner_loop_see_its_options(name):
-    model = ARCHITECTURES[name]
-    own = issubclass(model, InnerLoopModel)
-    for method, parameters in ((model.encode, ["self", "x"]), (model.forward, ["self", "items"])):
-        assert list(inspect.signature(method).parameters) == [*parameters, "outputs", *["inner"] * own]
-    assert own == (name == "ttt4rec") and issubclass(model, SequenceModel)
+@ALL
+def test_training_learns_and_a_checkpoint_gives_the_model_back(config, log, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "default_device", lambda: CPU)
+    losses: list[float] = []
+    settings = TrainConfig(epochs=25, patience=25, learning_rate=0.02, batch_size=64, dropout=0.0)
+    trained = train.train(log, config, settings, lambda epoch: losses.append(epoch.loss))
+    assert losses[-1] < 0.87 * losses[0] and losses[0] < 1.2 * math.log(log.n_items - 1)
+    checkpoint.write(trained, tmp_path / "c.safetensors")
+    model = checkpoint.read(tmp_path / "c.safetensors").restore(CPU)
+    samples = stream(log, "valid", "user", 0)
+    measured = evaluate.measure(model, Encoder(log, CPU), samples, AdaptConfig(target="none"), 0)
+    assert measured.metrics()["hr_at_10"] == trained.valid["hr_at_10"] > 10 / (log.n_items - 1)
 
 
-def test_adaptable_groups():
-    model = build(ModelConfig(width=16, heads=2, blocks=2), 30)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = {group: {names[id(p)] for p in model.adaptable(group)} for group in ("projections", "body", "all")}
-    projections = {f"blocks.{block}.ttt.{name}.weight" for block in (0, 1) for name in "qkvo"}
-    assert groups == {
-        "projections": projections,
-        "body": set(names.values()) - {"items.weight"},
-        "all": set(names.values()),
-    }
+@ALL
+def test_every_model_adapts_its_weights(config, log):
+    samples, model = stream(log, "test", "position", 0), model_of(config, log.n_items)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    config_of = AdaptConfig(gate="open", batch_size=32, learning_rate=0.01, weighting="none")
+    measured = evaluate.measure(model, Encoder(log, CPU), samples, config_of, 0)
+    assert measured.admitted.mean() > 0.5
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert {"items.weight"} < changed
+
+
+@ALL
+def test_only_an_inner_loop_has_states_to_adapt(config, log):
+    samples = stream(log, "test", "position", 0)
+    with pytest.raises(UserError, match=f"adapt.target: given state, but {config.name} has no inner loop"):
+        evaluate.measure(model_of(config, log.n_items), Encoder(log, CPU), samples, AdaptConfig(target="state"), 0)
+    with pytest.raises(UserError, match=f"skip_rate turns off the inner loop, and {config.name} has none"):
+        train.train(log, config, TrainConfig(skip_rate=0.3))

@@ -13,7 +13,7 @@ import yaml
 from formula import Formula
 
 from etarec.config import UserError
-from search import experiment, prepare, provenance
+from search import experiment, provenance
 from search.experiment import Experiment
 from search.provenance import sources
 from search.records import Ending, Records, State
@@ -271,18 +271,6 @@ def test_resume_with_changed_code_is_refused_unless_accepted(
     assert experiment.run(resumed, Formula(), n_items=1000) is Ending.COMPLETE
     told = json.loads((tmp_path / "out/provenance.json").read_text())["search"]
     assert told["accepted_changes"] == ["code was changed: etarec/gate.py"] and told["requested"] == TRIALS + 1
-
-
-def test_a_change_stops_a_resumed_search_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = Records(tmp_path)
-    records.begin({"data sha256": "of another log", "space.top_k.low": 2})
-    monkeypatch.setattr(prepare, "load_or_train", lambda *given: pytest.fail("trained"))
-    file = tmp_path / "space.yaml"
-    simulation = {"users": 150, "items": 60}
-    space = {"top_k": {"low": 2, "high": 20}}
-    file.write_text(yaml.safe_dump({"space": space, "data": {"dataset": "simulated", "simulation": simulation}}))
-    with pytest.raises(UserError, match="data sha256: was of another log, now "):
-        prepare.prepare(Experiment(load(file), tmp_path, resume=True))
 
 
 @pytest.mark.slow

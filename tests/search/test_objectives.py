@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,7 +53,7 @@ def recorded(spec: Spec, directory: Path) -> Records:
         config = trial_config(spec, parameters)
         records.started(number, parameters)
         measured = GradedFormula().measure(config, "valid", trial_seed(0, config))
-        records.finished(number, measured.metrics(), measured.curve())
+        records.finished(number, measured.metrics(), measured.curve(spec.search.quality))
     records.write_table()
     return records
 
@@ -140,6 +141,13 @@ def test_a_real_search_for_hr_at_50(
     spec = spec_of(tmp_path, "hr_at_50", trials=6, concurrency=2, random_points=2)
     assert experiment.run(Experiment(spec, tmp_path / "out"), GradedFormula(), N_ITEMS) is Ending.COMPLETE
     assert set(METRIC.findall(capsys.readouterr().out)) == {"HR@50"}
+    finished = Records(tmp_path / "out").in_state(State.FINISHED)
+    assert all(trial.curve.keys() == {"samples", "hr_at_50", "filter_rate"} for trial in finished) and finished
+    run = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_run(finished[0].mlflow_run_id)
+    assert {name for name in run.data.metrics if name.startswith("stream_")} == {
+        "stream_hr_at_50",
+        "stream_filter_rate",
+    }
     trials, front = (pd.read_csv(tmp_path / f"out/{name}.csv") for name in ("trials", "pareto"))
     expected = trials[non_dominated(trials[["hr_at_50", "filter_rate"]].to_numpy())]
     assert set(front.trial_id) == set(expected.trial_id)

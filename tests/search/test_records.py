@@ -1,6 +1,5 @@
 """The journal: what counts, what a crash may leave behind, and the table made from it."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -109,28 +108,6 @@ def test_a_trial_that_starts_again_forgets_its_end_but_not_its_run(tmp_path: Pat
     records.tracked(2, "run-2")
     records.started(2, {"top_k": 7, "cosine_threshold": 0.3})
     assert Records(tmp_path).trials[2] == Trial(2, {"top_k": 7, "cosine_threshold": 0.3}, mlflow_run_id="run-2")
-
-
-@pytest.mark.parametrize("left", [1, 20, -1])
-def test_a_torn_last_line_is_an_event_that_never_happened(tmp_path: Path, left: int) -> None:
-    filled(tmp_path)
-    journal = tmp_path / "trials.jsonl"
-    whole = journal.read_bytes()
-    torn = json.dumps({"event": "ended", "number": 3, "state": "FAILED", "error": "cut"}).encode()[:left]
-    journal.write_bytes(whole + torn)
-    records = Records(tmp_path)
-    assert records.trials[3].state is State.RUNNING
-    records.finished(3, RESULT, CURVE)
-    lines = journal.read_bytes().splitlines()
-    assert b"\n".join(lines[:-1]) + b"\n" == whole and json.loads(lines[-1])["state"] == "FINISHED"
-    assert Records(tmp_path).trials == records.trials
-
-
-def test_a_journal_that_is_only_a_torn_line_begins_anew(tmp_path: Path) -> None:
-    (tmp_path / "trials.jsonl").write_text('{"event": "sea')
-    records = Records(tmp_path)
-    records.begin(SETTINGS)
-    assert Records(tmp_path).identity == records.identity != ""
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
 
 from search import experiment, prepare
-from search import subject as trial
-from search.console import Console
 from search.records import Ending
 from search.track import live
 
@@ -152,32 +149,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(run: Run, folder: Path) -> 
     assert contents(folder) == before
 
 
-@pytest.mark.usefixtures("nothing_starts")
-@pytest.mark.slow
-def test_a_dry_run_shows_no_password(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada:hun@ter/22@tracking/mlflow?token=hunter22")
-    status, out, err = run("--dry-run")
-    assert (status, err) == (0, "") and "in postgresql://...@tracking/mlflow?...\n" in out
-    assert "hun" not in out and "ter" + "/22" not in out
-
-
 @pytest.mark.parametrize("address", ["ray://ada:hunter22@head:10001", "redis://:hunter22@head:6379", "a:hunter22@h:1"])
 def test_an_address_is_named_without_its_password(run: Run, address: str) -> None:
     status, out, err = run("--address", address)
     assert (status, out) == (2, "") and err.startswith("error: --address ") and "hunter22" not in err
-
-
-def test_a_dry_run_foretells_test_from_what_was_really_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The seconds come from served samples, not from looked-up passes, and from the stream on which trials run."""
-    given: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(Console, "pilot", lambda self, *arguments: given.append(arguments))
-    looked_up: list[bool] = []
-    serve = trial.measure
-    monkeypatch.setattr(trial, "measure", lambda *a: (looked_up.append(len(a) > 5), serve(*a))[1])
-    assert run("--dry-run", "--set", "data.rehearsal_share=0.35")[0] == 0
-    ((_, _, pilot, served, _, data),) = given
-    assert looked_up == [True, False] and pilot is not served
-    assert len(served.ranks) == len(pilot.ranks) == data.sample_counts()["valid"]
 
 
 @pytest.mark.parametrize("step", [(prepare, "prepare"), (experiment, "run")], ids=lambda step: step[1])

@@ -1,36 +1,19 @@
-"""The adapters against literal loops: one sample per forward, torch's own losses, one optimizer step per batch."""
+"""Target `weights` against a literal loop: one sample per forward, torch's own losses, one optimizer step per batch."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from literal_adapt import CPU, LiteralWeights, World, literal_fisher, rank_of, scores_of
+from literal_adapt import CPU, LiteralWeights, World
+from watched import ALWAYS, AT_ONCE, AT_REQUEST, BY_LOSS, GATED, NEVER, WEIGHTS, Work
 
-from etarec import adapt, evaluate, scoring
-from etarec.adapt.fisher import diagonal
-from etarec.checkpoint import Checkpoint
+from etarec import adapt, scoring
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason
-from etarec.data import Interactions, stream
 from etarec.encode import Encoder
 from etarec.gate import Gate
-from etarec.ttt import INNER_LOOP, WITHOUT_INNER_LOOP, InnerOptions
 
-ALWAYS = {"gate": "open", "weighting": "none"}
-NEVER = {"gate": "eta", "entropy_threshold": 0.0}
-GATED = {"top_k": 5, "entropy_quantile": 0.8, "cosine_threshold": 0.8}
-BY_LOSS = {"criterion": "loss", "entropy_quantile": 0.6, "cosine_threshold": 1.0, "top_k": 5}
-# A rate that moves the ranks of a stream of some hundred samples.
-WEIGHTS = {"target": "weights", "batch_size": 32, "learning_rate": 0.03}
-
-
-@pytest.fixture
-def world(log: Interactions, frozen: Checkpoint) -> World:
-    return World(log, frozen)
-
-
-AT_REQUEST, AT_ONCE = {"feedback": "next_request"}, {"feedback": "immediate"}
 SELECTED = {**BY_LOSS, "weighting": "none", "correction": "selection"}
 VARIANTS = [
     {**ALWAYS, **AT_ONCE},
@@ -109,78 +92,9 @@ def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_
     assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {**GATED},
-        {**GATED, "weighting": "none", "admit": "uncertain"},
-        {**GATED, "top_k": None, "average_over": "all"},
-        {**GATED, "min_admitted": 0.4},
-    ],
-    ids=str,
-)
-@torch.no_grad()
-def test_target_state_is_the_literal_loop(world: World, fields: dict, literal_gate) -> None:
-    config = AdaptConfig(target="state", batch_size=32, **fields)
-    model, gate, samples, ranks, admitted = world.model(), literal_gate(config), world.samples(), [], []
-    for start in range(0, len(samples), config.batch_size):
-        batch = list(zip(samples.users, samples.positions, strict=True))[start : start + config.batch_size]
-        plain = [scores_of(model, world.inputs(*sample), inner=WITHOUT_INNER_LOOP) for sample in batch]
-        verdicts = gate.judge(np.stack([z.numpy() for z in plain]), np.zeros(len(batch), bool))
-        for n, (sample, verdict, scores) in enumerate(zip(batch, verdicts, plain, strict=True)):
-            if verdict == "admitted":
-                scale = torch.tensor([gate.weights[n]], dtype=torch.float64)
-                scores = scores_of(model, world.inputs(*sample), inner=InnerOptions(scale))
-            ranks.append(rank_of(scores, world.target(*sample)))
-        admitted += [verdict == "admitted" for verdict in verdicts]
-    measured = world.measure(config)
-    assert measured.ranks.tolist() == ranks
-    assert measured.admitted.tolist() == admitted
-    assert 0 < sum(admitted) < len(admitted)
-
-
-@torch.no_grad()
-def test_target_none_and_the_two_ends_of_state(world: World) -> None:
-    model, samples = world.model(), world.samples()
-    pairs = list(zip(samples.users, samples.positions, strict=True))
-    full = [rank_of(scores_of(model, world.inputs(*pair)), world.target(*pair)) for pair in pairs]
-    plain = [
-        rank_of(scores_of(model, world.inputs(*pair), inner=WITHOUT_INNER_LOOP), world.target(*pair)) for pair in pairs
-    ]
-    assert full != plain
-    assert world.measure(AdaptConfig(target="none")).ranks.tolist() == full
-    assert world.measure(AdaptConfig(target="state", **ALWAYS)).ranks.tolist() == full
-    assert world.measure(AdaptConfig(target="state", **NEVER)).ranks.tolist() == plain
-    assert world.measure(AdaptConfig(**WEIGHTS, **NEVER)).ranks.tolist() == full
-
-
-class Work:
-    """Records the prefixes that were encoded, with and without a graph, and counts backward passes."""
-
-    def __init__(self, patch: pytest.MonkeyPatch):
-        self.encoded: list[tuple[bool, bool, np.ndarray]] = []
-        self.backward, self.losses = 0, 0
-        hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, scoring.cross_entropy_sum
-
-        def counting(encoder, model, starts, ends, inner=INNER_LOOP, **options):
-            self.encoded.append((torch.is_grad_enabled(), inner.enabled, ends))
-            return hidden(encoder, model, starts, ends, inner, **options)
-
-        def counted_backward(*args, **kwargs):
-            self.backward += 1
-            return backward(*args, **kwargs)
-
-        def counted_loss(*args, **kwargs):
-            self.losses += 1
-            return entropy(*args, **kwargs)
-
-        patch.setattr(Encoder, "hidden", counting)
-        patch.setattr(torch.Tensor, "backward", counted_backward)
-        patch.setattr(scoring, "cross_entropy_sum", counted_loss)
-
-    def ends(self, *, graph: bool | None = None, inner_loop: bool | None = None) -> list[int]:
-        chosen = [e for g, i, e in self.encoded if graph in (None, g) and inner_loop in (None, i)]
-        return sorted(np.concatenate(chosen).tolist()) if chosen else []
+def test_a_gate_that_admits_nobody_serves_the_model_as_it_was_trained(world: World) -> None:
+    as_trained = world.measure(AdaptConfig(target="none"))
+    assert np.array_equal(world.measure(AdaptConfig(**WEIGHTS, **NEVER)).ranks, as_trained.ranks)
 
 
 @pytest.mark.parametrize("objective", ["next_item", "entropy"])
@@ -261,19 +175,6 @@ def test_a_gate_that_ignores_batches_decides_as_one_that_looks_at_all(log, froze
     assert (passing > asked.count(0)) == looks_at_top_k
 
 
-def test_the_inner_loop_runs_for_the_admitted_samples_only(world: World, monkeypatch) -> None:
-    work = Work(monkeypatch)
-    measured = world.measure(AdaptConfig(target="state", batch_size=32, **GATED))
-    samples = world.samples()
-    ends = world.log.offsets[samples.users] + samples.positions
-    assert 0 < measured.admitted.sum() < len(samples)
-    assert work.ends(inner_loop=True) == sorted(ends[measured.admitted].tolist())
-    assert work.backward == 0 and work.ends(graph=True) == []
-    work.encoded.clear()
-    world.measure(AdaptConfig(target="state", **NEVER))
-    assert work.ends(inner_loop=True) == []
-
-
 @pytest.mark.parametrize(("group", "moved"), [("projections", "qkvo"), ("body", None), ("all", None)])
 def test_only_the_chosen_weights_move(world: World, group: str, moved: str | None) -> None:
     model = world.model()
@@ -283,32 +184,6 @@ def test_only_the_chosen_weights_move(world: World, group: str, moved: str | Non
     expected = {name for name in before if moved is None or name.split(".")[-2] in moved}
     assert changed == expected - ({"items.weight"} if group == "body" else set())
     assert (model.items.weight[0] == 0).all()
-
-
-def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> None:
-    samples, log = stream(world.log, "valid", "position", 0), world.log
-    config = AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST)
-    new = evaluate.measure(world.model(), Encoder(log, CPU), samples, config, 0)
-    assert new.admitted.tolist() == [
-        t - 1 > log.train_end[u] for u, t in zip(samples.users, samples.positions, strict=True)
-    ]
-    assert (new.reasons == Reason.NOTHING_TO_LEARN).sum() == (~new.admitted).sum() > 0
-    every = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, new_transitions_only=False), 0)
-    assert every.admitted.all()
-    tent = evaluate.measure(world.model(), Encoder(log, CPU), samples, replace(config, objective="entropy"), 0)
-    assert tent.admitted.all()
-
-
-@pytest.mark.parametrize("new_only", [True, False])
-def test_an_input_of_one_item_has_no_transition(world: World, new_only: bool, monkeypatch) -> None:
-    short = World(replace(world.log, max_length=1), world.frozen)
-    work = Work(monkeypatch)
-    measured = short.measure(AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, new_transitions_only=new_only))
-    assert (measured.reasons == Reason.NOTHING_TO_LEARN).all() and work.backward == 0
-    train = stream(world.log, "train", "position", 0)
-    config = AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, new_transitions_only=False)
-    first = evaluate.measure(world.model(), Encoder(world.log, CPU), train, config, 0)
-    assert first.admitted.tolist() == (train.positions > 1).tolist()
 
 
 def test_dropout_is_off_and_the_optimizer_fresh(world: World) -> None:
@@ -377,63 +252,6 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
             decided = []  # by the losses of the batch's own targets, once they are ranked
         trace.append([*decided, *weights] if number == batch else [ranks, *decided, *weights])
     return trace
-
-
-@pytest.mark.parametrize("transitions", ["last", "pending"])
-@pytest.mark.parametrize(
-    ("order", "serve", "feedback"),
-    [
-        ("shuffled", "before", "next_request"),
-        ("shuffled", "before", "immediate"),
-        ("user", "before", "immediate"),
-        ("user", "after", "next_request"),
-        ("position", "after", "next_request"),
-    ],
-)
-def test_nothing_is_learned_from_a_target_that_is_still_to_be_ranked(
-    world, monkeypatch, order, serve, feedback, transitions
-):
-    learned, ranked = [], []
-    owners = np.repeat(np.arange(world.log.n_users), np.diff(world.log.offsets))
-    samples = stream(world.log, "test", order, 3)
-    every = {"gate": "open", "new_transitions_only": False, "transitions": transitions, "feedback": feedback}
-    config = AdaptConfig(**every, serve=serve, batch_size=12, learning_rate=1e-3)
-    adapter = adapt.build(config, world.model(), Encoder(world.log, CPU), samples, Clock(CPU), seed=0)
-    monkeypatch.setattr(adapter, "_learn_transitions", lambda rows, offer, *rest: learned.append(offer.places))
-    admitted = 0
-    for start in range(0, len(samples), 12):
-        batch = slice(start, start + 12)
-        settled = set(ranked)
-        admitted += int(adapter.serve(batch)[1].admitted.sum())
-        ranked += zip(samples.users[batch], samples.positions[batch], strict=True)
-        settled = settled if serve == "after" else set(ranked)
-        streamed = set(zip(samples.users, samples.positions, strict=True))
-        for place in learned[-1] if learned else []:
-            assert (owners[place], place - world.log.offsets[owners[place]]) not in streamed - settled
-        learned.clear()
-    assert admitted == len(samples) if feedback == "immediate" else 0 < admitted <= len(samples)
-
-
-def test_the_stronger_the_penalty_the_nearer_the_weights_stay_where_it_counts(world: World) -> None:
-    """By the Fisher-weighted distance that it is on; the distance of weights that mattered nothing is free."""
-    squares, distances = literal_fisher(world, 10**6), []
-    for strength in (0.0, 10.0, 1000.0):
-        model = world.model()
-        config = AdaptConfig(**WEIGHTS, **ALWAYS, fisher_alpha=strength, fisher_samples=10**6)
-        world.measure(config, model)
-        start = dict(world.model().named_parameters())
-        moved = {name: weight.detach() - start[name].detach() for name, weight in model.named_parameters()}
-        distances.append(float(sum((squares[name] * moved[name].square()).sum() for name in moved)))
-    assert distances[0] > 2 * distances[1] > 4 * distances[2] > 0
-
-
-def test_the_fisher_diagonal_leaves_the_model_as_it_was(world: World) -> None:
-    model = world.model()
-    model.items.weight.requires_grad_(False)
-    diagonal(model, Encoder(world.log, CPU), 5)
-    assert not model.items.weight.requires_grad and model.output_norm.weight.requires_grad
-    for name, weight in world.model().state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
 
 
 def test_an_episodic_adapter_ends_where_it_began(world: World) -> None:

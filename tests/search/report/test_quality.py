@@ -7,10 +7,8 @@ import pytest
 from made_up_search import made_up_files, write
 from matplotlib.figure import Figure
 
-from etarec.config import UserError
 from etarec.metrics import QUALITY_METRICS, label
 from search.report import plots, render
-from search.report.files import load
 from search.report.numbers import signed
 
 METRIC = re.compile(r"(?:HR|NDCG)@\d+")
@@ -167,17 +165,3 @@ def test_a_search_cut_off_before_test_is_about_its_metric(tmp_path):
     for text in without_tables(*rendered(write(tmp_path / "run", files))):
         assert set(METRIC.findall(text)) == {label(metric)}
         assert f"its {label(metric)} is {chosen_row(files)[f'valid_{metric}']:.4f}." in text
-
-
-@pytest.mark.parametrize("objectives", [["mrr", "filter_rate"], ["filter_rate"], "hr_at_10", None])
-def test_objectives_without_a_quality_metric_are_one_message(tmp_path, objectives):
-    files = made_up_files()
-    files["spec.yaml"]["search"]["objectives"] = objectives
-    with pytest.raises(UserError, match=r"spec.yaml: search.objectives: expected filter_rate and one of hr_at_10, "):
-        load(write(tmp_path / "run", files))
-
-
-def test_a_spec_without_objectives_has_the_default_ones(tmp_path):
-    files = made_up_files()
-    del files["spec.yaml"]["search"]["objectives"]
-    assert load(write(tmp_path / "run", files)).quality == "hr_at_10"

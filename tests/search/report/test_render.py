@@ -10,13 +10,10 @@ import pytest
 from made_up_search import made_up_files, write
 from scipy.stats import spearmanr
 
-from etarec.config import UserError
+from search import baselines
 from search.report import findings, render
-from search.report.__main__ import main
-from search.report.view import View
 from search.selection.pareto import hypervolume
 
-FILES = ("spec.yaml", "provenance.json", "trials.csv", "pareto.csv", "baselines.csv", "chosen.yaml")
 OUTPUTS = ("report.html", "report.md", "pareto.png")
 
 
@@ -207,74 +204,6 @@ def test_gain_of_adapting_is_told_honestly(directory, files, values, title):
         assert ("The best of no adaptation, adapting on every sample and the front is" in text) == behind
 
 
-def row(name, quality, rate, view):
-    return {"trial_id": name, view.column: quality, f"{view.split}_filter_rate": rate, "on_test_front": True}
-
-
-def advised(view, none, everything, chosen, other=None):
-    """The answer on adapting, for a front of the chosen point and, if given, another one that skips less."""
-    front = [row("t0001", chosen, 0.6, view), row("t0002", other, 0.2, view)][: 1 + (other is not None)]
-    rows = [row("none", none, 1.0, view), row("all", everything, 0.0, view)]
-    baselines = {each["trial_id"]: each for each in rows if each[view.column] is not None}
-    return findings.findings(front[0], baselines, front, view)[0]
-
-
-NONE, ALL = "is serving without adaptation, with", "is adapting on every sample, with"
-CHOSEN, OTHER = (f"is the front's configuration t000{number}, with" for number in (1, 2))
-VIEWS = [View("test", "hr_at_10"), View("valid", "ndcg_at_50")]
-
-
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize(
-    ("none", "everything", "chosen", "other", "advice"),
-    [
-        (0.0141, 0.0219, 0.0124, None, ALL),  # none, all and the chosen point in each order
-        (0.0141, 0.0219, 0.0141, None, ALL),
-        (0.0219, 0.0141, 0.0124, None, NONE),
-        (0.0219, 0.0124, 0.0141, None, NONE),
-        (0.0141, 0.0124, 0.0219, None, CHOSEN),
-        (0.0124, 0.0141, 0.0219, None, ""),  # the chosen point is the answer and keeps the gain
-        (0.0124, 0.0219, 0.0141, None, ""),
-        (0.0141, 0.0219, 0.0124, 0.0230, OTHER),  # and with another point of the front
-        (0.0141, 0.0219, 0.0124, 0.0219, OTHER),  # a tie goes to the one that skips more
-        (0.0219, 0.0141, 0.0124, 0.0230, OTHER),
-        (0.0219, 0.0219, 0.0219, 0.0219, NONE),
-        (0.0141, 0.0141, 0.0219, 0.0219, CHOSEN),
-        (0.0219, 0.0141, 0.0219, 0.0124, NONE),
-    ],
-)
-def test_the_advice_is_the_best_of_none_all_and_the_front(view, none, everything, chosen, other, advice):
-    found = advised(view, none, everything, chosen, other)
-    assert [words for words in (NONE, ALL, CHOSEN, OTHER) if words in found.text] == ([advice] if advice else [])
-    if advice:
-        best = max(none, everything, chosen, other or 0)
-        assert f", with {view.label} {best:.4f} at a filter rate of " in found.text
-    assert ("gains nothing" in found.title) == (everything <= none)
-    assert (found.title == "Adapting gains nothing") == (everything <= none and advice == NONE)
-
-
-def test_no_adaptation_is_named_before_a_point_that_skips_as_much():
-    view = VIEWS[0]
-    frozen, everything = row("none", 0.0219, 1.0, view), row("all", 0.0141, 0.0, view)
-    skips_all = row("t0001", 0.0219, 1.0, view)
-    found = findings.findings(skips_all, {"none": frozen, "all": everything}, [skips_all], view)
-    assert NONE in found[0].text
-
-
-@pytest.mark.parametrize(("none", "everything"), [(None, 0.0219), (0.0219, None), (None, None)])
-def test_without_both_baselines_there_is_no_advice(none, everything):
-    found = advised(VIEWS[0], none, everything, 0.0141)
-    assert found.text.startswith("Unknown: ") and "best" not in found.text
-
-
-def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
-    view = VIEWS[0]
-    none, everything = row("none", 0.0141, 1.0, view), row("all", 0.0219, 0.0, view)
-    chosen, unmeasured = row("t0001", 0.0124, 0.6, view), row("t0003", None, 0.9, view)
-    found = findings.findings(chosen, {"none": none, "all": everything}, [chosen, unmeasured], view)
-    assert ALL in found[0].text
-
-
 def test_a_search_from_a_given_checkpoint_is_rendered(directory, files):
     """In spec.yaml `checkpoint` is a file's name, in provenance.json what is known of it."""
     files["spec.yaml"] |= {"checkpoint": "model.safetensors"}
@@ -302,11 +231,11 @@ def test_unmeasured_baselines_are_said_to_be_unknown(directory, files):
 
 
 def test_a_rehearsal_is_told(directory, files):
-    said = "Validation is a rehearsal here: trials and baselines ran on the 61,155 samples before test"
+    said = "Validation is a rehearsal here: trials and baselines run on the 61,155 samples before test"
     assert not any("rehearsal" in text for text in rendered(directory, files))
     files["provenance.json"]["rehearsal"] = {"path": "r.safetensors", "samples": {"train": 47563, "valid": 61155}}
     for text in rendered(directory, files):
-        assert said in text and "trained on the 47,563 samples before those" in text and "r.safetensors" in text
+        assert said in text and "trained on the 47,563 before those. Test uses" in text and "r.safetensors" in text
 
 
 def test_interrupted_search_shows_validation_and_says_so(directory, files):
@@ -364,6 +293,14 @@ def test_part_of_the_filter_rate_without_a_column_is_zero(directory, files):
         "4.0% of the validation samples and 0.0% of the test samples never reach the gate"
         in rendered(directory, files)[1]
     )
+    for text in rendered(directory, untested(files)):
+        assert "4.0% of the validation samples never reach the gate, because" in text
+
+
+def test_the_note_on_seconds_names_the_baseline_that_serves_larger_batches(directory, files):
+    page, markdown = rendered(directory, files)
+    assert f"The baseline <em>{baselines.NONE}</em> serves" in page
+    assert f"The baseline `{baselines.NONE}` serves" in markdown
 
 
 def test_hostile_names_stay_text(directory, files):
@@ -384,20 +321,6 @@ def test_page_loads_nothing_from_elsewhere(directory, files):
     assert "default-src 'none'" in page
 
 
-def test_interval_of_no_width_may_be_rounded(directory, files):
-    front = files["pareto.csv"]
-    front["test_hr_at_10_low"] = front["test_hr_at_10"] + 1e-16
-    front["test_hr_at_10_high"] = front["test_hr_at_10"] - 1e-16
-    rendered(directory, files)
-
-
-def test_names_of_baselines_that_coincide_become_one_text(directory, files):
-    near_none = {"test_hr_at_10": 0.0796, "test_hr_at_10_low": 0.0777, "test_filter_rate": 0.99}
-    page = rendered(directory, baseline(files, "naive", **near_none))[0]
-    assert '"text":"naive, none"' in page
-    assert '"text":"random"' in page
-
-
 def test_command_line_renders_again(directory, files):
     render.render(write(directory, files))
     before = (directory / "report.md").read_bytes()
@@ -409,57 +332,3 @@ def test_command_line_renders_again(directory, files):
     assert (result.returncode, result.stderr) == (0, "")
     assert all(str(directory / name) in result.stdout for name in OUTPUTS)
     assert (directory / "report.md").read_bytes() == before
-
-
-def spoil(name, content):
-    def change(directory):
-        (directory / name).write_bytes(content)
-
-    return change
-
-
-def replace_in(name, old, new):
-    def change(directory):
-        text = (directory / name).read_text()
-        assert old in text
-        (directory / name).write_text(text.replace(old, new, 1))
-
-    return change
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_missing_file_is_one_message(directory, files, name, capsys):
-    write(directory, files)
-    (directory / name).unlink()
-    assert main([str(directory)]) == 2
-    message = capsys.readouterr().err
-    assert message == f"error: {directory / name}: cannot be read: No such file or directory\n"
-    assert not (directory / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "parts"),
-    [
-        (spoil("spec.yaml", b"\xff\xfe\x00"), ["spec.yaml", "not a text file"]),
-        (spoil("spec.yaml", b"a: [1, 2"), ["spec.yaml", "cannot be parsed"]),
-        (spoil("spec.yaml", b"name: x"), ["spec.yaml", "`space` must be a mapping"]),
-        (spoil("provenance.json", b'{"a": 1'), ["provenance.json", "cannot be parsed"]),
-        (spoil("provenance.json", b"[]"), ["provenance.json", "expected a mapping"]),
-        (spoil("provenance.json", b'{"data": "x"}'), ["provenance.json", "data: expected a mapping", "'x'"]),
-        (spoil("trials.csv", b"a,b\n1,2,3,4\n5\n"), ["trials.csv"]),
-        (replace_in("trials.csv", "hr_at_10", "hr"), ["trials.csv", "lacks the column hr_at_10"]),
-        (replace_in("pareto.csv", ",0.0", ",zero."), ["pareto.csv", "row 1", "is not a number"]),
-        (spoil("chosen.yaml", b"trial_id: other"), ["chosen.yaml", "'other' is no row of pareto.csv"]),
-    ],
-)
-def test_unreadable_file_is_one_message(directory, files, change, parts, capsys):
-    change(write(directory, files))
-    assert main([str(directory)]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert [part for part in parts if part not in message] == []
-
-
-def test_missing_folder_is_one_message(directory):
-    with pytest.raises(UserError, match="no such folder"):
-        render.render(directory)

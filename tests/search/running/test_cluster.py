@@ -1,11 +1,11 @@
 """A search on a cluster of several raylets whose nodes are killed, and clusters that a search refuses to join."""
 
 import os
+import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,17 +14,18 @@ import mlflow
 import pandas as pd
 import psutil
 import pytest
+import ray
 import yaml
 from formula import Formula
+from ray._private.utils import check_version_info
+from ray.exceptions import RayTaskError
 
 from etarec.config import AdaptConfig, UserError
-from search import dry_run
-from search.experiment import Experiment
 from search.records import Records
-from search.running import cluster, runner
+from search.running import cluster, ray_internals, runner
 from search.running.plan import Plan
 from search.running.scratch import RAY, scratch
-from search.spec import SearchConfig, load
+from search.spec import SearchConfig
 from search.subject import Job
 from tests.faults import program, verdict
 from tests.faults.stage import ROOT, Nodes, Search, family, kill_all, start, wait_until
@@ -101,24 +102,6 @@ def test_a_node_with_other_code_is_named(tmp_path: Path, nodes: Nodes) -> None:
     assert message.startswith(f"error: --address {nodes.address}: node ") and message.count("etarec's code") == 1
 
 
-def test_a_dry_run_connects_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connected: list[str | None] = []
-
-    @contextmanager
-    def joined(address: str | None, **options: Any) -> Iterator[None]:
-        connected.append(address)
-        yield
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cluster, "_ray", joined)
-    monkeypatch.setattr(cluster, "_check_nodes", lambda address: None)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
-    file = tmp_path / "space.yaml"
-    file.write_text(yaml.safe_dump(TINY))
-    dry_run.dry_run(Experiment(load(file), tmp_path / "out", address="somewhere:1"))
-    assert connected == ["somewhere:1"]
-
-
 @pytest.mark.parametrize(
     ("there", "expected"),
     [
@@ -139,11 +122,51 @@ def test_a_refusal_names_the_token_that_a_cluster_may_ask_for(monkeypatch: pytes
 
     monkeypatch.setattr("ray.init", refuse)
     monkeypatch.setattr(cluster, "check_address", lambda address: None)
-    with (
-        pytest.raises(UserError, match=r"--address here:6379: no Ray cluster answers there .*RAY_AUTH_MODE=token"),
-        cluster.cluster(SearchConfig(), "here:6379"),
-    ):
+    expected = (
+        r"--address here:6379: no Ray cluster answers there \(Failed .*\), expected auto or .*RAY_AUTH_MODE=token"
+    )
+    with pytest.raises(UserError, match=expected), cluster.cluster(SearchConfig(), "here:6379"):
         pass
+
+
+def test_a_cluster_of_another_version_is_named_with_both_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        check_version_info({"ray_version": "1.2.3", "python_version": "3.4.5"}, "this node")
+
+    monkeypatch.setattr("ray.init", refuse)
+    monkeypatch.setattr(cluster, "check_address", lambda address: None)
+    here = f"Ray {ray.__version__} and Python {platform.python_version()}"
+    expected = f"--address here:6379: the cluster runs Ray 1.2.3 and Python 3.4.5, expected {here}, which this search"
+    with pytest.raises(UserError, match=expected) as refused, cluster.cluster(SearchConfig(), "here:6379"):
+        pass
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", [None, "here:6379"])
+def test_an_error_that_is_not_the_cluster_s_is_raised_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    error = RuntimeError("a mistake inside Ray") if address else ConnectionError("the local cluster does not start")
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.init", fail)
+    monkeypatch.setattr(cluster, "check_address", lambda address: None)
+    with pytest.raises(type(error)) as raised, cluster._ray(address):
+        pass
+    assert raised.value is error
+
+
+def test_a_node_that_runs_no_task_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(reference: object, timeout: float) -> None:
+        raise RayTaskError("_installed", "Traceback\nValueError: no such module", ValueError("no such module"))
+
+    monkeypatch.setattr("ray.get", fail)
+    monkeypatch.setattr(cluster, "_alive", lambda: {"node": {}})
+    problem = cluster._problem("node", None, {})
+    assert problem == "its versions are unknown, expected a node that can run a task (ValueError: no such module)"
+    assert cluster._problem("a node that left", None, {}) == ""
 
 
 @pytest.mark.slow
@@ -156,7 +179,7 @@ def test_a_process_with_a_share_of_a_gpu_measures_one_configuration_after_anothe
     jobs = [Job(AdaptConfig(entropy_quantile=quantile), 0) for quantile in (0.2, 0.4, 0.6, 0.8)]
     subject, warnings = Formula(processes=tmp_path / "processes"), list[str]()
     believed = {"include_dashboard": False, "num_cpus": 1, "num_gpus": 1}
-    with scratch(warnings.append) as folder, cluster._ray(None, **believed, _temp_dir=str(folder / RAY)):
+    with scratch(warnings.append) as folder, cluster._ray(None, **believed, **ray_internals.files_in(folder / RAY)):
         assert None not in runner.measure_all(subject, jobs, Plan(1, 1, 1, 0.5), warnings.append, on_test=True)
     assert len(lines(tmp_path / "processes")) == 4 and not warnings
     assert len({line.split()[0] for line in lines(tmp_path / "processes")}) == 1

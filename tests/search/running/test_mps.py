@@ -70,7 +70,7 @@ def test_the_service_runs_for_the_time_of_the_block(folder: Path, heard: Path) -
     [
         ("no permission", SERVED, "no permission"),
         ("", "raise SystemExit('CUDA error 805')", "CUDA error 805"),
-        ("", "pass", "it takes no process"),
+        ("", "pass", "the service accepts no process"),
     ],
 )
 def test_without_a_service_nothing_changes_but_the_reason_is_told(
@@ -161,7 +161,7 @@ def test_a_cluster_has_the_service_or_says_why_not(heard: Path, monkeypatch: pyt
     with cluster.cluster(SearchConfig(), None) as plan:
         assert os.environ[mps.PIPES].endswith(f"/{mps.FOLDER}") == (not refused)
     assert (plan.mps, plan.concurrency) == ((False, IN_TURNS_PER_GPU) if refused else (True, SIDE_BY_SIDE_PER_GPU))
-    assert plan.note == ("CUDA MPS cannot be had, so trials take turns on the GPU (no permission)" if refused else "")
+    assert plan.note == ("CUDA MPS does not start, so trials take turns on the GPU (no permission)" if refused else "")
 
 
 WORK = """

@@ -7,6 +7,7 @@ from formula import Formula
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
+from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search.running import worker
 from search.running.worker import TrialWorker
 
@@ -29,6 +30,16 @@ def test_a_worker_prepares_first_and_measures_when_it_is_not_held() -> None:
         and result["metrics"] == Formula().measure(AdaptConfig(entropy_quantile=0.5), "valid", 0).metrics()
     )
     assert measuring.reset_config({}) and "metrics" in measuring.step()  # its next trial
+
+
+@pytest.mark.parametrize("metric", QUALITY_METRICS)
+def test_the_curve_along_the_stream_is_of_the_searched_metric(metric: QualityMetric) -> None:
+    measuring = trial_worker(Formula())
+    measuring.setup(measuring.config, Formula(), quality=metric)
+    measuring.step()
+    curve = measuring.step()["curve"]
+    assert curve == Formula().measure(AdaptConfig(entropy_quantile=0.5), "valid", 0).curve(metric)
+    assert curve.keys() == {"samples", metric, "filter_rate"}
 
 
 def test_an_exception_is_a_result_unless_it_may_be_others_doing() -> None:

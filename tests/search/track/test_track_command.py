@@ -19,7 +19,6 @@ import test_interrupt
 import yaml
 from mlflow.entities import Run
 
-from etarec.config import UserError
 from search.journal import held
 from search.records import METRICS, Ending, Records, State
 from search.track import __main__ as track
@@ -234,18 +233,24 @@ def test_a_copied_folder_is_the_same_search(out: Path, tmp_path: Path) -> None:
     ("break_it", "message"),
     [
         (lambda out: "missing", "no such folder"),
-        (lambda out: (out / "trials.jsonl").unlink(), "holds no search; expected a folder with a trials.jsonl"),
-        (lambda out: (out / "trials.jsonl").write_text(""), "no search has begun in it"),
+        (lambda out: (out / "trials.jsonl").unlink(), "no trials.jsonl, expected the folder of a search"),
+        (lambda out: (out / "trials.jsonl").write_text(""), "no search has begun in it, expected its trials; start it"),
         (lambda out: (out / "trials.jsonl").write_text("5\n"), "trials.jsonl: line 1 is damaged"),
         (lambda out: (out / "spec.yaml").unlink(), "spec.yaml: cannot be read"),
         (lambda out: (out / "spec.yaml").write_text("a: ["), "spec.yaml: cannot be parsed"),
-        (lambda out: (out / "spec.yaml").write_text("a: 1"), "spec.yaml: expected a mapping with the search's `name`"),
+        (
+            lambda out: (out / "spec.yaml").write_text("a: 1"),
+            "spec.yaml: name: given null, expected the search's name;",
+        ),
         (lambda out: (out / "provenance.json").write_text("{"), "provenance.json: cannot be parsed"),
-        (lambda out: (out / "provenance.json").write_text("5"), "provenance.json: expected a mapping"),
-        (lambda out: (out / "pareto.csv").write_text("trial_id\ntrial-0099\n"), "'trial-0099' is no trial of"),
+        (lambda out: (out / "provenance.json").write_text("5"), "provenance.json: given 5, expected a mapping"),
+        (
+            lambda out: (out / "pareto.csv").write_text("trial_id\ntrial-0099\n"),
+            'pareto.csv: trial_id: given "trial-0099", expected the id of a trial in trials.jsonl; restore the file',
+        ),
         (
             lambda out: (out / "pareto.csv").write_text("trial_id,test_filter_rate\ntrial-0000,many\n"),
-            "pareto.csv: trial-0000, column test_filter_rate: 'many' is not a number",
+            'pareto.csv: row trial-0000, column test_filter_rate: given "many", expected a number; restore the file',
         ),
     ],
 )
@@ -295,13 +300,6 @@ def test_a_search_that_runs_is_left_alone(out: Path, capsys: pytest.CaptureFixtu
     process.kill()  # and a killed one holds nothing
     process.join()
     assert track.main([str(out)]) == 0
-
-
-def test_held_lets_one_in_at_a_time(tmp_path: Path) -> None:
-    with held(tmp_path), pytest.raises(UserError, match="still running"), held(tmp_path):
-        pass
-    with held(tmp_path):
-        pass
 
 
 @pytest.mark.slow

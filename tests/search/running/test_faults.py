@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.tune.experiment import Trial as RayTrial
 
 from search.running.faults import (
     DIED,
@@ -102,3 +104,9 @@ def test_other_errors_stay_what_they_are_for_tune() -> None:
 def test_the_last_line_names_the_class_alone() -> None:
     assert last_line("Traceback\n  a.b.c\nsome.module.Error: in a.b: c\n") == "Error: in a.b: c"
     assert last_line("some.module.Error") == "Error"
+
+
+@pytest.mark.parametrize("name", ["error_file", "pickled_error_file"])
+def test_a_trial_of_this_ray_names_its_error_files(name: str) -> None:
+    there = isinstance(getattr(RayTrial, name, None), property)
+    assert there, f"Ray {ray.__version__} lacks what search/running/faults.py uses: Trial.{name}"

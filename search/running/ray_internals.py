@@ -1,0 +1,40 @@
+"""Parts of Ray, other than those in pacing.py, that Ray may change without notice: settings, and words of its messages.
+
+All of them are those of Ray 2.60. tests/search/running/test_ray_internals.py fails with the name of a part that a later
+Ray lacks.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+# Words of the message of a `RayActorError`.
+IN_CREATION = "error raised in its creation task"  # the worker's constructor raised an exception
+ITS_NODE = "its node has died"  # the worker ended with its node
+
+MOST_STARTING = "TUNE_MAX_PENDING_TRIALS_PG"  # how many workers Tune starts at once
+
+# The environment of the process that runs a search. A variable that the user has set keeps its value.
+DRIVER = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # no status tables of Tune's
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stay in the current folder
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides the GPUs from trials that reserve none
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files of Tune's
+    "TUNE_RESULT_BUFFER_LENGTH": "0",  # each result reaches the callbacks at once
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's experiment files are never read
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+# The environment of a cluster that a search starts: processes that `start_processes` starts wait a minute for work.
+PROCESSES = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
+
+
+def files_in(folder: Path) -> dict[str, Any]:
+    """The argument of `ray.init` that puts a new cluster's files into `folder`."""
+    return {"_temp_dir": str(folder)}
+
+
+def other_versions(error: Exception) -> str:
+    """The cluster's versions if `ray.init` refused it for them, such as "Ray 2.59.0 and Python 3.12.1"; else empty."""
+    found = re.search(r"ersion mismatch.*?Ray: (\S+)\s+Python: (\S+)", str(error), re.DOTALL)
+    return f"Ray {found[1]} and Python {found[2]}" if found else ""

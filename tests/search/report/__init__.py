@@ -1,0 +1,1 @@
+"""A package, because tests/search has a test_provenance.py too."""

@@ -1,0 +1,78 @@
+"""The advice of a report, in each order of no adaptation, adapting on every sample and the front."""
+
+import pytest
+
+from search.report import findings
+from search.report.view import View
+
+
+def row(name, quality, rate, view):
+    return {"trial_id": name, view.column: quality, f"{view.split}_filter_rate": rate, "on_test_front": True}
+
+
+def advised(view, none, everything, chosen, other=None):
+    """The answer on adapting, for a front of the chosen point and, if given, another one that skips less."""
+    front = [row("t0001", chosen, 0.6, view), row("t0002", other, 0.2, view)][: 1 + (other is not None)]
+    rows = [row("none", none, 1.0, view), row("all", everything, 0.0, view)]
+    baselines = {each["trial_id"]: each for each in rows if each[view.column] is not None}
+    return findings.findings(front[0], baselines, front, view)[0]
+
+
+NONE, ALL = "is serving without adaptation, with", "is adapting on every sample, with"
+
+
+CHOSEN, OTHER = (f"is the front's configuration t000{number}, with" for number in (1, 2))
+
+
+VIEWS = [View("test", "hr_at_10"), View("valid", "ndcg_at_50")]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(
+    ("none", "everything", "chosen", "other", "advice"),
+    [
+        (0.0141, 0.0219, 0.0124, None, ALL),  # none, all and the chosen point in each order
+        (0.0141, 0.0219, 0.0141, None, ALL),
+        (0.0219, 0.0141, 0.0124, None, NONE),
+        (0.0219, 0.0124, 0.0141, None, NONE),
+        (0.0141, 0.0124, 0.0219, None, CHOSEN),
+        (0.0124, 0.0141, 0.0219, None, ""),  # the chosen point is the answer and keeps the gain
+        (0.0124, 0.0219, 0.0141, None, ""),
+        (0.0141, 0.0219, 0.0124, 0.0230, OTHER),  # and with another point of the front
+        (0.0141, 0.0219, 0.0124, 0.0219, OTHER),  # a tie goes to the one that skips more
+        (0.0219, 0.0141, 0.0124, 0.0230, OTHER),
+        (0.0219, 0.0219, 0.0219, 0.0219, NONE),
+        (0.0141, 0.0141, 0.0219, 0.0219, CHOSEN),
+        (0.0219, 0.0141, 0.0219, 0.0124, NONE),
+    ],
+)
+def test_the_advice_is_the_best_of_none_all_and_the_front(view, none, everything, chosen, other, advice):
+    found = advised(view, none, everything, chosen, other)
+    assert [words for words in (NONE, ALL, CHOSEN, OTHER) if words in found.text] == ([advice] if advice else [])
+    if advice:
+        best = max(none, everything, chosen, other or 0)
+        assert f", with {view.label} {best:.4f} at a filter rate of " in found.text
+    assert ("gains nothing" in found.title) == (everything <= none)
+    assert (found.title == "Adapting gains nothing") == (everything <= none and advice == NONE)
+
+
+def test_no_adaptation_is_named_before_a_point_that_skips_as_much():
+    view = VIEWS[0]
+    frozen, everything = row("none", 0.0219, 1.0, view), row("all", 0.0141, 0.0, view)
+    skips_all = row("t0001", 0.0219, 1.0, view)
+    found = findings.findings(skips_all, {"none": frozen, "all": everything}, [skips_all], view)
+    assert NONE in found[0].text
+
+
+@pytest.mark.parametrize(("none", "everything"), [(None, 0.0219), (0.0219, None), (None, None)])
+def test_without_both_baselines_there_is_no_advice(none, everything):
+    found = advised(VIEWS[0], none, everything, 0.0141)
+    assert found.text.startswith("Unknown: ") and "best" not in found.text
+
+
+def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
+    view = VIEWS[0]
+    none, everything = row("none", 0.0141, 1.0, view), row("all", 0.0219, 0.0, view)
+    chosen, unmeasured = row("t0001", 0.0124, 0.6, view), row("t0003", None, 0.9, view)
+    found = findings.findings(chosen, {"none": none, "all": everything}, [chosen, unmeasured], view)
+    assert ALL in found[0].text

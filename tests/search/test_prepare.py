@@ -1,0 +1,85 @@
+"""What is checked before anything is trained, and with which data and checkpoint a search then runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from etarec.config import UserError
+from search import prepare
+from search.experiment import Experiment
+from search.records import Records
+from search.running.plan import Machine
+from search.spec import load
+
+TINY = {
+    "data": {"simulation": {"users": 150, "items": 60}, "rehearsal_share": None},
+    "model": {"width": 8, "heads": 2, "mlp_width": 8},
+    "train": {"epochs": 1},
+    "space": {"top_k": {"low": 2, "high": 20}},
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "load_or_train", lambda *given: pytest.fail("trained"))
+
+
+def experiment_of(folder: Path, *changes: str, resume: bool = False) -> Experiment:
+    file = folder / "space.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    return Experiment(load(file, changes), folder / "out", resume=resume, file=file)
+
+
+def test_a_search_has_the_data_and_the_cached_checkpoint(tmp_path: Path) -> None:
+    first = prepare.prepare(experiment_of(tmp_path))
+    ran = experiment_of(tmp_path)
+    again = prepare.prepare(ran)
+    assert again.checkpoint.sha256 == first.checkpoint.sha256 and again.rehearsal is None
+    assert again.data.sha256 == ran.provenance.data["sha256"]
+    assert ran.provenance.checkpoint["path"] == str(next((tmp_path / "cache").glob("*.safetensors")))
+    assert again.cache == tmp_path / "cache" and {"data", "train"} <= ran.provenance.seconds.keys()
+
+
+def test_a_given_checkpoint_is_one_of_these_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = prepare.prepare(experiment_of(tmp_path)).checkpoint
+    file = str(next((tmp_path / "cache").glob("*.safetensors")))
+    monkeypatch.setattr(prepare, "load_or_train", lambda *given: pytest.fail("trained"))
+    document = {name: section for name, section in TINY.items() if name not in ("model", "train")}
+    given = tmp_path / "given.yaml"
+    given.write_text(yaml.safe_dump({**document, "checkpoint": file}))
+    assert prepare.prepare(Experiment(load(given), tmp_path / "out")).checkpoint.sha256 == trained.sha256
+    other = Experiment(load(given, ["data.simulation.seed=1"]), tmp_path / "out")
+    with pytest.raises(UserError, match=f"^{file}: "):
+        prepare.prepare(other)
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("space.top_k.high=900", "space.top_k.high: given 900, expected at most 55"),
+        ("search.gpus_per_trial=64", "search.gpus_per_trial: given 64, expected at most"),
+    ],
+)
+def test_a_spec_that_does_not_fit_is_named_with_its_file(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"space.yaml: {message}"):
+        prepare.prepare(experiment_of(tmp_path, change))
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_a_change_stops_a_resumed_search_before_it_trains(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    Records(tmp_path / "out").begin({"data sha256": "of another log", "space.top_k.low": 2})
+    with pytest.raises(UserError, match="data sha256: was of another log, now "):
+        prepare.prepare(experiment_of(tmp_path, resume=True))
+
+
+def test_the_plan_fits_the_machine(tmp_path: Path) -> None:
+    planned = prepare.plan_on(experiment_of(tmp_path, "search.trials=3"), Machine(cores=8))
+    assert (planned.concurrency, planned.threads_per_trial) == (3, 1)
