@@ -1,5 +1,6 @@
 """Fitting: the loss against literal prefixes, the masks of BERT4Rec, the sampled softmax and the stopping rule."""
 
+import copy
 from dataclasses import replace
 from itertools import chain, groupby
 
@@ -10,7 +11,7 @@ from small_models import BERT4REC
 from torch import Tensor
 from torch.nn import functional as F
 
-from etarec import fitting
+from etarec import fitting, scoring
 from etarec.checkpoint import Checkpoint
 from etarec.config import TrainConfig
 from etarec.data import Interactions, Stream, stream
@@ -141,7 +142,14 @@ def test_training_on_sampled_items_improves_the_ranking_and_repeats(log, model_c
 
 def test_a_step_on_sampled_items_changes_no_other_items(model, log, monkeypatch):
     before = model.items.weight.detach().clone()
-    seen = []
+    seen, apply = [], scoring.drawn_cross_entropy
+
+    def recording(hidden, table, targets, negatives, rng, padding):
+        drawn = copy.deepcopy(rng).choice(len(table) - padding, negatives, replace=False)
+        seen.extend((targets + padding, torch.from_numpy(drawn) + padding))
+        return apply(hidden, table, targets, negatives, rng, padding)
+
+    monkeypatch.setattr(scoring, "drawn_cross_entropy", recording)
     model.items.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten()))
     list(fit(model, log, replace(ONE_STEP, batch_size=10, negatives=2)))
     trained = torch.cat(seen).unique()
