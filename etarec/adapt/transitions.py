@@ -68,6 +68,7 @@ class Observed:
         self._pending = config.transitions == "pending"
         self._learned = trained(data) if config.new_transitions_only else np.zeros(data.n_interactions, np.bool_)
         self._shallow = np.zeros(data.n_interactions, np.bool_)
+        self._offered = np.zeros(data.n_interactions, np.bool_)
         self._unsettled = np.zeros(data.n_interactions, np.bool_)
         self._unsettled[self.ends] = True
 
@@ -84,6 +85,12 @@ class Observed:
         places = np.arange(len(owners)) + np.repeat(first - np.cumsum(counts) + counts, counts)
         open_ = ~(self._learned[places] | self._unsettled[places])
         return Offer(owners[open_], places[open_])
+
+    def learned_by_all(self, offer: Offer) -> Offer:
+        """The part of a batch's offer that an adapter learns which takes every sample. Ask once for each batch."""
+        fresh = offer.where(~self._offered[offer.places]) if self._pending else offer
+        self._offered[offer.places] = True
+        return fresh
 
     def shallow(self, skipped: Offer, covered: Int64s) -> Offer:
         """The transitions that skipped samples learn by a shallow step: the newest one that each of them offers.

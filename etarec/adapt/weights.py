@@ -116,13 +116,16 @@ class Weights(NoAdaptation):
         return ranks, decision
 
     def _count_every(self, rows: slice, offer: Offer) -> None:
+        """Count what an adapter learns that takes every sample."""
         if self.config.objective == "next_item":
-            newest = offer.newest()
-            lengths = newest.places - self.starts[rows][newest.owners]
+            all_learned = self.observed.learned_by_all(offer)
+            newest = all_learned.newest()
+            lengths, outputs = newest.places - self.starts[rows][newest.owners], len(all_learned.distinct().places)
         else:
             lengths = self.ends[rows] - self.starts[rows]
+            outputs = len(lengths)
         self.learned.every_tokens += int(lengths.sum())
-        self.learned.every_outputs += len(lengths)
+        self.learned.every_outputs += outputs
 
     def _forward(self, rows: slice, offer: Offer) -> Served:
         """Serve the batch, and get the states before further transitions that the gate or a shallow step will need.
