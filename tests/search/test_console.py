@@ -9,6 +9,7 @@ import pytest
 from spaces import floats, integers, make
 
 from etarec.config import AdaptConfig
+from etarec.readers import Reading
 from search.console import WIDTH, Console
 from search.records import Ending, Records, State
 from search.running.plan import Plan
@@ -25,6 +26,8 @@ class Data:
     """Ten million interactions, as far as the console looks at them."""
 
     n_users, n_items = 1_234_567, 1_000_001
+
+    reading = Reading()
 
     def sample_counts(self) -> dict[str, int]:
         return {"train": 3_765_432, "valid": 1_234_567, "test": 4_765_432}
