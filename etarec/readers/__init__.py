@@ -51,12 +51,15 @@ def read(config: DataConfig) -> Log:
     """
     assert config.path is not None
     kind = "a log"
+    expected = (Exception,) if "://" in config.path else _READ_ERRORS  # fsspec's packages raise errors of their own
     try:
         parts = sources(config.path)
         kind = common_kind(parts)
         parsed = _text(parts, config) if kind == "text" else _columnar(parts, kind, config)
         log = from_columns(parsed.columns, config, parsed.places, parsed.reading)
-    except _READ_ERRORS as error:
+    except UserError:
+        raise
+    except expected as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{Source(config.path).name}: cannot be read as {kind}: {reason}") from error
     pa.default_memory_pool().release_unused()  # Arrow would keep the memory of parsing for itself
@@ -98,11 +101,12 @@ def _joined(
     """The parts of a log as one table."""
     assert config.path is not None
     places = replace(places, source=Source(config.path).name)
+    filled = [table for table in tables if table.num_rows]
     if len(parts) > 1:
         counts = tuple((part.name, table.num_rows) for part, table in zip(parts, tables, strict=True))
         places = replace(places, parts=counts)
         reading = replace(reading, understood=(f"{len(parts)} files of {reading.understood[0]}",))
-    return _Parsed(_columns(pa.concat_tables(tables, promote_options="permissive")), places, reading)
+    return _Parsed(_columns(pa.concat_tables(filled or tables[:1], promote_options="permissive")), places, reading)
 
 
 def _columns(table: pa.Table) -> Columns:

@@ -81,7 +81,12 @@ def check_complete(ids: Ids, what: str, places: Places) -> None:
         places.fail(row, f"has no {what}; expected an id in every row{_CURE}")
 
 
-def missing_doubts(ids: Ids, what: str) -> list[str]:
+def doubts(ids: Ids, what: str) -> list[str]:
+    """Warnings about ids that look wrong."""
+    return [*_missing_doubts(ids, what), *_line_end_doubts(ids, what), *_share_doubts(ids, what)]
+
+
+def _missing_doubts(ids: Ids, what: str) -> list[str]:
     """Warnings about ids that look missing."""
     found = []
     for code in ids.missing_words():
@@ -96,7 +101,20 @@ def missing_doubts(ids: Ids, what: str) -> list[str]:
     return found
 
 
-def share_doubts(ids: Ids, what: str) -> list[str]:
+def _line_end_doubts(ids: Ids, what: str) -> list[str]:
+    """A warning if ids hold ends of lines, as they do behind a quote that nothing closes."""
+    broken = pc.match_substring(ids.tokens, "\n")
+    count = pc.sum(broken).as_py() or 0
+    if not count:
+        return []
+    first = ids.tokens[pc.index(broken, pa.scalar(True)).as_py()].as_py()
+    return [
+        f"{count:,} ids of the column {what} hold an end of line, such as {first[:40]!r}; a quote that nothing closes "
+        "joins lines, so look at the file there"
+    ]
+
+
+def _share_doubts(ids: Ids, what: str) -> list[str]:
     """A warning if one id has a share of the interactions that no user, or no item, of a real log has."""
     code, count = _most(ids)
     distinct = int(np.count_nonzero(np.bincount(ids.codes)))

@@ -63,7 +63,7 @@ def from_columns(columns: Columns, config: DataConfig, places: Places, reading: 
     places, reading = _drop_missing_times(columns, config, places, reading)
     when = None
     if "timestamp" in columns:
-        when, words = times.timestamps(columns.pop("timestamp"), config.time_format, places)
+        when, words = times.timestamps(_plain(columns.pop("timestamp")), config.time_format, places)
         reading = reading.and_(understood=f"timestamps: {words}", doubts=times.mixed_units(when, places))
     users, items = (ids.encode(columns.pop(what), what, places) for what in ("user", "item"))
     return _complete(users, items, when, config, places, reading)
@@ -83,7 +83,7 @@ def _drop_missing_times(
     """Keep the rows that have a timestamp, if `data.drop` says so."""
     if "missing_time" not in config.drop or "timestamp" not in columns:
         return places, reading
-    keep = ~times.is_missing(columns["timestamp"])
+    keep = ~times.is_missing(_plain(columns["timestamp"]))
     if not keep.any():
         raise UserError(f"{places.source}: no row has a timestamp; expected some, or data.columns.timestamp: null")
     return _keep(columns, keep, places, reading, "data.drop: missing_time")
@@ -97,6 +97,11 @@ def _keep(columns: Columns, keep: Bools, places: Places, reading: Reading, reaso
     return places.after(keep), reading.and_(dropped=_dropped(keep, reason))
 
 
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column whose values are not codes."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
 def _complete(users: Ids, items: Ids, when: Floats | None, config: DataConfig, places: Places, reading: Reading) -> Log:
     """The log of rows with a user and an item. Raises UserError for another row, unless `data.drop` drops it."""
     if "missing_ids" in config.drop:
@@ -107,7 +112,7 @@ def _complete(users: Ids, items: Ids, when: Floats | None, config: DataConfig, p
         users, items, when = users.of(keep), items.of(keep), None if when is None else when[keep]
     for what, found in (("user", users), ("item", items)):
         ids.check_complete(found, what, places)
-        reading = reading.and_(doubts=(*ids.missing_doubts(found, what), *ids.share_doubts(found, what)))
+        reading = reading.and_(doubts=ids.doubts(found, what))
         reading = replace(reading, largest=(*reading.largest, ids.largest(found, what)))
     width = pc.max(pc.utf8_length(items.tokens)).as_py()
     return Log(users.codes, items.codes, items.tokens, when, width, reading)

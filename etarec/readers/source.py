@@ -122,9 +122,10 @@ def sources(path: str) -> list[Source]:
     place = Path(path)
     if place.is_dir():
         parts = [part for part in sorted(place.rglob("*")) if part.is_file() and not _hidden(part.relative_to(place))]
+        parts = [part for part in parts if part.stat().st_size]
         if not parts:
-            raise UserError(f"{path}: the folder holds no file; {EXPECTED_FILE}, or a folder of parts of one")
-        return [Source(str(part)) for part in parts if part.stat().st_size]
+            raise UserError(f"{path}: the folder holds no file with content; {EXPECTED_FILE}, or a folder of its parts")
+        return [Source(str(part)) for part in parts]
     if not place.exists():
         raise UserError(f"{path}: no such file; {EXPECTED_FILE}")
     if not place.stat().st_size:
@@ -157,8 +158,8 @@ def _remote(address: str) -> IO[bytes]:
             f"{name}: reading {scheme}:// needs a package that is not installed ({error}); install it, for instance "
             "`pip install fsspec s3fs gcsfs aiohttp`, or copy the file to this machine"
         ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name}: cannot be opened: {str(error).splitlines()[0] if str(error) else error!r}") from error
+    except Exception as error:  # each of fsspec's packages raises errors of its own
+        raise UserError(f"{name}: cannot be opened: {(str(error) or repr(error)).splitlines()[0]}") from error
     return file
 
 

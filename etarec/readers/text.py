@@ -17,6 +17,10 @@ from etarec.readers.source import Source
 
 TEXT_CODES = pa.dictionary(pa.int32(), pa.string())
 _NO_HEADER = "; if the first line is an interaction, name columns by their numbers, such as columns: {user: 1, item: 2}"
+_CURES = {
+    "UTF8": "; expected UTF-8, or data.encoding, such as latin-1",
+    "straddling": "; expected lines of at most 1 MiB, and a closing quote for each that begins a value",
+}
 
 
 def dialect_of(source: Source, config: DataConfig, wanted: Wanted) -> Dialect:
@@ -56,9 +60,7 @@ def _parse(source: Source, found: Dialect, places: dict[str, int], threads: bool
     except pa.ArrowInvalid as error:
         if threads:
             return _parse(source, found, places, threads=False)  # raises the same error, and names the row
-        if faults:
-            raise UserError(_uneven(source, found, faults[0])) from error
-        raise
+        raise UserError(_fault(source, found, faults, error)) from error
 
 
 def _options(
@@ -91,6 +93,15 @@ def _keyed(table: pa.Table, places: dict[str, int]) -> pa.Table:
     return pa.table({key: table[str(place)] for key, place in places.items()})
 
 
+def _fault(source: Source, found: Dialect, faults: "list[pa.csv.InvalidRow]", error: pa.ArrowInvalid) -> str:
+    """The message for a text that Arrow's parser refused."""
+    if faults:
+        return _uneven(source, found, faults[0])
+    reason = str(error).splitlines()[0]
+    cure = next((cure for sign, cure in _CURES.items() if sign in reason), "")
+    return f"{source.name}: cannot be read as text: {reason}{cure}"
+
+
 def _uneven(source: Source, found: Dialect, row: "pa.csv.InvalidRow") -> str:
     line = row.text.replace(UNIT, found.separator)
     others = [
@@ -114,7 +125,7 @@ def _cells_of_items(source: Source, found: Dialect, separator: str, places: dict
                 table = _keyed(pa.Table.from_batches([batch]), places)
                 yield _coded(exploded(_split(table, separator), source.name))
     except pa.ArrowInvalid as error:
-        raise (UserError(_uneven(source, found, faults[0])) if faults else error) from error
+        raise UserError(_fault(source, found, faults, error)) from error
 
 
 def _split(table: pa.Table, separator: str) -> pa.Table:

@@ -1,7 +1,9 @@
 """Loading, streams and training windows against slow literal references."""
 
 import gzip
+import hashlib
 import pickle
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
@@ -275,3 +277,35 @@ def test_a_rehearsal_never_contains_test_samples_nor_grows_the_training_part(sam
     rehearsed = data.rehearsal(source, config, 0.45)
     assert np.array_equal(rehearsed.valid_end, source.valid_end)
     assert (rehearsed.train_end <= source.train_end).all()
+
+
+def test_repeated_rows_are_said_and_dropped_on_request(tmp_path: Path) -> None:
+    rows: list[tuple[str, str, object]] = [("a", f"i{n % 6}", 10 * (n % 6)) for n in range(9)]
+    config = log_of(tmp_path / "log.csv", rows)
+    assert data.load(config).reading.doubts == (
+        "3 of 9 rows repeat the user, item and time of another; `data.drop: [duplicates]` keeps one of each",
+    )
+    dropped = data.load(replace(config, drop=("duplicates",)))
+    assert dropped.n_interactions == 6 and dropped.reading.dropped == ("3 of 9 rows (data.drop: duplicates)",)
+
+
+@pytest.mark.parametrize("long", [3, 255, 256, 257, 1000])
+def test_the_hash_of_tokens_is_that_of_one_width_up_to_256_characters(tmp_path: Path, long: int) -> None:
+    rows = [("a", f"i{n}ü", n * 10) for n in range(8)] + [("a", "x" * long, 90)]
+    loaded = data.load(log_of(tmp_path / "log.csv", rows))
+    digest = hashlib.sha256(b"max_length 50")
+    vocabulary = np.array(loaded.vocabulary.to_pylist(), np.str_)
+    arrays = {name: getattr(loaded, name) for name in ("items", "offsets", "train_end", "valid_end")}
+    for name, array in [*arrays.items(), ("vocabulary", vocabulary)]:
+        digest.update(f" {name} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
+    assert (loaded.sha256 == digest.hexdigest()) == (long <= 256)
+
+
+def test_one_long_id_costs_its_own_length_only(tmp_path: Path) -> None:
+    rows = [(f"u{n % 9}", f"i{n}", n * 10) for n in range(20_000)] + [("u1", "x" * 500_000, 1)]
+    config = log_of(tmp_path / "log.csv", rows)
+    tracemalloc.start()  # of one width, the tokens would take 40 GB
+    loaded = data.load(config)
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+    tracemalloc.stop()
+    assert loaded.sha256 != data.load(log_of(tmp_path / "log.csv", [*rows[:-1], ("u1", "x" * 499_999 + "y", 1)])).sha256

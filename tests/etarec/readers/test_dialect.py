@@ -133,3 +133,18 @@ def test_a_line_longer_than_the_limit_is_refused(read) -> None:
 def test_a_byte_order_mark_is_no_part_of_the_first_value(read, rows) -> None:
     for mark in (codecs.BOM_UTF8, b""):
         assert rows(read(mark + b"a,x\nb,y\n", 1, 2, None)) == [(0, "x"), (1, "y")]
+
+
+def test_a_later_byte_of_another_encoding_is_refused_in_a_file_of_another_separator(read) -> None:
+    with pytest.raises(UserError, match=r"not in the encoding of its beginning: .*latin-1 reads any"):
+        read(b"a::x\n" * 99999 + "b::é\n".encode("latin-1"), 1, 2, None)
+
+
+def test_lines_joined_by_a_quote_that_nothing_closes_are_refused_or_said(read) -> None:
+    with pytest.raises(UserError, match="cannot be read as text: "):
+        read('a,"x\n' + "b,y\n" * 999_999, 1, 2, None)
+    log = read('a,"x\nb,y\nc,z"\nd,w\n' + "e,w\n" * 9, 1, 2, None)
+    assert (
+        "1 ids of the column item hold an end of line, such as 'x\\nb,y\\nc,z'; a quote that nothing closes"
+        in log.reading.doubts[1]
+    )

@@ -136,3 +136,38 @@ def test_columns_may_be_named_by_number_in_parquet(tmp_path: Path, rows) -> None
     pa.parquet.write_table(TABLE, tmp_path / "log")
     config = DataConfig(path=str(tmp_path / "log"), columns=ColumnsConfig(user=1, item=2, timestamp=3))
     assert rows(readers.read(config)) == EXPECTED
+
+
+def test_parts_without_rows_and_empty_files_are_passed_over(tmp_path: Path, rows) -> None:
+    pa.parquet.write_table(TABLE.slice(0, 0), tmp_path / "part-0")
+    pa.parquet.write_table(TABLE, tmp_path / "part-1")
+    (tmp_path / "part-2").touch()
+    log = readers.read(DataConfig(path=str(tmp_path)))
+    assert rows(log) == EXPECTED and log.reading.understood[0] == "2 files of Parquet"
+
+
+def test_an_error_of_a_remote_package_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    class _CredentialsError(Exception):
+        pass
+
+    def fails(*_: object) -> None:
+        raise _CredentialsError("Unable to locate credentials\nmore")
+
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setattr(fsspec, "open", fails)
+    with pytest.raises(UserError, match=r"^s3://logs/log.csv: cannot be opened: Unable to locate credentials$"):
+        readers.read(DataConfig(path="s3://logs/log.csv"))
+
+
+def test_several_zstd_frames_are_one_file(read, rows) -> None:
+    assert (
+        rows(read(pa.compress(TEXT[:40], "zstd", asbytes=True) + pa.compress(TEXT[40:], "zstd", asbytes=True)))
+        == EXPECTED
+    )
+
+
+def test_a_dictionary_of_times_is_read(tmp_path: Path, rows) -> None:
+    place = TABLE.column_names.index("timestamp")
+    coded = TABLE.set_column(place, "timestamp", TABLE["timestamp"].dictionary_encode())
+    pa.parquet.write_table(coded, tmp_path / "log")
+    assert rows(readers.read(DataConfig(path=str(tmp_path / "log")))) == EXPECTED
