@@ -1,6 +1,7 @@
 """Parquet, Feather and JSON lines read into tables, batch by batch, so that only ids' codes stay in memory."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -108,30 +109,30 @@ def _json(source: Source, found: pa.Schema, where: dict[str, list[str]]) -> Iter
     ]
     options = pa.json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
     lines = 0
-    for chunk in chunks(source, _JSON):
+    for chunk in chunks(source, _JSON, cure=""):
         yield from _parsed(source, chunk, options, lines).to_batches()
         lines += chunk.count(b"\n")
 
 
 def _parsed(source: Source, chunk: bytes, options: pa.json.ParseOptions | None, lines: int) -> pa.Table:
+    """The objects of a part of the file, behind `lines` lines."""
     if not chunk.strip():
         return pa.table({})
     try:
         block = pa.json.ReadOptions(block_size=max(len(chunk), MAX_LINE_BYTES))
         return pa.json.read_json(pa.BufferReader(chunk), block, options)
     except pa.ArrowInvalid as error:
-        start = next(
-            (
-                reason
-                for begin, reason in _NOT_JSON_LINES.items()
-                if chunk.lstrip()[:3].decode(errors="replace").startswith(begin)
-            ),
-            None,
-        )
-        if start:
-            raise UserError(f"{source.name}: {start}") from error
-        line = lines + _first_bad(chunk)
-        raise UserError(f"{source.name}: line {line} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+        start = chunk.lstrip()[:3].decode(errors="replace")
+        other = next((text for sign, text in _NOT_JSON_LINES.items() if start.startswith(sign)), None)
+        reason = str(error).splitlines()[0]
+        fault = other or f"line {lines + _bad_line(chunk, reason)} cannot be read as JSON: {reason}"
+        raise UserError(f"{source.name}: {fault}") from error
+
+
+def _bad_line(chunk: bytes, reason: str) -> int:
+    """The number from 1 of the line that Arrow's parser refused."""
+    row = re.search(r"in row (\d+)", reason)
+    return int(row[1]) + 1 if row and "changed from" in reason else _first_bad(chunk)
 
 
 def _first_bad(chunk: bytes) -> int:
@@ -147,7 +148,7 @@ def _first_bad(chunk: bytes) -> int:
 
 def _json_schema(source: Source) -> pa.Schema:
     """The types of the first lines' fields; dates are left as text."""
-    head = next(chunks(source, _JSON), b"")
+    head = next(chunks(source, _JSON, cure=""), b"")
     return pa.schema([pa.field(f.name, _plain(f.type)) for f in _parsed(source, head, None, 0).schema])
 
 

@@ -12,6 +12,8 @@ from etarec.readers.source import Source, Unpacked
 UNIT = "\x1f"  # ASCII's unit separator stands for a separator that is not one character
 MAX_LINE_BYTES = 2**22
 _CHUNK_BYTES = 2**20
+_LONG_LINE = "expected lines that end with LF, CR LF or CR"
+_ANY_BYTES = "; data.encoding: latin-1 reads any bytes"
 _PLAIN_ENCODINGS = {"utf-8", "utf-8-sig", "utf8", "ascii", "us-ascii"}
 
 
@@ -26,8 +28,8 @@ def unit(dialect: Dialect) -> str:
     return dialect.separator if len(dialect.separator) == 1 and dialect.separator != BLANK else UNIT
 
 
-def chunks(source: Source, dialect: Dialect) -> Iterator[bytes]:
-    """The file in parts of whole lines, in UTF-8, with `unit` between values.
+def chunks(source: Source, dialect: Dialect, cure: str = _ANY_BYTES) -> Iterator[bytes]:
+    """The file in parts of whole lines, in UTF-8, with `unit` between values. cure: what to do about other bytes.
 
     Raises UserError for a line of more than 4 MiB and for bytes that are not of the file's encoding.
     """
@@ -36,19 +38,16 @@ def chunks(source: Source, dialect: Dialect) -> Iterator[bytes]:
     rest = b""
     with source.open() as file:
         while content := file.read(_CHUNK_BYTES):
-            text = rest + _decoded(decoder, content, source)
+            text = rest + _decoded(decoder, content, source, cure)
             end = text.rfind(dialect.line_end) + 1
             rest = text[end:]
             if len(rest) > MAX_LINE_BYTES:
                 raise UserError(f"{source.name}: a line is longer than {MAX_LINE_BYTES >> 20} MiB; {_LONG_LINE}")
             if end:
                 yield rewrite(text[:end])
-    rest += _decoded(decoder, b"", source, final=True)
+    rest += _decoded(decoder, b"", source, cure, final=True)
     if rest:
         yield rewrite(rest)
-
-
-_LONG_LINE = "expected lines that end with LF, CR LF or CR"
 
 
 class Lines(io.RawIOBase):
@@ -76,13 +75,14 @@ def stream(source: Source, dialect: Dialect) -> Unpacked | Lines:
     return source.open() if as_is(dialect) else Lines(chunks(source, dialect))
 
 
-def _decoded(decoder: codecs.IncrementalDecoder, content: bytes, source: Source, final: bool = False) -> bytes:
+def _decoded(
+    decoder: codecs.IncrementalDecoder, content: bytes, source: Source, cure: str, final: bool = False
+) -> bytes:
     try:
         return decoder.decode(content, final).encode()
     except UnicodeError as error:
         raise UserError(
-            f"{source.name}: the text is not in the encoding of its beginning: {error}; expected one encoding; "
-            "data.encoding: latin-1 reads any bytes"
+            f"{source.name}: the text is not in the encoding of its beginning: {error}; expected one encoding{cure}"
         ) from error
 
 

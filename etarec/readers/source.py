@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from etarec.readers.place import EXPECTED_FILE, listed
 Columnar = Literal["Parquet", "Feather", "JSON lines"]
 Kind = Columnar | Literal["text"]
 
-MAX_RATIO, FREE_BYTES = 200, 2**30  # largest growth by unpacking, which counts beyond the free bytes
+MAX_RATIO, FREE_BYTES = 200, 2**26  # largest growth by unpacking, which counts beyond the free bytes
 _HEAD_BYTES = 2**18
 _COLUMNAR: tuple[tuple[bytes, Kind], ...] = ((b"PAR1", "Parquet"), (b"ARROW1", "Feather"))
+_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\{|\[\s*[\[{])")
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -77,8 +79,7 @@ class Source:
         for magic, kind in _COLUMNAR:
             if head.startswith(magic):
                 return kind
-        start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:2]
-        return "JSON lines" if start.startswith((b"{", b"[{")) or start == b"[" else "text"
+        return "JSON lines" if _JSON.match(head) else "text"
 
 
 class Unpacked(io.RawIOBase):

@@ -155,7 +155,7 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         (SPACE + "data: {path: null}", "data: give exactly one of"),
         (SPACE + "data: {path: ''}", 'data.path: given "", expected a file'),
         (SPACE + "data: {dataset: simulate}", 'data.dataset: given "simulate", expected simulated or null'),
-        (SPACE + "data: {columns: {user: 1}}", "data.columns.user: given 1, expected text"),
+        (SPACE + "data: {columns: {user: 1.5}}", "data.columns.user: given 1.5, expected text or an integer"),
         (SPACE + "data: {valid_share: .nan}", "data.valid_share: given NaN, expected a number from 0 to 1"),
         (SPACE + "model: {width: 30}", "model: width: given 30, expected a multiple of 2 x heads, which is 8"),
         (SPACE + "checkpoint: a\ntrain: {epochs: 3}", "checkpoint: it replaces `model` and `train`"),

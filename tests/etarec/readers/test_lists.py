@@ -114,8 +114,14 @@ def test_columns_inside_structs(read, rows) -> None:
         (
             lines(FLAT) + '{"u": "a", "i": "x", "t": 1}\n',
             ("u", "i", "t"),
-            "line 1 cannot be read as JSON.*changed from",
+            r"line 4 cannot be read as JSON: .*Column\(/i\) changed from",
         ),
+        (
+            b'{"u": "a", "i": "caf\xe9"}\n',
+            ("u", "i", None),
+            r"not in the encoding of its beginning: .* expected one encoding$",
+        ),
+        (json.dumps(FLAT, indent=2), ("u", "i", "t"), "one JSON list, expected JSON lines, one object a line; `jq -c"),
         (json.dumps(FLAT), ("u", "i", "t"), "one JSON list, expected JSON lines, one object a line; `jq -c"),
         ("{'u': 'a', 'i': 1}\n", ("u", "i", None), "the lines are Python literals, expected JSON"),
         ("{u'u': 'a', 'i': 1}\n", ("u", "i", None), "the lines are Python literals, expected JSON"),
