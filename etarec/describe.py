@@ -47,7 +47,9 @@ def report(given: dict[str, Any]) -> Iterator[str]:
     beginning = preview(_config({key: value for key, value in given.items() if key not in ("where", "at_least")}))
     yield from _beginning(beginning)
     if "columns" not in given:
-        given = given | {"columns": _guessed(beginning, given["path"])}
+        guess = _guessed(beginning, given["path"])
+        given = given | {"columns": guess}
+        yield _entry("guessed", _guess(guess, beginning.named))
     config = _config(given)
     log = prepared(config, given["path"])
     yield from reading_lines(log)
@@ -85,6 +87,14 @@ def _guessed(beginning: Preview, path: str) -> dict[str, str | int | None]:
             f"the columns are {names}"
         )
     return {"user": columns.user, "item": columns.item, "timestamp": columns.timestamp}
+
+
+def _guess(columns: dict[str, str | int | None], named: bool) -> str:
+    """The guessed columns in words, and how to correct them."""
+    other = "--set columns.user=NAME columns.item=NAME ..." if named else "--set columns.user=1 columns.item=2 ..."
+    lists = "" if named else "; one user a line: columns.item=2-"
+    chosen = ", ".join(f"{key} {'none' if name is None else name}" for key, name in columns.items())
+    return f"{chosen} (others by {other}{lists})"
 
 
 def _counts(log: Log, config: DataConfig) -> Iterator[str]:

@@ -62,13 +62,13 @@ def choose(source: str, found: Sequence[str], columns: Wanted, hint: str = "") -
 
 def named(full: str, name: str) -> bool:
     """Whether the column `full` of a file is the one that a user calls `name`."""
-    return full == name or full.split(":")[0] == name
+    return name in (full, full.strip(), full.strip().split(":")[0])
 
 
 def _position(source: str, found: Sequence[str], key: str, name: str | int, hint: str) -> int:
     if isinstance(name, str):
         matches = [n for n, full in enumerate(found) if full == name]
-        matches = matches or [n for n, full in enumerate(found) if full.split(":")[0] == name]
+        matches = matches or [n for n, full in enumerate(found) if named(full, name)]
         if len(matches) == 1:
             return matches[0]
         if matches or (number(name) is None or not (is_rest(name) or key.startswith("data."))):

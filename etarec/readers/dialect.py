@@ -74,13 +74,9 @@ def dialect(sample: bytes, config: DataConfig, wanted: Wanted, source: str, whol
     Raises UserError if the sample is not text, or has no separator.
     """
     encoding = config.encoding or _encoding(sample)
-    text = _text(sample, encoding, source)
-    line_end = "\n" if "\n" in text else "\r"
-    lines = text.replace("\r\n", "\n").split(line_end)
+    line_end, lines = _lines(_text(sample, encoding, source), whole)
     if not lines[0].strip():
         raise UserError(f"{source}: the first line is empty, expected the names of the columns or an interaction")
-    if not whole and len(lines) > 1:
-        lines.pop()
     separator = "\t" if config.separator == "\\t" else config.separator or _separator(lines, wanted)
     if separator is None:
         raise UserError(
@@ -90,10 +86,21 @@ def dialect(sample: bytes, config: DataConfig, wanted: Wanted, source: str, whol
     quoted = separator in _QUOTED or (len(separator) == 1 and separator != BLANK and _wrapped(lines, separator))
     records = _records(lines, separator, quoted)
     header = _header(records, wanted) if config.header is None else config.header
-    if header and len(records) == 1 and (whole or len(text.splitlines()) < 2):
+    if header and len(lines) == 1:
         columns.choose(source, records[0], wanted)
         raise UserError(f"{source}: {NO_ROWS}")
     return Dialect(encoding, line_end.encode(), separator, quoted, header, tuple(map(tuple, records)))
+
+
+def _lines(text: str, whole: bool) -> tuple[str, list[str]]:
+    """The end of lines, and a file's first lines without empty ones behind them; `whole`: these are all lines."""
+    line_end = "\n" if "\n" in text else "\r"
+    lines = text.replace("\r\n", "\n").split(line_end)
+    if not whole and len(lines) > 1:
+        lines.pop()  # it may be cut
+    while len(lines) > 1 and not lines[-1].strip():
+        lines.pop()
+    return line_end, lines
 
 
 def _encoding(sample: bytes) -> str:

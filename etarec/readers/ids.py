@@ -8,14 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etarec.config import UserError
-from etarec.readers.place import Bools, Places
+from etarec.readers.place import MISSING_WORDS, Bools, Places
 
 Int32s = npt.NDArray[np.int32]
 
-# Texts, in lower case and without blanks around them, with which programs write a missing value.
-_MISSING_WORDS = frozenset(
-    ["", "na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "none", "\\n", "undefined", "unknown", "missing", "-", "?"]
-)
+_NOBODY = ("unknown", "missing")  # ids that look missing besides MISSING_WORDS
 # Above these shares an id is no plausible user or item; in a log of few ids, ten times their mean share, or a half.
 _PLAUSIBLE_SHARE = {"user": 0.05, "item": 0.2}
 _A = {"user": "a user", "item": "an item"}
@@ -32,7 +29,9 @@ class Ids:
     def missing_words(self) -> list[int]:
         """The codes of tokens with which programs write a missing value."""
         words = pc.utf8_lower(pc.utf8_trim_whitespace(self.tokens))
-        return np.flatnonzero(pc.is_in(words, pa.array(sorted(_MISSING_WORDS), words.type)).to_numpy(False)).tolist()
+        return np.flatnonzero(
+            pc.is_in(words, pa.array((*MISSING_WORDS, *_NOBODY), words.type)).to_numpy(False)
+        ).tolist()
 
     def missing(self) -> Bools:
         """Whether each id is missing, or a word for that, bool [N]."""
@@ -130,7 +129,9 @@ def _share_doubts(ids: Ids, what: str) -> list[str]:
 def largest(ids: Ids, what: str) -> str:
     """The id with most interactions, in words."""
     code, count = _most(ids)
-    return f"largest {what} {_short(ids, code)}: {count:,} interactions, {count / len(ids.codes):.1%}"
+    return (
+        f"largest {what} {_short(ids, code)}: {count:,} interaction{'s' * (count != 1)}, {count / len(ids.codes):.1%}"
+    )
 
 
 def _most(ids: Ids) -> tuple[int, int]:

@@ -72,7 +72,16 @@ def _path(source: str, schema: pa.Schema, key: str, name: str | int) -> list[str
 
 def selected(batch: pa.RecordBatch, found: Mapping[str, Sequence[str]]) -> pa.Table:
     """The wanted values of a batch under their keys: lists of them where a column holds lists."""
-    return pa.table({key: _values(batch[path[0]], path[1:]) for key, path in found.items()})
+    return pa.table({key: _without_views(_values(batch[path[0]], path[1:])) for key, path in found.items()})
+
+
+def _without_views(column: pa.Array) -> pa.Array:
+    """A column of a type that all of Arrow's functions take; polars writes text as views."""
+    if pa.types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    if is_list(column.type) and pa.types.is_string_view(column.type.value_type):
+        return column.cast(pa.large_list(pa.large_string()))
+    return column
 
 
 def _values(column: pa.Array, fields: Sequence[str]) -> pa.Array:

@@ -64,7 +64,7 @@ def from_columns(columns: Columns, config: DataConfig, places: Places, reading: 
     when = None
     if "timestamp" in columns:
         when, words = times.timestamps(_plain(columns.pop("timestamp")), config.time_format, places)
-        reading = reading.and_(understood=f"timestamps: {words}", doubts=times.mixed_units(when, places))
+        reading = reading.and_(understood=f"timestamps: {words}", doubts=times.doubts(when, places))
     users, items = (ids.encode(columns.pop(what), what, places) for what in ("user", "item"))
     return _complete(users, items, when, config, places, reading)
 

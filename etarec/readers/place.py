@@ -16,6 +16,9 @@ EXPECTED_FILE = (
 )
 NO_ROWS = f"holds no interactions; {EXPECTED_FILE} with at least one row"
 
+# Texts, in lower case and without blanks around them, with which programs write a missing value.
+MISSING_WORDS = ("", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "nil", "none", "\\n", "undefined", "-", "?")
+
 
 @dataclass(frozen=True, eq=False)
 class Places:

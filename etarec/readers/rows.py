@@ -8,7 +8,9 @@ import pyarrow.compute as pc
 
 from etarec.config import DataConfig, UserError
 from etarec.readers.columns import AT_LEAST, WHERE
-from etarec.readers.place import Bools, Places, listed
+from etarec.readers.place import MISSING_WORDS, Bools, Places, listed
+
+_NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 def kept(columns: Mapping[str, pa.ChunkedArray], config: DataConfig, places: Places) -> Bools | None:
@@ -29,44 +31,44 @@ def kept(columns: Mapping[str, pa.ChunkedArray], config: DataConfig, places: Pla
 def _has(column: pa.ChunkedArray, name: str, values: tuple[str | int | float | bool, ...], places: Places) -> Bools:
     """Whether each row has one of the values, which are compared as text, and as numbers where both are."""
     codes, words = _coded(column)
-    wanted = {_text(value) for value in values}
-    numbers = {number for text in wanted if (number := _number(text)) is not None}
-    chosen = np.array([word is not None and (word in wanted or _number(word) in numbers) for word in words] + [False])
+    wanted = pa.array(sorted({_text(value) for value in values}), words.type)
+    numbers = _numbers(words)
+    same_number = pc.and_(pc.is_in(numbers, _numbers(wanted).drop_null()), pc.is_valid(numbers))
+    chosen = pc.fill_null(pc.or_(pc.is_in(words, wanted), same_number), False).to_numpy(False)
     if not chosen.any():
-        have = listed([word for word in words if word is not None], most=10)
+        have = listed(words.drop_null()[:100].to_pylist(), most=10)
         raise UserError(
-            f"{places.source}: no row has one of {listed(sorted(wanted))} in the column {name!r} (data.where); it has "
-            f"{have}"
+            f"{places.source}: no row has one of {listed(wanted.to_pylist())} in the column {name!r} (data.where); it "
+            f"has {have}"
         )
-    return chosen[codes]
+    return np.append(chosen, False)[codes]
 
 
 def _reaches(column: pa.ChunkedArray, name: str, least: float, places: Places) -> Bools:
     """Whether each row's number is at least `least`; a row without one is not kept."""
     codes, words = _coded(column)
-    numbers = [None if word is None or word == "" else _number(word) for word in words]
-    bad = next((n for n, word in enumerate(words) if word and numbers[n] is None), None)
-    if bad is not None:
+    numbers = _numbers(words)
+    missing = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(words)), pa.array(MISSING_WORDS, words.type))
+    bad = pc.index(pc.or_(pc.is_valid(numbers), pc.or_(missing, pc.is_null(words))), pa.scalar(False)).as_py()
+    if bad >= 0 and bad in codes:
         row = int(np.argmax(codes == bad))
-        places.fail(row, f"has {words[bad]!r} in the column {name!r}; expected a number (data.at_least)")
-    return np.array([number is not None and number >= least for number in numbers] + [False])[codes]
+        places.fail(row, f"has {words[bad].as_py()!r} in the column {name!r}; expected a number (data.at_least)")
+    return np.append(pc.fill_null(pc.greater_equal(numbers, least), False).to_numpy(False), False)[codes]
 
 
-def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str | None]]:
+def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.LargeStringArray]:
     """Codes [rows] and the texts that they stand for; the code -1 stands for no value."""
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     array = coded.combine_chunks()
     array = array if isinstance(array, pa.DictionaryArray) else pa.concat_arrays(array.chunks)
-    words = array.dictionary.cast(pa.string()).to_pylist()
-    return pc.fill_null(array.indices, -1).to_numpy(False), words
+    return pc.fill_null(array.indices, -1).to_numpy(False), array.dictionary.cast(pa.large_string())
+
+
+def _numbers(words: pa.LargeStringArray) -> pa.DoubleArray:
+    """The numbers that texts hold; null where one holds none."""
+    trimmed = pc.utf8_trim_whitespace(words)
+    return pc.if_else(pc.match_substring_regex(trimmed, _NUMBER), trimmed, None).cast(pa.float64())
 
 
 def _text(value: str | int | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -20,7 +20,7 @@ Columnar = Literal["Parquet", "Feather", "JSON lines"]
 Kind = Columnar | Literal["text"]
 
 MAX_RATIO, FREE_BYTES = 200, 2**26  # largest growth by unpacking, which counts beyond the free bytes
-_HEAD_BYTES = 2**18
+HEAD_BYTES = 2**18
 _COLUMNAR: tuple[tuple[bytes, Kind], ...] = ((b"PAR1", "Parquet"), (b"ARROW1", "Feather"))
 _JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\{|\[\s*[\[{])")
 _PACKED = {
@@ -71,7 +71,7 @@ class Source:
     def head(self) -> bytes:
         """The first unpacked bytes, 256 KiB at most."""
         with self.open() as file:
-            return file.read(_HEAD_BYTES)
+            return file.read(HEAD_BYTES)
 
     def kind(self) -> Kind:
         """The kind of log in the file, told by its first bytes and not by its name."""

@@ -13,7 +13,7 @@ from etarec.readers.columns import Wanted
 from etarec.readers.dialect import BLANK, Dialect, dialect
 from etarec.readers.lines import UNIT, as_is, chunks, stream, unit
 from etarec.readers.lists import exploded
-from etarec.readers.source import Source
+from etarec.readers.source import HEAD_BYTES, Source
 
 TEXT_CODES = pa.dictionary(pa.int32(), pa.string())
 _NO_HEADER = "; if the first line is an interaction, name columns by their numbers, such as columns: {user: 1, item: 2}"
@@ -26,7 +26,7 @@ _CURES = {
 def dialect_of(source: Source, config: DataConfig, wanted: Wanted) -> Dialect:
     """The dialect of a text file."""
     head = source.head()
-    return dialect(head, config, wanted, source.name, whole=len(head) < 2**18)
+    return dialect(head, config, wanted, source.name, whole=len(head) < HEAD_BYTES)
 
 
 def read(source: Source, found: Dialect, config: DataConfig, wanted: Wanted) -> pa.Table:
@@ -72,7 +72,8 @@ def _options(
         faults.append(row)
         return "error"
 
-    types = {str(place): pa.string() if key in text else TEXT_CODES for key, place in places.items()}
+    types = dict.fromkeys(map(str, places.values()), TEXT_CODES)
+    types |= {str(places[key]): pa.string() for key in text if key in places}
     return {
         "read_options": pa.csv.ReadOptions(
             column_names=[str(place) for place in range(len(found.names))], skip_rows=int(found.header)
@@ -159,11 +160,12 @@ def _lines_of_items(source: Source, found: Dialect, places: dict[str, int], rest
         cells = cells.filter(pc.greater(pc.list_value_length(cells), first))
         single = {key: pc.list_element(cells, place) for key, place in places.items() if key != rest}
         lists = pc.split_pattern(pc.list_element(cells, first), unit(found))
-        yield _coded(exploded(pa.table({**single, rest: lists}).select(list(places)), source.name))
+        table = exploded(pa.table({**single, rest: lists}).select(list(places)), source.name)
+        yield _coded(table.filter(pc.not_equal(table[rest], "")))  # behind the last item of a line, or for padding
 
 
 def _coded(table: pa.Table) -> pa.Table:
-    """The table with every text but timestamps as a dictionary, in which empty text is null."""
+    """The table with every text but timestamps as a dictionary."""
     coded = {
         key: column if key == "timestamp" else column.cast(pa.string()).dictionary_encode().cast(TEXT_CODES)
         for key, column in zip(table.column_names, table.columns, strict=True)

@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etarec.config import UserError
-from etarec.readers.place import Bools, Places
+from etarec.readers.place import MISSING_WORDS, Bools, Places
 
 Floats = npt.NDArray[np.float64]
 
 _TYPES = (pa.float64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
-_MISSING_WORDS = ("", "na", "n/a", "<na>", "nan", "nat", "null", "none", "\\n", "-")
 _CURE = "; `data.drop: [missing_time]` drops such rows"
 _UNITS = {
     "seconds": (1e8, 1e10),
@@ -49,7 +48,7 @@ def is_missing(column: pa.ChunkedArray) -> Bools:
     """Whether each timestamp is missing: null, not a number, or a word for that, bool [N]."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         missing = [
-            pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(c)), pa.array(_MISSING_WORDS, c.type)) for c in column.chunks
+            pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(c)), pa.array(MISSING_WORDS, c.type)) for c in column.chunks
         ]
         found = pc.or_(pa.chunked_array(missing, pa.bool_()), column.is_null())
         return pc.fill_null(found, True).to_numpy()
@@ -66,7 +65,10 @@ def timestamps(column: pa.ChunkedArray, time_format: str | None, places: Places)
         places.fail(row, f"has no timestamp; expected a number or a date in every row{_CURE}")
     if time_format is not None:
         return _formatted(column, time_format, places), f"dates as {time_format}"
-    numbers = next((cast for to in _TYPES if (cast := _cast(column, to)) is not None), None)
+    numbers = _numbers(column)
+    if numbers is None and _is_text(column):
+        column = pa.chunked_array([pc.utf8_trim_whitespace(chunk) for chunk in column.chunks], column.type)
+        numbers = _numbers(column)
     if numbers is None:
         return _dates(column, places)
     if pa.types.is_timestamp(numbers.type):
@@ -78,9 +80,21 @@ def timestamps(column: pa.ChunkedArray, time_format: str | None, places: Places)
     return seconds, _unit(seconds)
 
 
-def mixed_units(times: Floats, places: Places) -> list[str]:
-    """A warning if some timestamps are, for instance, seconds and others milliseconds."""
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The column as numbers or moments; None if it holds neither."""
+    return next((cast for to in _TYPES if (cast := _cast(column, to)) is not None), None)
+
+
+def doubts(times: Floats, places: Places) -> list[str]:
+    """A warning if some timestamps are, for instance, seconds and others milliseconds or 0."""
     units = _units(times)
+    zeros = int(np.count_nonzero(times <= 0))
+    if units and zeros and zeros + sum(units.values()) == len(times):
+        row = int(np.argmax(times <= 0))
+        return [
+            f"{zeros:,} timestamps are 0 or less where others are {' and '.join(units)} since 1970; the first is in "
+            f"{places.name(row)}; they may stand for missing ones"
+        ]
     if len(units) < 2:
         return []
     rarest = min(units, key=lambda unit: units[unit])
@@ -123,7 +137,7 @@ def _dates(column: pa.ChunkedArray, places: Places) -> tuple[Floats, str]:
     row = max(_first_bad(column, to) for to in _TYPES)
     value = column[row].as_py()
     fault = f"has the timestamp {value!r}; expected a number or an ISO 8601 date and time"
-    missing = re.fullmatch("|".join(map(re.escape, _MISSING_WORDS)), value.strip().lower())
+    missing = re.fullmatch("|".join(map(re.escape, MISSING_WORDS)), value.strip().lower())
     places.fail(row, fault + (_CURE if missing else ", or data.time_format, such as '%d.%m.%Y %H:%M'"))
 
 
@@ -160,7 +174,7 @@ def _formatted(column: pa.ChunkedArray, fmt: str, places: Places) -> Floats:
 def _parsed(chunk: pa.Array, fmt: str) -> Floats:
     """Seconds since 1970; NaN where a text has another format."""
     coded = chunk.dictionary_encode()  # many logs have few distinct dates
-    texts = pd.Series(coded.dictionary.to_pylist(), dtype=object)
+    texts = pd.Series(pc.utf8_trim_whitespace(coded.dictionary).to_pylist(), dtype=object)
     try:
         moments = pd.to_datetime(texts, format=fmt, utc=True, errors="coerce")
     except ValueError as error:

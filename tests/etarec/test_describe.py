@@ -37,6 +37,8 @@ def test_the_command_prints_what_was_understood(run, tmp_path: Path) -> None:
         "row         1  1  4.5  1292198411",
         "row         1  2  4.5  1292198412",
         "row         1  3  4.5  1292198413",
+        "guessed     user user_id, item item_id, timestamp timestamp "
+        "(others by --set columns.user=NAME columns.item=NAME ...)",
         "read        timestamps: seconds since 1970",
         "log         56 interactions, 8 users, 7 items",
         "            largest user '1': 7 interactions, 12.5%",
@@ -64,6 +66,13 @@ def test_settings_reach_the_block_and_what_they_leave_out_is_said(run) -> None:
     assert block["columns"] == {"user": 1, "item": 2, "timestamp": 4}
     log = data.load(TypeAdapter(DataConfig).validate_json(json.dumps(block | {"k_core": 0})))
     assert log.n_interactions == 56
+
+
+def test_columns_without_names_are_guessed_by_their_values(run) -> None:
+    text = LOG.partition("\n")[2].replace(",4.5,", ",4.5,x,")
+    _, out, _ = run(text)
+    assert "guessed     user 1, item 2, timestamp 5 (others by --set columns.user=1 " in out
+    assert "one user a line: columns.item=2-" in out
 
 
 def test_one_user_a_line_is_guessed(run) -> None:

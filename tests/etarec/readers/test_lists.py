@@ -146,3 +146,16 @@ def test_a_missing_value_in_lists_is_named_as_an_interaction(read) -> None:
 def test_a_line_of_json_is_named(read, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="line 2 has no item"):
         read(lines([{"u": "a", "i": "x"}, {"u": "a", "i": None}]), "u", "i", None)
+
+
+def test_separators_behind_the_last_item_and_padding_are_no_items(read, rows) -> None:
+    assert rows(read("a,x,y,,\nb,z,,,\nc,,,,\n", 1, "2-", None)) == [(0, "x"), (0, "y"), (1, "z")]
+    assert rows(read("a x y \nb z\n", 1, "2-", None)) == [(0, "x"), (0, "y"), (1, "z")]
+
+
+@pytest.mark.parametrize("write", [parquet, feather])
+def test_text_written_as_views_is_read(read, rows, write) -> None:
+    views = pa.array(["x", "a text of more than twelve characters"], pa.string_view())
+    table = pa.table({"u": views, "i": views, "l": pa.array([["y"], ["z"]], pa.list_(pa.string_view()))})
+    assert rows(read(write(table), "u", "l", None)) == [(1, "y"), (0, "z")]
+    assert rows(read(write(table), "l", "i", None)) == [(0, "x"), (1, "a text of more than twelve characters")]

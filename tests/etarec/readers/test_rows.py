@@ -66,3 +66,14 @@ def test_a_faulty_row_is_named_by_its_line_behind_filters(read) -> None:
         read(text, "u", "i", "t", where={"event": ("buy",)})
     with pytest.raises(UserError, match="line 5 has no user"):
         read(text, "u", "i", "t", where={"event": ("buy",)}, drop=("missing_time",))
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "null", " "])
+def test_a_missing_number_is_not_kept(read, rows, word) -> None:
+    text = f"u,i,t,rating\na,x,1, 5\na,y,2,{word}\na,z,3,1e1\na,z,4,-7\n"
+    assert kept(rows, read(text, "u", "i", "t", at_least={"rating": 4})) == [1, 3]
+
+
+def test_items_in_cells_can_be_filtered_by(read, rows) -> None:
+    text = "u,items,t\na,x y,1\nb,z,2\n"
+    assert kept(rows, read(text, "u", "items", "t", list_separator=" ", where={"items": ("z", "y")})) == [1, 2]

@@ -115,3 +115,15 @@ def test_mixed_units_are_said(read) -> None:
     log = read(log_of(["1291192000", "1291192001", "1291192002000"]), "u", "i", "t")
     assert "2 in seconds, 1 in milliseconds; the first in milliseconds is 1291192002000 in " in log.reading.doubts[0]
     assert "line 4" in log.reading.doubts[0]
+
+
+def test_times_of_0_among_others_are_said(read) -> None:
+    log = read(log_of(["1291192000", "0", "1291192002"]), "u", "i", "t")
+    assert "1 timestamps are 0 or less where others are seconds since 1970; the first is in " in log.reading.doubts[0]
+    assert "line 3" in log.reading.doubts[0]
+
+
+def test_blanks_around_values_and_names_are_no_part_of_them(read, rows) -> None:
+    assert rows(read("u, i, t\na,x, 5\nb,y, 6 \n", "u", "i", "t")) == [(0, "x", 5), (1, "y", 6)]
+    dates = read("u, i, t\na,x, 2010-12-01 \nb,y,2010-12-02\n", "u", "i", "t")
+    assert dates.times is not None and dates.times.tolist() == [1291161600, 1291248000]
