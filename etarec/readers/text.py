@@ -124,18 +124,17 @@ def _cells_of_items(source: Source, found: Dialect, separator: str, places: dict
         with pa.csv.open_csv(pa.PythonFile(stream(source, found), mode="r"), **options) as batches:
             for batch in batches:
                 table = _keyed(pa.Table.from_batches([batch]), places)
-                yield _coded(exploded(_split(table, separator), source.name))
+                yield _coded(exploded(_split(table, separator, places), source.name))
     except pa.ArrowInvalid as error:
         raise UserError(_fault(source, found, faults, error)) from error
 
 
-def _split(table: pa.Table, separator: str) -> pa.Table:
-    """The table with lists of items and, where they hold the separator too, of timestamps."""
-    for key in ("item", "timestamp"):
-        if key == "item" or (key in table.column_names and _holds(table[key], separator)):
-            place = table.column_names.index(key)
-            table = table.set_column(place, key, _values(table[key], separator))
-    return table
+def _split(table: pa.Table, separator: str, places: dict[str, int]) -> pa.Table:
+    """The table with lists in the cells of items and, where they hold the separator too, of timestamps."""
+    cells = {key for key, place in places.items() if place == places["item"]}
+    if "timestamp" in places and _holds(table["timestamp"], separator):
+        cells |= {key for key, place in places.items() if place == places["timestamp"]}
+    return pa.table({key: _values(table[key], separator) if key in cells else table[key] for key in places})
 
 
 def _holds(column: pa.ChunkedArray, separator: str) -> bool:
