@@ -159,3 +159,10 @@ def test_text_written_as_views_is_read(read, rows, write) -> None:
     table = pa.table({"u": views, "i": views, "l": pa.array([["y"], ["z"]], pa.list_(pa.string_view()))})
     assert rows(read(write(table), "u", "l", None)) == [(1, "y"), (0, "z")]
     assert rows(read(write(table), "l", "i", None)) == [(0, "x"), (1, "a text of more than twelve characters")]
+
+
+def test_a_bad_line_behind_many_blocks_is_named_by_its_number(read) -> None:
+    many = json.dumps({"u": "a", "i": "x" * 50}) + "\n"
+    assert len(many) * 40_000 > 2**21
+    with pytest.raises(UserError, match="line 40001 cannot be read as JSON"):
+        read(many * 40_000 + "{]\n" + many, "u", "i", None)
