@@ -280,13 +280,13 @@ def test_a_rehearsal_never_contains_test_samples_nor_grows_the_training_part(sam
 
 
 def test_repeated_rows_are_said_and_dropped_on_request(tmp_path: Path) -> None:
-    rows: list[tuple[str, str, object]] = [("a", f"i{n % 6}", 10 * (n % 6)) for n in range(9)]
+    rows: list[tuple[str, str, object]] = [("a", f"i{n % 6}", 10 * (n % 6)) for n in range(9)] + [("a", "i0", 99)]
     config = log_of(tmp_path / "log.csv", rows)
     assert data.load(config).reading.doubts == (
-        "3 of 9 rows repeat the user, item and time of another; `data.drop: [duplicates]` keeps one of each",
+        "3 of 10 rows repeat the user, item and time of another; `data.drop: [duplicates]` keeps one of each",
     )
     dropped = data.load(replace(config, drop=("duplicates",)))
-    assert dropped.n_interactions == 6 and dropped.reading.dropped == ("3 of 9 rows (data.drop: duplicates)",)
+    assert dropped.n_interactions == 7 and dropped.reading.dropped == ("3 of 10 rows (data.drop: duplicates)",)
 
 
 @pytest.mark.parametrize("long", [3, 255, 256, 257, 1000])

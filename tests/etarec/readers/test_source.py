@@ -77,7 +77,7 @@ def test_parquet_and_feather_are_told_by_the_content(tmp_path: Path, rows, name)
 def test_a_folder_of_parts_is_one_log_in_the_order_of_names(tmp_path: Path, rows) -> None:
     folder = tmp_path / "log.parquet"
     (folder / "day=1").mkdir(parents=True)
-    (folder / "_SUCCESS").write_text("")
+    (folder / "_metadata").write_text("no part")
     (folder / ".part-0.parquet.crc").write_text("x")
     pa.parquet.write_table(TABLE.slice(1), folder / "part-1.parquet")
     pa.parquet.write_table(TABLE.slice(0, 1), folder / "day=1" / "part-0.parquet")
