@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -30,7 +31,7 @@ class Checkpoint:
     model: ModelConfig
     train: TrainConfig
     weights: dict[str, np.ndarray[Any, Any]]
-    vocabulary: np.ndarray[Any, Any]  # [V - 1], index c - 1 holds the token of item code c
+    vocabulary: pa.LargeStringArray  # [V - 1], index c - 1 holds the token of item code c
     data_sha256: str
     epochs: int  # the best epoch, whose weights these are
     valid: dict[str, float]  # quality metrics on the validation split after that epoch
@@ -48,7 +49,7 @@ class Checkpoint:
             for name, tensor in model.state_dict().items():
                 tensor.copy_(torch.tensor(self.weights[name]))
 
-    def check_against(self, vocabulary: np.ndarray[Any, Any], data_sha256: str, source: str) -> None:
+    def check_against(self, vocabulary: pa.LargeStringArray, data_sha256: str, source: str) -> None:
         """Raise UserError, whose message begins with `source`, unless the checkpoint was trained on these data."""
         if not np.array_equal(self.vocabulary, vocabulary):
             raise UserError(
@@ -109,7 +110,7 @@ def _checked(about: dict[str, Any], weights: dict[str, np.ndarray[Any, Any]]) ->
     """The checkpoint in a file's metadata and tensors. If they do not fit, ValueError, KeyError or TypeError."""
     if about["format"] != FORMAT:
         raise ValueError(f"format {about['format']}, expected {FORMAT}")
-    vocabulary = np.array(json.loads(weights.pop(_VOCABULARY).tobytes()), dtype=np.str_)
+    vocabulary = pa.array(json.loads(weights.pop(_VOCABULARY).tobytes()), pa.large_string())
     model = ModelConfig(**about["model"])
     with torch.device("meta"):  # only shapes, no memory: a foreign file may ask for a giant model
         expected = {name: tuple(t.shape) for name, t in build(model, len(vocabulary) + 1).state_dict().items()}

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,11 +30,16 @@ class UserError(Exception):
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ColumnsConfig:
-    """Names of the log's columns; RecBole's `name:type` headers match by name."""
+    """The log's columns: by name, where RecBole's `name:type` headers match by name; by number from 1; or `list.field`.
 
-    user: str = "user_id"
-    item: str = "item_id"
-    timestamp: str | None = Field(default="timestamp", description="null: the file's order counts as time")
+    `item: 2-` takes column 2 and all behind it, in a file of one user a line.
+    """
+
+    user: str | Count = Field(default="user_id", description="users")
+    item: str | Count = Field(default="item_id", description="items")
+    timestamp: str | Count | None = Field(
+        default="timestamp", description="when; null: the file's order counts as time"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -50,8 +56,30 @@ class DataConfig:
     """The interactions, their split, and the order in which a stream serves them."""
 
     dataset: Literal["simulated"] | None = Field(default=None, description="the embedded data set, instead of a path")
-    path: str | None = Field(default=None, description="interaction log: .inter, .csv, .tsv (also .gz) or .parquet")
-    columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="column names of the log")
+    path: str | None = Field(default=None, description="interaction log: a file, a folder of parts, or an address")
+    columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="the columns of the log")
+    separator: Text | None = Field(
+        default=None, description="between values of a text file; a blank: runs of blanks; null: told by the content"
+    )
+    header: bool | None = Field(
+        default=None, description="whether the first line holds names; null: it does unless columns are numbers"
+    )
+    encoding: Text | None = Field(default=None, description="of a text file; null: told by the content")
+    time_format: Text | None = Field(
+        default=None, description="of dates, such as `%d.%m.%Y %H:%M`; null: told by the content"
+    )
+    list_separator: Text | None = Field(
+        default=None, description="between the items of one cell of a text file; null: a cell is one item"
+    )
+    where: dict[str, tuple[str | int | float | bool, ...]] = Field(
+        default_factory=dict, description="rows to keep: a column, and its values to keep"
+    )
+    at_least: dict[str, float] = Field(
+        default_factory=dict, description="rows to keep: a column, and its smallest number to keep"
+    )
+    drop: tuple[Literal["missing_time", "missing_ids", "duplicates"], ...] = Field(
+        default=(), description="rows to leave out; each is counted"
+    )
     simulation: SimulationConfig = Field(default_factory=SimulationConfig, description="size and seed of `simulated`")
     k_core: Annotated[int, Field(ge=0)] = Field(
         default=5, description="fewest interactions per user and item; 0: no filter"

@@ -5,17 +5,19 @@ its input the items before t, at most the last `max_length` of them.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from etarec import readers, simulate
 from etarec.config import DataConfig, OrderName, SplitName, UserError
-from etarec.preprocessing import k_core, sort_by_time
+from etarec.preprocessing import k_core, sort_by_time, without_duplicates
+from etarec.readers import Log, Reading
 from etarec.split import part_sizes
 
 Int32s = npt.NDArray[np.int32]
@@ -24,6 +26,7 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 PADDING = 0
+_LONG_TOKEN, _HASHED_AT_ONCE = 256, 2**14  # characters; tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +44,10 @@ class Interactions:
     valid_end: Int32s  # [U]
     timestamps: Floats | None  # [N], seconds for dates, else as given; None if they cannot be compared across users
     max_length: int
-    vocabulary: npt.NDArray[np.str_]  # [V - 1], index c - 1 holds the token of item code c
+    vocabulary: pa.LargeStringArray  # [V - 1], index c - 1 holds the token of item code c
     sha256: str  # of the data and the split, test samples included
+    token_width: int = 0  # characters of the longest token of the log, also before the k-core filter
+    reading: Reading = field(default_factory=Reading)  # how the log was read, for the user
 
     @property
     def n_users(self) -> int:
@@ -103,7 +108,7 @@ def load(config: DataConfig) -> Interactions:
     Raises UserError, which names the file and what was expected, if the log cannot be read or split.
     """
     source = config.path or "the simulated data"
-    core = k_core(sort_by_time(_read(config, source)), config.k_core, source)
+    core = k_core(prepared(config, source), config.k_core, source)
     lengths = np.bincount(core.users)
     if lengths.max() < 3:
         raise UserError(f"{source}: no user has 3 or more interactions, which a split into train, valid and test needs")
@@ -123,9 +128,9 @@ def rehearsal(data: Interactions, config: DataConfig, share: float) -> Interacti
     wanted = replace(config, valid_share=share, rehearsal_share=None)
     train, _ = part_sizes(data.n_samples.astype(np.int64), wanted)
     train_end = _read_only(np.minimum(train, data.train_end).astype(np.int32))
-    parts = ("offsets", "items", "valid_end", "vocabulary")
-    hashed = {name: getattr(data, name) for name in parts} | {"train_end": train_end}
-    return replace(data, train_end=train_end, sha256=_digest(hashed, config.max_length))
+    hashed = {name: getattr(data, name) for name in ("offsets", "items", "valid_end")} | {"train_end": train_end}
+    sha256 = _digest(hashed, data.vocabulary, data.token_width, config.max_length)
+    return replace(data, train_end=train_end, sha256=sha256)
 
 
 def rehearsal_text(samples: Mapping[str, int], checkpoint: str = "a checkpoint") -> str:
@@ -136,26 +141,34 @@ def rehearsal_text(samples: Mapping[str, int], checkpoint: str = "a checkpoint")
     )
 
 
-def _read(config: DataConfig, source: str) -> readers.Log:
+def prepared(config: DataConfig, source: str) -> Log:
+    """The rows of the log that `config` names, by user and time, before the k-core filter."""
+    log = sort_by_time(_read(config, source))
+    return without_duplicates(log, drop="duplicates" in config.drop)
+
+
+def _read(config: DataConfig, source: str) -> Log:
     if config.path is None:
         return readers.from_frame(simulate.interactions(config.simulation), source)
-    return readers.read(Path(config.path), config.columns)
+    return readers.read(config)
 
 
-def _split(log: readers.Log, lengths: Int64s, config: DataConfig) -> Interactions:
+def _split(log: Log, lengths: Int64s, config: DataConfig) -> Interactions:
     train, valid = part_sizes(lengths - 1, config)
     hashed: dict[str, Any] = {
         "offsets": _offsets(lengths),
         "items": log.items + np.int32(PADDING + 1),
         "train_end": train.astype(np.int32),
         "valid_end": (train + valid).astype(np.int32),
-        "vocabulary": log.tokens,
     }
     return Interactions(
         **{name: _read_only(array) for name, array in hashed.items()},
+        vocabulary=log.tokens,
         timestamps=None if log.times is None else _read_only(log.times),
         max_length=config.max_length,
-        sha256=_digest(hashed, config.max_length),
+        sha256=_digest(hashed, log.tokens, log.token_width, config.max_length),
+        token_width=log.token_width,
+        reading=log.reading,
     )
 
 
@@ -239,9 +252,30 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
-def _digest(arrays: dict[str, npt.NDArray[Any]], max_length: int) -> str:
+def _digest(
+    arrays: dict[str, npt.NDArray[Any]], vocabulary: pa.LargeStringArray, token_width: int, max_length: int
+) -> str:
     digest = hashlib.sha256(f"max_length {max_length}".encode())
     for name, array in sorted(arrays.items()):
         digest.update(f" {name} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    for part in _token_bytes(vocabulary, token_width):
+        digest.update(part)
     return digest.hexdigest()
+
+
+def _token_bytes(tokens: pa.LargeStringArray, width: int) -> Iterator[bytes]:
+    """What is hashed of tokens: numpy's text of one width, made in parts, or, of long tokens, lengths and UTF-8.
+
+    The text of one width would take items times the longest token.
+    """
+    width = max(width, pc.max(pc.utf8_length(tokens)).as_py() or 0, 1)
+    if width > _LONG_TOKEN:
+        yield f" vocabulary utf-8 ({len(tokens)},) ".encode()
+        for start in range(0, len(tokens), _HASHED_AT_ONCE):
+            part = tokens[start : start + _HASHED_AT_ONCE].cast(pa.large_binary())
+            yield pc.binary_length(part).to_numpy().astype(np.int64).tobytes() + b"".join(part.to_pylist())
+        return
+    yield f" vocabulary {np.dtype((np.str_, width)).str} ({len(tokens)},) ".encode()
+    for start in range(0, len(tokens), _HASHED_AT_ONCE):
+        yield np.array(tokens[start : start + _HASHED_AT_ONCE].to_pylist(), (np.str_, width)).tobytes()

@@ -106,6 +106,11 @@ class Schema:
         node = self.node(location)
         return [key for member in self._members(node) for key in member.get("properties", ())] if node else []
 
+    def is_open(self, location: Location) -> bool:
+        """Whether a mapping at `location` may have any key."""
+        node = self.node(location)
+        return node is not None and any(self._free(member) for member in self._members(node))
+
     def expected(self, location: Location) -> str:
         """The type and range of a value at `location`, in words."""
         node = self.node(location)
@@ -125,9 +130,15 @@ class Schema:
 
     def _steps(self, node: Node, part: str | int) -> Iterator[Node]:
         for member in self._members(node):
-            found = member.get("items") if isinstance(part, int) else member.get("properties", {}).get(part)
+            named = member.get("properties", {}).get(part, self._free(member))
+            found = member.get("items") if isinstance(part, int) else named
             if found is not None:
                 yield found
+
+    def _free(self, member: Node) -> Node | None:
+        """The schema of every value of a mapping that may have any key; None for another value."""
+        free = member.get("additionalProperties")
+        return free if isinstance(free, dict) and "properties" not in member else None
 
     def _members(self, node: Node) -> Iterator[Node]:
         if "$ref" in node:
@@ -143,6 +154,8 @@ class Schema:
             return ("one of " if len(values) > 1 else "") + ", ".join(values)
         if node["type"] == "array":
             return "a list" + (f", each {self._words(node['items'])}" if "enum" in node["items"] else "")
+        if node["type"] == "object" and "properties" not in node:
+            return "a mapping of names to values"
         if node["type"] == "object":
             return f"a mapping with keys of: {', '.join(node.get('properties', ()))}"
         bounds = next((bounds for bounds in _RANGE_WORDS if all(bound in node for bound in bounds)), ())
@@ -163,6 +176,8 @@ def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
     if not all(keys):
         raise UserError(f"{source}: empty key, expected key.path=value with keys of: {', '.join(schema.keys(()))}")
     for end, key in enumerate(keys):
+        if schema.is_open(keys[:end]):
+            continue
         if not (known := schema.keys(keys[:end])):
             single, expected = dotted(keys[:end]), schema.expected(keys[:end])
             raise UserError(f"{source}: {single} has no keys, expected {single}=VALUE with {expected}")

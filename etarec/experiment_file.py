@@ -143,6 +143,8 @@ def check_folder(folder: Path, flag: str) -> None:
 def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
     for section, key in ((document.get("data"), "path"), (document, "checkpoint")):
         if isinstance(section, dict) and isinstance(path := section.get(key), str) and path.strip():
+            if key == "path" and "://" in path:
+                continue  # an address
             section[key] = os.path.abspath(folder / os.path.expanduser(path))
 
 

@@ -1,4 +1,4 @@
-"""Preprocessing of a log: rows sorted by user and time, and the k-core filter."""
+"""Preprocessing of a log: rows sorted by user and time, repeated rows, and the k-core filter."""
 
 from dataclasses import replace
 
@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etarec.config import UserError
-from etarec.readers import Floats, Int32s, Log
+from etarec.readers import Log
+from etarec.readers.ids import Int32s
+from etarec.readers.times import Floats
 
 Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]  # row numbers, or whether to keep each row
 
@@ -24,6 +26,39 @@ def sort_by_time(log: Log) -> Log:
     if log.times is not None and _only_count(log.users, log.times):
         return replace(log, times=None)
     return log
+
+
+def without_duplicates(log: Log, drop: bool) -> Log:
+    """The sorted log, in which the first of rows with the same user, item and time stays alone if `drop` is true.
+
+    In a log without timestamps, rows of the same user and item are the same. Otherwise the number of repeated rows is
+    said where there are timestamps: without them, to come back to an item is ordinary.
+    """
+    if not drop and log.times is None:
+        return log
+    kept = _first_of_equal(log)
+    count = len(kept) - int(np.count_nonzero(kept))
+    if not count:
+        return log
+    share = f"{count:,} of {len(kept):,} rows"
+    if drop:
+        return replace(_take(log, kept), reading=log.reading.and_(dropped=f"{share} (data.drop: duplicates)"))
+    doubt = f"{share} repeat the user, item and time of another; `data.drop: [duplicates]` keeps one of each"
+    return replace(log, reading=log.reading.and_(doubts=(doubt,)))
+
+
+def _first_of_equal(log: Log) -> npt.NDArray[np.bool_]:
+    """Whether each row of a sorted log is the first of its user, item and time."""
+    begins = np.diff(log.users, prepend=-1) != 0
+    if log.times is not None:
+        begins[1:] |= log.times[1:] != log.times[:-1]
+    alone = begins & np.append(begins[1:], True)
+    tied = np.flatnonzero(~alone)
+    runs = np.cumsum(begins[tied])
+    _, first = np.unique(runs * np.int64(len(log.tokens)) + log.items[tied], return_index=True)
+    kept = alone
+    kept[tied[first]] = True
+    return kept
 
 
 def k_core(log: Log, k: int, source: str) -> Log:
@@ -44,7 +79,9 @@ def k_core(log: Log, k: int, source: str) -> Log:
             f"k_core: 0 turns the filter off"
         )
     used = np.flatnonzero(np.bincount(log.items))
-    return replace(log, users=_without_gaps(log.users), items=_without_gaps(log.items), tokens=log.tokens[used])
+    return replace(
+        log, users=_without_gaps(log.users), items=_without_gaps(log.items), tokens=log.tokens.take(pa.array(used))
+    )
 
 
 def _only_count(users: Int32s, times: Floats) -> bool:

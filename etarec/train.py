@@ -101,6 +101,8 @@ def main() -> int:
     spec = load_training(arguments.space, arguments.set)
     _check_out(out, arguments.space, spec.data.path)
     data = load(spec.data)
+    for line in (*data.reading.summary(), *(f"warning: {doubt}" for doubt in data.reading.doubts)):
+        terminal.print(line)
     with progress(spec.train, terminal) as watch:
         trained = train(data, spec.model, spec.train, watch)
     checkpoint.write(trained, out)

@@ -63,7 +63,10 @@ class Console:
     def data(self, spec: Spec, data: Interactions) -> None:
         source = spec.data.path or f"embedded data '{spec.data.dataset}'"
         samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
-        self.entry("data", f"{source}: {data.n_users:,} users, {data.n_items - 1:,} items", f"samples: {samples}")
+        counts = f"{source}: {data.n_users:,} users, {data.n_items - 1:,} items"
+        self.entry("data", counts, f"samples: {samples}", *data.reading.summary())
+        for doubt in data.reading.doubts:
+            self.warn(doubt)
 
     def checkpoint(self, spec: Spec, checkpoint: Checkpoint, path: Path) -> None:
         metrics = dict.fromkeys((spec.search.quality, EARLY_STOPPING))

@@ -43,7 +43,11 @@ def shortened(command: list[str]) -> list[str]:
     if "search.tune" in words and "--trials" not in words:
         words += ["--trials", "2"]
     small = SMALL if "search.tune" in words else SMALL[:2]
-    return [sys.executable, *words[1:], *([] if {"search.report", "search.track"} & {*words} else small)]
+    return [
+        sys.executable,
+        *words[1:],
+        *([] if {"search.report", "search.track", "etarec.describe"} & {*words} else small),
+    ]
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:

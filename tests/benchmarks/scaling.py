@@ -149,7 +149,7 @@ def _log(n_items: int) -> Interactions:
         valid_end=np.full(USERS, 10, np.int32),
         timestamps=None,
         max_length=50,
-        vocabulary=np.arange(n_items).astype(str),
+        vocabulary=pa.array(np.arange(n_items)).cast(pa.large_string()),
         sha256="",
     )
 

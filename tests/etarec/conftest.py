@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -47,7 +48,7 @@ def log() -> Interactions:
         valid_end=np.array([size[0] + size[1] for size in sizes], np.int32),
         timestamps=None,
         max_length=9,
-        vocabulary=np.array([f"item {n}" for n in range(1, N_ITEMS)]),
+        vocabulary=pa.array([f"item {n}" for n in range(1, N_ITEMS)], pa.large_string()),
         sha256="of the log",
     )
 

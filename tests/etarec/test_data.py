@@ -1,7 +1,9 @@
 """Loading, streams and training windows against slow literal references."""
 
 import gzip
+import hashlib
 import pickle
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +33,7 @@ def interactions(lengths: list[int], max_length: int = 5, timestamps: list[float
         valid_end=np.array([size[0] + size[1] for size in sizes], np.int32),
         timestamps=None if timestamps is None else np.array(timestamps),
         max_length=max_length,
-        vocabulary=np.arange(sum(lengths)).astype(str),
+        vocabulary=pa.array(map(str, range(sum(lengths))), pa.large_string()),
         sha256="",
     )
 
@@ -41,7 +44,7 @@ def log_of(path: Path, rows: list[tuple[str, str, object]]) -> DataConfig:
 
 
 def histories(loaded: Interactions) -> list[list[str]]:
-    tokens = [loaded.vocabulary[code - 1] for code in loaded.items]
+    tokens = loaded.vocabulary.take(loaded.items - 1).to_pylist()
     return [tokens[loaded.offsets[u] : loaded.offsets[u + 1]] for u in range(loaded.n_users)]
 
 
@@ -100,8 +103,8 @@ def test_arrays_are_read_only_and_have_the_documented_types() -> None:
     assert loaded.items.min() == 1
     assert loaded.items.max() == len(loaded.vocabulary) == loaded.n_items - 1
     buffers: list[pickle.PickleBuffer] = []
-    pickle.dumps(loaded, protocol=5, buffer_callback=buffers.append)
-    assert len(buffers) == len(types) + 1
+    inside = pickle.dumps(loaded, protocol=5, buffer_callback=buffers.append)
+    assert len(buffers) > len(types) and len(inside) < 3000  # arrays and tokens are outside
 
 
 @given(lengths=LENGTHS)
@@ -281,3 +284,35 @@ def test_a_rehearsal_is_told_in_one_sentence():
     after = "run on the 61,155 samples before test, from {} trained on the 47,563 before those"
     assert data.rehearsal_text(samples) == after.format("a checkpoint")
     assert data.rehearsal_text(samples, "a second checkpoint") == after.format("a second checkpoint")
+
+
+def test_repeated_rows_are_said_and_dropped_on_request(tmp_path: Path) -> None:
+    rows: list[tuple[str, str, object]] = [("a", f"i{n % 6}", 10 * (n % 6)) for n in range(9)] + [("a", "i0", 99)]
+    config = log_of(tmp_path / "log.csv", rows)
+    assert data.load(config).reading.doubts == (
+        "3 of 10 rows repeat the user, item and time of another; `data.drop: [duplicates]` keeps one of each",
+    )
+    dropped = data.load(replace(config, drop=("duplicates",)))
+    assert dropped.n_interactions == 7 and dropped.reading.dropped == ("3 of 10 rows (data.drop: duplicates)",)
+
+
+@pytest.mark.parametrize("long", [3, 255, 256, 257, 1000])
+def test_the_hash_of_tokens_is_that_of_one_width_up_to_256_characters(tmp_path: Path, long: int) -> None:
+    rows = [("a", f"i{n}ü", n * 10) for n in range(8)] + [("a", "x" * long, 90)]
+    loaded = data.load(log_of(tmp_path / "log.csv", rows))
+    digest = hashlib.sha256(b"max_length 50")
+    vocabulary = np.array(loaded.vocabulary.to_pylist(), np.str_)
+    arrays = {name: getattr(loaded, name) for name in ("items", "offsets", "train_end", "valid_end")}
+    for name, array in [*arrays.items(), ("vocabulary", vocabulary)]:
+        digest.update(f" {name} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
+    assert (loaded.sha256 == digest.hexdigest()) == (long <= 256)
+
+
+def test_one_long_id_costs_its_own_length_only(tmp_path: Path) -> None:
+    rows = [(f"u{n % 9}", f"i{n}", n * 10) for n in range(20_000)] + [("u1", "x" * 500_000, 1)]
+    config = log_of(tmp_path / "log.csv", rows)
+    tracemalloc.start()  # of one width, the tokens would take 40 GB
+    loaded = data.load(config)
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+    tracemalloc.stop()
+    assert loaded.sha256 != data.load(log_of(tmp_path / "log.csv", [*rows[:-1], ("u1", "x" * 499_999 + "y", 1)])).sha256

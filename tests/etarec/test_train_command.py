@@ -123,3 +123,14 @@ def test_ctrl_c_during_training_ends_the_process(folder: Path) -> None:
         err = _interrupted(started)
     assert (started.returncode, err) == (130, "interrupted; no checkpoint was written\n")
     assert contents(folder).keys() == {"space.yaml"}
+
+
+def test_how_the_log_was_read_and_what_looks_wrong_is_printed(run) -> None:
+    text = "".join(f"{user},{item},{100 * item + 1}\n" for user in ("a", "b", "NA") for item in range(9))
+    Path("log.csv").write_text("user_id,item_id,timestamp\n" + text + "a,1,\n")
+    settings = ["data.path=log.csv", "data.k_core=0", "data.drop=[missing_time]", "train.epochs=1"]
+    status, out, _ = run("--out", "a", "--set", *settings)
+    assert status == 0
+    assert "text in UTF-8, separator comma, names in the first line\n" in out
+    assert "left out: 1 of 28 rows (data.drop: missing_time)\n" in out
+    assert "warning: 9 of 27 interactions (33.3%) have the user 'NA'" in out

@@ -9,6 +9,7 @@ import pytest
 from spaces import floats, integers, make
 
 from etarec.config import AdaptConfig
+from etarec.readers import Reading
 from search.console import WIDTH, Console
 from search.records import Ending, Records, State
 from search.running.plan import Plan
@@ -25,6 +26,8 @@ class Data:
     """Ten million interactions, as far as the console looks at them."""
 
     n_users, n_items = 1_234_567, 1_000_001
+
+    reading = Reading(("text in UTF-8",), dropped=("5 of 9 rows (data.drop: duplicates)",), doubts=("user 'NA'",))
 
     def sample_counts(self) -> dict[str, int]:
         return {"train": 3_765_432, "valid": 1_234_567, "test": 4_765_432}
@@ -64,7 +67,15 @@ def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.Captu
     console.pilot(spec, PLAN, measurement(12.3), measurement(123.4), 123.4, DATA)
     out = capsys.readouterr().out
     assert too_long(out) == []
-    for words in ("1,000,000 items", "epoch 123", "on the 1,234,567 samples", "log scale", "0.0625 GPU each"):
+    assert "            left out: 5 of 9 rows (data.drop: duplicates)\n" in out and "\nwarning: user 'NA'\n" in out
+    for words in (
+        "1,000,000 items",
+        "            text in UTF-8\n",
+        "epoch 123",
+        "on the 1,234,567 samples",
+        "log scale",
+        "0.0625 GPU each",
+    ):
         assert words in out
     labels = re.findall(r"^(\w+) +", out, flags=re.MULTILINE)
     expected = (

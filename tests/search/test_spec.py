@@ -155,7 +155,7 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         (SPACE + "data: {path: null}", "data: give exactly one of"),
         (SPACE + "data: {path: ''}", 'data.path: given "", expected a file'),
         (SPACE + "data: {dataset: simulate}", 'data.dataset: given "simulate", expected simulated or null'),
-        (SPACE + "data: {columns: {user: 1}}", "data.columns.user: given 1, expected text"),
+        (SPACE + "data: {columns: {user: 1.5}}", "data.columns.user: given 1.5, expected text or an integer"),
         (SPACE + "data: {valid_share: .nan}", "data.valid_share: given NaN, expected a number from 0 to 1"),
         (SPACE + "model: {width: 30}", "model: width: given 30, expected a multiple of 2 x heads, which is 8"),
         (SPACE + "checkpoint: a\ntrain: {epochs: 3}", "checkpoint: it replaces `model` and `train`"),
@@ -323,3 +323,32 @@ def test_loading_does_not_need_the_harness():
     code = "import sys, search.spec; print(*sorted({'ray', 'optuna', 'mlflow', 'torch'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_keys_of_a_log_load_and_are_written_again(write, tmp_path: Path) -> None:
+    log = (
+        "data: {path: u.data, columns: {user: 1, item: 2-, timestamp: null}, separator: '::', header: true, encoding: "
+        "latin-1, time_format: '%d.%m.%Y', list_separator: ' ', where: {event: [buy, 5, true]}, at_least: {3: 4}, "
+        "drop: [missing_time, duplicates]}\n"
+    )
+    data = load(write(SPACE + log)).data
+    assert (data.columns.user, data.columns.item, data.separator, data.header) == (1, "2-", "::", True)
+    assert data.where == {"event": ("buy", 5, True)} and data.at_least == {"3": 4.0}
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(load(write(SPACE + log))), encoding="utf-8")
+    assert load(again).data == data
+
+
+def test_filters_of_a_log_can_be_overridden(write) -> None:
+    path = write(SPACE + "data: {path: log.csv}\n")
+    data = load(path, ["data.where.event=[buy]", "data.at_least.rating=4", "data.columns.user=3"]).data
+    assert (data.where, data.at_least, data.columns.user) == ({"event": ("buy",)}, {"rating": 4.0}, 3)
+    assert 'data.where.event: given "buy", expected a list' in failure(path, "data.where.event=buy")
+    assert "data.where: given 5, expected a mapping of names to values" in failure(path, "data.where=5")
+    assert "data.columns.user: given 0, expected text or an integer at least 1" in failure(path, "data.columns.user=0")
+
+
+def test_an_address_is_no_path_of_this_machine(write) -> None:
+    path = write(SPACE + "data: {path: 's3://logs/log.csv'}\n")
+    assert load(path).data.path == "s3://logs/log.csv"
+    assert load(path, ["data.path=https://host/log.csv?a=b"]).data.path == "https://host/log.csv?a=b"
