@@ -3,8 +3,15 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Triton compiles these kernels, so Python calls them through inner_loop_triton.py alone.
-TESTED_ELSEWHERE = {"etarec/kernels/inner_loop_triton_kernels.py": "tests/etarec/kernels/test_inner_loop_triton.py"}
+READERS = "tests/etarec/readers"
+TESTED_ELSEWHERE = {
+    # Triton compiles these kernels, so Python calls them through inner_loop_triton.py alone.
+    "etarec/kernels/inner_loop_triton_kernels.py": "tests/etarec/kernels/test_inner_loop_triton.py",
+    # The steps of reading one log are tested on whole logs.
+    **{f"etarec/readers/{step}.py": f"{READERS}/test_round_trip.py" for step in ("columnar", "lines", "text")},
+    **{f"etarec/readers/{step}.py": f"{READERS}/test_readers.py" for step in ("columns", "log", "place")},
+    "etarec/readers/preview.py": "tests/etarec/test_describe.py",
+}
 
 
 def test_each_module_has_its_test_file() -> None:
