@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from etarec.config import UserError
 from etarec.metrics import QUALITY_METRICS, label
+from search.numbers import signed
 from search.report import plots, render
 from search.report.files import load
-from search.report.numbers import signed
 
 METRIC = re.compile(r"(?:HR|NDCG)@\d+")
 
