@@ -223,12 +223,12 @@ def _trial_lines(spec: Spec, trial: Trial) -> list[str]:
     else:
         quality, metrics = spec.search.quality, trial.metrics
         text = (
-            f"{trial.trial_id}  {label(quality)} {metrics[quality]:.4f}  skipped {gate_rate(metrics):6.1%}  "
-            f"computing {metrics['arithmetic']:4.0%}  {metrics['seconds']:5.1f} s  {configuration}"
+            f"{trial.trial_id}  {label(quality)} {metrics[quality]:.4f}  skipped {gate_rate(metrics):5.1%}  "
+            f"compute {metrics['arithmetic']:3.0%}  {metrics['seconds']:4.1f} s  {configuration}"
         )
-    wrapping = {"break_long_words": False, "break_on_hyphens": False, "drop_whitespace": True}
-    lines = textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent=" " * 14, **wrapping)
-    return lines
+    shape = textwrap.TextWrapper(WIDTH, initial_indent="  ", subsequent_indent=" " * 14)
+    shape.break_long_words = shape.break_on_hyphens = False
+    return shape.wrap(text)
 
 
 def _table(answer: Answer) -> Table:

@@ -124,11 +124,11 @@ def _random(chosen: Row, random: Row | None, view: View, along: str) -> Finding:
     if view.split == "valid":
         ahead = "ahead of" if gap.value > 0 else "no better than"
         return Finding("note", f"The gate is {ahead} random skipping on validation", text)
+    if gap.value <= 0:
+        return Finding("bad", "The gate does not beat random skipping", text)
     if gap.higher:
         return Finding("good", "The gate beats random skipping", text)
-    if gap.value > 0:
-        return Finding("note", "The gate is ahead of random skipping, but not clearly", text)
-    return Finding("bad", "The gate does not beat random skipping", text)
+    return Finding("note", "The gate is ahead of random skipping, but not clearly", text)
 
 
 def _along(front: Sequence[Row], view: View) -> str:
@@ -157,7 +157,10 @@ def _published(chosen: Row, published: Row | None, view: View) -> Finding | None
         return Finding("good", "Better than the published gate in both objectives", text)
     if more <= 0 and gap <= 0 and (more or gap):
         return Finding("bad", "Worse than the published gate in both objectives", text)
-    return Finding("note", "Compared with the published gate", text)
+    traded = f"Higher {view.label}, but less skipped than by the published gate"
+    if more > 0:
+        traded = f"More skipped than by the published gate, but a lower {view.label}"
+    return Finding("note", traded if more or gap else "Level with the published gate", text)
 
 
 def _front(chosen: Row, front: Sequence[Row], view: View) -> Finding | None:
@@ -171,9 +174,11 @@ def _front(chosen: Row, front: Sequence[Row], view: View) -> Finding | None:
     beaten = sum(row.get("on_test_front") is not True for row in measured)
     judged = [judge(row, front, view).judgement for row in measured]
     text = f"On test {_among_themselves(len(measured), beaten)}{_beaten_by_baselines(judged)}."
+    holding = sum(judgement not in _BEATEN for judgement in judged)
     holds = judge(chosen, front, view).judgement not in _BEATEN
     text += "" if holds else " The chosen configuration does not hold."
-    title = "The front is a single point" if len(front) == 1 else "How the front holds on test"
+    title = f"{holding} of {len(measured)} front points {'holds' if holding == 1 else 'hold'} on test"
+    title = "The front is a single point" if len(front) == 1 else title
     return Finding("note" if holds else "bad", title, text)
 
 

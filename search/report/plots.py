@@ -135,7 +135,7 @@ def parameter_html(
 
 
 def pareto_images(frames: Frames, directory: Path) -> None:
-    """Write the plot of `pareto_html` as pareto.png, of 1600 x 1000 pixels, and pareto.svg, each whole or not at all."""
+    """Write the plot of `pareto_html` as pareto.png (1600 x 1000 pixels) and pareto.svg, each whole or not at all."""
     figure = _pareto_figure(frames)
     with matplotlib.rc_context({"svg.hashsalt": "pareto", "svg.fonttype": "none"}):
         for name in IMAGES:
@@ -158,7 +158,7 @@ def _pareto_figure(frames: Frames) -> Figure:
         axes.plot(*_joins(frame, metric), color=color, alpha=0.45, linewidth=1)
     _draw(axes, frames.front, "valid_", metric, "front, validation", color=_VALID, s=52)
     _draw(axes, frames.front, "test_", metric, "front, test", color=_TEST, marker="D", s=42)
-    hollow = {"edgecolor": _BASELINE, "facecolor": "none"}
+    hollow: dict[str, Any] = {"edgecolor": _BASELINE, "facecolor": "none"}
     _draw(axes, baselines, "valid_", metric, "baseline, validation", marker="s", s=40, **hollow)
     _draw(axes, baselines, "test_", metric, "baseline, test", marker="s", s=40, color=_BASELINE)
     hollow = {"edgecolor": _CHOSEN, "facecolor": "white", "linewidth": 1.4}

@@ -21,9 +21,9 @@ from etarec.metrics import SECONDS
 from search import baselines, numbers
 from search.records import frequent_reason
 from search.report import findings, parameters, plots, provenance, tables
-from search.report.answer import Answer
+from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
-from search.selection.differences import TO_ALL, TO_NONE
+from search.selection.differences import TO_ALL, TO_NONE, Kind
 from search.selection.judgement import MEANINGS
 from search.selection.pareto import hypervolume
 from search.selection.verdict import Verdict
@@ -120,7 +120,7 @@ def _tiles(answer: Answer) -> list[tuple[str, str]]:
 
 
 def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
-    kinds = ((TO_ALL, "adapting on every sample"), (TO_NONE, "no adaptation"))
+    kinds: tuple[tuple[Kind, str], ...] = ((TO_ALL, "adapting on every sample"), (TO_NONE, "no adaptation"))
     return [(gap, words) for kind, words in kinds if (gap := view.recorded(row, kind))]
 
 
@@ -135,7 +135,7 @@ def _longer_or_shorter(saved: float) -> str:
 
 def _hover(answer: Answer) -> Callable[[str, str], str]:
     """The hover text of a point: configuration, interval, differences, costs and its run in MLflow."""
-    trials = {str(row["trial_id"]): row for row in tables.rows_of(answer.run.trials)}
+    trials = {str(row["trial_id"]): row for row in rows_of(answer.run.trials)}
     points = {str(row["trial_id"]): row for row in (*answer.front, *answer.fixed)}
 
     def text(name: str, prefix: str) -> str:

@@ -95,7 +95,8 @@ def front(answer: Answer) -> Table:
 
 def fixed(answer: Answer) -> Table:
     """The baselines, judged as the front is. Those at random along the front are folded into one line."""
-    columns = [Column("baseline", "baseline", words=True), *_measured_columns(answer, kinds := (TO_ALL, TO_NONE))]
+    kinds: tuple[Kind, ...] = (TO_ALL, TO_NONE)
+    columns = [Column("baseline", "baseline", words=True), *_measured_columns(answer, kinds)]
     along = answer.along_front
     lines = [
         Line([_baseline(str(row["trial_id"])), *_measured(answer, row, kinds)], folded=row in along)

@@ -114,12 +114,12 @@ class _Case:
     @cached_property
     def random_cost(self) -> Difference | None:
         """Of random skipping, relative to adapting on every sample."""
-        return self.random and self._relative(self.view.difference(self.random, self.all, TO_ALL).reversed())
+        return self._relative(self.view.difference(self.random, self.all, TO_ALL).reversed()) if self.random else None
 
     @cached_property
     def gate(self) -> Difference | None:
         """The chosen gate against random skipping."""
-        return self.random and self.view.difference(self.random, self.chosen, TO_CHOSEN).reversed()
+        return self.view.difference(self.random, self.chosen, TO_CHOSEN).reversed() if self.random else None
 
     @property
     def name(self) -> str:
@@ -196,7 +196,7 @@ class _Case:
         return Advice(Verdict.ADAPT_ON_ALL, "Adapt on every sample.", (self._gain(), why))
 
     def _rival(self, kind: Kind, at_least: float = 0.0) -> Row | None:
-        """A front point that is clearly better than another row, after Holm's correction, and skips at least a share."""
+        """A front point that is clearly better than another row, by Holm's correction, and skips at least a share."""
         for row in self.front:
             gap = self.view.recorded(row, kind) if self.view.measured(row) else None
             if gap and gap.value > 0 and gap.survives_holm and self.view.skipped(row) >= at_least:

@@ -85,7 +85,7 @@ def searched(folder: Path, metric: QualityMetric) -> tuple[Spec, Records, Select
 def test_files_report_and_terminal_are_about_the_searched_metric(
     metric: QualityMetric, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec, records, selection = searched(tmp_path, metric)
+    spec, records, _ = searched(tmp_path, metric)
     console = Console()
     with console.trials(spec, records) as show:
         show(records.trials[0])

@@ -35,7 +35,10 @@ def test_paired_intervals_judge_points_and_baselines_alike(name, to_none, to_ran
 
 @pytest.mark.parametrize(
     ("quality", "rate", "beaten"),
-    [(0.081, 0.6, True), (0.08, 0.6, True), (0.081, 0.5, True), (0.08, 0.5, False), (0.079, 0.9, False), (0.09, 0.4, False)],
+    [
+        (0.081, 0.6, True), (0.08, 0.6, True), (0.081, 0.5, True), (0.08, 0.5, False), (0.079, 0.9, False),
+        (0.09, 0.4, False),
+    ],
 )  # fmt: skip
 def test_a_front_point_that_is_better_in_both_objectives_is_named(quality, rate, beaten):
     found = judge(row("trial-0001", 0.08, 0.5), [row("trial-0002", quality, rate), row("trial-0003", None, 0.9)], VIEW)
