@@ -173,7 +173,8 @@ class Console:
             self.warn(f"the space holds only {_counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
         if answer.chosen:
-            self.entry("next", f"{answer.purpose()}:", answer.command(Path(short_path(directory))))
+            self.prose("next", f"{answer.purpose()}:")
+            self.entry("", *answer.command(Path(short_path(directory))).splitlines())
 
     def _verdict(self, answer: Answer) -> None:
         self.prose("verdict", answer.advice.title)

@@ -2,11 +2,9 @@
 
 import math
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any
 
 import pandas as pd
 
@@ -16,6 +14,8 @@ from search.report.findings import Finding, findings
 from search.selection.judgement import Judged, judge
 from search.selection.verdict import Advice, Verdict, advise
 from search.selection.view import Row, View
+
+COMMAND_WIDTH = 68  # columns; to the right of a label it then fits a terminal of 80
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,16 @@ class Answer:
 
     def command(self, folder: PurePath) -> str:
         """The next command to run, for the search in `folder`."""
-        tune = f"python -m search.tune --space {shlex.quote(str(folder / 'spec.yaml'))}"
-        resume = f"{tune} --out {shlex.quote(str(folder))} --resume"
+        space, train = _space(folder), self.run.spec.get("train") or {}
+        resume = (*space, f"--out {shlex.quote(str(folder))}", "--resume")
+        if self.view.split == "valid":
+            return _command(*resume)
         if self.advice.verdict in (Verdict.NOT_SETTLED, Verdict.ADAPT_ON_ALL):
-            return f"{resume} --trials {2 * len(self.run.trials)}" if self.view.split == "test" else resume
+            return _command(*resume, f"--trials {2 * len(self.run.trials)}")
         if self.run.spec.get("checkpoint"):
             return self.fixed_command(folder)
-        another = f"{tune} --set train.seed={self._another_seed()}"
-        return f"{another} {self._settings()}" if self.advice.verdict is Verdict.USE else another
+        seed = f"--set train.seed={int(train.get('seed') or 0) + 1}"
+        return _command(*space, seed, *(self._settings() if self.advice.verdict is Verdict.USE else ()))
 
     def purpose(self) -> str:
         """The purpose of `command`, in words."""
@@ -95,14 +97,20 @@ class Answer:
 
     def fixed_command(self, folder: PurePath) -> str:
         """The command that measures the chosen configuration alone."""
-        return f"python -m search.tune --space {shlex.quote(str(folder / 'spec.yaml'))} {self._settings()}"
+        return _command(*_space(folder), *self._settings())
 
-    def _settings(self) -> str:
-        return " ".join(f"--set {shlex.quote(str(text))}" for text in self.run.chosen.get("set") or [])
+    def _settings(self) -> list[str]:
+        return [f"--set {shlex.quote(str(text))}" for text in self.run.chosen.get("set") or []]
 
-    def _another_seed(self) -> int:
-        train: Mapping[str, Any] = self.run.spec.get("train") or {}
-        return int(train.get("seed") or 0) + 1
+
+def _space(folder: PurePath) -> tuple[str, str]:
+    return "python -m search.tune", f"--space {shlex.quote(str(folder / 'spec.yaml'))}"
+
+
+def _command(*parts: str) -> str:
+    """A command in one line, or in several for the shell to join where it would be wide."""
+    line = " ".join(parts)
+    return line if len(line) <= COMMAND_WIDTH else " \\\n    ".join((" ".join(parts[:2]), *parts[2:]))
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:

@@ -90,7 +90,8 @@ def _gained(gain: Difference) -> str:
 
 
 def _kept(share: float) -> str:
-    return f"The chosen configuration keeps {'all' if share >= 1 else percent(share, 0)} of that gain."
+    amount = "all" if share >= 1 else percent(share, 1 if share > 0.995 else 0)
+    return f"The chosen configuration keeps {amount} of that gain."
 
 
 def _behind(chosen: Row, none: Row, view: View) -> str:

@@ -2,14 +2,18 @@
 const plots = () => [...document.querySelectorAll(".plotly-graph-div")];
 const narrowed = new Map();
 
-// A plot keeps the width of the screen: on paper, and on a page whose width changes, it takes that of its place.
-addEventListener("load", () => plots().forEach(plot => Plotly.Plots.resize(plot)));
+// A plot takes the width of its place: when that changes on the screen, and on paper.
+addEventListener("load", () => plots().forEach(plot => {
+  new ResizeObserver(() => { if (!narrowed.has(plot)) Plotly.Plots.resize(plot); }).observe(plot.parentElement);
+}));
 addEventListener("beforeprint", () => plots().forEach(plot => {
   narrowed.set(plot, plot.layout.width);
   Plotly.relayout(plot, {width: plot.closest(".panels") ? 320 : 660});
 }));
-addEventListener("afterprint", () => plots().forEach(plot =>
-  Plotly.relayout(plot, {width: narrowed.get(plot) ?? null, autosize: true})));
+addEventListener("afterprint", () => plots().forEach(plot => {
+  Plotly.relayout(plot, {width: narrowed.get(plot) ?? null, autosize: true});
+  narrowed.delete(plot);
+}));
 
 // The switch between validation and test. A trace's meta is its split's prefix, or "both" for what joins the two.
 document.querySelectorAll("[data-split]").forEach(button => button.addEventListener("click", () => {

@@ -314,7 +314,7 @@ def _layout(height: int) -> dict[str, Any]:
         "margin": {"l": 60, "r": 10, "t": 30, "b": 50},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
-        "legend": {"orientation": "h", "y": -0.14, "yanchor": "top", "x": 0, "xanchor": "left"},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         "hoverlabel": {"bgcolor": "#111827", "font": {"color": "white"}, "align": "left", "bordercolor": "#111827"},
         "hovermode": "closest",
     }

@@ -7,7 +7,7 @@ in them or computed from them.
 import math
 from collections.abc import Callable
 from html import escape
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from etarec.command_line import short_path
 from etarec.config import Reason, UserError
 from etarec.disk import write_whole
 from etarec.metrics import SECONDS
@@ -31,7 +32,6 @@ from search.selection.view import Difference, Row, Split, View
 
 OUTPUTS = ("report.html", "report.md", *plots.IMAGES)
 _PARTS = SECONDS[1:]  # of a measurement's seconds
-_HERE = PurePath()  # commands on the page are typed in the search's own folder
 _TONES = {Verdict.USE: "good", Verdict.DO_NOT_ADAPT: "bad", Verdict.ADAPT_ON_ALL: "bad"}
 
 
@@ -43,7 +43,7 @@ def render(directory: Path) -> None:
     """
     run = load(directory)
     answer = Answer(run)
-    context = describe(answer)
+    context = describe(answer, Path(short_path(directory.absolute())))
     chosen = str(run.chosen.get("trial_id", ""))
     frames = plots.Frames(run.finished, run.front, run.baselines, chosen, run.quality)
     try:
@@ -59,8 +59,8 @@ def render(directory: Path) -> None:
         raise UserError(f"{directory}: cannot write the report: {error.strerror}") from error
 
 
-def describe(answer: Answer) -> dict[str, Any]:
-    """The plain values and texts that both templates show."""
+def describe(answer: Answer, folder: Path) -> dict[str, Any]:
+    """The plain values and texts that both templates show. `folder` is the search's, in commands."""
     run = answer.run
     return {
         "title": str(run.spec.get("name", "search")),
@@ -72,7 +72,7 @@ def describe(answer: Answer) -> dict[str, Any]:
         "chosen": answer.chosen,
         "tiles": _tiles(answer),
         "findings": answer.findings,
-        "next": (answer.purpose(), answer.command(_HERE)) if answer.chosen else None,
+        "next": (answer.purpose(), answer.command(folder)) if answer.chosen else None,
         "front": tables.front(answer),
         "measurements": tables.measurements(answer),
         "baselines": tables.fixed(answer),
@@ -84,7 +84,7 @@ def describe(answer: Answer) -> dict[str, Any]:
         "nothing_to_learn": _nothing_to_learn(answer),
         "rehearsal": _rehearsal(run.provenance.get("rehearsal") or {}),
         "choice": run.chosen,
-        "settings": answer.fixed_command(_HERE),
+        "settings": answer.fixed_command(folder),
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
         "noise": min(1.96 / math.sqrt(max(len(run.finished) - 1, 1)), 1.0),
         "counts": _counts(run),
@@ -125,7 +125,7 @@ def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
 
 
 def _difference_tile(gap: Difference, view: View, words: str) -> tuple[str, str]:
-    p = "" if gap.p_holm is None else f", p {numbers.p_value(gap.p_holm)}"
+    p = "" if gap.p_holm is None else f", p {numbers.p_value(gap.p_holm)}".replace("p ", "p\N{NO-BREAK SPACE}")
     return numbers.signed(gap.value), f"{view.label} compared with {words}{p}"
 
 

@@ -252,17 +252,17 @@ def _folded_name(view: View, rows: Sequence[Row]) -> Cell:
 
 def _folded(answer: Answer, rows: Sequence[Row], kinds: Sequence[Kind]) -> list[Cell]:
     """The spread of each column over rows that are folded into one."""
-    columns = list(zip(*(_measured(answer, row, kinds) for row in rows), strict=True))
-    return [_spread(cells) for cells in columns]
+    cells = [_spread(cells) for cells in zip(*(_measured(answer, row, kinds) for row in rows), strict=True)]
+    words = dict.fromkeys(str(answer.judged[str(row["trial_id"])].judgement) for row in rows)
+    return [*cells[:-1], Cell(", ".join(words))] if answer.view.split == "test" else cells
 
 
 def _spread(cells: Sequence[Cell]) -> Cell:
     known = sorted((cell for cell in cells if isinstance(cell.value, float)), key=lambda cell: float(cell.value))
     if not known:
-        texts = list(dict.fromkeys(cell.text for cell in cells))
-        return Cell(", ".join(texts))
-    ends = dict.fromkeys((known[0].text, known[-1].text))
-    return Cell(" to ".join(ends))
+        return Cell("–")
+    least, most = known[0].text, known[-1].text
+    return Cell(least, None, (f"to {most}",) if most != least else ())
 
 
 def _cost(row: Row, split: Split, name: str) -> Cell:

@@ -147,13 +147,17 @@ def _beaten_by(spec: Spec, selection: Selection, chosen: Point) -> str:
     """
     quality, mine = spec.search.quality, chosen.valid
     fixed = {point.name: point.valid for point in selection.baselines}
-    words = {NONE: "no adaptation", ALL: "adapting on every sample", RANDOM: "random skipping"}
+    words = {
+        NONE: "no adaptation (baseline none) is at least as good in both objectives",
+        ALL: "adapting on every sample (baseline all) is at least as good in both objectives",
+        RANDOM: "random skipping of as many samples (baseline random) scores at least as high",
+    }
     texts = []
     for name in (name for name in words if name in fixed):
         skips_enough = name == RANDOM or fixed[name]["filter_rate"] >= mine["filter_rate"]
         if skips_enough and fixed[name][quality] >= mine[quality]:
             place = f"{label(quality)} {fixed[name][quality]:.4f} at a filter rate of {fixed[name]['filter_rate']:.1%}"
-            texts.append(f" However, {words[name]} (baseline {name}) is at least as good in both objectives: {place}.")
+            texts.append(f" However, {words[name]}: {place}.")
     return "".join(texts)
 
 

@@ -179,7 +179,8 @@ class _Case:
         if rival := self._rival(TO_CHOSEN, at_least=self.view.skipped(self.chosen)):
             return self._confirm(rival, f"{self.name} and skips at least as much")
         title = f"Use {self.name}: skip {self._share(self.chosen)} of the passes {self._price(self.cost)}."
-        return Advice(Verdict.USE, title, (self._cost_of_skipping(), self._gain()))
+        cost = self._cost_in_words()
+        return Advice(Verdict.USE, title, (cost[0].upper() + cost[1:], self._gain()))
 
     def _skip_at_random(self, gate: Difference) -> Advice:
         assert self.random is not None and self.random_cost is not None
@@ -223,13 +224,15 @@ class _Case:
         )
 
     def _cost_of_skipping(self) -> str:
+        return f"{self.name} skips {self._share(self.chosen)}: {self._cost_in_words()}"
+
+    def _cost_in_words(self) -> str:
         loss, random = self.cost, self.random_cost
-        does = "costs" if loss.value >= 0 else "adds"
-        loss = loss if loss.value >= 0 else loss.reversed()
-        text = f"{self.name} skips {self._share(self.chosen)}: that {does} {percent(loss.value)}{loss.percents}"
+        noun, loss = ("cost", loss) if loss.value >= 0 else ("gain", loss.reversed())
+        text = f"the {noun} is {percent(loss.value)}{loss.percents}"
         computing = self.view.computing(self.chosen)
         if computing is not None:
-            text += f" and takes {percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'} computing"
+            text += f", with {percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'} computing"
         if random is None:
             return f"{text}."
         would = "cost" if random.value >= 0 else "add"

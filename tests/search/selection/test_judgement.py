@@ -1,7 +1,7 @@
 """Whether a row holds on test: one rule for the front's points and the baselines."""
 
 import pytest
-from made_up_rows import VIEW, gap, row
+from compared_rows import VIEW, gap, row
 
 from search.selection.differences import TO_NONE, TO_RANDOM
 from search.selection.judgement import MEANINGS, Judgement, judge

@@ -3,7 +3,7 @@
 from itertools import permutations, product
 
 import pytest
-from made_up_rows import VIEW, gap, measured, row
+from compared_rows import VIEW, gap, measured, row
 
 from search.report.findings import findings
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE
@@ -145,9 +145,9 @@ def test_the_words_of_using_the_choice():
     chosen, baselines = measured(0.0700, 0.1000, 0.0981, 0.0997, reach=0.0004, rate=0.53)
     chosen["test_arithmetic"] = 0.59
     assert str(advise(chosen, baselines, [chosen], VIEW, TOLERANCE)) == (
-        "Use trial-0001: skip 53% of the passes at a cost of 0.3% of HR@10. trial-0001 skips 53%: that costs 0.3% "
-        "(95%: −0.1% to 0.7%) and takes 41% less computing; skipping at random would cost 1.9%. Adapting on every "
-        "sample adds 42.9% (95%: 42.3% to 43.4%) of HR@10."
+        "Use trial-0001: skip 53% of the passes at a cost of 0.3% of HR@10. The cost is 0.3% (95%: −0.1% to "
+        "0.7%), with 41% less computing; skipping at random would cost 1.9%. Adapting on every sample adds 42.9% "
+        "(95%: 42.3% to 43.4%) of HR@10."
     )
 
 
