@@ -73,7 +73,7 @@ class _Search:
         with self._closing_on_errors(tracker):
             ending, selected = self._measured(tracker)
             answer = self._advised()
-        self._close(tracker, ending, selected)
+        self._close(tracker, ending, selected, answer)
         self.console.result(self.spec, self.records, answer, self.directory, ending)
         return ending
 
@@ -150,19 +150,24 @@ class _Search:
     def _advised(self) -> Answer:
         """The answer by the files, from which the report is rendered; chosen.yaml begins with the verdict."""
         answer, path = Answer(load(self.directory)), self.directory / "chosen.yaml"
-        verdict = {"verdict": str(answer.advice.verdict), "advice": str(answer.advice)}
-        write_whole(path, _yaml(verdict | yaml.safe_load(path.read_text(encoding="utf-8"))))
+        write_whole(path, _yaml(_document(answer) | yaml.safe_load(path.read_text(encoding="utf-8"))))
         render.render(self.directory)
         return answer
 
-    def _close(self, tracker: Tracker, ending: Ending, selected: Selection) -> None:
+    def _close(self, tracker: Tracker, ending: Ending, selected: Selection, answer: Answer) -> None:
         """Bring MLflow up to date, and the run ids in trials.csv with it."""
         tested = {point.name: point.test.metrics() if point.test else {} for point in selected.front}
         try:
-            tracker.close(PARENT_STATES[ending], {"hypervolume": selected.hypervolume}, tested, self.directory)
+            volume = {"hypervolume": selected.hypervolume}
+            tracker.close(PARENT_STATES[ending], volume, tested, self.directory, chosen=_document(answer))
         except KeyboardInterrupt:
             self.console.warn(f"MLflow may lack a part of the search; `{track_command(self.directory)}` copies it")
         self.records.write_table()
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    """chosen.yaml with the verdict."""
+    return {"verdict": str(answer.advice.verdict), "advice": str(answer.advice), **answer.run.chosen}
 
 
 def _yaml(document: dict[str, Any]) -> str:

@@ -88,7 +88,7 @@ def front(answer: Answer) -> Table:
     for row in answer.front:
         chosen = answer.chosen is not None and row["trial_id"] == answer.chosen["trial_id"]
         name = Cell(str(row["trial_id"]), row["trial_id"], ("chosen",) if chosen else ())
-        searched = [Cell(parameters.text(key, row[key]), row[key]) for key in answer.run.parameters]
+        searched = [_parameter(row, key) for key in answer.run.parameters]
         lines.append(Line([name, *searched, *_measured(answer, row, kinds)], chosen))
     return Table("front", [*named, *_measured_columns(answer, kinds)], lines)
 
@@ -148,7 +148,7 @@ def trials(run: Run) -> Table:
         view = View("valid", run.quality)
         skipped = view.skipped(place) if view.measured(place) else None
         cells = [Cell(str(row["trial_id"]), row["trial_id"]), Cell(str(row["state"]), row["state"])]
-        cells += [Cell(parameters.text(name, row.get(name)), row.get(name)) for name in run.parameters]
+        cells += [_parameter(row, name) for name in run.parameters]
         cells += [_cell(row, run.quality, score), Cell(percent(skipped), skipped), _cost(place, "valid", "arithmetic")]
         cells += [
             _cell(row, "seconds", seconds),
@@ -183,6 +183,13 @@ def failures(run: Run) -> Table:
     texts = [(str(state), str(cause), ", ".join(ids)) for (state, cause), ids in groups]
     lines = [Line([Cell(text, text) for text in line]) for line in texts]
     return Table("failures", [Column(name, name, words=True) for name in names], lines)
+
+
+def _parameter(row: Row, name: str) -> Cell:
+    """A parameter, where a file's 50.0 of an integer field is 50."""
+    value = row.get(name)
+    plain = int(value) if isinstance(value, float) and value.is_integer() else value
+    return Cell(parameters.text(name, value), plain)
 
 
 def _kinds(answer: Answer, rows: Sequence[Row]) -> tuple[Kind, ...]:

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
         metrics={"hypervolume": float(volume)} if isinstance(volume, int | float) else {},
         front=_front(directory / "pareto.csv", records),
         artifacts=directory,
+        chosen=_mapping(directory / "chosen.yaml", yaml.safe_load),
         moment=_finished(about) or max((trial.ended or trial.began for trial in records.snapshot()), default=0.0),
     )
 
@@ -118,15 +120,23 @@ def _spec(directory: Path) -> dict[str, Any]:
 
 
 def _provenance(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be parsed: {error}") from error
-    if not isinstance(about, dict) or not isinstance(about.get("search") or {}, dict):
+    about = _mapping(path, json.loads)
+    if not isinstance(about.get("search") or {}, dict):
         raise UserError(f"{path}: expected a mapping with a mapping `search`")
     return about
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """The mapping in a file; empty without the file."""
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values")
+    return content
 
 
 def _finished(about: dict[str, Any]) -> float:
