@@ -14,12 +14,14 @@ sampled item instead.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from etarec.kernels import scores as c_scores
 from etarec.kernels.reductions import count_not_below, log_sum_exp, softmax, top
+from etarec.kernels.scores import Selection
 
 BLOCK = {"cpu": 2**19, "cuda": 2**27}  # scores of a block: two MiB fit a core's cache, a GPU wants large products
 MAX_ITEMS_OF_ROWS = 2**15  # up to here a block holds whole rows; beyond, a chunk of items for all rows
@@ -176,24 +178,32 @@ def selected_cross_entropy(
         padding: rows of `table` before those of the items.
     """
     apply = _SelectedCrossEntropy.apply
-    return apply(hidden, table, targets, weights, threshold, below, padding)  # type: ignore[no-untyped-call]
+    return apply(hidden, table, targets, weights, Selection(threshold, below), padding)  # type: ignore[no-untyped-call]
 
 
-def sampled_cross_entropy(
-    hidden: Tensor, own_vectors: Tensor, sampled_vectors: Tensor, hits: Tensor, n_items: int
+def drawn_cross_entropy(
+    hidden: Tensor, table: Tensor, targets: Tensor, negatives: int, rng: np.random.Generator, padding: int = 0
 ) -> Tensor:
-    """Mean over rows of -log softmax(scores)[target], with the normaliser estimated from n items shared by all rows.
+    """Mean of `cross_entropy`, with the normaliser estimated from `negatives` items drawn now, or from all.
 
-    own_vectors: [B, D], the targets'; sampled_vectors: [n, D] of distinct items, 2 or more, drawn uniformly from all
-    V = n_items; hits: bool[B, n], where a sampled item is the row's target. The r others of a row are a uniform sample
-    of its V - 1 non-targets, so e^own + (V - 1) / r * sum e^other is an unbiased estimate of the normaliser (logQ
-    correction: Bengio & Senecal 2008, doi 10.1109/TNN.2007.912312), and exact where all items are drawn. Its logarithm
-    is too small on average, by less the more items are drawn. Takes up to 12 B n bytes in float32.
+    The n drawn items are distinct, drawn uniformly from all V and shared by the rows. The r of them that are not a
+    row's target are a uniform sample of its V - 1 non-targets, so e^own + (V - 1) / r * sum e^other is an unbiased
+    estimate of the normaliser (logQ correction: Bengio & Senecal 2008, doi 10.1109/TNN.2007.912312), and exact where
+    all items are drawn. Its logarithm is too small on average, by less the more items are drawn. The table's gradient
+    is sparse. Takes 8 B n bytes in float32.
+
+    Args:
+        hidden: [B, D].
+        table: [padding + V, D], item vectors behind `padding` rows.
+        targets: int[B].
+        negatives: n, at least 2.
+        rng: draws the items.
+        padding: rows of `table` before those of the items.
     """
-    own = (hidden * own_vectors).sum(1)
-    others = (hidden @ sampled_vectors.T).masked_fill(hits, -torch.inf).logsumexp(1)
-    rate = (hits.shape[1] - hits.sum(1)) / (n_items - 1)
-    return -F.logsigmoid(own - others + rate.to(own.dtype).log()).mean()
+    n_items = table.shape[0] - padding
+    drawn = np.sort(rng.choice(n_items, min(negatives, n_items), replace=False))
+    apply = _DrawnCrossEntropy.apply
+    return apply(hidden, table, targets, torch.from_numpy(drawn).to(targets.device), padding)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
@@ -234,40 +244,74 @@ class _CrossEntropy(torch.autograd.Function):
         return *scaled, None, None, None
 
 
+class _DrawnCrossEntropy(torch.autograd.Function):
+    """A row's loss is softplus(others - own), others being the log of the estimated sum over its non-targets."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, drawn: Tensor, padding: int) -> Tensor:
+        own_vectors, vectors = table[targets + padding], table[drawn + padding]
+        scores = hidden @ vectors.T
+        column = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
+        hit = drawn[column] == targets
+        scores[hit.nonzero()[:, 0], column[hit]] = -torch.inf
+        p, log_total = softmax(scores)
+        rate = (len(drawn) - hit.to(hidden.dtype)) / (table.shape[0] - padding - 1)
+        excess = log_total[:, 0] - rate.log() - (hidden * own_vectors).sum(1)
+        pull = torch.sigmoid(excess)[:, None] / len(hidden)
+        grad_hidden = (p.mul_(pull) @ vectors).addcmul_(pull, own_vectors, value=-1)
+        rows = torch.cat((targets, drawn))[None] + padding
+        values = torch.cat((hidden * -pull, p.T @ hidden))
+        ctx.save_for_backward(grad_hidden, rows, values)
+        ctx.shape = table.shape
+        return -F.logsigmoid(-excess).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, rows, values = ctx.saved_tensors
+        grad_table = torch.sparse_coo_tensor(rows, values * grads[0], ctx.shape, check_invariants=False)
+        return grad_hidden * grads[0], grad_table, None, None, None
+
+
 class _SelectedCrossEntropy(torch.autograd.Function):
     """The gradient of a row's loss is softmax over the selected items - onehot(target)."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        table: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        threshold: float,
-        below: bool,
-        padding: int,
+        ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, selected: Selection, padding: int
     ) -> Tensor:
-        vectors, loss = table[padding:], hidden.new_zeros(())
-        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
-        for rows in _slices(len(hidden), max(1, BLOCK[hidden.device.type] // len(vectors))):
-            scores = hidden[rows] @ vectors.T
-            place, weight = targets[rows, None], weights[rows, None]
-            selected = (log_sum_exp(scores) - scores < threshold) == below
-            own = scores.gather(1, place)
-            scores.masked_fill_(~selected, -torch.inf).scatter_(1, place, own)
-            p, log_total = softmax(scores)
-            loss += (weight * (log_total - own)).sum()
-            pull = p.mul_(weight).scatter_add_(1, place, -weight)
-            torch.mm(pull, vectors, out=grad_hidden[rows])
-            grad_table[padding:].addmm_(pull.T, hidden[rows])
+        vectors, grad_table = table[padding:], torch.zeros_like(table)
+        if c_scores.takes(hidden, vectors):
+            grad_vectors = grad_table[padding:]
+            sums, grad_hidden = c_scores.cross_entropy(hidden, vectors, targets, weights, grad_vectors, True, selected)
+            losses = sums - (hidden * vectors[targets]).sum(1)
+        else:
+            losses, grad_hidden = _selected(hidden, vectors, targets, weights, selected, grad_table[padding:])
         ctx.save_for_backward(grad_hidden, grad_table)
-        return loss
+        return (losses * weights).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_table = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_table * grads[0], None, None, None, None, None
+        return grad_hidden * grads[0], grad_table * grads[0], None, None, None, None
+
+
+def _selected(
+    hidden: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor, selected: Selection, grad_vectors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Each row's loss among the selected items, and the gradient at `hidden`; that at `vectors` is added in place."""
+    losses, grad_hidden = torch.empty_like(weights), torch.empty_like(hidden)
+    for rows in _slices(len(hidden), max(1, BLOCK[hidden.device.type] // len(vectors))):
+        scores = hidden[rows] @ vectors.T
+        place, weight = targets[rows, None], weights[rows, None]
+        kept = (log_sum_exp(scores) - scores < selected.threshold) == selected.below
+        own = scores.gather(1, place)
+        scores.masked_fill_(~kept, -torch.inf).scatter_(1, place, own)
+        p, log_total = softmax(scores)
+        losses[rows] = (log_total - own)[:, 0]
+        pull = p.mul_(weight).scatter_add_(1, place, -weight)
+        torch.mm(pull, vectors, out=grad_hidden[rows])
+        grad_vectors.addmm_(pull.T, hidden[rows])
+    return losses, grad_hidden
 
 
 def _losses_and_gradients(

@@ -123,6 +123,20 @@ INLINE float chunks_of_exponentials(const float *scores, long long items, long l
     return sum;
 }
 
+/* Sets the exponentials of a row's items to 0 where they do not exceed `cut` (above), or exceed it, but for the target's;
+ * returns the sum of the others. */
+static float keep_selected(float *chunk, long long items, long long apart, float cut, int above, long long target) {
+    float *own = chunk + target / CHUNK * apart + target % CHUNK, kept = *own, sum = 0;
+    for (long long first = 0; first < items; first += CHUNK, chunk += apart) {
+        long long there = smaller(CHUNK, items - first);
+        for (long long i = 0; above && i < there; i++) sum += chunk[i] = chunk[i] > cut ? chunk[i] : 0;
+        for (long long i = 0; !above && i < there; i++) sum += chunk[i] = chunk[i] > cut ? 0 : chunk[i];
+    }
+    sum += kept - *own;
+    *own = kept;
+    return sum;
+}
+
 /* Turns a block's exponentials of a chunk, [filled, CHUNK], into weight (softmax - onehot(target)). scale: of each row,
  * the factor from exponential to weight x softmax; first: the chunk's first item. */
 static void pulls(float *chunk, const float *scale, long long rows, long long filled, long long first,
@@ -136,11 +150,12 @@ static void pulls(float *chunk, const float *scale, long long rows, long long fi
 }
 
 /* log sum exp of each row, and the gradients of the sum over rows of weight (log_sum - score of the target): added to
- * d_hidden, written to d_vectors, each unless NULL. Scratch: packed and scores as in `scan`; pull for BLOCK x V, with V
+ * d_hidden, written to d_vectors, each unless NULL. selection: 0, or which items count beside the target, those whose
+ * probability exceeds `least` (1) or does not (-1); log sum exp is then that of the items that count. Scratch: packed and scores as in `scan`; pull for BLOCK x V, with V
  * rounded up to a multiple of CHUNK: the rows of a block by chunks of items, in the order in which they are read. */
 void cross_entropy(const float *hidden, long long B, const float *vectors, long long V, const long long *targets,
-                   const float *weights, float *log_sums, float *d_hidden, float *d_vectors, float *packed,
-                   float *scores, float *pull) {
+                   const float *weights, long long selection, float least, float *log_sums, float *d_hidden,
+                   float *d_vectors, float *packed, float *scores, float *pull) {
     long long width = padded_to_panels(V);
     float scale[BLOCK];
     pack(vectors, V, packed);
@@ -149,8 +164,14 @@ void cross_entropy(const float *hidden, long long B, const float *vectors, long 
         const float *h = hidden + start * D;
         for (long long row = 0; row < rows; row++) {
             if (row % WHOLE_ROWS == 0) whole_rows(h + row * D, smaller(WHOLE_ROWS, rows - row), packed, width, scores);
-            scale[row] = weights[start + row] / chunks_of_exponentials(scores + row % WHOLE_ROWS * width, V, filled * CHUNK,
-                                                                       pull + row * CHUNK, log_sums + start + row);
+            float *own = pull + row * CHUNK, *log_sum = log_sums + start + row;
+            float sum = chunks_of_exponentials(scores + row % WHOLE_ROWS * width, V, filled * CHUNK, own, log_sum);
+            if (selection) {
+                float all = sum;
+                sum = keep_selected(own, V, filled * CHUNK, least * all, selection > 0, targets[start + row]);
+                *log_sum += logf(sum / all);
+            }
+            scale[row] = weights[start + row] / sum;
         }
         float *chunk = pull;
         for (long long first = 0; first < V; first += CHUNK, chunk += filled * CHUNK) {

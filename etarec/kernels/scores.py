@@ -9,6 +9,7 @@ Symbols: B rows, D width, V items, K of Top-K.
 
 import ctypes
 import functools
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,13 @@ class Found(NamedTuple):
     log_sum: Tensor | None
     top_scores: Tensor | None
     top_items: Tensor | None
+
+
+class Selection(NamedTuple):
+    """The items j with -log p_j below the threshold, or with `below` False those with at least it; p is the softmax."""
+
+    threshold: float
+    below: bool
 
 
 def takes(hidden: Tensor, vectors: Tensor, top_k: int = 0) -> bool:
@@ -74,20 +82,23 @@ def cross_entropy(
     weights: Tensor,
     d_vectors: Tensor | None,
     needs_hidden: bool,
+    selected: Selection | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Each row's log sum exp, [B], and, if needed, the gradient at `hidden`, [B, D], of the sum over rows of weight
     (log sum exp - score of the target).
 
-    weights: [B]. d_vectors: [V, D], overwritten with the gradient at `vectors`. Scratch: BLOCK V floats.
+    weights: [B]. d_vectors: [V, D], overwritten with the gradient at `vectors`. selected: the items that count beside
+    each row's target, None for all. Scratch: BLOCK V floats.
     """
     B, padded = hidden.shape[0], _padded(hidden)
     d_hidden = torch.zeros_like(padded) if needs_hidden else None
     log_sums = hidden.new_empty(B)
     pull = hidden.new_empty(min(len(padded), BLOCK) * (-(-vectors.shape[0] // CHUNK) * CHUNK))
     given = [padded, vectors, targets.contiguous(), weights.contiguous()]
-    work = (log_sums, d_hidden, d_vectors, *_scratch(vectors), pull)
-    rows, items, *rest = map(_address, (*given, *work))
-    _loaded(vectors).cross_entropy(rows, B, items, vectors.shape[0], *rest)
+    work = [log_sums, d_hidden, d_vectors, *_scratch(vectors), pull]
+    rows, items, *labels = map(_address, given)
+    side, least = (0, 0.0) if selected is None else (1 if selected.below else -1, math.exp(-selected.threshold))
+    _loaded(vectors).cross_entropy(rows, B, items, vectors.shape[0], *labels, side, least, *map(_address, work))
     return log_sums, None if d_hidden is None else d_hidden[:B]
 
 
@@ -126,6 +137,6 @@ def _library(width: int) -> ctypes.CDLL | None:
         found.scan.restype = number
         found.softmax_sum.argtypes = [*rows, address, address, address]
         found.softmax_sum.restype = None
-        found.cross_entropy.argtypes = [*rows, *[address] * 8]
+        found.cross_entropy.argtypes = [*rows, address, address, number, ctypes.c_float, *[address] * 6]
         found.cross_entropy.restype = None
     return found

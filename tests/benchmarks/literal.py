@@ -21,16 +21,28 @@ from etarec.data import Interactions, Stream
 Weights = dict[str, Tensor]
 
 
-def hidden(weights: Weights, config: ModelConfig, items: Tensor, lengths: Tensor, inner_loop: bool = True) -> Tensor:
-    """Hidden state at the last item of each sequence: items int[N, L], lengths int[N] -> [N, D]."""
+def hidden(
+    weights: Weights,
+    config: ModelConfig,
+    items: Tensor,
+    lengths: Tensor,
+    inner_loop: bool = True,
+    constant_branches: bool = False,
+) -> Tensor:
+    """Hidden state at the last item of each sequence: items int[N, L], lengths int[N] -> [N, D].
+
+    constant_branches: the gradient goes back along the residual stream alone.
+    """
     x = F.embedding(items, weights["items.weight"], padding_idx=0)
     x = F.layer_norm(x, x.shape[-1:], weights["input_norm.weight"], weights["input_norm.bias"], 1e-12)
     for number in range(config.blocks):
         block = {name: weights[f"blocks.{number}.{name}"] for name in _block_names(weights)}
-        x = x + ttt(block, config, _rms(x, block["ttt_norm.weight"]), inner_loop)
+        mixed = ttt(block, config, _rms(x, block["ttt_norm.weight"]), inner_loop)
+        x = x + (mixed.detach() if constant_branches else mixed)
         normed = _rms(x, block["mlp_norm.weight"])
         gated = F.silu(normed @ block["mlp.gate.weight"].T) * (normed @ block["mlp.up.weight"].T)
-        x = x + gated @ block["mlp.down.weight"].T
+        fed = gated @ block["mlp.down.weight"].T
+        x = x + (fed.detach() if constant_branches else fed)
     last = (lengths - 1)[:, None, None].expand(-1, 1, x.shape[-1])
     return _rms(x, weights["output_norm.weight"]).gather(1, last)[:, 0]
 
@@ -120,7 +132,7 @@ class Samples(NamedTuple):
 
 def prefixes(data: Interactions, ranges: Iterable[tuple[int, int]]) -> Samples:
     """An input for each range [start, end) of the items; the target is the next item."""
-    bounds = np.array(list(ranges)).reshape(-1, 2)
+    bounds = np.array(list(ranges), np.int64).reshape(-1, 2)
     inputs = np.zeros((len(bounds), data.max_length), np.int64)
     for row, (start, end) in enumerate(bounds):
         inputs[row, : end - start] = data.items[start:end]
@@ -145,11 +157,19 @@ class Gate:
         self.config = config
         self.threshold: float | None = None
         self.average: Tensor | None = None
+        self.chance = np.random.default_rng(0)
 
-    def judge(self, scores: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
+    def judge(self, scores: Tensor, targets: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
         """scores: [B, V] -> admitted bool[B] and weights [B]."""
         if self.config.gate == "open":
             return ~excluded, torch.ones(len(scores))
+        if self.config.gate == "random":
+            unlucky = torch.tensor([draw < self.config.random_rate for draw in self.chance.random(len(scores))])
+            return ~excluded & ~unlucky, torch.ones(len(scores))
+        if self.config.criterion == "loss":
+            losses = torch.stack([-z.log_softmax(0)[target] for z, target in zip(scores, targets, strict=True)])
+            self.threshold = float(torch.quantile(losses[~excluded].double(), self.config.entropy_quantile))
+            return ~excluded & (losses < self.threshold), torch.ones(len(scores))
         softmaxes = [z.softmax(0) for z in scores]
         entropies = torch.stack([self._entropy(z) for z in scores])
         if self.threshold is None:
@@ -186,7 +206,7 @@ class Outcome(NamedTuple):
 def trial(weights: Weights, model: ModelConfig, data: Interactions, stream: Stream, config: AdaptConfig) -> Outcome:
     """One configuration on a stream in an order that serves a user's samples in turn; changes the weights.
 
-    Targets none, weights (next_item, serve before, Adam, all parameters) and state (unweighted).
+    Targets none, weights (next_item, last transition, serve before, Adam, all parameters) and state (unweighted).
     """
     run, served = _Trial(weights, model, data, config), []
     for begin in range(0, len(stream), config.batch_size):
@@ -198,7 +218,9 @@ def trial(weights: Weights, model: ModelConfig, data: Interactions, stream: Stre
 
 class _Trial:
     def __init__(self, weights: Weights, model: ModelConfig, data: Interactions, config: AdaptConfig):
-        assert config.gate == "open" or (config.gate == "eta" and config.admit == "confident" and config.top_k)
+        assert config.gate != "eta" or (config.admit == "confident" and config.top_k)
+        assert config.criterion == "entropy" or config.cosine_threshold == 1
+        assert config.filtered in ("nothing", "residual") and config.shallow_negatives is None
         assert config.min_admitted == 0 and config.average_over == "admitted" and config.entropy_threshold is None
         self.weights, self.model, self.data, self.config = weights, model, data, config
         self.gate = Gate(config)
@@ -214,11 +236,14 @@ class _Trial:
             ranks = _ranks(scores, samples.targets)
             if self.config.target == "none":
                 return ranks, torch.zeros(len(ranks), dtype=torch.bool)
-            excluded = self._without_loss(users, positions, ends - starts)
-            admitted, factors = self.gate.judge(scores, torch.from_numpy(excluded))
+            excluded = torch.from_numpy(self._without_loss(users, positions, ends - starts))
+            admitted, factors = self.gate.judge(scores, samples.targets, excluded)
         chosen = admitted.numpy()
-        if chosen.any() and self.config.target == "weights":
-            self._learn(prefixes(self.data, zip(starts[chosen], ends[chosen] - 1, strict=True)), factors[admitted])
+        if self.config.target == "weights":
+            newest = ends - (self.config.feedback == "next_request")
+            skipped = (~admitted & ~excluded).numpy() & (self.config.filtered != "nothing")
+            groups = [prefixes(self.data, zip(starts[some], newest[some], strict=True)) for some in (chosen, skipped)]
+            self._learn(*groups, factors[admitted])
         elif chosen.any():
             ranks[admitted] = self._ranks_with_inner_loop(Samples(*(column[admitted] for column in samples)))
         return ranks, admitted
@@ -231,14 +256,33 @@ class _Trial:
         """Samples whose last transition `next_item` may not learn: there is none, or training saw it."""
         if self.config.target == "state":
             return np.zeros(len(users), bool)
-        trained = positions - 1 <= self.data.train_end[users]
-        return (lengths < 2) | (trained & self.config.new_transitions_only)
+        behind = self.config.feedback == "immediate"
+        trained = positions - 1 + behind <= self.data.train_end[users]
+        return (lengths + behind < 2) | (trained & self.config.new_transitions_only)
 
-    def _learn(self, observed: Samples, factors: Tensor) -> None:
-        losses = F.cross_entropy(self._scores(observed), observed.targets, reduction="none")
+    def _learn(self, admitted: Samples, skipped: Samples, factors: Tensor) -> None:
+        """A step over admitted samples and, by shallow steps, skipped ones."""
+        if not len(admitted.targets) + len(skipped.targets):
+            return
+        scores = self._scores(admitted)
+        if self.config.correction == "selection":
+            scores = torch.stack(
+                [self._selected(z, target) for z, target in zip(scores, admitted.targets, strict=True)]
+            )
+        losses = [F.cross_entropy(scores, admitted.targets, reduction="none") * factors]
+        if len(skipped.targets):
+            last = hidden(self.weights, self.model, skipped.inputs, skipped.lengths, constant_branches=True)
+            scores = last @ self.weights["items.weight"][1:].T
+            losses.append(F.cross_entropy(scores, skipped.targets, reduction="none"))
         self.optimizer.zero_grad()
-        (losses * factors).mean().backward()
+        torch.cat(losses).mean().backward()
         self.optimizer.step()
+
+    def _selected(self, z: Tensor, target: Tensor) -> Tensor:
+        """The scores of the items that a gate by loss would admit, and of the target."""
+        admissible = -z.detach().log_softmax(0) < self.gate.threshold
+        admissible[target] = True
+        return z.masked_fill(~admissible, -torch.inf)
 
     @torch.no_grad()
     def _ranks_with_inner_loop(self, samples: Samples) -> Tensor:

@@ -37,5 +37,7 @@ def trial_operations(subject: material.Subject, config: AdaptConfig, admitted: n
         return float(served)
     if config.target == "state":
         return float(served + row * admitted.sum())
-    adapted = forward_operations(model, (lengths - 1)[admitted].sum(), admitted.sum()) + row * admitted.sum()
-    return float(served + 3 * adapted)
+    learned = lengths - (config.feedback == "next_request")
+    adapted = forward_operations(model, learned[admitted].sum(), admitted.sum()) + row * admitted.sum()
+    skipped = 0 if config.filtered == "nothing" else (~admitted).sum()
+    return float(served + 3 * (adapted + row * skipped))

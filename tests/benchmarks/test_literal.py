@@ -71,7 +71,8 @@ def test_every_training_step_has_the_literal_gradients(data: Interactions, check
 
 TRIALS = {
     **trial.TRIALS,
-    "weights, strict gate": AdaptConfig(entropy_quantile=0.6, cosine_threshold=0.1, new_transitions_only=False),
+    "weights, strict gate": AdaptConfig(entropy_quantile=0.6, cosine_threshold=0.1),
+    "weights, next request": AdaptConfig(gate="open", feedback="next_request", new_transitions_only=False),
     "state, gated": AdaptConfig(target="state", weighting="none", cosine_threshold=0.2),
 }
 

@@ -13,7 +13,11 @@ USERS, REPEATS = 3000, 5
 TRIALS = {
     "no adaptation": AdaptConfig(target="none"),
     "weights, gated": AdaptConfig(),
-    "weights, adapt on everything": AdaptConfig(gate="open", new_transitions_only=False),
+    "weights, adapt on everything": AdaptConfig(gate="open"),
+    "weights, half skipped, shallow steps": AdaptConfig(gate="random", filtered="residual", weighting="none"),
+    "weights, half by loss, corrected": AdaptConfig(
+        criterion="loss", calibrate="each_batch", cosine_threshold=1.0, correction="selection", weighting="none"
+    ),
     "state, adapt on everything": AdaptConfig(target="state", gate="open", weighting="none"),
 }
 PRODUCT = 2048  # rows and columns of the large product
@@ -34,7 +38,8 @@ def trial(settings: Settings) -> Table:
         f"items, gates sample by sample and forwards admitted samples a second time with gradients. Both serve "
         f"the same {samples:,} validation samples ({share:.1%}: {data.n_users:,} users chosen at random, all "
         f"{data.n_items - 1:,} items) in batches of 256, order `position`, one checkpoint (epoch {epochs}), and "
-        "agree on HR@10 and on which samples were admitted; the last column is the share of samples whose rank differs "
+        "agree on HR@10 and on which samples were admitted. A target is learned once its batch was ranked. The last "
+        "column is the share of samples whose rank differs "
         f"by rounding. Gate: K = 50, quantile 0.5, epsilon 0.3. CPU seconds, {repeats} pairs. "
         "Ours serves every sample. In a search, a trial looks up the passes that no configuration changes; computing "
         "them once is not counted here. Target: 15 times. The bound is the time of the needed matrix products alone "

@@ -20,10 +20,13 @@ def test_paper_settings() -> None:
         "entropy_threshold": 3.901,
         "cosine_threshold": 0.3,
         "average_over": "all",
+        "weighting": "clamped",
         "min_admitted": 0.1,
+        "refill": "each_test",
     }
     learner = {"objective": "entropy", "serve": "after", "parameters": "projections", "optimizer": "sgd"}
-    assert published == AdaptConfig(**gate, **learner, learning_rate=1e-3, momentum=0.9)
+    steps = {"learning_rate": 1e-3, "momentum": 0.9, "batch_size": 4096, "dropout": 0.2}
+    assert published == AdaptConfig(**gate, **learner, **steps)
 
 
 def test_baselines_adapt_alike_and_differ_by_the_gate() -> None:

@@ -96,10 +96,12 @@ def test_the_published_table_has_its_rows() -> None:
         static, stream = rows[name].adapt, rows[f"{name} + stream"].adapt
         assert static is not None and static.target == "none" and rows[name].published is not None
         assert stream is not None and (stream.target, stream.gate) == ("weights", "open")
-        assert stream.objective == "next_item" and stream.serve == "before"
+        assert stream.objective == "next_item" and stream.serve == "before" and stream.feedback == "immediate"
+        assert (stream.batch_size, stream.dropout, rows[f"{name} + stream"].order) == (256, 0, "position")
         assert rows[f"{name} + stream"].model == rows[name].model
     published = rows["ETA-Rec K=50"].adapt
     assert published == AdaptConfig(
         objective="entropy", parameters="projections", optimizer="sgd", learning_rate=1e-3, momentum=0.9, serve="after",
         top_k=50, entropy_threshold=3.901, cosine_threshold=0.3, average_over="all", min_admitted=0.1,
+        weighting="clamped", refill="each_test", dropout=0.2, batch_size=4096,
     )  # fmt: skip
