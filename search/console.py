@@ -20,15 +20,18 @@ from etarec.data import Interactions, rehearsal_text
 from etarec.evaluate import Measurement
 from etarec.kernels import build
 from etarec.metrics import EARLY_STOPPING, label, labelled
+from search import numbers
 from search.records import Ending, Records, State, Trial, frequent_reason
 from search.redact import shown_uri
+from search.report.answer import Answer
 from search.running.plan import Plan
-from search.selection.front import Point, Selection
+from search.selection.chance import gate_rate
+from search.selection.view import Row, View
 from search.spec import Spec
 
 T = TypeVar("T")
 
-WIDTH, LABEL_WIDTH = 80, 12  # columns
+WIDTH, LABEL_WIDTH, CONFIGURATION_WIDTH = 80, 12, 16  # columns
 RAY_START = 15  # seconds, about
 EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
 
@@ -85,7 +88,8 @@ class Console:
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
         search = spec.search
         self.entry("search", f"{search.trials} trials, sampler {search.sampler}; files in {short_path(directory)}")
-        self.entry("searched", *(f"{name} {dimension}" for name, dimension in spec.space.items()))
+        shown = (f"{name} ({numbers.short_name(name)}) {dimension}" for name, dimension in spec.space.items())
+        self.entry("searched", *shown)
         self.prose("resources", str(plan))
         if plan.note:
             self.prose("note", plan.note)
@@ -135,7 +139,8 @@ class Console:
             def show(trial: Trial) -> None:
                 if trial.state is State.RUNNING:
                     return
-                self.line(f"  {_trial_line(spec, trial)}")
+                for text in _trial_lines(spec, trial):
+                    self.line(text)
                 progress.update(task, completed=len(records.in_state(State.FINISHED, State.FAILED)))
 
             yield show
@@ -147,34 +152,38 @@ class Console:
             yield from progress.track(items, total=total, description=what)
         self.line(f"  {total} configuration{'s' * (total != 1)} measured on {what} in {stopwatch.seconds:.0f} s")
 
-    def result(self, spec: Spec, records: Records, selected: Selection, directory: Path, ending: Ending) -> None:
+    def result(self, spec: Spec, records: Records, answer: Answer, directory: Path, ending: Ending) -> None:
+        """Print the end of a search: the table, then the verdict, which stays in view above the prompt."""
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
         self.entry("trials", ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
-        if selected.front:
-            self.out.print(self._front(spec, selected))
-        if selected.choice and selected.chosen:
-            self.prose("chosen", f"{selected.chosen.name}: {selected.choice.reason}")
+        if answer.front:
+            self.out.print(_table(answer))
+            self._footnotes(answer)
+        self._verdict(answer)
         if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
             self.error(_all_failed(records, ending))
         elif ending is not Ending.COMPLETE:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
         elif len(records.trials) < spec.search.trials:
-            self.warn(f"the space holds only {len(records.trials)} configurations, and all of them were measured")
+            self.warn(f"the space holds only {_counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
+        if answer.chosen:
+            self.prose("next", f"{answer.purpose()}:")
+            self.entry("", *answer.command(Path(short_path(directory))).splitlines())
 
-    def _front(self, spec: Spec, selected: Selection) -> Table:
-        table = Table(title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False)
-        table.add_column("")
-        searched = [name if len(name) < LABEL_WIDTH else name.replace("_", "_\n", 1) for name in spec.space]
-        quality = label(spec.search.quality)
-        for name in (*searched, "validation\nfilter rate", f"\n{quality}", "test\nfilter rate", f"\n{quality}"):
-            table.add_column(name, justify="right")
-        for point in [*selected.front, *selected.baselines]:
-            chosen = selected.chosen is not None and point.name == selected.chosen.name
-            table.add_row(*_cells(spec, point), style="bold" if chosen else None)
-            if selected.front and point is selected.front[-1]:
-                table.add_section()
-        return table
+    def _verdict(self, answer: Answer) -> None:
+        self.prose("verdict", answer.advice.title)
+        for reason in answer.advice.reasons:
+            self.prose("", reason)
+        marks = {"good": "+", "bad": "-", "note": "o"}
+        self.entry("findings", *(f"{marks[finding.tone]} {finding.title}" for finding in answer.findings))
+
+    def _footnotes(self, answer: Answer) -> None:
+        self.entry("", "* the chosen configuration")
+        if along := answer.along_front:
+            rates = [answer.view.skipped(row) for row in along]
+            spread = f"{min(rates):.0%} to {max(rates):.0%}"
+            self.entry("", f"random skipping at {_counted(len(along), 'more rate')}, {spread}, is in the report")
 
     def _progress(self) -> Progress:
         columns = (
@@ -202,28 +211,63 @@ def _all_failed(records: Records, ending: Ending) -> str:
     return f"{text}--resume does not repeat failed trials, so start a new search when the cause is fixed"
 
 
-def _trial_line(spec: Spec, trial: Trial) -> str:
-    values = "  ".join(f"{name} {_value(value)}" for name, value in trial.parameters.items())
+def _trial_lines(spec: Spec, trial: Trial) -> list[str]:
+    """A trial's result in one line where 80 columns suffice; no word is broken."""
+    configuration = numbers.configuration(trial.parameters)
     if trial.state is not State.FINISHED:
-        return f"{trial.trial_id}  {trial.state}  {values}  {trial.error}"
-    quality, metrics = spec.search.quality, trial.metrics
-    return (
-        f"{trial.trial_id}  {label(quality)} {metrics[quality]:.4f}  filter rate {metrics['filter_rate']:6.1%}  "
-        f"{metrics['seconds']:5.1f} s  {values}"
+        text = f"{trial.trial_id}  {trial.state}  {configuration}  {trial.error}"
+    else:
+        quality, metrics = spec.search.quality, trial.metrics
+        text = (
+            f"{trial.trial_id}  {label(quality)} {metrics[quality]:.4f}  skipped {gate_rate(metrics):5.1%}  "
+            f"compute {metrics['arithmetic']:3.0%}  {metrics['seconds']:4.1f} s  {configuration}"
+        )
+    shape = textwrap.TextWrapper(WIDTH, initial_indent="  ", subsequent_indent=" " * 14)
+    shape.break_long_words = shape.break_on_hyphens = False
+    return shape.wrap(text)
+
+
+def _table(answer: Answer) -> Table:
+    """The front and the baselines in 80 columns. Random skipping along the front stays out."""
+    table = Table(
+        title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
     )
+    rows = [row for row in (*answer.front, *answer.fixed) if row not in answer.along_front]
+    texts = {str(row["trial_id"]): _configuration(answer, row) for row in rows}
+    shown = max(map(len, texts.values())) <= CONFIGURATION_WIDTH
+    table.add_column("", no_wrap=True)
+    if shown:
+        table.add_column("\nconfiguration", no_wrap=True)
+    quality = answer.view.label
+    for name in ("valid\nskipped", f"valid\n{quality}", "test\nskipped", f"test\n{quality}", "test\ncompute"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("\non test", no_wrap=True)
+    for row in rows:
+        chosen = answer.chosen is not None and row["trial_id"] == answer.chosen["trial_id"]
+        table.add_row(*_cells(answer, row, [texts[str(row["trial_id"])]] * shown), style="bold" if chosen else None)
+        if row is answer.front[-1]:
+            table.add_section()
+    return table
 
 
-def _cells(spec: Spec, point: Point) -> list[str]:
-    # Most baselines do not depend on the searched parameters, so these cells stay empty.
-    searched = [_value(getattr(point.config, name)) if point.name.startswith("trial-") else "" for name in spec.space]
-    tested = point.test.metrics() if point.test else {}
-    measured = [
-        cell
-        for values in (point.valid, tested)
-        for cell in ([f"{values['filter_rate']:.1%}", f"{values[spec.search.quality]:.4f}"] if values else ["", ""])
-    ]
-    return [point.name, *searched, *measured]
+def _cells(answer: Answer, row: Row, configuration: list[str]) -> list[str]:
+    name, valid = str(row["trial_id"]), View("valid", answer.view.metric)
+    mark = " *" if answer.chosen is not None and name == answer.chosen["trial_id"] else ""
+    cells = [name + mark, *configuration, f"{valid.skipped(row):.1%}", numbers.score(valid.quality(row))]
+    tested = View("test", answer.view.metric)
+    if not tested.measured(row):
+        return [*cells, "", "", "", ""]
+    computing = tested.computing(row)
+    cells += [f"{tested.skipped(row):.1%}", numbers.score(tested.quality(row))]
+    return [*cells, "" if computing is None else f"{computing:.0%}", str(answer.judged[name].judgement)]
 
 
-def _value(value: object) -> str:
-    return "all" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+def _configuration(answer: Answer, row: Row) -> str:
+    """The searched parameters; most baselines do not depend on them, so their cells stay empty."""
+    if row["trial_id"] in answer.baselines:
+        return ""
+    return numbers.configuration({name: row[name] for name in answer.run.parameters})
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

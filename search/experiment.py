@@ -17,6 +17,8 @@ from search.journal import JOURNAL, held
 from search.provenance import Provenance, settings
 from search.records import PARENT_STATES, Ending, Records, State, Trial
 from search.report import render
+from search.report.answer import Answer
+from search.report.files import load
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
 from search.selection import front as selection
@@ -70,8 +72,9 @@ class _Search:
         tracker = Tracker(self.spec.name, self.records, flat(as_dict(self.spec)), self.console.warn)
         with self._closing_on_errors(tracker):
             ending, selected = self._measured(tracker)
-        self._close(tracker, ending, selected)
-        self.console.result(self.spec, self.records, selected, self.directory, ending)
+            answer = self._advised()
+        self._close(tracker, ending, selected, answer)
+        self.console.result(self.spec, self.records, answer, self.directory, ending)
         return ending
 
     @contextmanager
@@ -98,7 +101,6 @@ class _Search:
                 ending, selected = Ending.INTERRUPTED, self._selected_on_validation()
         self.records.write_table()
         self._write(plan, selected, ending)
-        render.render(self.directory)
         return ending, selected
 
     def _search(self, plan: Plan, tracker: Tracker) -> Ending:
@@ -139,20 +141,37 @@ class _Search:
         texts = {
             "pareto.csv": front.to_csv(index=False),
             "baselines.csv": baselines.to_csv(index=False),
-            "chosen.yaml": yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True, width=120),
+            "chosen.yaml": _yaml(chosen),
             "provenance.json": json.dumps(provenance.document(), indent=2),
         }
         for name, text in texts.items():
             write_whole(self.directory / name, text)
 
-    def _close(self, tracker: Tracker, ending: Ending, selected: Selection) -> None:
+    def _advised(self) -> Answer:
+        """The answer by the files, from which the report is rendered; chosen.yaml begins with the verdict."""
+        answer, path = Answer(load(self.directory)), self.directory / "chosen.yaml"
+        write_whole(path, _yaml(_document(answer) | yaml.safe_load(path.read_text(encoding="utf-8"))))
+        render.render(self.directory)
+        return answer
+
+    def _close(self, tracker: Tracker, ending: Ending, selected: Selection, answer: Answer) -> None:
         """Bring MLflow up to date, and the run ids in trials.csv with it."""
         tested = {point.name: point.test.metrics() if point.test else {} for point in selected.front}
         try:
-            tracker.close(PARENT_STATES[ending], {"hypervolume": selected.hypervolume}, tested, self.directory)
+            volume = {"hypervolume": selected.hypervolume}
+            tracker.close(PARENT_STATES[ending], volume, tested, self.directory, chosen=_document(answer))
         except KeyboardInterrupt:
             self.console.warn(f"MLflow may lack a part of the search; `{track_command(self.directory)}` copies it")
         self.records.write_table()
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    """chosen.yaml with the verdict."""
+    return {"verdict": str(answer.advice.verdict), "advice": str(answer.advice), **answer.run.chosen}
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection, ending: Ending) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from etarec.config import (
     TrainConfig,
     UserError,
 )
-from etarec.document import Node, Schema, quoted, to_text
+from etarec.document import Node, Schema, quoted, read_yaml, to_text
 from etarec.experiment_file import ExperimentFile, Problem
 from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search import table_rows
@@ -153,6 +153,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
     file = ExperimentFile(path, overrides, _SCHEMA)
     document = file.document
     _take_out_of_search(file)
+    _keep_fixed_fields_as_search(file)
     document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
     problems = {**dict(table_rows.problems(document)), **dict(_relation_problems(document))}
     return file.validated(_ADAPTER, table_rows.merged(_with_kinds(document)), problems)
@@ -295,6 +296,15 @@ def _take_out_of_search(file: ExperimentFile) -> None:
     for keys, _ in file.origins:
         if keys[:-1] == ("space",) and isinstance(space, dict) and space.get(keys[1], 0) is None:
             del space[keys[1]]
+
+
+def _keep_fixed_fields_as_search(file: ExperimentFile) -> None:
+    """Where `--set adapt.KEY=value` fixes all searched fields, search them with these values as their only choices."""
+    if file.document.get("space") == {}:
+        searched = read_yaml(file.path).get("space") or {}
+        fixed = [keys[1] for keys, _ in file.origins if keys[0] == "adapt" and keys[1:2] and keys[1] in searched]
+        adapt = file.document.get("adapt", {})
+        file.document["space"] = {key: {"choices": [adapt.pop(key)]} for key in dict.fromkeys(fixed)}
 
 
 def _relation_problems(document: dict[str, Any]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from etarec.command_line import exit_status
-from search.report.render import render
+from search.report.render import OUTPUTS, render
 
 
 @exit_status(interrupted="interrupted; the same command renders the report")
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", metavar="DIR", type=Path, help="folder of a search, such as runs/demo")
     directory = parser.parse_args(arguments).directory
     render(directory)
-    print(f"wrote {', '.join(str(directory / name) for name in ('report.html', 'report.md', 'pareto.png'))}")
+    print(f"wrote {', '.join(str(directory / name) for name in OUTPUTS)}")
     return 0
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from etarec.document import quoted
-from etarec.metrics import QUALITY_METRICS, SECONDS, QualityMetric
-from search.report.view import View
+from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS, QualityMetric
 from search.result_files import check_folder, damaged, mapping_of, text_of
 from search.selection import differences
-from search.spec import SearchConfig, quality_of
+from search.selection.view import View
+from search.spec import ChooseConfig, SearchConfig, quality_of
 
 _MEASURED = (*QUALITY_METRICS, "filter_rate", *SECONDS)
 
@@ -46,6 +46,12 @@ class Run:
         """The quality metric on test, or on validation where test was not measured."""
         measured = len(self.front) and self.front[f"test_{self.quality}"].notna().any()
         return View("test" if measured else "valid", self.quality)
+
+    @property
+    def tolerance(self) -> float:
+        """The share of the quality that may be lost by skipping."""
+        choose = (self.spec.get("search") or {}).get("choose") or {}
+        return float(choose.get("tolerance", ChooseConfig().tolerance))
 
     @property
     def filters(self) -> list[str]:
@@ -98,7 +104,13 @@ def _points(path: Path, parameters: dict[str, Any], quality: QualityMetric) -> p
     if unmeasured.any():
         name = frame["trial_id"][unmeasured].iloc[0]
         raise damaged(path, f"row {name}: nothing in valid_{quality} or valid_filter_rate", "a number in each")
-    tested = (*(f"test_{name}" for name in _MEASURED), *differences.columns(quality), "on_test_front")
+    costs = (f"valid_{name}" for name in COSTS)
+    tested = (
+        *costs,
+        *(f"test_{name}" for name in (*_MEASURED, *COSTS)),
+        *differences.columns(quality),
+        "on_test_front",
+    )
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *tested])))
     for part in (name.partition("_")[2] for name in list(map(str, frame)) if "_filtered_by_" in name):
         for split in ("valid", "test"):

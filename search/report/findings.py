@@ -1,15 +1,19 @@
-"""The findings of a search, as sentences with numbers: pure functions from rows of the result files to text."""
+"""The findings of a search, as sentences with numbers: pure functions from rows of the result files to text.
 
+The advice is made in search/selection/verdict.py; a finding states facts beside it.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from search.baselines import ALL, NONE, PUBLISHED, RANDOM
-from search.report.numbers import higher_or_lower, percent, score, signed, significant
-from search.report.view import Difference, Row, Split, View
-from search.selection.differences import TO_ALL, TO_CHOSEN, TO_RANDOM, difference_columns
+from search.numbers import higher_or_lower, percent, score, signed
+from search.selection.differences import TO_ALL, TO_CHOSEN, TO_RANDOM
+from search.selection.judgement import Judgement, judge
+from search.selection.verdict import negligible
+from search.selection.view import LEVEL, Difference, Row, Split, View
 
 Tone = Literal["good", "bad", "note"]
-
-_LEVEL = 0.05
 
 
 class Finding(NamedTuple):
@@ -20,26 +24,12 @@ class Finding(NamedTuple):
     text: str
 
 
-def headline(chosen: Row, parameters: str, everything: Row | None, view: View) -> list[str]:
-    """The answer in two sentences: the chosen configuration and its numbers; its cost and its saving.
-
-    Args:
-        chosen: the chosen point's row.
-        parameters: its searched parameters as text.
-        everything: the row of the baseline that adapts on every sample.
-        view: the columns to quote.
-    """
-    first = (
-        f"Configuration {chosen['trial_id']} ({parameters}) skips {percent(view.filter_rate(chosen))} of the backward "
-        f"passes on {view.word}, where its {view.label} is {score(view.quality(chosen))}{view.interval(chosen)}."
-    )
-    return [first, _cost(chosen, everything, view)]
-
-
-def findings(chosen: Row, baselines: dict[str, Row], front: list[Row], view: View) -> list[Finding]:
+def findings(
+    chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float
+) -> list[Finding]:
     """Does adapting pay, does the gate beat random skipping and the published gate, does the front hold on test."""
     found = [
-        _adapting(chosen, baselines, front, view),
+        _adapting(chosen, baselines, front, view, tolerance),
         _random(chosen, baselines.get(RANDOM), view, _along(front, view) if view.split == "test" else ""),
         _published(chosen, baselines.get(PUBLISHED), view),
         _front(chosen, front, view),
@@ -59,28 +49,10 @@ def saving(chosen: Row, everything: Row | None, split: Split) -> float | None:
     return None if not before or after is None else 1 - after / before
 
 
-def _cost(chosen: Row, everything: Row | None, view: View) -> str:
-    if everything is None:
-        return f"The cost is unknown: adapting on every sample (baseline '{ALL}') was not measured."
-    text = (
-        f"Adapting on every sample scores {score(view.quality(everything))}; the chosen configuration scores "
-        f"{view.difference(chosen, everything, TO_ALL)}."
-    )
-    saved = saving(chosen, everything, view.split)
-    if saved is None:
-        return f"{text} Serving time was not measured."
-    seconds, adapting = (
-        " instead of ".join(f"{significant(row.get(f'{view.split}_{column}'))} s" for row in (chosen, everything))
-        for column in ("seconds", "adapt_seconds")
-    )
-    verdict = f"{percent(abs(saved))} {'less' if saved >= 0 else 'more'}"
-    return f"{text} Serving takes {seconds}, {verdict}; adapting alone takes {adapting}."
-
-
-def _adapting(chosen: Row, baselines: dict[str, Row], front: list[Row], view: View) -> Finding:
+def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float) -> Finding:
     none, everything = baselines.get(NONE), baselines.get(ALL)
-    if none is None or everything is None:
-        missing = [f"'{name}'" for name in (NONE, ALL) if name not in baselines]
+    if none is None or everything is None or not (view.measured(none) and view.measured(everything)):
+        missing = [f"'{name}'" for name in (NONE, ALL) if not view.measured(baselines.get(name))]
         return Finding("note", "Does adapting pay?", _not_measured(missing))
     gain = view.difference(none, everything, TO_ALL).reversed()
     numbers = (
@@ -89,17 +61,20 @@ def _adapting(chosen: Row, baselines: dict[str, Row], front: list[Row], view: Vi
     )
     best = _best(none, everything, front, view)
     if gain.value > 0:
-        return _gaining(numbers, gain, chosen, none, best, view)
-    text = f"{numbers} {_advice(best, view)}"
+        slight = negligible(gain, view.quality(none), tolerance)
+        return _gaining(numbers, gain, chosen, none, best, view, slight)
+    text = f"{numbers} {_highest(best, view)}"
     if view.quality(best) > view.quality(none):  # only a point of the front can be
-        return Finding("note", "Adapting on every sample gains nothing, adapting on some does", text)
+        return Finding("note", "Adapting on every sample gains nothing, adapting on some scores higher", text)
     return Finding("bad", "Adapting gains nothing", text)
 
 
-def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, view: View) -> Finding:
-    """The finding where adapting on every sample is better than no adaptation."""
+def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, view: View, slight: bool) -> Finding:
+    """The finding where adapting on every sample scores higher than no adaptation."""
     above = view.quality(chosen) - view.quality(none)
-    kept = _kept(above / gain.value) if above > 0 else f"{_behind(chosen, none, view)} {_advice(best, view)}"
+    kept = _kept(above / gain.value) if above > 0 else f"{_behind(chosen, none, view)} {_highest(best, view)}"
+    if slight:
+        return Finding("note", "Adapting gains next to nothing", f"{numbers} {kept}")
     if view.split == "test" and not gain.significant:
         reason = "The interval includes 0." if gain.measured else "Its interval was not measured."
         return Finding("note", "Whether adapting pays is not settled", f"{numbers} {reason} {kept}")
@@ -110,11 +85,13 @@ def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, 
 
 def _gained(gain: Difference) -> str:
     amount = signed(abs(gain.value)).lstrip("+")
-    return f"{'adds' if gain.value > 0 else 'loses'} {amount}{gain.evidence}" if gain.value else "changes nothing"
+    evidence = gain.evidence if gain.value > 0 else gain.reversed().evidence
+    return f"{'adds' if gain.value > 0 else 'loses'} {amount}{evidence}" if gain.value else "changes nothing"
 
 
 def _kept(share: float) -> str:
-    return f"The chosen configuration keeps {'all' if share >= 1 else percent(share, 0)} of that gain."
+    amount = "all" if share >= 1 else percent(share, 1 if share > 0.995 else 0)
+    return f"The chosen configuration keeps {amount} of that gain."
 
 
 def _behind(chosen: Row, none: Row, view: View) -> str:
@@ -125,58 +102,53 @@ def _behind(chosen: Row, none: Row, view: View) -> str:
     )
 
 
-def _best(none: Row, everything: Row, front: list[Row], view: View) -> Row:
+def _best(none: Row, everything: Row, front: Sequence[Row], view: View) -> Row:
     """The best of both baselines and the front; among equals the one that skips most, no adaptation first."""
-    rows = [none, *(row for row in front if row[view.column] is not None), everything]
+    rows = [none, *(row for row in front if view.measured(row)), everything]
     return max(rows, key=lambda row: (view.quality(row), view.filter_rate(row)))
 
 
-def _advice(best: Row, view: View) -> str:
-    ways = {NONE: "serving without adaptation", ALL: "adapting on every sample"}
-    way = ways.get(best["trial_id"], f"the front's configuration {best['trial_id']}")
-    return (
-        f"The best of no adaptation, adapting on every sample and the front is {way}, with {view.label} "
-        f"{_place(best, view)}."
-    )
+def _highest(best: Row, view: View) -> str:
+    ways = {NONE: "no adaptation", ALL: "adapting on every sample"}
+    way = ways.get(best["trial_id"], f"the front's {best['trial_id']}")
+    return f"Of no adaptation, adapting on every sample and the front, {way} scores highest: {_place(best, view)}."
 
 
 def _random(chosen: Row, random: Row | None, view: View, along: str) -> Finding:
-    if random is None:
+    if random is None or not view.measured(random):
         return Finding("note", "Does the gate beat random skipping?", _not_measured([f"'{RANDOM}'"]) + along)
     gap = view.difference(random, chosen, TO_CHOSEN).reversed()
     numbers = (
-        f"Random skipping scores {_place(random, view)} on {view.word}; the chosen gate scores {gap} at "
-        f"{percent(view.filter_rate(chosen))}.{along}"
+        f"Random skipping scores {_place(random, view)}; the chosen gate scores {gap} with {_skips(chosen, view)}."
     )
-    if gap.value <= 0:
-        return Finding("bad", "The gate does not beat random skipping", numbers)
+    text = numbers + along
     if view.split == "valid":
-        return Finding("note", "The gate is ahead of random skipping on validation", numbers)
-    if gap.significant:
-        return Finding("good", "The gate beats random skipping", numbers)
-    return Finding("note", "The gate is ahead of random skipping, but not significantly", numbers)
+        ahead = "ahead of" if gap.value > 0 else "no better than"
+        return Finding("note", f"The gate is {ahead} random skipping on validation", text)
+    if gap.value <= 0:
+        return Finding("bad", "The gate does not beat random skipping", text)
+    if gap.higher:
+        return Finding("good", "The gate beats random skipping", text)
+    return Finding("note", "The gate is ahead of random skipping, but not clearly", text)
 
 
-def _along(front: list[Row], view: View) -> str:
+def _along(front: Sequence[Row], view: View) -> str:
     """A sentence on all points of the front against random skipping at their own filter rates; empty if unknown."""
-    gap, *_, p_holm = difference_columns(TO_RANDOM, view.metric)
-    known = [row for row in front if row.get(gap) is not None and row.get(p_holm) is not None]
-    if not known:
+    gaps = [gap for row in front if (gap := view.recorded(row, TO_RANDOM)) and gap.p_holm is not None]
+    if not gaps:
         return ""
-    ahead = sum(row[gap] > 0 for row in known)
-    clear = [row[gap] for row in known if row[p_holm] < _LEVEL]
+    clear = [gap.value for gap in gaps if gap.survives_holm]
     above, below = (sum(value > 0 for value in clear) or "none", sum(value < 0 for value in clear) or "none")
     return (
-        f" On test, {ahead} of {len(known)} front points score higher in {view.label} than random skipping at the same "
-        f"filter rate. The difference is significant (Holm p < {_LEVEL}) for {above} of the higher and {below} of the "
-        "lower scores. Random skipping at a point's filter rate is interpolated between the measured rates."
+        f" At their own rates, {sum(gap.value > 0 for gap in gaps)} of {len(gaps)} front points score higher than "
+        f"random skipping, {above} of them clearly, and {below} clearly lower (Holm p < {LEVEL})."
     )
 
 
 def _published(chosen: Row, published: Row | None, view: View) -> Finding | None:
-    if published is None:
+    if published is None or not view.measured(published):
         return None
-    more = view.filter_rate(chosen) - view.filter_rate(published)
+    more = view.skipped(chosen) - view.skipped(published)
     gap = view.quality(chosen) - view.quality(published)
     text = (
         f"The published gate scores {_place(published, view)}; the chosen gate scores {higher_or_lower(gap)} and skips "
@@ -186,28 +158,58 @@ def _published(chosen: Row, published: Row | None, view: View) -> Finding | None
         return Finding("good", "Better than the published gate in both objectives", text)
     if more <= 0 and gap <= 0 and (more or gap):
         return Finding("bad", "Worse than the published gate in both objectives", text)
-    return Finding("note", "Compared with the published gate", text)
+    traded = f"Higher {view.label}, but less skipped than by the published gate"
+    if more > 0:
+        traded = f"More skipped than by the published gate, but a lower {view.label}"
+    return Finding("note", traded if more or gap else "Level with the published gate", text)
 
 
-def _front(chosen: Row, front: list[Row], view: View) -> Finding | None:
-    if len(front) == 1:
+def _front(chosen: Row, front: Sequence[Row], view: View) -> Finding | None:
+    """How many points still hold on test, and what beats the others."""
+    if view.split == "valid":
+        if len(front) > 1:
+            return None
         text = "One configuration is at least as good as all others in both objectives, so there is no trade-off."
         return Finding("note", "The front is a single point", text)
-    if view.split == "valid":
-        return None
-    title, beaten = "How the front holds on test", sum(row["on_test_front"] is not True for row in front)
+    measured = [row for row in front if view.measured(row)]
+    beaten = sum(row.get("on_test_front") is not True for row in measured)
+    judged = [judge(row, front, view).judgement for row in measured]
+    text = f"On test {_among_themselves(len(measured), beaten)}{_beaten_by_baselines(judged)}."
+    holding = sum(judgement not in _BEATEN for judgement in judged)
+    holds = judge(chosen, front, view).judgement not in _BEATEN
+    text += "" if holds else " The chosen configuration does not hold."
+    title = f"{holding} of {len(measured)} front points {'holds' if holding == 1 else 'hold'} on test"
+    title = "The front is a single point" if len(front) == 1 else title
+    return Finding("note" if holds else "bad", title, text)
+
+
+_BEATEN = {Judgement.BY_NONE, Judgement.BY_RANDOM, Judgement.BY_POINT}
+
+
+def _among_themselves(points: int, beaten: int) -> str:
+    if points == 1:
+        return "the front's only point was measured once"
     if not beaten:
-        return Finding("note", title, f"On test, all {len(front)} points are still a front among themselves.")
-    text = (
-        f"On test, {beaten} of the {len(front)} points {'is' if beaten == 1 else 'are'} beaten by another front point"
-    )
-    if chosen["on_test_front"] is True:
-        return Finding("note", title, f"{text}, but not the chosen one.")
-    return Finding("bad", title, f"{text}, the chosen one among them." if beaten > 1 else f"{text}: the chosen one.")
+        return f"all {points} points are still a front among themselves"
+    return f"{beaten} of the {points} points {'is' if beaten == 1 else 'are'} beaten by another front point"
+
+
+def _beaten_by_baselines(judged: Sequence[Judgement]) -> str:
+    parts = {
+        Judgement.BY_NONE: "worse than not adapting",
+        Judgement.AS_NONE: "not clearly better than not adapting",
+        Judgement.BY_RANDOM: "worse than random skipping",
+    }
+    counted = [(judged.count(judgement), words) for judgement, words in parts.items()]
+    return "".join(f"; {count} {'is' if count == 1 else 'are'} {words}" for count, words in counted if count)
 
 
 def _place(row: Row, view: View) -> str:
-    return f"{score(view.quality(row))} at a filter rate of {percent(view.filter_rate(row))}"
+    return f"{score(view.quality(row))} with {_skips(row, view)}"
+
+
+def _skips(row: Row, view: View) -> str:
+    return f"{percent(view.skipped(row))} skipped"
 
 
 def _not_measured(baselines: list[str]) -> str:

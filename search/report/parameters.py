@@ -52,13 +52,13 @@ def _range(entry: Any) -> str:
     return str(entry)
 
 
-def plots_of(run: Run) -> list[str]:
-    """A plot of each parameter against both objectives, as HTML fragments."""
+def plots_of(run: Run) -> list[tuple[str, str]]:
+    """Each parameter and its plot against both objectives, an HTML fragment."""
     if run.finished.empty:
         return []
     front_ids = set(run.front["trial_id"])
     return [
-        parameter_html(run.finished, name, _axis(run, name), _is_log(run, name), front_ids, run.quality)
+        (name, parameter_html(run.finished, name, _axis(run, name), _is_log(run, name), front_ids, run.quality))
         for name in run.parameters
     ]
 

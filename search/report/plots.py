@@ -1,31 +1,68 @@
-"""The report's plots: plotly for the HTML page, matplotlib for the PNG beside it. Filter rates are drawn in percent.
+"""The report's plots: plotly for the HTML page, matplotlib for the images beside it. Shares are drawn in percent.
 
 The frames are those of search/report/files.py: `trials` with the metric and filter_rate on validation, `front` and
-`baselines` with valid_* and test_* columns, which are NaN where nothing was measured. trial_id is text.
+`baselines` with valid_* and test_* columns, which are NaN where nothing was measured. trial_id is text. The page's
+style sheet colours text, axes and background, for a light or dark scheme; colours of traces suit both.
 """
 
 import math
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import matplotlib
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
+from etarec.config import Reason
 from etarec.disk import whole_file
 from etarec.metrics import label
 from search.baselines import along_front
 from search.selection.chance import on_curve
 
-_VALID, _TEST, _GREY, _INK, _GRID = "#2563eb", "#ea580c", "#b4bcc8", "#1f2937", "#e9ebef"
+IMAGES = ("pareto.png", "pareto.svg")
+_VALID, _TEST, _GREY, _BASELINE, _CHOSEN = "#3b82f6", "#ea580c", "#a3adba", "#8b5cf6", "#e11d48"
+_INK, _GRID = "#1f2937", "#e9ebef"
 _RANDOM = "#7c8796"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_AXIS = {"gridcolor": _GRID, "linecolor": "#d5d9e0", "zeroline": False, "ticks": "outside", "tickcolor": "#d5d9e0"}
+_AXIS = {"zeroline": False, "ticks": "outside", "automargin": True}
 _SPLITS = {"valid_": "validation", "test_": "test"}
 _DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's and matplotlib's words
-_RATE_TITLE = "filter rate (% of passes skipped)"
+_RATE_TITLE = "skipped passes (%)"
+_MODE_BAR = {
+    "displaylogo": False,
+    "displayModeBar": True,
+    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
+}
+
+
+class Frames(NamedTuple):
+    """The points of a plot and their look: finished trials, front, baselines, the chosen trial's id, the metric."""
+
+    trials: pd.DataFrame
+    front: pd.DataFrame
+    baselines: pd.DataFrame
+    chosen: str
+    metric: str
+
+    @property
+    def dominated(self) -> pd.DataFrame:
+        return self.trials[~self.trials["trial_id"].isin(self.front["trial_id"])]
+
+    @property
+    def chosen_row(self) -> pd.DataFrame:
+        return self.front[self.front["trial_id"] == self.chosen]
+
+    @property
+    def stairs(self) -> pd.DataFrame:
+        """The corners of the front on validation."""
+        return _positions(self.front.sort_values("valid_filter_rate"), "valid_", self.metric)
+
+
+Describe = Callable[[str, str], str]  # a point's name and the prefix of its split -> the text that its hover shows
 
 
 def plotly_script() -> str:
@@ -33,42 +70,37 @@ def plotly_script() -> str:
     return str(get_plotlyjs())
 
 
-def pareto_html(trials: pd.DataFrame, front: pd.DataFrame, baselines: pd.DataFrame, chosen: str, metric: str) -> str:
-    """Interactive plot of a metric over the filter rate, as an HTML fragment.
+def pareto_html(frames: Frames, describe: Describe) -> str:
+    """Interactive plot of a metric over the skipped passes, as an HTML fragment. The chosen point is drawn last.
 
-    Args:
-        trials: the finished trials.
-        front: the front's points.
-        baselines: the baselines; trial_id is their name.
-        chosen: trial_id of the chosen point.
-        metric: the searched quality metric, such as hr_at_10.
+    A trace's `meta` is the split that it shows, so that the page can hide the other one.
     """
-    figure = go.Figure(layout=_layout(height=560))
-    curves, baselines = _random_skipping(baselines, metric)
+    figure = go.Figure(layout=_layout(height=540))
+    curves, baselines = _random_skipping(frames.baselines, frames.metric)
     for split, curve in curves.items():
-        line, marker = {"color": _RANDOM, "width": 1.5, "dash": _DASHES[split][0]}, {"size": 5, "color": _RANDOM}
+        line = {"color": _RANDOM, "width": 1.5, "dash": _DASHES[split][0]}
         figure.add_scatter(
             x=curve["x"], y=curve["y"], mode="lines+markers", name=f"random skipping, {_SPLITS[split]}", line=line,
-            marker=marker, text=_names(curve), hovertemplate="<b>%{text}</b><br>%{y:.4f} at %{x:.1f}%<extra></extra>",
+            marker={"size": 5, "color": _RANDOM}, text=[describe(name, split) for name in curve["trial_id"]],
+            hovertemplate="%{text}<extra></extra>", meta=split, legendgroup="random", showlegend=split == [*curves][-1],
         )  # fmt: skip
-    points = _positions(trials[~trials["trial_id"].isin(front["trial_id"])], "", metric)
-    _scatter(figure, points, "dominated trial", color=_GREY, symbol="circle", size=7)
-    stairs = _positions(front.sort_values("valid_filter_rate"), "valid_", metric)
-    _line(figure, list(stairs["x"]), list(stairs["y"]), {"color": _VALID, "width": 1.5, "shape": "vh"}, opacity=1)
-    for frame, color in ((front, _TEST), (baselines, _INK)):
-        _line(figure, *_joins(frame, metric), {"color": color, "width": 1}, opacity=0.35)
-    _scatter(figure, _positions(front, "valid_", metric), "front, validation", color=_VALID, symbol="circle")
-    _scatter(figure, _positions(front, "test_", metric), "front, test", color=_TEST, symbol="diamond")
-    points = _positions(baselines, "valid_", metric)
-    _scatter(figure, points, "baseline, validation", color=_INK, symbol="square-open", size=8)
-    _scatter(figure, _positions(baselines, "test_", metric), "baseline, test", color=_INK, symbol="square", size=8)
-    _ring(figure, front[front["trial_id"] == chosen], metric)
-    for x, y, text, align in _labels(baselines, metric):
+    draw = _Scatter(figure, frames.metric, describe)
+    draw(frames.dominated, "", "other trials, validation", color=_GREY, symbol="circle", size=7)
+    _line(figure, list(frames.stairs["x"]), list(frames.stairs["y"]), "valid_", color=_VALID, shape="vh")
+    for frame, color in ((frames.front, _TEST), (baselines, _BASELINE)):
+        _line(figure, *_joins(frame, frames.metric), "both", color=color, opacity=0.45)
+    draw(frames.front, "valid_", "front, validation", color=_VALID, symbol="circle")
+    draw(frames.front, "test_", "front, test", color=_TEST, symbol="diamond")
+    draw(baselines, "valid_", "baseline, validation", color=_BASELINE, symbol="square-open", size=9)
+    draw(baselines, "test_", "baseline, test", color=_BASELINE, symbol="square", size=9)
+    for prefix, symbol in (("valid_", "star-open"), ("test_", "star")):
+        draw(frames.chosen_row, prefix, f"chosen, {_SPLITS[prefix]}", color=_CHOSEN, symbol=symbol, size=15)
+    for x, y, text, align in _labels(baselines, frames.metric):
         style = {"showarrow": False, "xanchor": align, "yshift": -13, "font": {"size": 12}}
         figure.add_annotation(x=x, y=y, text=escape(text), **style)
     figure.update_xaxes(title=_RATE_TITLE, range=[-5, 105])
-    figure.update_yaxes(title=label(metric), tickformat=".3f")
-    return _fragment(figure, "pareto-plot")
+    figure.update_yaxes(title=label(frames.metric), tickformat=".3f")
+    return _fragment(figure, "pareto-plot", _MODE_BAR)
 
 
 def parameter_html(
@@ -86,10 +118,10 @@ def parameter_html(
     """
     figure = go.Figure(layout=_layout(height=380))
     marker = {"color": [_VALID if trial in front_ids else _GREY for trial in trials["trial_id"]], "size": 7}
-    for axis, values in (("y", trials[metric]), ("y2", 100 * trials["filter_rate"])):
+    for axis, values in (("y", trials[metric]), ("y2", 100 * _skipped(trials, ""))):
         figure.add_scatter(
             x=x, y=values, yaxis=axis, mode="markers", marker=marker, showlegend=False, text=_names(trials),
-            hovertemplate="trial %{text}<br>%{x}, %{y:.4~g}<extra></extra>",
+            hovertemplate="%{text}<br>%{x}, %{y:.4~g}<extra></extra>",
         )  # fmt: skip
     numeric = pd.api.types.is_numeric_dtype(x)
     kind = "category" if not numeric else "log" if log else "linear"
@@ -97,44 +129,45 @@ def parameter_html(
     figure.update_xaxes(title=parameter, type=kind, anchor="y2", nticks=6, **ticks)
     figure.update_layout(
         yaxis={"title": label(metric), "domain": [0.55, 1], "tickformat": ".3f", "nticks": 5},
-        yaxis2={**_AXIS, "title": "filter rate (%)", "domain": [0, 0.45], "range": [-5, 105], "dtick": 25},
+        yaxis2={**_AXIS, "title": "skipped (%)", "domain": [0, 0.45], "range": [-5, 105], "dtick": 25},
     )
-    return _fragment(figure, f"plot-{parameter}")
+    return _fragment(figure, f"plot-{parameter}", {"displayModeBar": False})
 
 
-def pareto_png(
-    trials: pd.DataFrame,
-    front: pd.DataFrame,
-    baselines: pd.DataFrame,
-    chosen: str,
-    metric: str,
-    path: Path,
-) -> None:
-    """Write the plot of `pareto_html` to `path` as a PNG of 1600 x 1000 pixels, whole or not at all."""
+def pareto_images(frames: Frames, directory: Path) -> None:
+    """Write the plot of `pareto_html` as pareto.png (1600 x 1000 pixels) and pareto.svg, each whole or not at all."""
+    figure = _pareto_figure(frames)
+    with matplotlib.rc_context({"svg.hashsalt": "pareto", "svg.fonttype": "none"}):
+        for name in IMAGES:
+            with whole_file(directory / name) as partial:
+                metadata = {"Date": None} if name.endswith("svg") else None  # the same files give the same image
+                figure.savefig(partial, format=name[-3:], metadata=metadata)
+
+
+def _pareto_figure(frames: Frames) -> Figure:
+    metric = frames.metric
     figure = Figure(figsize=(10, 6.25), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    curves, baselines = _random_skipping(baselines, metric)
+    curves, baselines = _random_skipping(frames.baselines, metric)
     for split, curve in curves.items():
         style: dict[str, Any] = {"color": _RANDOM, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
         axes.plot(curve["x"], curve["y"], label=f"random skipping, {_SPLITS[split]}", linewidth=1.2, **style)
-    _draw(axes, trials[~trials["trial_id"].isin(front["trial_id"])], "", metric, "dominated trial", color=_GREY, s=28)
-    stairs = _positions(front.sort_values("valid_filter_rate"), "valid_", metric)
-    axes.step(stairs["x"], stairs["y"], where="pre", color=_VALID, linewidth=1.2)
-    for frame, color in ((front, _TEST), (baselines, _INK)):
-        axes.plot(*_joins(frame, metric), color=color, alpha=0.35, linewidth=1)
-    _draw(axes, front, "valid_", metric, "front, validation", color=_VALID, s=52)
-    _draw(axes, front, "test_", metric, "front, test", color=_TEST, marker="D", s=42)
-    hollow = {"edgecolor": _INK, "facecolor": "none"}
+    _draw(axes, frames.dominated, "", metric, "other trials, validation", color=_GREY, s=28)
+    axes.step(frames.stairs["x"], frames.stairs["y"], where="pre", color=_VALID, linewidth=1.2)
+    for frame, color in ((frames.front, _TEST), (baselines, _BASELINE)):
+        axes.plot(*_joins(frame, metric), color=color, alpha=0.45, linewidth=1)
+    _draw(axes, frames.front, "valid_", metric, "front, validation", color=_VALID, s=52)
+    _draw(axes, frames.front, "test_", metric, "front, test", color=_TEST, marker="D", s=42)
+    hollow: dict[str, Any] = {"edgecolor": _BASELINE, "facecolor": "none"}
     _draw(axes, baselines, "valid_", metric, "baseline, validation", marker="s", s=40, **hollow)
-    _draw(axes, baselines, "test_", metric, "baseline, test", marker="s", s=40, color=_INK)
-    point = front[front["trial_id"] == chosen]
-    _draw(axes, point, "valid_", metric, "chosen", s=260, linewidth=1.6, **hollow)
-    _draw(axes, point, "test_", metric, None, s=260, linewidth=1.6, **hollow)
+    _draw(axes, baselines, "test_", metric, "baseline, test", marker="s", s=40, color=_BASELINE)
+    hollow = {"edgecolor": _CHOSEN, "facecolor": "white", "linewidth": 1.4}
+    _draw(axes, frames.chosen_row, "valid_", metric, "chosen, validation", zorder=5, marker="*", s=190, **hollow)
+    _draw(axes, frames.chosen_row, "test_", metric, "chosen, test", zorder=5, marker="*", s=190, color=_CHOSEN)
     for x, y, text, align in _labels(baselines, metric):
         axes.annotate(text, (x, y), (0, -14), textcoords="offset points", ha=align, color=_INK, fontsize=9)
     _finish(figure, axes, metric)
-    with whole_file(path) as partial:
-        figure.savefig(partial, format="png")
+    return figure
 
 
 def _random_skipping(baselines: pd.DataFrame, metric: str) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
@@ -147,11 +180,18 @@ def _random_skipping(baselines: pd.DataFrame, metric: str) -> tuple[dict[str, pd
     return {prefix: curve for prefix, curve in curves.items() if len(curve) > 1}, baselines[~along]
 
 
+def _skipped(frame: pd.DataFrame, prefix: str) -> pd.Series:
+    """`search.selection.chance.gate_rate` of each row: the share of skipped passes among those that can be computed."""
+    rate = frame[f"{prefix}filter_rate"]
+    seen = frame.get(f"{prefix}{Reason.NOTHING_TO_LEARN.column}", pd.Series(0.0, frame.index)).fillna(0.0)
+    return ((rate - seen) / (1 - seen).where(seen < 1)).where(seen < 1, 1.0).clip(0, 1).where(rate.notna())
+
+
 def _positions(frame: pd.DataFrame, prefix: str, metric: str) -> pd.DataFrame:
     """The measured rows of a frame: trial_id, x, y, and the interval's reach below and above y (NaN without one)."""
     y = frame[f"{prefix}{metric}"]
     low, high = (frame.get(f"{prefix}{metric}_{end}", pd.Series(float("nan"), frame.index)) for end in ("low", "high"))
-    columns = {"trial_id": frame["trial_id"], "x": 100 * frame[f"{prefix}filter_rate"], "y": y}
+    columns = {"trial_id": frame["trial_id"], "x": 100 * _skipped(frame, prefix), "y": y}
     # The bounds of an interval without width can miss its point by a rounding error.
     reach = {"down": (y - low).clip(lower=0), "up": (high - y).clip(lower=0)}
     return pd.DataFrame({**columns, **reach}).dropna(subset=["x", "y"])
@@ -209,34 +249,48 @@ def _names(frame: pd.DataFrame) -> list[str]:
     return [escape(str(name)) for name in frame["trial_id"]]
 
 
-def _scatter(figure: go.Figure, points: pd.DataFrame, name: str, color: str, symbol: str, size: int = 9) -> None:
-    if points.empty:
-        return
-    reach = points[["down", "up"]].fillna(0)
-    error = {"array": reach["up"], "arrayminus": reach["down"], "thickness": 1, "width": 3}
+class _Scatter(NamedTuple):
+    """Draws the measured points of a frame, with their intervals and hover texts."""
+
+    figure: go.Figure
+    metric: str
+    describe: Describe
+
+    def __call__(self, frame: pd.DataFrame, prefix: str, name: str, color: str, symbol: str, size: int = 9) -> None:
+        points = _positions(frame, prefix, self.metric)
+        if points.empty:
+            return
+        reach = points[["down", "up"]].fillna(0)
+        error = {"array": reach["up"], "arrayminus": reach["down"], "thickness": 1, "width": 3}
+        self.figure.add_scatter(
+            x=points["x"], y=points["y"], mode="markers", name=name, meta=prefix or "valid_",
+            text=[self.describe(point, prefix) for point in points["trial_id"]],
+            error_y=error if reach.to_numpy().any() else None, hovertemplate="%{text}<extra></extra>",
+            marker={"color": color, "symbol": symbol, "size": size, "line": {"width": 1.5, "color": color}},
+        )  # fmt: skip
+
+
+def _line(
+    figure: go.Figure,
+    x: list[float],
+    y: list[float],
+    meta: str,
+    *,
+    color: str,
+    opacity: float = 1,
+    shape: str = "linear",
+) -> None:
+    line = {"color": color, "width": 1.5 if opacity == 1 else 1, "shape": shape}
     figure.add_scatter(
-        x=points["x"], y=points["y"], mode="markers", name=name, text=_names(points),
-        error_y=error if reach.to_numpy().any() else None,
-        marker={"color": color, "symbol": symbol, "size": size, "line": {"width": 1.5, "color": color}},
-        hovertemplate="<b>%{text}</b><br>%{y:.4f} at %{x:.1f}%<extra>" + name + "</extra>",
-    )  # fmt: skip
+        x=x, y=y, mode="lines", line=line, opacity=opacity, meta=meta, showlegend=False, hoverinfo="skip"
+    )
 
 
-def _line(figure: go.Figure, x: list[float], y: list[float], line: dict[str, Any], opacity: float) -> None:
-    figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=opacity, showlegend=False, hoverinfo="skip")
-
-
-def _ring(figure: go.Figure, chosen: pd.DataFrame, metric: str) -> None:
-    points = pd.concat([_positions(chosen, prefix, metric) for prefix in ("valid_", "test_")])
-    marker = {"symbol": "circle-open", "size": 21, "color": _INK, "line": {"width": 2}}
-    figure.add_scatter(x=points["x"], y=points["y"], mode="markers", name="chosen", marker=marker, hoverinfo="skip")
-
-
-def _draw(axes: Any, frame: pd.DataFrame, prefix: str, metric: str, label: str | None, **style: Any) -> None:
+def _draw(axes: Any, frame: pd.DataFrame, prefix: str, metric: str, label: str, zorder: int = 3, **style: Any) -> None:
     points = _positions(frame, prefix, metric)
     if points.empty:
         return
-    axes.scatter(points["x"], points["y"], label=label, zorder=3, **style)
+    axes.scatter(points["x"], points["y"], label=label, zorder=zorder, **style)
     reach = points[["down", "up"]].fillna(0).to_numpy().T
     if reach.any() and "color" in style:
         axes.errorbar(points["x"], points["y"], yerr=reach, fmt="none", ecolor=style["color"], elinewidth=1, capsize=2)
@@ -248,23 +302,25 @@ def _finish(figure: Figure, axes: Any, metric: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(xlabel=_RATE_TITLE, ylabel=label(metric), xlim=(-5, 105))
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9, handletextpad=0.3)
+        figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=9, handletextpad=0.3)
 
 
 def _layout(height: int) -> dict[str, Any]:
     return {
         "height": height,
-        "font": {"family": _FONT, "size": 13, "color": _INK},
-        "plot_bgcolor": "white",
-        "paper_bgcolor": "white",
-        "margin": {"l": 64, "r": 10, "t": 10, "b": 50},
+        "font": {"family": _FONT, "size": 13},
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 60, "r": 10, "t": 30, "b": 50},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
-        "hoverlabel": {"bgcolor": "white"},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+        "hoverlabel": {"bgcolor": "#111827", "font": {"color": "white"}, "align": "left", "bordercolor": "#111827"},
+        "hovermode": "closest",
     }
 
 
-def _fragment(figure: go.Figure, div_id: str) -> str:
-    config = {"responsive": True, "displayModeBar": False}
+def _fragment(figure: go.Figure, div_id: str, options: dict[str, Any]) -> str:
+    image = {"toImageButtonOptions": {"format": "svg", "filename": div_id}}
+    config = {"responsive": True, **image, **options}
     return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=div_id, config=config))

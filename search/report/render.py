@@ -1,10 +1,12 @@
-"""Renders report.html, report.md and pareto.png from the plain files of a search: `python -m search.report DIR`.
+"""Renders report.html, report.md and the images from the plain files of a search: `python -m search.report DIR`.
 
 Reads spec.yaml, provenance.json, trials.csv, pareto.csv, baselines.csv and chosen.yaml; every number of the report is
 in them or computed from them.
 """
 
 import math
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,67 +15,83 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from etarec.command_line import short_path
 from etarec.config import Reason, UserError
 from etarec.data import rehearsal_text
 from etarec.disk import write_whole
-from etarec.metrics import MAIN_METRICS, QUALITY_METRICS, SECONDS, label
-from search import baselines
-from search.records import frequent_reason, reason
-from search.report import findings, numbers, parameters, plots, provenance
+from etarec.metrics import SECONDS
+from search import baselines, numbers
+from search.records import frequent_reason
+from search.report import findings, parameters, plots, provenance, tables
+from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
-from search.report.view import Row, Split
-from search.selection import differences
+from search.selection.differences import TO_ALL, TO_NONE, Kind
+from search.selection.judgement import MEANINGS
 from search.selection.pareto import hypervolume
+from search.selection.verdict import Verdict
+from search.selection.view import Difference, Row, Split, View
 
+OUTPUTS = ("report.html", "report.md", *plots.IMAGES)
 _PARTS = SECONDS[1:]  # of a measurement's seconds
+_TONES = {Verdict.USE: "good", Verdict.DO_NOT_ADAPT: "bad", Verdict.ADAPT_ON_ALL: "bad"}
 
 
 def render(directory: Path) -> None:
-    """Write report.html, report.md and pareto.png into the folder whose files they describe, each whole or not at all.
+    """Write OUTPUTS into the folder whose files they describe, each whole or not at all.
 
     Raises:
         UserError: the folder or one of its files is missing or unreadable, or the files contradict each other.
     """
     run = load(directory)
-    context = describe(run)
-    frames = (run.finished, run.front, run.baselines)
-    drawn = (str(run.chosen.get("trial_id", "")), run.quality)
+    answer = Answer(run)
+    context = describe(answer, Path(short_path(directory.absolute())))
+    chosen = str(run.chosen.get("trial_id", ""))
+    frames = plots.Frames(run.finished, run.front, run.baselines, chosen, run.quality)
     try:
-        plots.pareto_png(*frames, *drawn, directory / "pareto.png")
+        plots.pareto_images(frames, directory)
         _write(directory / "report.md", "report.md.j2", context)
-        page = {"plotly": Markup(plots.plotly_script()), "pareto": Markup(plots.pareto_html(*frames, *drawn))}
-        _write(
-            directory / "report.html",
-            "report.html.j2",
-            {**context, **page, "plots": [Markup(plot) for plot in parameters.plots_of(run)]},
-        )
+        page = {
+            "plotly": Markup(plots.plotly_script()),
+            "pareto": Markup(plots.pareto_html(frames, _hover(answer))),
+            "plots": [(name, Markup(plot)) for name, plot in parameters.plots_of(run)],
+        }
+        _write(directory / "report.html", "report.html.j2", {**context, **page})
     except OSError as error:
         raise UserError(f"{directory}: cannot write the report: {error.strerror}") from error
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """The plain values and texts that both templates show."""
-    front, fixed = _rows(run.front), {row["trial_id"]: row for row in _rows(run.baselines)}
-    timed = [row for name, row in fixed.items() if not baselines.along_front(name)]
-    chosen = next((row for row in front if row["trial_id"] == str(run.chosen.get("trial_id"))), None)
+def describe(answer: Answer, folder: Path) -> dict[str, Any]:
+    """The plain values and texts that both templates show. `folder` is the search's, in commands."""
+    run = answer.run
     return {
         "title": str(run.spec.get("name", "search")),
-        **_columns(run),
-        **_answer(run, chosen, front, fixed),
+        "view": answer.view,
+        "advice": answer.advice,
+        "tone": _TONES.get(answer.advice.verdict, "note"),
+        "why_no_front": None if answer.chosen else _why_no_front(run.trials),
         "warnings": _warnings(run),
-        "parameters": run.parameters,
-        "parameter_values": dict(_front_values(run, row) for row in front),
+        "chosen": answer.chosen,
+        "tiles": _tiles(answer),
+        "findings": answer.findings,
+        "next": (answer.purpose(), answer.command(folder)) if answer.chosen else None,
+        "front": tables.front(answer),
+        "measurements": tables.measurements(answer),
+        "baselines": tables.fixed(answer),
+        "effects": tables.effects(run),
+        "failures": tables.failures(run),
+        "trials": tables.trials(run),
+        "meanings": [(str(judgement), words) for judgement, words in MEANINGS.items()],
         "hypervolume": hypervolume(run.front[[f"valid_{run.quality}", "valid_filter_rate"]]),
-        "filters": run.filters,
+        "nothing_to_learn": _nothing_to_learn(answer),
         "rehearsal": _rehearsal(run.provenance.get("rehearsal") or {}),
-        "nothing_to_learn": _nothing_to_learn(run, chosen) if chosen else "",
+        "no_adaptation": baselines.NONE,
         "choice": run.chosen,
+        "settings": answer.fixed_command(folder),
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
-        "effects": parameters.effects(run),
         "noise": min(1.96 / math.sqrt(max(len(run.finished) - 1, 1)), 1.0),
         "counts": _counts(run),
-        "failures": _failures(run.trials),
-        "timings": _timings(run.view.split, [*timed, *([chosen] if chosen else [])]),
+        "timings": _timings(answer),
+        "serving": _serving(answer),
         "trial_seconds": {name: float(run.finished[name].sum()) for name in SECONDS},
         "phases": {name: s for name, s in (run.provenance.get("seconds") or {}).items() if s is not None},
         "provenance": provenance.labelled(run.provenance),
@@ -81,35 +99,79 @@ def describe(run: Run) -> dict[str, Any]:
     }
 
 
-def _columns(run: Run) -> dict[str, Any]:
-    """The columns that the tables show: the quality metric, one compared metric beside it, and the other metrics."""
-    beside = next(metric for metric in MAIN_METRICS if metric != run.quality)
-    return {
-        "split": run.view.split,
-        "split_word": run.view.word,
-        "quality": run.quality,
-        "beside": beside,
-        "other_metrics": [metric for metric in QUALITY_METRICS if metric != run.quality],
-        "vs_random": f"test_{differences.TO_RANDOM}_{run.quality}",
-        "deltas": [f"test_{differences.TO_ALL}_{metric}" for metric in (run.quality, beside)],
-    }
+def _tiles(answer: Answer) -> list[tuple[str, str]]:
+    """The chosen point's numbers at a glance: a figure and its meaning."""
+    row, view, everything = answer.chosen, answer.view, answer.baselines.get(baselines.ALL)
+    if row is None:
+        return []
+    low, high = (row.get(f"{view.column}_{end}") for end in ("low", "high"))
+    bounds = "" if low is None or view.split == "valid" else f", 95%: {numbers.score(low)} to {numbers.score(high)}"
+    tiles = [
+        (numbers.percent(view.skipped(row)), f"of the passes skipped on {view.word} by {row['trial_id']}"),
+        (numbers.score(view.quality(row)), f"{view.label} on {view.word}{bounds}"),
+    ]
+    tiles += [_difference_tile(gap, view, words) for gap, words in _compared(row, view)]
+    computing = view.computing(row)
+    if computing is not None:
+        less = f"{numbers.percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'}"
+        return [*tiles, (less, "computing by formula than adapting on every sample")]
+    saved = findings.saving(row, everything, view.split)
+    return (
+        tiles if saved is None else [*tiles, (_longer_or_shorter(saved), "serving time than adapting on every sample")]
+    )
 
 
-def _answer(run: Run, chosen: Row | None, front: list[Row], fixed: dict[str, Row]) -> dict[str, Any]:
-    """Headline and findings, and the rows that they are about."""
-    everything = fixed.get(baselines.ALL)
-    return {
-        "chosen": chosen,
-        "headline": _headline(run, chosen, everything),
-        "findings": findings.findings(chosen, fixed, front, run.view) if chosen else [],
-        "saved": findings.saving(chosen, everything, run.view.split) if chosen else None,
-        "front": front,
-        "baselines": list(fixed.values()),
-        "all": baselines.ALL,
-        "no_adaptation": baselines.NONE,
-        "has_rates": any(map(baselines.along_front, fixed)),
-        "has_random": any(row[f"test_{differences.TO_RANDOM}_{run.quality}"] is not None for row in front),
-    }
+def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
+    kinds: tuple[tuple[Kind, str], ...] = ((TO_ALL, "adapting on every sample"), (TO_NONE, "no adaptation"))
+    return [(gap, words) for kind, words in kinds if (gap := view.recorded(row, kind))]
+
+
+def _difference_tile(gap: Difference, view: View, words: str) -> tuple[str, str]:
+    p = "" if gap.p_holm is None else f", p {numbers.p_value(gap.p_holm)}".replace("p ", "p\N{NO-BREAK SPACE}")
+    return numbers.signed(gap.value), f"{view.label} compared with {words}{p}"
+
+
+def _longer_or_shorter(saved: float) -> str:
+    return f"{numbers.percent(abs(saved), 0)} {'shorter' if saved >= 0 else 'longer'}"
+
+
+def _hover(answer: Answer) -> Callable[[str, str], str]:
+    """The hover text of a point: configuration, interval, differences, costs and its run in MLflow."""
+    trials = {str(row["trial_id"]): row for row in rows_of(answer.run.trials)}
+    points = {str(row["trial_id"]): row for row in (*answer.front, *answer.fixed)}
+
+    def text(name: str, prefix: str) -> str:
+        split: Split = "test" if prefix == "test_" else "valid"
+        trial = trials.get(name, {})
+        row = points.get(name) or {f"valid_{key}": value for key, value in trial.items()}
+        view = View(split, answer.view.metric)
+        lines = [f"{view.label} {numbers.score(view.quality(row))}{view.interval(row)} on {view.word}"]
+        lines += [f"{numbers.percent(view.skipped(row))} of the passes skipped"]
+        if (computing := view.computing(row)) is not None:
+            lines += [f"{numbers.percent(computing, 0)} of the computing of adapting on every sample"]
+        for kind, words in tables.TO_WORDS.items():
+            if gap := view.recorded(row, kind):
+                lines += [f"{words}: {numbers.signed(gap.value)}{gap.evidence}"]
+        if trial:
+            values = (f"{key} {parameters.text(key, trial.get(key))}" for key in answer.run.parameters)
+            lines += [", ".join(values), f"MLflow run {trial.get('mlflow_run_id') or 'none'}"]
+        return "<br>".join([f"<b>{escape(name)}</b>", *map(escape, lines)])
+
+    return text
+
+
+def _nothing_to_learn(answer: Answer) -> str:
+    """The share of the samples that no configuration can learn from; empty where there are none."""
+    row, column = answer.chosen, Reason.NOTHING_TO_LEARN.column
+    if row is None or not row.get(f"valid_{column}"):
+        return ""
+    shares = f"{numbers.percent(row[f'valid_{column}'])} of the validation samples"
+    if answer.view.split == "test":
+        shares += f" and {numbers.percent(row[f'test_{column}'])} of the test samples"
+    return (
+        f"{shares} have nothing to learn, because their last transition is in the training data ({column}). Shares of "
+        "skipped passes leave them out; filter_rate counts them as skipped."
+    )
 
 
 def _rehearsal(record: dict[str, Any]) -> str:
@@ -122,37 +184,6 @@ def _rehearsal(record: dict[str, Any]) -> str:
         f"Validation is a rehearsal here: trials and baselines {where}. Test uses the checkpoint trained on all "
         "training data."
     )
-
-
-def _nothing_to_learn(run: Run, chosen: Row) -> str:
-    """The share of the samples that offer nothing to learn, which the filter rate includes; empty without any."""
-    column = Reason.NOTHING_TO_LEARN.column
-    if not chosen.get(f"valid_{column}"):
-        return ""
-    shares = [f"{numbers.percent(chosen[f'valid_{column}'])} of the validation samples"]
-    if run.view.split == "test":
-        shares.append(f"{numbers.percent(chosen[f'test_{column}'])} of the test samples")
-    return (
-        f"{' and '.join(shares)} never reach the gate, because their last transition is in the training data "
-        f"({label(column)}); the filter rate includes them."
-    )
-
-
-def _rows(frame: pd.DataFrame) -> list[Row]:
-    rows = frame.to_dict("records")
-    plain = [{str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
-    return [{**row, "on_test_front": str(row.get("on_test_front")).lower() == "true"} for row in plain]
-
-
-def _front_values(run: Run, row: Row) -> tuple[str, list[str]]:
-    return row["trial_id"], [parameters.text(name, row[name]) for name in run.parameters]
-
-
-def _headline(run: Run, chosen: Row | None, everything: Row | None) -> list[str]:
-    if chosen is None:
-        return [_why_no_front(run.trials)]
-    text = ", ".join(f"{name} {parameters.text(name, chosen[name])}" for name in run.parameters)
-    return findings.headline(chosen, text, everything, run.view)
 
 
 def _why_no_front(trials: pd.DataFrame) -> str:
@@ -188,17 +219,10 @@ def _counts(run: Run) -> dict[str, int]:
     return counts if requested is None else {"requested": int(requested), **counts}
 
 
-def _failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
-    """The trials without a result, grouped by state and reason."""
-    ended = trials[trials["state"].isin(["FAILED", "KILLED"])]
-    reasons = ended["error"].map(reason) if "error" in ended else pd.Series("no reason recorded", index=ended.index)
-    groups = ended.groupby([ended["state"], reasons], sort=False)["trial_id"]
-    return [{"state": state, "reason": cause, "trials": list(ids)} for (state, cause), ids in groups]
-
-
-def _timings(split: Split, rows: list[Row]) -> list[dict[str, Any]]:
+def _timings(answer: Answer) -> list[dict[str, Any]]:
     """Seconds of each part of a measurement; `other` is the rest, such as ranking and batching."""
-    timings = []
+    split, timings = answer.view.split, []
+    rows = [row for row in answer.fixed if row not in answer.along_front] + ([answer.chosen] if answer.chosen else [])
     for row in rows:
         parts = {name.removesuffix("_seconds"): row[f"{split}_{name}"] for name in _PARTS}
         total = row[f"{split}_seconds"]
@@ -208,21 +232,22 @@ def _timings(split: Split, rows: list[Row]) -> list[dict[str, Any]]:
     return timings
 
 
+def _serving(answer: Answer) -> str:
+    """Serving time against adapting on every sample, in words; empty where it was not measured."""
+    everything = answer.baselines.get(baselines.ALL)
+    saved = findings.saving(answer.chosen, everything, answer.view.split) if answer.chosen else None
+    if saved is None or answer.chosen is None or everything is None:
+        return ""
+    both = " instead of ".join(f"{numbers.seconds(row['test_seconds'])} s" for row in (answer.chosen, everything))
+    return f"Serving time of the chosen configuration: {both}, {_longer_or_shorter(saved)}."
+
+
 def _write(path: Path, template: str, context: dict[str, Any]) -> None:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=template.endswith(".html.j2"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(
-        score=numbers.score,
-        pct=numbers.percent,
-        signed=numbers.signed,
-        sig=numbers.significant,
-        rho=numbers.correlation,
-        label=label,
-        description=baselines.description,
-        cell=_cell,
-    )
+    environment.filters.update(s=numbers.seconds, sig=numbers.significant, cell=_cell)
     write_whole(path, environment.get_template(template).render(context))
 
 

@@ -5,7 +5,7 @@ is no adaptation, where target `weights` is adapted.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from etarec.config import Reason
 from search.baselines import ALL, NONE, RANDOM, along_front
 
 MAX_GAP = 0.15  # filter rates further apart are not interpolated between
+RATE_COLUMNS = ("filter_rate", Reason.NOTHING_TO_LEARN.column)  # from which `gate_rate` follows
 
 
 def on_curve(baseline: str) -> bool:
@@ -21,7 +22,7 @@ def on_curve(baseline: str) -> bool:
     return baseline in (ALL, NONE, RANDOM) or along_front(baseline)
 
 
-def gate_rate(metrics: dict[str, float]) -> float:
+def gate_rate(metrics: Mapping[str, float]) -> float:
     """The share of the samples reaching the gate that it filters; samples with nothing to learn never reach it."""
     seen = metrics.get(Reason.NOTHING_TO_LEARN.column, 0.0)
     rate = (metrics["filter_rate"] - seen) / (1 - seen) if seen < 1 else 1.0

@@ -12,17 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from etarec.metrics import MAIN_METRICS, QualityMetric, per_sample
-from search.baselines import ALL
+from search.baselines import ALL, NONE
 from search.selection import chance, stats
 
 if TYPE_CHECKING:
     from etarec.evaluate import Measurement  # which imports torch: a report is rendered without
 
-Kind = Literal["delta", "vs_chosen", "vs_random"]
+Kind = Literal["delta", "vs_chosen", "vs_random", "vs_none"]
 TO_ALL: Final = "delta"
 TO_CHOSEN: Final = "vs_chosen"
 TO_RANDOM: Final = "vs_random"  # random skipping at the row's own filter rate
-KINDS: tuple[Kind, ...] = (TO_ALL, TO_CHOSEN, TO_RANDOM)
+TO_NONE: Final = "vs_none"
+KINDS: tuple[Kind, ...] = (TO_ALL, TO_CHOSEN, TO_RANDOM, TO_NONE)
 NUMBERS = ("", "_low", "_high", "_p", "_p_holm")
 
 
@@ -127,7 +128,8 @@ def _comparisons(names: Sequence[str], measured: dict[int, "Measurement"], chose
     curve = np.where([chance.on_curve(name) for name in known], rates, np.nan)
     comparisons = []
     for row, name, rate in zip(measured, known, rates, strict=True):
-        others: dict[Kind, NDArray[np.float64] | None] = {TO_ALL: one.get(ALL), TO_CHOSEN: one.get(chosen or "")}
+        fixed: dict[Kind, str] = {TO_ALL: ALL, TO_CHOSEN: chosen or "", TO_NONE: NONE}
+        others = {kind: one.get(other) for kind, other in fixed.items()}
         others[TO_RANDOM] = None if chance.on_curve(name) else chance.neighbours(curve, float(rate))
         comparisons += [_Comparison(row, kind, one[name] - o) for kind, o in others.items() if o is not None]
     return comparisons

@@ -133,25 +133,32 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
         "rule": f"the highest filter rate whose {label(spec.search.quality)} on validation is within "
         f"{spec.search.choose.tolerance:.1%} of the best point's, adapting on every sample included; otherwise the "
         f"point of highest {label(spec.search.quality)}",
-        "why": selection.choice.reason + _better_left(spec, selection, selection.chosen),
+        "why": selection.choice.reason + _beaten_by(spec, selection, selection.chosen),
         "adapt": config,
         "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
     }
 
 
-def _better_left(spec: Spec, selection: Selection, chosen: Point) -> str:
-    """A warning where no adaptation is at least as good as the chosen point on validation, else nothing.
+def _beaten_by(spec: Spec, selection: Selection, chosen: Point) -> str:
+    """A warning for each baseline that is at least as good as the chosen point on validation, else nothing.
 
-    No trial switches adaptation off, so the front cannot show this.
+    No trial switches adaptation or its gate off, so the front cannot show this. Random skipping is matched to the
+    chosen point's filter rate, so only its quality is compared.
     """
-    quality = spec.search.quality
-    none = next((point.valid for point in selection.baselines if point.name == NONE), None)
-    if none is None or none[quality] < chosen.valid[quality]:
-        return ""
-    return (
-        f" However, no adaptation (baseline {NONE}) is at least as good in both objectives: {label(quality)} "
-        f"{none[quality]:.4f} at a filter rate of {none['filter_rate']:.1%}."
-    )
+    quality, mine = spec.search.quality, chosen.valid
+    fixed = {point.name: point.valid for point in selection.baselines}
+    words = {
+        NONE: "no adaptation (baseline none) is at least as good in both objectives",
+        ALL: "adapting on every sample (baseline all) is at least as good in both objectives",
+        RANDOM: "random skipping of as many samples (baseline random) scores at least as high",
+    }
+    texts = []
+    for name in (name for name in words if name in fixed):
+        skips_enough = name == RANDOM or fixed[name]["filter_rate"] >= mine["filter_rate"]
+        if skips_enough and fixed[name][quality] >= mine[quality]:
+            place = f"{label(quality)} {fixed[name][quality]:.4f} at a filter rate of {fixed[name]['filter_rate']:.1%}"
+            texts.append(f" However, {words[name]}: {place}.")
+    return "".join(texts)
 
 
 def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:

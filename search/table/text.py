@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etarec.metrics import MAIN_METRICS, QUALITY_METRICS, label
-from search.report.numbers import percent, signed, significant
+from search.numbers import percent, signed, significant
 from search.table.tabulate import REHEARSAL, SPREAD
 
 PUBLISHED = "published"

@@ -83,7 +83,7 @@ def _track(directory: Path) -> tuple[Records, Mirror]:
 
 def read_outcome(directory: Path, records: Records) -> Outcome:
     """How the search ended, from its files; KILLED where the files do not tell."""
-    file = directory / "provenance.json"
+    file, chosen = directory / "provenance.json", directory / "chosen.yaml"
     about = mapping_of(file, {"search"}) if file.exists() else {}
     search = about.get("search") or {}
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
@@ -94,6 +94,7 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
         metrics={"hypervolume": float(volume)} if isinstance(volume, int | float) else {},
         front=_front(directory / "pareto.csv", records),
         artifacts=directory,
+        chosen=mapping_of(chosen) if chosen.exists() else {},
         moment=_finished(about) or max((trial.ended or trial.began for trial in records.snapshot()), default=0.0),
     )
 

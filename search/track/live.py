@@ -55,6 +55,7 @@ class Tracker:
         front: Mapping[str, Mapping[str, float]] | None,
         artifacts: Path | None,
         patience: float = 60.0,
+        chosen: Mapping[str, Any] | None = None,
     ) -> bool:
         """Write everything that is missing and end the search's run. False if the store refuses or stands still.
 
@@ -65,9 +66,10 @@ class Tracker:
             artifacts: the folder of its artifacts.
             patience: seconds without progress after which the store is given up. With progress, ten times as many in
                 all.
+            chosen: the content of chosen.yaml.
         """
         begin = self._progress = time.monotonic()
-        self._outcome = Outcome(state, metrics, front, artifacts)
+        self._outcome = Outcome(state, metrics, front, artifacts, chosen=chosen or {})
         self._closing.set()
         self._changed.set()
         while self._thread.is_alive():

@@ -19,12 +19,22 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, M
 from search.records import Records, State, Trial
 from search.spec import flat
 from search.track.store import connect, experiment_id, explained
-from search.track.wanted import Copy, Difference, Outcome, Wanted, points, version, wanted_of
+from search.track.wanted import (
+    Copy,
+    Difference,
+    Outcome,
+    Wanted,
+    points,
+    search_name,
+    trial_name,
+    version,
+    wanted_of,
+)
 
 MAX_PASSES = 4  # over all runs at the end of a search, until a pass finds nothing to change
 SEARCH_TAG = "etarec.search"
 ARTIFACTS_TAG = "etarec.artifacts"
-ARTIFACT_TYPES = {".yaml", ".json", ".jsonl", ".csv", ".html", ".md", ".png"}
+ARTIFACT_TYPES = {".yaml", ".json", ".jsonl", ".csv", ".html", ".md", ".png", ".svg"}
 
 
 class Mirror:
@@ -100,7 +110,7 @@ class Mirror:
         self._experiment_id = self._known_experiment(client) or experiment_id(client, self.experiment)
         self.answered(False)
         parents = self._search(SEARCH_TAG, self.records.identity)
-        self._parent = self._only(parents, self.records.parent_run_id) or self._create("search", {}, self._began())
+        self._parent = self._only(parents, self.records.parent_run_id) or self._create_search()
         if self._parent.run_id != self.records.parent_run_id:
             self._adopt(self.records.parent_run_id, self._parent.run_id)
             self.records.parent_tracked(self._parent.run_id)
@@ -110,6 +120,11 @@ class Mirror:
             children.setdefault(run.data.tags.get("trial_id", ""), []).append(run)
         found = {name: self._only(runs, known.get(name, "")) for name, runs in children.items()}
         self._runs = {name: copy for name, copy in found.items() if copy}
+
+    def _create_search(self) -> Copy:
+        began = self._began()
+        name = search_name(self.experiment, self.parameters, began)
+        return self._create("search", name, {SEARCH_TAG: self.records.identity}, began)
 
     def _adopt(self, former: str, parent: str) -> None:
         """Move the children of a parent run that was deleted to the new parent run."""
@@ -161,28 +176,29 @@ class Mirror:
     def _began(self) -> float:
         return min((trial.began for trial in self.records.snapshot()), default=0.0)
 
-    def _create(self, name: str, tags: Mapping[str, str], began: float) -> Copy:
+    def _create(self, key: str, name: str, tags: Mapping[str, str], began: float) -> Copy:
+        """Create a run. `key` is the trial id, or `search` for the parent."""
         assert self._client is not None
         common = {MLFLOW_SOURCE_NAME: "search.tune", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
-        own = tags or {SEARCH_TAG: self.records.identity}
-        run = self._client.create_run(self._experiment_id, _milliseconds(began), {**common, **own}, run_name=name)
+        run = self._client.create_run(self._experiment_id, _milliseconds(began), {**common, **tags}, run_name=name)
         self.answered(True)
-        self.created.add(name)
+        self.created.add(key)
         return _copy(run)
 
     def _bring_search(self, outcome: Outcome | None) -> bool:
         assert self._parent is not None
         if outcome is None:
             return self._bring("search", self._parent, Wanted(State.RUNNING, self.parameters))
-        metrics = points(outcome.metrics, outcome.moment)
-        return self._bring("search", self._parent, Wanted(outcome.state, self.parameters, metrics, end=outcome.moment))
+        metrics, params = points(outcome.all_metrics, outcome.moment), {**self.parameters, **outcome.params}
+        wanted = Wanted(outcome.state, params, metrics, outcome.tags, end=outcome.moment)
+        return self._bring("search", self._parent, wanted)
 
     def _bring_trial(self, trial: Trial, outcome: Outcome | None) -> bool:
         copy = self._runs.get(trial.trial_id)
         if copy is None:
             assert self._parent is not None
             tags = {MLFLOW_PARENT_RUN_ID: self._parent.run_id, "trial_id": trial.trial_id}
-            copy = self._runs[trial.trial_id] = self._create(trial.trial_id, tags, trial.began)
+            copy = self._runs[trial.trial_id] = self._create(trial.trial_id, trial_name(trial), tags, trial.began)
         if copy.run_id != trial.mlflow_run_id:
             self.records.tracked(trial.number, copy.run_id)
         changed = self._bring(trial.trial_id, copy, wanted_of(trial, copy.began, outcome))

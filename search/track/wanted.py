@@ -4,13 +4,19 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from etarec.metrics import QUALITY_METRICS, label
+from search import numbers
 from search.records import State, Trial
 
+MAX_NAME = 250  # characters
 PARAMS_PER_BATCH = 100  # the most that MLflow accepts in one request
-FRONT_TAG = "pareto"
+FRONT_TAG, VERDICT_TAG, CHOSEN_TAG = "pareto", "verdict", "chosen"
+MLFLOW_RUN_NOTE = "mlflow.note.content"  # shown as the run's description
+DESCRIBED_POINTS = 30  # of the front, at most, in the description
 _REASONS = ("error", "traceback")
 
 
@@ -23,6 +29,7 @@ class Outcome:
         metrics: of the parent run.
         front: test metrics of each front trial, by trial id; None leaves the marks of an earlier end as they are.
         artifacts: the folder whose files become the parent run's artifacts.
+        chosen: the content of chosen.yaml.
         moment: the time stamp of these metrics, in seconds since 1970.
     """
 
@@ -31,6 +38,41 @@ class Outcome:
     front: Mapping[str, Mapping[str, float]] | None = None
     artifacts: Path | None = None
     moment: float = field(default_factory=time.time)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def all_metrics(self) -> dict[str, float]:
+        """The parent run's metrics, those of the chosen trial on test included."""
+        tested = (self.front or {}).get(self.chosen_id, {})
+        return {**self.metrics, **{f"chosen_test_{name}": value for name, value in tested.items()}}
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The settings of the chosen trial, such as chosen.top_k."""
+        settings = [str(text).partition("=") for text in self.chosen.get("set") or []]
+        return {f"chosen.{name.removeprefix('adapt.')}": value for name, _, value in settings}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The verdict and the chosen trial, and a description of the search in Markdown."""
+        if "verdict" not in self.chosen:
+            return {}
+        described = {VERDICT_TAG: str(self.chosen["verdict"]), MLFLOW_RUN_NOTE: self._description()}
+        return {**described, CHOSEN_TAG: self.chosen_id} if self.chosen_id else described
+
+    @property
+    def chosen_id(self) -> str:
+        return str(self.chosen.get("trial_id") or "")
+
+    def _description(self) -> str:
+        rows = [(name, tested) for name, tested in (self.front or {}).items() if tested][:DESCRIBED_POINTS]
+        if not rows:
+            return str(self.chosen["advice"])
+        names = [name for name in (*QUALITY_METRICS, "filter_rate", "arithmetic") if name in rows[0][1]]
+        lines = [["trial", *map(label, names)], ["---"] * (len(names) + 1)]
+        lines += [[name, *(f"{tested.get(one, math.nan):.4f}" for one in names)] for name, tested in rows]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"{self.chosen['advice']}\n\nThe front on test:\n\n{table}"
 
 
 class Point(NamedTuple):
@@ -93,6 +135,18 @@ class Copy:
         self.params |= batch.params
         self.metrics |= {point.name: point.value for point in batch.metrics}
         self.tags |= batch.tags
+
+
+def search_name(experiment: str, parameters: Mapping[str, Any], began: float) -> str:
+    """The name of a search's own run: its spec, its data and when it began (UTC)."""
+    data = Path(str(parameters.get("data.path") or parameters.get("data.dataset") or "")).name
+    moment = datetime.fromtimestamp(began or time.time(), UTC)
+    return f"{experiment}{f' on {data}' if data else ''}, {moment:%Y-%m-%d %H:%M}"
+
+
+def trial_name(trial: Trial) -> str:
+    """The name of a trial's run: k66 q.86 c.46."""
+    return numbers.configuration(trial.parameters)[:MAX_NAME] or trial.trial_id
 
 
 def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wanted:

@@ -21,10 +21,11 @@ def measurement(hr, rate, samples, seconds_of_all):
     """A measurement whose other metrics follow HR@10 and whose seconds follow the filter rate."""
     seconds = {"forward_seconds": 0.4 * seconds_of_all, "gate_seconds": 0.006 * seconds_of_all}
     seconds["adapt_seconds"] = 1.0 * seconds_of_all * (1 - rate)
+    costs = {"shallow_rate": 0.0, "transitions_per_pass": 1.6, "arithmetic": 1 - rate}
     return {
         **{metric: times * hr for metric, times in TIMES_HR_AT_10.items()}, "filter_rate": rate,
         "filtered_by_entropy": 0.8 * rate, "filtered_by_redundancy": 0.2 * rate,
-        "seconds": sum(seconds.values()) + 0.5 * seconds_of_all, **seconds,
+        "seconds": sum(seconds.values()) + 0.5 * seconds_of_all, **seconds, **costs,
     }  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def both(name, quality, valid_hr, valid_rate, test_hr, test_rate, everything, **
     for metric in compared(quality):
         times = TIMES_HR_AT_10[metric]
         row |= gap(f"delta_{metric}", times * delta, times * reach, p)
+        row |= gap(f"vs_none_{metric}", times * (test_hr - 0.0795), times * 0.0008, 0.0001)
         row |= gap(f"vs_random_{metric}", times * (test_hr - random_at(test_rate)), times * 0.0007, 0.003)
     return row
 

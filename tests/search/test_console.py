@@ -6,15 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_up_search import made_up_files, write
 from spaces import floats, integers, make
 
-from etarec.config import AdaptConfig
 from etarec.readers import Reading
 from search.console import WIDTH, Console
 from search.records import Ending, Records, State
+from search.report.answer import Answer
+from search.report.files import load
 from search.running.plan import Plan
-from search.selection.front import Point, Selection
-from search.selection.pareto import Choice
 from search.spec import Spec
 
 CHECKPOINT: Any = SimpleNamespace(epochs=123, valid={"hr_at_10": 0.1234, "ndcg_at_10": 0.0567})
@@ -47,12 +47,6 @@ def measurement(seconds: float) -> Any:
     return SimpleNamespace(seconds={"seconds": seconds}, metrics=lambda: metrics)
 
 
-def selection(reason: str = "It skips the most.") -> Selection:
-    test = measurement(1.0)
-    points = [Point(name, AdaptConfig(top_k=500), test.metrics(), test) for name in ("trial-0001", "random 96%")]
-    return Selection(points[:1], points[1:], Choice(0, reason), 0.5)
-
-
 def too_long(text: str) -> list[str]:
     return [line for line in text.splitlines() if len(line) > WIDTH]
 
@@ -74,6 +68,7 @@ def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.Captu
         "epoch 123",
         "on the 1,234,567 samples",
         "log scale",
+        "top_k (k) 2 to 500",
         "0.0625 GPU each",
     ):
         assert words in out
@@ -85,24 +80,72 @@ def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("tested", [True, False])
 def test_the_result_fits_and_names_every_number(
-    spec: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+    tested: bool,
+    spec: Spec,
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     monkeypatch.chdir(tmp_path)
+    files = made_up_files("ndcg_at_10")
+    if not tested:
+        for name in ("pareto.csv", "baselines.csv"):
+            files[name] = files[name][[column for column in files[name] if "test" not in column]]
+    directory = write(tmp_path / "run", files)
     records = Records(tmp_path)
-    records.started(0, {"top_k": 2})
-    records.ended(0, State.FAILED, "no reason")
-    Console().result(spec, records, selection("It skips 100.0% of the passes, " * 5), tmp_path, Ending.INTERRUPTED)
+    for number in range(2):
+        records.started(number, {"top_k": 2})
+    records.finished(0, {}, {})
+    records.ended(1, State.FAILED, "no reason")
+    ending = Ending.COMPLETE if tested else Ending.INTERRUPTED
+    Console().result(spec, records, Answer(load(directory)), directory, ending)
     out = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
-    assert [line for line in too_long(out) if not line.startswith("warning: ")] == []
-    header, row, baseline = re.findall(r".*(?:quantile|trial-0001  |random 96%).*", out)
-    assert header.split() == ["top_k", "quantile", "threshold", "filter", "rate", "HR@10", "filter", "rate", "HR@10"]
-    assert row.split()[:2] == ["trial-0001", "500"] and row.split()[-4:] == ["100.0%", "0.1234"] * 2
-    assert baseline.split() == ["random", "96%", *["100.0%", "0.1234"] * 2]
-    assert "trials      1 failed\n" in out and "report      report.html\n" in out
-    assert "the search ended early (interrupted), so nothing is reported from test; --resume continues it" in out
+    assert [line for line in too_long(out) if not line.startswith(("warning: ", "            python"))] == []
+    above, header = re.findall(r".*(?:skipped NDCG|valid +valid).*", out)
+    names = list(zip(above.split(), header.split()[1:6], strict=True))
+    assert len({*names}) == 5 and names[3] == ("test", "NDCG@10")
+    row = re.search(rf"^{files['chosen.yaml']['trial_id']} \*.*$", out, flags=re.MULTILINE)
+    assert row is not None and ("k" in row[0].split()[2]) and "random 36%" not in out
+    assert "trials      1 finished, 1 failed\n" in out and "report      run/report.html\n" in out
+    assert ("on test" in header) and ("as random" in out or "holds" in out or not tested)
+    verdict = out[out.index("verdict ") :]
+    assert verdict.index("findings ") < verdict.index("next ") and "--space run/spec.yaml" in verdict
+    said = "the search ended early (interrupted), so nothing is reported from test; --resume continues it"
+    assert (said in " ".join(out.split())) is not tested
+
+
+def test_a_long_configuration_leaves_the_table_and_wraps_in_a_trial_s_line(
+    spec: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    files = made_up_files()
+    for name in ("trials.csv", "pareto.csv", "baselines.csv"):
+        files[name] = files[name].assign(optimizer="adam", learning_rate=0.00012)
+    choices = {"optimizer": {"choices": ["adam", "sgd"]}, "learning_rate": {"low": 0.0001, "high": 0.001}}
+    files["spec.yaml"]["space"] |= choices
+    directory = write(tmp_path / "run", files)
+    records = Records(tmp_path)
+    parameters = {"top_k": 123, "entropy_quantile": 0.123, "cosine_threshold": 0.456, "optimizer": "adam"}
+    records.started(0, parameters)
+    metrics = {"hr_at_10": 0.25, "filter_rate": 0.8, "filtered_by_seen": 0.6, "arithmetic": 0.47, "seconds": 12.3}
+    records.finished(0, metrics, {})
+    records.started(1, parameters)
+    records.ended(1, State.FAILED, "ValueError: a reason that is too long for one line of eighty columns of a terminal")
+    console = Console()
+    with console.trials(spec, records) as show:
+        show(records.trials[0])
+        show(records.trials[1])
+    console.result(spec, records, Answer(load(directory)), directory, Ending.COMPLETE)
+    out = capsys.readouterr().out
+    assert "configuration  " not in out and "o=adam" in out
+    assert "trial-0000  HR@10 0.2500  skipped 50.0%  compute 47%  12.3 s" in out
+    assert "FAILED  k123 q.12 c.46 o=adam" in out
+    assert [line for line in too_long(out) if not line.startswith(("warning: ", " " * 12, "report"))] == []
 
 
 def test_markup_in_names_is_text(spec: Spec, capsys: pytest.CaptureFixture[str]) -> None:

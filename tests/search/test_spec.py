@@ -235,6 +235,22 @@ def test_null_takes_a_field_out_of_the_search(write):
     assert "space.top_k: given null" in failure(write("space: {top_k: }"), "search.trials=3")
 
 
+def test_fields_that_are_all_fixed_are_searched_with_one_choice_each(write):
+    """The settings of chosen.yaml, in the search's own spec."""
+    spec = load(write(SPACE), ["adapt.top_k=null", "adapt.cosine_threshold=0.3", "adapt.learning_rate=0.01"])
+    assert {name: dimension.choices for name, dimension in spec.space.items()} == {
+        "top_k": (None,),
+        "cosine_threshold": (0.3,),
+    }
+    assert spec.adapt.learning_rate == 0.01
+    assert load(write(to_yaml(spec), "again.yaml")) == spec
+    part = load(write(SPACE), ["adapt.top_k=7"])
+    assert [*part.space] == ["cosine_threshold"] and part.adapt.top_k == 7
+    nothing = ["space.top_k=null", "space.cosine_threshold=null"]
+    assert "space: missing or empty" in failure(write(SPACE), *nothing)
+    assert "space: missing or empty" in failure(write("space: {}"), "adapt.top_k=7")
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

@@ -3,7 +3,7 @@
 import pytest
 
 from search.report import findings
-from search.report.view import View
+from search.selection.view import View
 
 
 def row(name, quality, rate, view):
@@ -15,15 +15,11 @@ def advised(view, none, everything, chosen, other=None):
     front = [row("t0001", chosen, 0.6, view), row("t0002", other, 0.2, view)][: 1 + (other is not None)]
     rows = [row("none", none, 1.0, view), row("all", everything, 0.0, view)]
     baselines = {each["trial_id"]: each for each in rows if each[view.column] is not None}
-    return findings.findings(front[0], baselines, front, view)[0]
+    return findings.findings(front[0], baselines, front, view, 0.005)[0]
 
 
-NONE, ALL = "is serving without adaptation, with", "is adapting on every sample, with"
-
-
-CHOSEN, OTHER = (f"is the front's configuration t000{number}, with" for number in (1, 2))
-
-
+NONE, ALL = "the front, no adaptation scores", "the front, adapting on every sample scores"
+CHOSEN, OTHER = (f"the front, the front's t000{number} scores" for number in (1, 2))
 VIEWS = [View("test", "hr_at_10"), View("valid", "ndcg_at_50")]
 
 
@@ -51,7 +47,7 @@ def test_the_advice_is_the_best_of_none_all_and_the_front(view, none, everything
     assert [words for words in (NONE, ALL, CHOSEN, OTHER) if words in found.text] == ([advice] if advice else [])
     if advice:
         best = max(none, everything, chosen, other or 0)
-        assert f", with {view.label} {best:.4f} at a filter rate of " in found.text
+        assert f" scores highest: {best:.4f} with " in found.text
     assert ("gains nothing" in found.title) == (everything <= none)
     assert (found.title == "Adapting gains nothing") == (everything <= none and advice == NONE)
 
@@ -60,19 +56,19 @@ def test_no_adaptation_is_named_before_a_point_that_skips_as_much():
     view = VIEWS[0]
     frozen, everything = row("none", 0.0219, 1.0, view), row("all", 0.0141, 0.0, view)
     skips_all = row("t0001", 0.0219, 1.0, view)
-    found = findings.findings(skips_all, {"none": frozen, "all": everything}, [skips_all], view)
+    found = findings.findings(skips_all, {"none": frozen, "all": everything}, [skips_all], view, 0.005)
     assert NONE in found[0].text
 
 
 @pytest.mark.parametrize(("none", "everything"), [(None, 0.0219), (0.0219, None), (None, None)])
 def test_without_both_baselines_there_is_no_advice(none, everything):
     found = advised(VIEWS[0], none, everything, 0.0141)
-    assert found.text.startswith("Unknown: ") and "best" not in found.text
+    assert found.text.startswith("Unknown: ") and "highest" not in found.text
 
 
 def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
     view = VIEWS[0]
     none, everything = row("none", 0.0141, 1.0, view), row("all", 0.0219, 0.0, view)
     chosen, unmeasured = row("t0001", 0.0124, 0.6, view), row("t0003", None, 0.9, view)
-    found = findings.findings(chosen, {"none": none, "all": everything}, [chosen, unmeasured], view)
+    found = findings.findings(chosen, {"none": none, "all": everything}, [chosen, unmeasured], view, 0.005)
     assert ALL in found[0].text

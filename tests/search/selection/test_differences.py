@@ -58,6 +58,7 @@ def test_differences_are_of_what_they_say(table, tests, quality) -> None:
     for metric in compared(quality):
         means = [mean(test, metric) for test in tests]
         assert table[f"test_delta_{metric}"][1] == pytest.approx(means[1] - means[3])
+        assert table[f"test_vs_none_{metric}"][0] == pytest.approx(means[0] - means[2])
         assert table[f"test_vs_chosen_{metric}"][4] == pytest.approx(means[4] - means[0])
         random = 0.25 * means[3] + 0.75 * means[5]  # .3 lies between .0 and .4
         assert table[f"test_vs_random_{metric}"][0] == pytest.approx(means[0] - random)
@@ -90,7 +91,7 @@ def test_holm_is_over_a_file_s_comparisons_without_those_of_a_row_with_itself(ta
     family = np.isfinite(p) & ~((p == 1) & zero)
     assert corrected[family] == pytest.approx(stats.holm(p[family]))
     assert (corrected[np.isfinite(p) & ~family] == 1).all() and np.isnan(corrected[~np.isfinite(p)]).all()
-    comparisons = {0: 2 * 2 + 1, 2: 3 + 4}[rows.start]
+    comparisons = {0: 2 * 3 + 1, 2: 3 + 4 + 3}[rows.start]
     assert family.sum() == comparisons * len(compared(quality))
 
 
@@ -105,7 +106,11 @@ def test_rows_without_a_measurement_stay_empty(tests) -> None:
 
 
 def test_the_contract_s_columns_are_there_whatever_is_searched(quality) -> None:
-    kinds = [f"test_{kind}_hr_at_10{end}" for kind in ("delta", "vs_chosen") for end in ("", "_low", "_high", "_p")]
+    kinds = [
+        f"test_{kind}_hr_at_10{end}"
+        for kind in ("delta", "vs_chosen", "vs_none")
+        for end in ("", "_low", "_high", "_p")
+    ]
     assert {"test_hr_at_10_low", "test_hr_at_10_high", *kinds} <= set(columns(quality))
     own = [f"test_{quality}_low", f"test_{quality}_high", f"test_delta_{quality}", f"test_vs_random_{quality}_p_holm"]
     assert set(own) <= set(columns(quality)) and len(set(columns(quality))) == len(columns(quality))

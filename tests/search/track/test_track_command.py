@@ -56,8 +56,10 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: bytes) -> 
     kept = [name for name in METRICS if not name.startswith("filtered_by_seen")]
     rows = [{"trial_id": name, **{f"test_{m}": 0.5 for m in kept}} for name in FRONT]
     pd.DataFrame(rows).to_csv(out / "pareto.csv", index=False)
-    for name in ("baselines.csv", "chosen.yaml", "report.html", "report.md"):
+    for name in ("baselines.csv", "report.html", "report.md"):
         (out / name).write_text(name)
+    chosen = {"verdict": "use_chosen", "advice": "Use it.", "trial_id": "trial-0003", "set": ["adapt.top_k=3"]}
+    (out / "chosen.yaml").write_text(yaml.safe_dump(chosen))
     (out / "pareto.png").write_bytes(b"\x89PNG")
     (out / "model.safetensors").write_bytes(b"not the store's")
     return out
@@ -110,16 +112,21 @@ def test_an_empty_store_gets_the_whole_search(out: Path, capsys: pytest.CaptureF
     found, records = runs(), Records(out)
     assert [found[f"trial-{number:04d}"].info.status for number in range(TRIALS)] == [*STATES[:5], "FINISHED"]
     parent = found["search"]
-    assert parent.info.status == "FINISHED" and parent.data.metrics == {"hypervolume": 0.4}
+    front = found["trial-0003"]
+    tested = {f"chosen_{name}": value for name, value in front.data.metrics.items() if name.startswith("test_")}
+    assert parent.info.status == "FINISHED" and parent.data.metrics == {"hypervolume": 0.4, **tested} and tested
     assert parent.data.params == {"name": "made-up", "space.top_k.low": "0", "space.top_k.high": "5"} | {
-        "data.dataset": "simulated"
+        "data.dataset": "simulated",
+        "chosen.top_k": "3",
     }
+    assert (parent.data.tags["verdict"], parent.data.tags["chosen"]) == ("use_chosen", "trial-0003")
+    assert parent.data.tags["mlflow.note.content"].startswith("Use it.\n\nThe front on test:")
+    assert parent.info.run_name.startswith("made-up on simulated, ") and front.info.run_name == "k3"
     client = mlflow.MlflowClient()
     artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert artifacts == {file.name for file in out.iterdir()} - {"model.safetensors"}
     assert {"trials.csv", "trials.jsonl", "baselines.csv", "report.html", "pareto.png"} <= artifacts
     assert [name for name, run in sorted(found.items()) if run.data.tags.get("pareto")] == list(FRONT)
-    front = found["trial-0003"]
     assert front.data.metrics == result(3) | {
         **{f"test_{name}": 0.5 for name in METRICS},
         "test_filtered_by_seen": 0.0,

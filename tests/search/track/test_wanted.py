@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from search.records import State, Trial
 from search.spec import flat
-from search.track.wanted import PARAMS_PER_BATCH, Copy, Outcome, Point, Wanted, points, wanted_of
+from search.track.wanted import (
+    PARAMS_PER_BATCH,
+    Copy,
+    Outcome,
+    Point,
+    Wanted,
+    points,
+    search_name,
+    trial_name,
+    wanted_of,
+)
 
 NAMES = st.text("abc", min_size=1, max_size=2)
 TEXTS = st.dictionaries(NAMES, st.text("xyz", min_size=1), max_size=5)
@@ -83,3 +93,42 @@ def test_marks_of_the_front_follow_the_end_and_only_that() -> None:
 
 def test_nested_parameters_are_flat() -> None:
     assert flat({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}) == {"a.b.c": 1, "a.d": [1, 2], "e": None}
+
+
+CHOSEN = {
+    "verdict": "use_chosen",
+    "advice": "Use trial-0003: skip 6% of the passes.",
+    "trial_id": "trial-0003",
+    "set": ["adapt.top_k=null", "adapt.entropy_quantile=0.5"],
+}
+
+
+def test_the_search_s_own_run_tells_its_verdict_and_its_choice() -> None:
+    front = {"trial-0003": {"hr_at_10": 0.25, "filter_rate": 0.5}, "trial-0004": {}}
+    outcome = Outcome(State.FINISHED, {"hypervolume": 0.4}, front, chosen=CHOSEN)
+    assert outcome.all_metrics == {"hypervolume": 0.4, "chosen_test_hr_at_10": 0.25, "chosen_test_filter_rate": 0.5}
+    assert outcome.params == {"chosen.top_k": "null", "chosen.entropy_quantile": "0.5"}
+    note = outcome.tags.pop("mlflow.note.content")
+    assert note.startswith(
+        "Use trial-0003: skip 6% of the passes.\n\nThe front on test:\n\n| trial | HR@10 | filter rate |"
+    )
+    assert note.endswith("| trial-0003 | 0.2500 | 0.5000 |")
+    assert {key: outcome.tags[key] for key in ("verdict", "chosen")} == {
+        "verdict": "use_chosen",
+        "chosen": "trial-0003",
+    }
+
+
+def test_a_search_without_a_choice_has_a_verdict_and_no_more() -> None:
+    outcome = Outcome(State.KILLED, {"hypervolume": 0.0}, {}, chosen={"verdict": "not_settled", "advice": "No trial."})
+    assert outcome.tags == {"verdict": "not_settled", "mlflow.note.content": "No trial."}
+    assert (outcome.params, outcome.all_metrics) == ({}, {"hypervolume": 0.0})
+    assert Outcome(State.KILLED).tags == {}
+
+
+def test_names_of_runs_tell_spec_data_date_and_configuration() -> None:
+    parameters = flat({"data": {"path": "/data/clicks.csv"}})
+    assert search_name("mine", parameters, 1_700_000_000) == "mine on clicks.csv, 2023-11-14 22:13"
+    assert search_name("demo", flat({"data": {"dataset": "simulated"}}), 1e9).startswith("demo on simulated, 2001-")
+    assert trial_name(Trial(3, {"top_k": 66, "entropy_quantile": 0.86})) == "k66 q.86"
+    assert trial_name(Trial(3, {})) == "trial-0003"

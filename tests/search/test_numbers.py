@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.report import numbers
+from search import numbers
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,36 @@ def test_scores_shares_and_correlations():
     assert numbers.score(0.08751) == "0.0875"
     assert numbers.percent(0.4321) == "43.2%" and numbers.percent(0.4321, 0) == "43%"
     assert numbers.correlation(-0.618) == "\N{MINUS SIGN}0.62" and numbers.correlation(0.618) == "+0.62"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00009, "< .001"), (0.0052, "< .01"), (0.01, "= .01"), (0.0234, "= .023"), (1.0, "= 1"), (0.5, "= .5")],
+)
+def test_p_values_have_bounds_where_digits_say_nothing(value, text):
+    assert numbers.p_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(52.66, "53"), (1.34, "1.3"), (0.0468, "0.047"), (1180.4, "1,180"), (0.0, "0")]
+)
+def test_seconds_have_two_digits(value, text):
+    assert numbers.seconds(value) == text
+
+
+def test_a_negative_share_has_a_true_minus_sign():
+    assert numbers.percent(-0.001) == "\N{MINUS SIGN}0.1%"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"top_k": 66, "entropy_quantile": 0.8641, "cosine_threshold": 0.4612}, "k66 q.86 c.46"),
+        ({"top_k": None, "entropy_quantile": 1.0, "cosine_threshold": 0.0213}, "k=all q1 c.021"),
+        ({"top_k": float("nan"), "learning_rate": 1e-4}, "k=all lr.0001"),
+        ({"admit": "uncertain", "new_transitions_only": True}, "a=uncertain nto=true"),
+        ({}, ""),
+    ],
+)
+def test_a_configuration_in_a_few_characters(parameters, text):
+    assert numbers.configuration(parameters) == text
