@@ -24,15 +24,15 @@ from search.baselines import along_front
 from search.selection.chance import on_curve
 
 IMAGES = ("pareto.png", "pareto.svg")
-_VALID, _TEST, _GREY, _BASELINE, _CHOSEN = "#3b82f6", "#ea580c", "#a3adba", "#8b5cf6", "#e11d48"
+_VALID, TEST, _GREY, BASELINE, CHOSEN = "#3b82f6", "#ea580c", "#a3adba", "#8b5cf6", "#e11d48"
 _INK, _GRID = "#1f2937", "#e9ebef"
-_RANDOM = "#7c8796"
+RANDOM = "#7c8796"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _AXIS = {"zeroline": False, "ticks": "outside", "automargin": True}
 _SPLITS = {"valid_": "validation", "test_": "test"}
 _DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's and matplotlib's words
 _RATE_TITLE = "skipped passes (%)"
-_MODE_BAR = {
+MODE_BAR = {
     "displaylogo": False,
     "displayModeBar": True,
     "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
@@ -75,32 +75,32 @@ def pareto_html(frames: Frames, describe: Describe) -> str:
 
     A trace's `meta` is the split that it shows, so that the page can hide the other one.
     """
-    figure = go.Figure(layout=_layout(height=540))
+    figure = go.Figure(layout=layout(height=540))
     curves, baselines = _random_skipping(frames.baselines, frames.metric)
     for split, curve in curves.items():
-        line = {"color": _RANDOM, "width": 1.5, "dash": _DASHES[split][0]}
+        line = {"color": RANDOM, "width": 1.5, "dash": _DASHES[split][0]}
         figure.add_scatter(
             x=curve["x"], y=curve["y"], mode="lines+markers", name=f"random skipping, {_SPLITS[split]}", line=line,
-            marker={"size": 5, "color": _RANDOM}, text=[describe(name, split) for name in curve["trial_id"]],
+            marker={"size": 5, "color": RANDOM}, text=[describe(name, split) for name in curve["trial_id"]],
             hovertemplate="%{text}<extra></extra>", meta=split, legendgroup="random", showlegend=split == [*curves][-1],
         )  # fmt: skip
     draw = _Scatter(figure, frames.metric, describe)
     draw(frames.dominated, "", "other trials, validation", color=_GREY, symbol="circle", size=7)
     _line(figure, list(frames.stairs["x"]), list(frames.stairs["y"]), "valid_", color=_VALID, shape="vh")
-    for frame, color in ((frames.front, _TEST), (baselines, _BASELINE)):
+    for frame, color in ((frames.front, TEST), (baselines, BASELINE)):
         _line(figure, *_joins(frame, frames.metric), "both", color=color, opacity=0.45)
     draw(frames.front, "valid_", "front, validation", color=_VALID, symbol="circle")
-    draw(frames.front, "test_", "front, test", color=_TEST, symbol="diamond")
-    draw(baselines, "valid_", "baseline, validation", color=_BASELINE, symbol="square-open", size=9)
-    draw(baselines, "test_", "baseline, test", color=_BASELINE, symbol="square", size=9)
+    draw(frames.front, "test_", "front, test", color=TEST, symbol="diamond")
+    draw(baselines, "valid_", "baseline, validation", color=BASELINE, symbol="square-open", size=9)
+    draw(baselines, "test_", "baseline, test", color=BASELINE, symbol="square", size=9)
     for prefix, symbol in (("valid_", "star-open"), ("test_", "star")):
-        draw(frames.chosen_row, prefix, f"chosen, {_SPLITS[prefix]}", color=_CHOSEN, symbol=symbol, size=15)
+        draw(frames.chosen_row, prefix, f"chosen, {_SPLITS[prefix]}", color=CHOSEN, symbol=symbol, size=15)
     for x, y, text, align in _labels(baselines, frames.metric):
         style = {"showarrow": False, "xanchor": align, "yshift": -13, "font": {"size": 12}}
         figure.add_annotation(x=x, y=y, text=escape(text), **style)
     figure.update_xaxes(title=_RATE_TITLE, range=[-5, 105])
     figure.update_yaxes(title=label(frames.metric), tickformat=".3f")
-    return _fragment(figure, "pareto-plot", _MODE_BAR)
+    return fragment(figure, "pareto-plot", MODE_BAR)
 
 
 def parameter_html(
@@ -116,7 +116,7 @@ def parameter_html(
         front_ids: trial_ids of the front, drawn in colour.
         metric: the searched quality metric, such as hr_at_10.
     """
-    figure = go.Figure(layout=_layout(height=380))
+    figure = go.Figure(layout=layout(height=380))
     marker = {"color": [_VALID if trial in front_ids else _GREY for trial in trials["trial_id"]], "size": 7}
     for axis, values in (("y", trials[metric]), ("y2", 100 * _skipped(trials, ""))):
         figure.add_scatter(
@@ -131,7 +131,7 @@ def parameter_html(
         yaxis={"title": label(metric), "domain": [0.55, 1], "tickformat": ".3f", "nticks": 5},
         yaxis2={**_AXIS, "title": "skipped (%)", "domain": [0, 0.45], "range": [-5, 105], "dtick": 25},
     )
-    return _fragment(figure, f"plot-{parameter}", {"displayModeBar": False})
+    return fragment(figure, f"plot-{parameter}", {"displayModeBar": False})
 
 
 def pareto_images(frames: Frames, directory: Path) -> None:
@@ -150,20 +150,20 @@ def _pareto_figure(frames: Frames) -> Figure:
     axes = figure.add_subplot()
     curves, baselines = _random_skipping(frames.baselines, metric)
     for split, curve in curves.items():
-        style: dict[str, Any] = {"color": _RANDOM, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
+        style: dict[str, Any] = {"color": RANDOM, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
         axes.plot(curve["x"], curve["y"], label=f"random skipping, {_SPLITS[split]}", linewidth=1.2, **style)
     _draw(axes, frames.dominated, "", metric, "other trials, validation", color=_GREY, s=28)
     axes.step(frames.stairs["x"], frames.stairs["y"], where="pre", color=_VALID, linewidth=1.2)
-    for frame, color in ((frames.front, _TEST), (baselines, _BASELINE)):
+    for frame, color in ((frames.front, TEST), (baselines, BASELINE)):
         axes.plot(*_joins(frame, metric), color=color, alpha=0.45, linewidth=1)
     _draw(axes, frames.front, "valid_", metric, "front, validation", color=_VALID, s=52)
-    _draw(axes, frames.front, "test_", metric, "front, test", color=_TEST, marker="D", s=42)
-    hollow: dict[str, Any] = {"edgecolor": _BASELINE, "facecolor": "none"}
+    _draw(axes, frames.front, "test_", metric, "front, test", color=TEST, marker="D", s=42)
+    hollow: dict[str, Any] = {"edgecolor": BASELINE, "facecolor": "none"}
     _draw(axes, baselines, "valid_", metric, "baseline, validation", marker="s", s=40, **hollow)
-    _draw(axes, baselines, "test_", metric, "baseline, test", marker="s", s=40, color=_BASELINE)
-    hollow = {"edgecolor": _CHOSEN, "facecolor": "white", "linewidth": 1.4}
+    _draw(axes, baselines, "test_", metric, "baseline, test", marker="s", s=40, color=BASELINE)
+    hollow = {"edgecolor": CHOSEN, "facecolor": "white", "linewidth": 1.4}
     _draw(axes, frames.chosen_row, "valid_", metric, "chosen, validation", zorder=5, marker="*", s=190, **hollow)
-    _draw(axes, frames.chosen_row, "test_", metric, "chosen, test", zorder=5, marker="*", s=190, color=_CHOSEN)
+    _draw(axes, frames.chosen_row, "test_", metric, "chosen, test", zorder=5, marker="*", s=190, color=CHOSEN)
     for x, y, text, align in _labels(baselines, metric):
         axes.annotate(text, (x, y), (0, -14), textcoords="offset points", ha=align, color=_INK, fontsize=9)
     _finish(figure, axes, metric)
@@ -305,7 +305,8 @@ def _finish(figure: Figure, axes: Any, metric: str) -> None:
         figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=9, handletextpad=0.3)
 
 
-def _layout(height: int) -> dict[str, Any]:
+def layout(height: int) -> dict[str, Any]:
+    """The look that all plots of the page share."""
     return {
         "height": height,
         "font": {"family": _FONT, "size": 13},
@@ -320,7 +321,8 @@ def _layout(height: int) -> dict[str, Any]:
     }
 
 
-def _fragment(figure: go.Figure, div_id: str, options: dict[str, Any]) -> str:
+def fragment(figure: go.Figure, div_id: str, options: dict[str, Any]) -> str:
+    """A figure as HTML for a page that holds plotly's script."""
     image = {"toImageButtonOptions": {"format": "svg", "filename": div_id}}
     config = {"responsive": True, **image, **options}
     return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=div_id, config=config))

@@ -22,7 +22,7 @@ from etarec.disk import write_whole
 from etarec.metrics import SECONDS
 from search import baselines, numbers
 from search.records import frequent_reason
-from search.report import findings, parameters, plots, provenance, tables
+from search.report import findings, parameters, plots, provenance, seconds, tables
 from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
 from search.selection.differences import TO_ALL, TO_NONE, Kind
@@ -44,15 +44,17 @@ def render(directory: Path) -> None:
     """
     run = load(directory)
     answer = Answer(run)
-    context = describe(answer, Path(short_path(directory.absolute())))
-    chosen = str(run.chosen.get("trial_id", ""))
+    chosen, prefix = str(run.chosen.get("trial_id", "")), seconds.PREFIXES[run.view.split]
     frames = plots.Frames(run.finished, run.front, run.baselines, chosen, run.quality)
+    folder = Path(short_path(directory.absolute()))
+    context = {**describe(answer, folder), "by_seconds": seconds.sentence(frames, prefix)}
     try:
         plots.pareto_images(frames, directory)
         _write(directory / "report.md", "report.md.j2", context)
         page = {
             "plotly": Markup(plots.plotly_script()),
             "pareto": Markup(plots.pareto_html(frames, _hover(answer))),
+            "seconds_plot": Markup(seconds.plot(frames, prefix, _hover(answer))),
             "plots": [(name, Markup(plot)) for name, plot in parameters.plots_of(run)],
         }
         _write(directory / "report.html", "report.html.j2", {**context, **page})
