@@ -30,6 +30,7 @@ SPACE = ROOT / "configs" / "space.yaml"
 TABLE = Path(__file__).parent / "tables" / "space.csv.gz"
 KEPT = (*QUALITY_METRICS, "filter_rate")
 SEED = 0  # of the spread
+KEPT_EVERY = 50  # rows
 
 
 def read(path: Path = TABLE) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
@@ -42,19 +43,25 @@ def read(path: Path = TABLE) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]
 
 def main() -> None:
     arguments = _parse()
-    spec = load(arguments.space)
+    spec = load(arguments.space, arguments.set)
     with TemporaryDirectory() as folder:
         subject = prepare.prepare(Experiment(spec, Path(folder)))
         rows = [] if not arguments.out.exists() else pd.read_csv(arguments.out).to_dict("records")
         begin = time.process_time()
         for row in _rows(spec, subject.without_test(), subject.data.n_items - 1, len(rows)):
             rows.append(row)
-            if time.process_time() - begin > 60 * arguments.minutes:
+            over = time.process_time() - begin > 60 * arguments.minutes
+            if over or len(rows) % KEPT_EVERY == 0:
+                _write(pd.DataFrame(rows, columns=["name", *spec.space, *KEPT]), arguments.out)
+            if over:
                 break
-    table = pd.DataFrame(rows, columns=["name", *spec.space, *KEPT])
-    arguments.out.parent.mkdir(exist_ok=True)
-    table.to_csv(arguments.out, index=False, compression={"method": "gzip", "mtime": 0})
-    print(f"{arguments.out}: {table['name'].isna().sum()} configurations and {table['name'].notna().sum()} anchors")
+    fixed = sum(isinstance(row.get("name"), str) for row in rows)
+    print(f"{arguments.out}: {len(rows) - fixed} configurations and {fixed} anchors")
+
+
+def _write(table: pd.DataFrame, file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    table.to_csv(file, index=False, compression={"method": "gzip", "mtime": 0})
 
 
 def _rows(spec: Spec, subject: Subject, n_items: int, skipped: int) -> Iterator[dict[str, Any]]:
@@ -78,6 +85,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.measured_table", description=__doc__)
     parser.add_argument("--space", type=Path, default=SPACE, metavar="FILE", help="the experiment")
     parser.add_argument("--out", type=Path, default=TABLE, metavar="FILE", help="the table that is continued")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes of the experiment")
     parser.add_argument("--minutes", type=float, default=15.0, metavar="M", help="CPU minutes")
     return parser.parse_args()
 

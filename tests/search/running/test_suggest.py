@@ -178,7 +178,7 @@ def test_a_finite_space_is_searched_to_its_last_configuration(spec: Any) -> None
 
 GRID = {
     "top_k": {"low": 2, "high": 32, "log": True, "step": 4},
-    "min_admitted": {"low": 0.0, "high": 0.5, "step": 0.1},
+    "entropy_quantile": {"low": 0.0, "high": 0.5, "step": 0.1},
     "admit": {"choices": ["confident", "uncertain"]},
 }
 
@@ -187,7 +187,7 @@ def test_a_grid_is_visited_once_and_evenly(spec: Any) -> None:
     asked, suggestions = searched(spec(GRID, sampler="grid"), 3 * 6 * 2, 2)
     assert len({repr(parameters) for parameters in asked}) == 36 and suggestions.ask() is None
     early = asked[:12]
-    for name, values in (("top_k", 3), ("min_admitted", 6), ("admit", 2)):
+    for name, values in (("top_k", 3), ("entropy_quantile", 6), ("admit", 2)):
         assert len({parameters[name] for parameters in early}) == values
 
 
