@@ -56,15 +56,21 @@ def baseline_config(name: BaselineName, base: AdaptConfig, *, n_items: int, rand
 
 
 def anchor_configs(base: AdaptConfig, n_items: int, rates: Iterable[float]) -> dict[str, AdaptConfig]:
-    """The configurations that a search measures before its trials, by name: `none`, `all` and random skipping."""
-    ends: tuple[BaselineName, ...] = ("none", "all")
-    fixed = {name: baseline_config(name, base, n_items=n_items) for name in ends}
-    return fixed | {random_at(rate): at_random(base, n_items, rate) for rate in rates}
+    """The configurations that a search measures before its trials, by name: `all`, random skipping and `none`.
+
+    The costliest come first, so that they are recorded in the order in which they end.
+    """
+    between = {random_at(rate): at_random(base, n_items, rate) for rate in rates}
+    return {
+        ALL: baseline_config(ALL, base, n_items=n_items),
+        **between,
+        NONE: baseline_config(NONE, base, n_items=n_items),
+    }
 
 
 def at_random(base: AdaptConfig, n_items: int, rate: float) -> AdaptConfig:
     """Random skipping at a rate, with the adaptation of `base`."""
-    return baseline_config("random", base, n_items=n_items, random_rate=rate)
+    return baseline_config(RANDOM, base, n_items=n_items, random_rate=rate)
 
 
 def random_at(rate: float) -> str:

@@ -58,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        subject = Formula(fails=(0.05, 0.16), kills=(0.16, 0.18), nan=(0.4, 0.5), log=folder / "measured")
+        subject = Formula(fails=(0.34, 0.35), kills=(0.73, 0.74), nan=(0.41, 0.42), log=folder / "measured")
         _, ending = run(folder, subject)
     assert ending is Ending.COMPLETE
     return folder
@@ -237,7 +237,7 @@ def test_a_trial_over_its_time_limit_fails_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ran, ending = run(tmp_path, Formula(slow=(0.9, 1.0)), trials=12, trial_timeout=4.0)
+    ran, ending = run(tmp_path, Formula(slow=(0.34, 0.35)), trials=5, trial_timeout=4.0)
     assert ending is Ending.COMPLETE
     failed = Records(ran.directory).in_state(State.FAILED)
     assert failed and {trial.error for trial in failed} == {"over its time limit of 4 s (search.trial_timeout)"}

@@ -13,14 +13,14 @@ from search.spec import SearchConfig, trial_seed
 
 def test_they_are_both_ends_and_five_rates_of_random_skipping() -> None:
     found = configs(make(entropy_quantile=floats(0.1, 1.0)), n_items=100)
-    assert list(found) == ["none", "all", *(f"random {percent}%" for percent in (10, 30, 50, 70, 90))]
+    assert list(found) == ["all", *(f"random {percent}%" for percent in (10, 30, 50, 70, 90)), "none"]
     assert found["none"].target == "none" and found["all"].gate == "open"
     assert (found["random 30%"].gate, found["random 30%"].random_rate) == ("random", 0.3)
 
 
 def test_without_random_points_only_the_ends_are_left() -> None:
     spec = replace(make(entropy_quantile=floats(0.1, 1.0)), search=SearchConfig(random_points=0))
-    assert list(configs(spec, n_items=100)) == ["none", "all"]
+    assert list(configs(spec, n_items=100)) == ["all", "none"]
 
 
 def test_searched_fields_of_the_adaptation_are_neutral() -> None:

@@ -367,7 +367,7 @@ def test_the_area_counts_from_no_adaptation(spec: Spec) -> None:
     selection = without_baselines(spec, trials, known)
     points = [(trial.metrics["hr_at_10"], trial.metrics["filter_rate"]) for trial in trials]
     dice = [(anchor.metrics["hr_at_10"], anchor.metrics["filter_rate"]) for anchor in known]
-    none, everything = dice[0][0], dice[1][0]
+    none, everything = dice[-1][0], dice[0][0]
     assert selection.area_share == pytest.approx(hypervolume(points + dice, (none, 0)) / (everything - none))
     ahead = hypervolume(points, (none, 0)) / hypervolume(dice, (none, 0)) - 1
     assert selection.gain_over_dice == pytest.approx(ahead) and ahead != 0
