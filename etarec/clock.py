@@ -1,4 +1,4 @@
-"""Seconds: of a whole piece of work, and of its parts on the CPU or on a GPU."""
+"""Seconds: wall seconds of a whole piece of work, and seconds of its parts on the CPU or on a GPU."""
 
 import time
 from collections import defaultdict
@@ -22,7 +22,8 @@ class Stopwatch:
 class Clock:
     """`with clock("gate"): ...` adds the seconds of the block to the part "gate".
 
-    A GPU works asynchronously, so its seconds are taken by CUDA events, without waiting for it in every block.
+    On the CPU they are CPU seconds of all threads of the process, which do not grow where other processes compete for
+    the cores. A GPU works asynchronously, so its seconds are taken by CUDA events, without waiting in every block.
     """
 
     def __init__(self, device: torch.device):
@@ -33,9 +34,9 @@ class Clock:
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         if not self._cuda:
-            stopwatch = Stopwatch()
+            begin_cpu = time.process_time()
             yield
-            self._seconds[part] += stopwatch.seconds
+            self._seconds[part] += time.process_time() - begin_cpu
             return
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()

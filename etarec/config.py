@@ -183,7 +183,7 @@ class LearningConfig:
         default="before", description="whether a batch is ranked before or after it adapts the model"
     )
     feedback: Literal["immediate", "next_request"] = Field(
-        default="next_request",
+        default="immediate",
         description="`next_item` learns a target once its batch is ranked, or when its user comes back",
     )
     new_transitions_only: bool = Field(
@@ -198,11 +198,18 @@ class LearningConfig:
         description="weights that a skipped sample's newest transition updates without a pass over its sequence: none, "
         "the item vectors at the output, also the last item's embedding, also the last feed-forward layer",
     )
+    shallow_negatives: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="items drawn per step to estimate the softmax of shallow steps (`filtered`); null: all items",
+    )
     fisher_alpha: NonNegative = Field(
         default=0.0, description="strength of EATA's penalty on moving away from the checkpoint; 0: no penalty"
     )
     fisher_samples: Count = Field(
         default=512, description="training samples from which the penalty's Fisher diagonal is computed"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="dropout in the passes that target `weights` learns by"
     )
     reset: Literal["never", "batch"] = Field(
         default="never", description="`batch`: each batch starts from the checkpoint's weights (episodic adaptation)"
@@ -264,17 +271,27 @@ class AdaptConfig(LearningConfig):
     average_over: Literal["admitted", "all"] = Field(
         default="admitted", description="samples that enter the moving average"
     )
-    weighting: Literal["entropy", "none"] = Field(
-        default="entropy", description="`entropy`: weight of an admitted sample is exp(E0 - H)"
+    weighting: Literal["entropy", "clamped", "none"] = Field(
+        default="entropy",
+        description="`entropy`: weight of an admitted sample is exp(E0 - H); `clamped`: with E0 - H clamped to +-2, "
+        "divided by the mean over the admitted samples",
     )
-    min_admitted: Share = Field(
-        default=0.0, description="smallest share of a batch to admit; the samples nearest to E0 fill it up"
+    min_admitted: Share = Field(default=0.0, description="smallest share of a batch to admit")
+    refill: Literal["batch", "each_test"] = Field(
+        default="batch",
+        description="how `min_admitted` is kept: after both tests by the samples nearest to E0, or after each test by "
+        "those nearest to passing it",
     )
     random_rate: Share = Field(default=0.5, description="gate `random`: share of the samples to skip")
 
+    @property
+    def learns_next_item(self) -> bool:
+        """Whether the weights learn transitions of the stream."""
+        return self.target == "weights" and self.objective == "next_item"
+
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
-        learns = self.target == "none" or (self.target == "weights" and self.objective == "next_item")
+        learns = self.target == "none" or self.learns_next_item
         if self.criterion == "loss" and not learns:
             raise ValueError("criterion: loss needs target: weights with objective: next_item")
         if self.correction == "selection" and (self.criterion != "loss" or self.transitions != "last"):

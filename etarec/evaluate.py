@@ -23,7 +23,7 @@ SEGMENTS = 20  # points of the curves along the stream
 class Measurement:
     """One configuration on one stream of S samples, all arrays in stream order.
 
-    seconds: wall seconds of this process, as a whole and of three parts: `forward` serves, `gate` decides, `adapt`
+    seconds: wall seconds as a whole, and CPU (or GPU) seconds of three parts: `forward` serves, `gate` decides, `adapt`
     learns.
     """
 
@@ -93,6 +93,6 @@ def measure(
         ranks=ranks[back].astype(np.int32),
         reasons=reasons[back],
         seconds={"seconds": stopwatch.seconds, **seconds},
-        costs=adapter.learned.costs(model, config.filtered, len(stream)),
+        costs=adapter.learned.costs(model, config, len(stream)),
         finite=bool(torch.stack([weight.sum() for weight in model.parameters()]).isfinite().all()),
     )

@@ -106,10 +106,7 @@ def _loss(
     """The mean cross-entropy over all items or, with `negatives`, its estimate from that many items drawn now."""
     if negatives is None:
         return scoring.cross_entropy(hidden, model.items.weight, targets, padding=1)
-    n_items = model.items.num_embeddings - 1
-    drawn = torch.from_numpy(rng.choice(n_items, min(negatives, n_items), replace=False)).to(targets.device)
-    own, sampled = model.items(targets + 1), model.items(drawn + 1)
-    return scoring.sampled_cross_entropy(hidden, own, sampled, targets[:, None] == drawn, n_items)
+    return scoring.drawn_cross_entropy(hidden, model.items.weight, targets, negatives, rng, padding=1)
 
 
 def _steps(samples: npt.NDArray[np.int32], size: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:

@@ -21,6 +21,7 @@ from etarec import scoring
 from etarec.config import AdaptConfig, Reason
 
 AVERAGE_KEEPS = 0.9  # m <- 0.9 m + 0.1 mean(p), EATA section 3.1
+CLAMP = 2.0  # largest |E0 - H| of `weighting: clamped`
 
 
 def topk_entropy(top_scores: Tensor) -> Tensor:
@@ -59,6 +60,12 @@ def reliable(entropies: Tensor, threshold: float, admit: str) -> Tensor:
 def sample_weight(entropies: Tensor, threshold: float) -> Tensor:
     """exp(E0 - H), EATA section 3.1; a constant with respect to the gradient."""
     return (threshold - entropies).exp()
+
+
+def clamped_weight(entropies: Tensor, threshold: float, admitted: Tensor) -> Tensor:
+    """exp(E0 - H) with the exponent between -2 and 2, divided by the mean over admitted samples: ETA-Rec's code."""
+    weights = (threshold - entropies).clamp(-CLAMP, CLAMP).exp()
+    return weights / weights[admitted].mean() if bool(admitted.any()) else weights
 
 
 def effective_top_k(top_k: int | None, n_items: int) -> int:
@@ -152,13 +159,37 @@ class Gate:
             ~reliable(values, threshold, self.config.admit),
             Reason[self.config.criterion.upper()],
         )
-        if cosines is not None:
-            redundant = (reasons == Reason.ADMITTED) & (cosines >= self.config.cosine_threshold)
-            reasons = reasons.masked_fill(redundant, Reason.REDUNDANCY)
-        reasons = self._at_least(reasons, values)
-        self._update_average(hidden, vectors, reasons == Reason.ADMITTED)
-        weights = sample_weight(values, threshold) if self.config.weighting == "entropy" else None
-        return Decision(reasons, weights, threshold)
+        order = values if self.config.admit == "confident" else -values
+        if self.config.refill == "each_test":
+            reasons = self._redundant_too(self._at_least(reasons, order), cosines)
+        else:
+            reasons = self._at_least(self._without_redundant(reasons, cosines), order)
+        admitted = reasons == Reason.ADMITTED
+        self._update_average(hidden, vectors, admitted)
+        return Decision(reasons, self._weights(values, threshold, admitted), threshold)
+
+    def _without_redundant(self, reasons: Tensor, cosines: Tensor | None) -> Tensor:
+        if cosines is None:
+            return reasons
+        redundant = (reasons == Reason.ADMITTED) & (cosines >= self.config.cosine_threshold)
+        return reasons.masked_fill(redundant, Reason.REDUNDANCY)
+
+    def _redundant_too(self, reasons: Tensor, cosines: Tensor | None) -> Tensor:
+        """The test of redundancy as in ETA-Rec's code: left out where no more than `min_admitted` are reliable, and
+        filled up with the reliable samples of the lowest cosines."""
+        if cosines is None or int((reasons == Reason.ADMITTED).sum()) <= self._least(reasons):
+            return reasons
+        unreliable = reasons != Reason.ADMITTED
+        return self._at_least(self._without_redundant(reasons, cosines), cosines.masked_fill(unreliable, torch.inf))
+
+    def _weights(self, values: Tensor, threshold: float, admitted: Tensor) -> Tensor | None:
+        match self.config.weighting:
+            case "entropy":
+                return sample_weight(values, threshold)
+            case "clamped":
+                return clamped_weight(values, threshold, admitted)
+            case "none":
+                return None
 
     def _values(self, entropies: Tensor, losses: Tensor | None) -> Tensor:
         """The criterion's value of each sample, which must lie below E0: [B]."""
@@ -190,14 +221,17 @@ class Gate:
             return entropies, None
         return entropies, topk_cosine(scan.top_scores, scan.top_items, self._direction)
 
-    def _at_least(self, reasons: Tensor, values: Tensor) -> Tensor:
-        """Admits the most reliable of the others where fewer than `min_admitted` of the batch passed."""
-        least = int(np.ceil(self.config.min_admitted * reasons.shape[0]))
+    def _least(self, reasons: Tensor) -> int:
+        """The smallest number of samples to admit."""
+        return int(np.ceil(self.config.min_admitted * reasons.shape[0]))
+
+    def _at_least(self, reasons: Tensor, order: Tensor) -> Tensor:
+        """Admits the first others in ascending order where fewer than `min_admitted` of the batch passed."""
+        least = self._least(reasons)
         missing = least - int((reasons == Reason.ADMITTED).sum()) if least else 0
         if missing <= 0:
             return reasons
         refillable = reasons > Reason.NOTHING_TO_LEARN
-        order = values if self.config.admit == "confident" else -values
         others = torch.where(refillable, order, torch.inf)
         chosen = others.argsort(stable=True)[: min(missing, int(refillable.sum()))]
         return reasons.index_fill(0, chosen, Reason.ADMITTED)

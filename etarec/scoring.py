@@ -14,6 +14,7 @@ sampled item instead.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -179,21 +180,29 @@ def selected_cross_entropy(
     return apply(hidden, table, targets, weights, threshold, below, padding)  # type: ignore[no-untyped-call]
 
 
-def sampled_cross_entropy(
-    hidden: Tensor, own_vectors: Tensor, sampled_vectors: Tensor, hits: Tensor, n_items: int
+def drawn_cross_entropy(
+    hidden: Tensor, table: Tensor, targets: Tensor, negatives: int, rng: np.random.Generator, padding: int = 0
 ) -> Tensor:
-    """Mean over rows of -log softmax(scores)[target], with the normaliser estimated from n items shared by all rows.
+    """Mean of `cross_entropy`, with the normaliser estimated from `negatives` items drawn now, or from all.
 
-    own_vectors: [B, D], the targets'; sampled_vectors: [n, D] of distinct items, 2 or more, drawn uniformly from all
-    V = n_items; hits: bool[B, n], where a sampled item is the row's target. The r others of a row are a uniform sample
-    of its V - 1 non-targets, so e^own + (V - 1) / r * sum e^other is an unbiased estimate of the normaliser (logQ
-    correction: Bengio & Senecal 2008, doi 10.1109/TNN.2007.912312), and exact where all items are drawn. Its logarithm
-    is too small on average, by less the more items are drawn. Takes up to 12 B n bytes in float32.
+    The n drawn items are distinct, drawn uniformly from all V and shared by the rows. The r of them that are not a
+    row's target are a uniform sample of its V - 1 non-targets, so e^own + (V - 1) / r * sum e^other is an unbiased
+    estimate of the normaliser (logQ correction: Bengio & Senecal 2008, doi 10.1109/TNN.2007.912312), and exact where
+    all items are drawn. Its logarithm is too small on average, by less the more items are drawn. The table's gradient
+    is sparse. Takes 8 B n bytes in float32.
+
+    Args:
+        hidden: [B, D].
+        table: [padding + V, D], item vectors behind `padding` rows.
+        targets: int[B].
+        negatives: n, at least 2.
+        rng: draws the items.
+        padding: rows of `table` before those of the items.
     """
-    own = (hidden * own_vectors).sum(1)
-    others = (hidden @ sampled_vectors.T).masked_fill(hits, -torch.inf).logsumexp(1)
-    rate = (hits.shape[1] - hits.sum(1)) / (n_items - 1)
-    return -F.logsigmoid(own - others + rate.to(own.dtype).log()).mean()
+    n_items = table.shape[0] - padding
+    drawn = np.sort(rng.choice(n_items, min(negatives, n_items), replace=False))
+    apply = _DrawnCrossEntropy.apply
+    return apply(hidden, table, targets, torch.from_numpy(drawn).to(targets.device), padding)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
@@ -232,6 +241,34 @@ class _CrossEntropy(torch.autograd.Function):
         whole = grads[0].device.type == "cpu" and float(grads[0]) == 1  # nearly always; saves a pass over the table
         scaled = (None if g is None else g if whole else g * grads[0] for g in ctx.saved_tensors)
         return *scaled, None, None, None
+
+
+class _DrawnCrossEntropy(torch.autograd.Function):
+    """A row's loss is softplus(others - own), others being the log of the estimated sum over its non-targets."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, drawn: Tensor, padding: int) -> Tensor:
+        own_vectors, vectors = table[targets + padding], table[drawn + padding]
+        scores = hidden @ vectors.T
+        column = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
+        hit = drawn[column] == targets
+        scores[hit.nonzero()[:, 0], column[hit]] = -torch.inf
+        p, log_total = softmax(scores)
+        rate = (len(drawn) - hit.to(hidden.dtype)) / (table.shape[0] - padding - 1)
+        excess = log_total[:, 0] - rate.log() - (hidden * own_vectors).sum(1)
+        pull = torch.sigmoid(excess)[:, None] / len(hidden)
+        grad_hidden = (p.mul_(pull) @ vectors).addcmul_(pull, own_vectors, value=-1)
+        rows = torch.cat((targets, drawn))[None] + padding
+        values = torch.cat((hidden * -pull, p.T @ hidden))
+        ctx.save_for_backward(grad_hidden, rows, values)
+        ctx.shape = table.shape
+        return -F.logsigmoid(-excess).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, rows, values = ctx.saved_tensors
+        grad_table = torch.sparse_coo_tensor(rows, values * grads[0], ctx.shape, check_invariants=False)
+        return grad_hidden * grads[0], grad_table, None, None, None
 
 
 class _SelectedCrossEntropy(torch.autograd.Function):

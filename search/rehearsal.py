@@ -23,8 +23,7 @@ def share(spec: Spec) -> float | None:
     wanted, adapt = spec.data, spec.adapt
     if wanted.rehearsal_share != "auto":
         return wanted.rehearsal_share
-    learns = adapt.target == "weights" and adapt.objective == "next_item"
-    if not learns or wanted.split != "ratio" or spec.checkpoint is not None:
+    if not adapt.learns_next_item or wanted.split != "ratio" or spec.checkpoint is not None:
         return None
     return round(wanted.valid_share + (1 - wanted.valid_share - wanted.test_share) / 2, 6)
 

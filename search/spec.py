@@ -244,13 +244,13 @@ def neutral_config(spec: Spec) -> AdaptConfig:
 def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
     """Raise UserError if no validation sample can be adapted on, which would make all trials equal."""
     adapt = spec.adapt
-    learns = adapt.target == "weights" and adapt.objective == "next_item" and adapt.new_transitions_only
-    searched = {"target", "objective", "new_transitions_only", "transitions"} & spec.space.keys()
+    learns = adapt.learns_next_item and adapt.new_transitions_only and adapt.feedback == "next_request"
+    searched = {"target", "objective", "new_transitions_only", "transitions", "feedback"} & spec.space.keys()
     if learns and not searched and int((data.valid_end - data.train_end).max()) <= 1:
         raise UserError(
             "adapt.new_transitions_only: given true, but every validation sample ends in a transition of the training "
-            "data, since no user has two validation samples; expected false, or data.split: ratio with a "
-            "rehearsal_share"
+            "data, since no user has two validation samples; expected adapt.feedback: immediate, false, or data.split: "
+            "ratio with a rehearsal_share"
         )
 
 

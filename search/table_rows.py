@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from etarec.config import AdaptConfig, Count, ModelConfig, SeedInt, Share, TrainConfig
+from etarec.config import AdaptConfig, Count, ModelConfig, OrderName, SeedInt, Share, TrainConfig
 from etarec.document import quoted
 from etarec.experiment_file import Problem
 from search.baselines import GateBaseline
@@ -72,6 +72,7 @@ class RowConfig:
     model: ModelConfig | None = Field(default=None, description="architecture, instead of the file's")
     train: TrainConfig | None = Field(default=None, description="training, merged over the file's")
     adapt: AdaptConfig | None = Field(default=None, description="adaptation and gate, merged over the file's")
+    order: OrderName | None = Field(default=None, description="order of the streams, instead of `data.order`")
     baseline: GateBaseline | None = Field(
         default=None,
         description="replace the gate in `adapt` by that of this baseline, whose E0 or K depends on the catalogue",

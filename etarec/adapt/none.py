@@ -33,7 +33,7 @@ class NoAdaptation:
         shared: SharedPasses | None,
     ):
         self.config, self.model, self.encoder, self.clock, self.shared = config, model, encoder, clock, shared
-        self.gate = Gate(config, seed)
+        self.gate, self.seed = Gate(config, seed), seed
         self.learned = Learned()
         self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
         self.targets = self.items(self.ends)

@@ -6,6 +6,7 @@ Symbols: B samples of a batch, D width, V items without the padding id, K of Top
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,8 @@ class Weights(NoAdaptation):
         for weight in self._moving:
             weight.requires_grad_(True)
         self.optimizer = _optimizer(self.config, self._moving)
+        self._dropouts = [each for each in self.model.modules() if isinstance(each, torch.nn.Dropout)]
+        self._dropped, self._drawn = (np.random.default_rng([self.seed, n]) for n in range(2))
 
     def _unmoved(self, stream: Stream, size: int) -> int:
         """Number of samples in the batches that are served before any step, whatever the gate decides."""
@@ -216,11 +219,29 @@ class Weights(NoAdaptation):
         self.learned.outputs += outputs
         self.learned.shallow += shallow
 
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """Dropout as in training, from random numbers of this measurement's own; prefixes of a pass share a mask."""
+        if not self.config.dropout:
+            yield
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(int(self._dropped.integers(2**63)))
+            for each in self._dropouts:
+                each.p, each.training = self.config.dropout, True
+            try:
+                yield
+            finally:
+                for each in self._dropouts:
+                    each.training = False
+
     def _by_passes(self, rows: slice, offer: Offer, decision: Decision, total: int) -> Iterator[Tensor]:
         """Losses of transitions learned by passes over their sequences; their sum over `total` counts."""
         if not len(offer.places):
             return
-        hidden, targets = self._before(rows, offer), self.items(offer.places)
+        with self._dropout():
+            hidden = self._before(rows, offer)
+        targets = self.items(offer.places)
         weights = hidden.new_ones(len(targets))
         if decision.weights is not None:
             weights = decision.weights[torch.from_numpy(offer.owners).to(weights.device)]
@@ -245,10 +266,16 @@ class Weights(NoAdaptation):
         )
 
     def _by_shallow_steps(self, rows: slice, offer: Offer, served: Served, total: int) -> Iterator[Tensor]:
-        if len(offer.places):
-            hidden, targets = self._shallow_hidden(rows, offer, served), self.items(offer.places)
+        if not len(offer.places):
+            return
+        hidden, targets = self._shallow_hidden(rows, offer, served), self.items(offer.places)
+        if self.config.shallow_negatives is None:
             weights = hidden.new_full((len(targets),), 1 / total)
             yield scoring.cross_entropy_sum(hidden, self.model.items.weight, targets, weights, padding=1)
+        else:
+            table, negatives = self.model.items.weight, self.config.shallow_negatives
+            mean = scoring.drawn_cross_entropy(hidden, table, targets, negatives, self._drawn, padding=1)
+            yield mean * (len(targets) / total)
 
     def _shallow_hidden(self, rows: slice, shallow: Offer, served: Served) -> Tensor:
         """Hidden states [T, D] before transitions, whose gradient reaches what `filtered` names and no further."""
@@ -300,7 +327,9 @@ class Weights(NoAdaptation):
         self.learned.outputs += len(taught)
         self.learned.tokens += int((self.ends[taught] - self.starts[taught]).sum())
         weights = None if decision.weights is None else decision.weights[chosen]
-        vectors, hidden = self.model.item_vectors, self.hidden(taught)
+        with self._dropout():
+            hidden = self.hidden(taught)
+        vectors = self.model.item_vectors
         top_k = effective_top_k(self.config.top_k, vectors.shape[0])
         if top_k * GATHERING_COSTS < vectors.shape[0]:
             with torch.no_grad():

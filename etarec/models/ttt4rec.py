@@ -51,6 +51,16 @@ class Block(nn.Module):
         x = outputs.of(x) + self.ttt(self.ttt_norm(x), outputs, inner)
         return x if residual else x + self.mlp(self.mlp_norm(x))
 
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """x + SwiGLU(RMSNorm(x)): [Q, D] -> [Q, D]."""
+        if not tokenwise.takes(x, self.sizes):
+            return x + self.mlp(self.mlp_norm(x))
+        # In C this is the part after an inner loop that adds nothing, since its output projection is 0.
+        norm, nothing = self.ttt.post_norm, torch.zeros_like(self.ttt.o.weight)
+        mlp_norm, gate, up, down = (m.weight for m in (self.mlp_norm, self.mlp.gate, self.mlp.up, self.mlp.down))
+        mixing = tokenwise.Mixing(norm.weight.detach(), norm.bias.detach(), nothing, mlp_norm, gate, up, down)
+        return tokenwise.after(torch.zeros_like(x), x, mixing, self.sizes)
+
     def takes_ragged(self, x: Tensor) -> bool:
         """Whether `ragged` computes on tensors like x."""
         return tokenwise.takes(x, self.sizes) and self.ttt.takes_ragged(x)
@@ -110,8 +120,9 @@ class TTT4Rec(InnerLoopModel):
 
     def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
         last = self._blocks()[-1]
-        branch = last.mlp(last.mlp_norm(residual))
-        return self.output_norm(residual + (branch if branch_learns else branch.detach()))
+        if branch_learns:
+            return self.output_norm(last.feed_forward(residual))
+        return self.output_norm(residual + (last.feed_forward(residual.detach()) - residual).detach())
 
     def takes_ragged(self) -> bool:
         return all(each.takes_ragged(self.items.weight) for each in self._blocks())

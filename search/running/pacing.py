@@ -1,10 +1,9 @@
 """Everything in this program that leans on private parts of Ray Tune, all of it seen in Ray 2.60.
 
 Without it a search gives the same trials, but some workers stay idle, and one kill by Ray's memory monitor ends the
-whole search. `ActorManager` and `forget_first_call` let a search survive that kill; `InOrderScheduler` and `Pacing` buy
-speed. Measured by `python -m tests.benchmarks pacing` (two rounds, two workers on two quiet cores, no kills): with
-trials of 2 s all variants ran 48 to 49 trials a minute. With trials of 0.1 s a search ran 661 trials a minute with all
-of them, 704 to 709 without any one, and 374 without all, because it then sometimes kept a single worker.
+whole search. `ActorManager` and `forget_first_call` let a search survive that kill; `IdleWorkersScheduler` and `Pacing`
+buy speed where trials are shorter than the start of a worker (table (h) of docs/performance.md): 0.1 s long, on two
+workers, they ran at 706 a minute with both, 608 without kept idle workers, 497 without `Pacing` and 496 with neither.
 tests/search/running/test_pacing.py fails where a later Ray lacks something that is used here.
 """
 
@@ -64,8 +63,8 @@ def tolerant_actor_manager() -> Iterator[None]:
         tune_controller.RayActorManager = before  # type: ignore[attr-defined]
 
 
-class InOrderScheduler(FIFOScheduler):
-    """Gives each trial the worker that was started for it, and lets workers without a trial wait for one."""
+class IdleWorkersScheduler(FIFOScheduler):
+    """Lets workers without a trial wait for one."""
 
     def __init__(self, searcher: JournalSearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -73,15 +72,11 @@ class InOrderScheduler(FIFOScheduler):
         self._searcher, self._kept = searcher, 0
 
     def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
-        """None, so that the controller starts pending trials in the order of suggestion.
-
-        Ray 2.60's own scheduler names the first pending trial even while its worker is starting. Tune then gives it the
-        first idle worker and cancels the one starting for it, so the number of trials that run at once keeps shrinking.
-        """
+        """The first pending trial, as Tune's own scheduler would choose."""
         controller = tune_controller._tune_controller
         self.workers = controller._actor_manager.num_live_actors
         self._keep_idle_workers(controller)
-        return None
+        return super().choose_trial_to_run(tune_controller)
 
     def _keep_idle_workers(self, controller: Any) -> None:
         """Lets Tune keep as many idle workers as the searcher allows.
@@ -110,7 +105,7 @@ class Pacing(ray.tune.Callback):
     waited for once; after that, not before another worker has got resources.
     """
 
-    def __init__(self, scheduler: InOrderScheduler, slots: int):
+    def __init__(self, scheduler: IdleWorkersScheduler, slots: int):
         self._scheduler, self._slots = scheduler, slots
         self._up: set[Any] = set()  # workers that have imported and prepared what they need
         self._held: dict[Any, float] = {}  # workers that measure nothing, and since when

@@ -18,7 +18,7 @@ import ray.tune
 from search.records import Ending, Records, State, Trial
 from search.running.cluster import cluster, machine
 from search.running.measuring import measure_all
-from search.running.pacing import InOrderScheduler, Pacing, tolerant_actor_manager
+from search.running.pacing import IdleWorkersScheduler, Pacing, tolerant_actor_manager
 from search.running.plan import Plan
 from search.running.recorder import Recorder
 from search.running.scratch import scratch
@@ -59,7 +59,7 @@ def _tuner(
 ) -> ray.tune.Tuner:
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)  # all workers start at once
     worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=plan.threads_per_trial)
-    scheduler = InOrderScheduler(searcher)
+    scheduler = IdleWorkersScheduler(searcher)
     return ray.tune.Tuner(
         ray.tune.with_resources(worker, plan.resources),
         tune_config=ray.tune.TuneConfig(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etarec.command_line import naming
-from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
+from etarec.config import AdaptConfig, ModelConfig, OrderName, TrainConfig, UserError
 from search.baselines import baseline_config
 from search.spec import Spec, check_top_k
 from search.table_rows import PublishedNumbers, RowConfig, TableConfig
@@ -19,6 +19,7 @@ class Row:
     model: ModelConfig
     train: TrainConfig
     adapt: AdaptConfig
+    order: OrderName
     seeds: tuple[int, ...]
     against: tuple[str, ...] = ()
     published: PublishedNumbers | None = None
@@ -67,7 +68,8 @@ def _row(spec: Spec, row: RowConfig, seeds: tuple[int, ...], n_items: int) -> Ro
     if row.baseline is not None:
         adapt = baseline_config(row.baseline, adapt, n_items=n_items)
     train = row.train or spec.train
-    return Row(row.name, row.model or spec.model, train, adapt, seeds, row.against, row.published)
+    order = row.order or spec.data.order
+    return Row(row.name, row.model or spec.model, train, adapt, order, seeds, row.against, row.published)
 
 
 def by_checkpoint(rows: Sequence[Row]) -> dict[tuple[ModelConfig, TrainConfig], list[Row]]:

@@ -7,7 +7,7 @@ folder, so that the same command goes on with an interrupted table.
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,9 @@ def make(run: TableRun) -> None:
     interactions = data.load(run.spec.data)
     run.console.data(run.spec, interactions)
     rows = rows_of(run.spec, interactions.n_items - 1, run.names, run.seeds, run.file)
+    with naming(run.file):
+        for order in {row.order for row in rows}:
+            data.stream(interactions, "valid", order, run.spec.data.order_seed)
     held_out = _held_out(run, interactions)
     run.provenance.data = about_data(run.spec, interactions)
     published = _is_published(table, interactions)
@@ -103,11 +106,11 @@ def _cells(
             cells = [Cell(row.name, train.seed, trained.epochs, trained.sha256) for row in members]
             pairs = list(zip(members, cells, strict=True))
             for split in SPLITS:
-                _measure(run, machine, subject, pairs, split, column=split)
+                _measure_orders(run, machine, subject, pairs, split, column=split)
             if held_out:
                 with run.provenance.timed("train"):
                     rehearsing, _ = rehearsal.rehearsing(subject, held_out, run.console)
-                _measure(run, machine, rehearsing, pairs, "valid", column=REHEARSAL)
+                _measure_orders(run, machine, rehearsing, pairs, "valid", column=REHEARSAL)
             yield cells
 
 
@@ -136,6 +139,15 @@ class _Machine:
         on_test = split == "test"
         held = subject if on_test else subject.without_test()
         return runner.measure_all(held, jobs, self._plan, run.console.warn, on_test=on_test)
+
+
+def _measure_orders(
+    run: TableRun, machine: _Machine, subject: Recommender, pairs: Pairs, split: SplitName, column: str
+) -> None:
+    """`_measure` the rows of each order of the stream."""
+    for order in dict.fromkeys(row.order for row, _ in pairs):
+        own = [pair for pair in pairs if pair[0].order == order]
+        _measure(run, machine, replace(subject, order=order), own, split, column)
 
 
 def _measure(

@@ -66,7 +66,8 @@ def by_row(rows: Sequence[Row], seeds: pd.DataFrame, *, published: bool) -> pd.D
     lines = []
     for row in rows:
         own = seeds[seeds["row"] == row.name]
-        about = {"row": row.name, "target": row.adapt.target, "seeds": len(own)}
+        feedback = row.adapt.feedback if row.adapt.learns_next_item else ""
+        about = {"row": row.name, "target": row.adapt.target, "feedback": feedback, "seeds": len(own)}
         line: dict[str, Any] = {**about, "training_epochs": own["training_epochs"].mean()}
         for name in numbers:
             line[name] = own[name].mean()
@@ -111,8 +112,9 @@ def _pairs(rows: Sequence[Row], found: Mapping[tuple[str, int], Measurement]) ->
 def _compared(
     mine: Sequence[Measurement], others: Sequence[Measurement], replicates: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    scores = [_mean_scores(side, metric) for metric in MAIN_METRICS for side in (mine, others)]
-    sums, counts = stats.per_user_sums(mine[0].users, np.column_stack(scores))
+    """Paired by user: the rows may serve a user's samples at different places of the stream."""
+    both = [_per_user(side, metric) for metric in MAIN_METRICS for side in (mine, others)]
+    sums, counts = np.hstack([sums for sums, _ in both]), both[0][1]
     means = stats.bootstrap_means(sums, counts, replicates, seed)
     return {
         metric: stats.compare(sums, counts, means, 2 * place, 2 * place + 1, seed)._asdict()
@@ -120,6 +122,7 @@ def _compared(
     }
 
 
-def _mean_scores(measured: Sequence[Measurement], metric: str) -> NDArray[np.float64]:
-    """Each sample's score averaged over seeds: [S]. All seeds measure the same samples in the same order."""
-    return np.mean([per_sample(one.ranks, metric) for one in measured], axis=0, dtype=np.float64)
+def _per_user(measured: Sequence[Measurement], metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`stats.per_user_sums` of scores averaged over seeds, which serve the same samples in the same order: [U, 1]."""
+    scores = np.mean([per_sample(one.ranks, metric) for one in measured], axis=0, dtype=np.float64)
+    return stats.per_user_sums(measured[0].users, scores)

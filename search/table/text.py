@@ -16,6 +16,7 @@ from search.table.tabulate import REHEARSAL, SPREAD
 PUBLISHED = "published"
 RANKED_BY = MAIN_METRICS[0]  # the metric by which validation and rehearsal rank the rows
 FEWEST_TO_RANK = 4  # rows
+FEEDBACK = {"immediate": "at once", "next_request": "next request"}
 _DASH = "\N{EN DASH}"
 
 
@@ -52,8 +53,27 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
     if "published_filter_rate" in table and table["published_filter_rate"].notna().any():
         rates = (table[f"published_{name}"] for name in ("filter_rate", "valid_filter_rate"))
         columns[f"filter rate {PUBLISHED}"] = _rates(*rates)
+    columns |= _costs(table[adapting].reindex(table.index))
+    if table["feedback"].any():
+        columns["feedback"] = [FEEDBACK.get(value, _DASH) for value in table["feedback"]]
     columns["seeds"] = [str(count) for count in table["seeds"]]
     return pd.DataFrame(columns)
+
+
+def _costs(table: pd.DataFrame) -> dict[str, list[str]]:
+    """What learning cost on test, beside the filter rate; shares of shallow steps only where there are any."""
+    columns = {}
+    if (table["test_shallow_rate"] > 0).any():
+        columns["shallow"] = [_known(value, percent) for value in table["test_shallow_rate"]]
+    if table["test_arithmetic"].notna().any():
+        columns["transitions a pass"] = [_known(value, "{:.2f}".format) for value in table["test_transitions_per_pass"]]
+        columns["computing"] = [_known(value, percent) for value in table["test_arithmetic"]]
+        columns["learning s"] = [_known(value, "{:.0f}".format) for value in table["test_adapt_seconds"]]
+    return columns
+
+
+def _known(value: float, text: Callable[[float], str]) -> str:
+    return _DASH if math.isnan(value) else text(value)
 
 
 def _compared_cells(compared: pd.DataFrame) -> pd.DataFrame:
@@ -123,7 +143,22 @@ def _rich(cells: pd.DataFrame) -> Table:
 
 def _table_note(table: pd.DataFrame) -> str:
     spread = "mean ± standard deviation over training seeds" if (table["seeds"] > 1).any() else "one training seed"
-    return f"Test split, {spread}; all items are ranked, ties count against the target." + _agreement(table)
+    return (
+        f"Test split, {spread}; all items are ranked, ties count against the target."
+        + _cost_note(table)
+        + _agreement(table)
+    )
+
+
+def _cost_note(table: pd.DataFrame) -> str:
+    if not (table["target"] != "none").any():
+        return ""
+    return (
+        " The filter rate is the share of samples without a pass over their sequence. Computing is the arithmetic of "
+        "learning by formula, relative to adapting on every sample; learning s are its seconds on test. Feedback: a "
+        "target is learned at once after its batch was ranked, or at its user's next request; rows under different "
+        "feedback know different things."
+    )
 
 
 def _agreement(table: pd.DataFrame) -> str:

@@ -20,7 +20,6 @@ from typing import Any
 from unittest.mock import patch
 
 import yaml
-from ray.tune.schedulers import FIFOScheduler
 
 from etarec.config import AdaptConfig, SplitName
 from etarec.evaluate import Measurement
@@ -40,18 +39,9 @@ QUICK = {2.0: 8, 0.1: 24}
 
 KILL = "With a kill, one worker dies after a quarter of the trials, and its trial is repeated by another one. "
 
-_keeps_order = paced.InOrderScheduler.choose_trial_to_run
-
-
-def _tunes_own_choice(scheduler: Any, controller: Any) -> Any:
-    _keeps_order(scheduler, controller)
-    return FIFOScheduler.choose_trial_to_run(scheduler, controller)
-
-
 # A workaround -> the class and the method that make it, and what stands there without it.
 WORKAROUNDS: dict[str, tuple[type, str, Callable[..., Any]]] = {
-    "a trial keeps the worker started for it": (paced.InOrderScheduler, "choose_trial_to_run", _tunes_own_choice),
-    "idle workers are kept": (paced.InOrderScheduler, "_keep_idle_workers", lambda scheduler, controller: None),
+    "idle workers are kept": (paced.IdleWorkersScheduler, "_keep_idle_workers", lambda scheduler, controller: None),
     "workers are held for those that start": (paced.Pacing, "_starting", lambda callback, trials: False),
 }
 VARIANTS = {"all workarounds": (), **{f"not: {name}": (name,) for name in WORKAROUNDS}, "none": tuple(WORKAROUNDS)}

@@ -1,5 +1,6 @@
 """A small log, a small checkpoint and a literal gate for the tests of etarec."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -91,34 +92,50 @@ class LiteralGate:
             self.threshold = self.config.entropy_threshold
         elif self.threshold is None:
             self.threshold = float(np.quantile(entropies, self.config.entropy_quantile))
+        sign = 1 if self.config.admit == "confident" else -1
+        order = [sign * entropy for entropy in entropies]
         verdicts = []
-        for entropy, p, was_seen in zip(entropies, probabilities, seen, strict=True):
+        for entropy, was_seen in zip(entropies, seen, strict=True):
             low = entropy < self.threshold
-            if was_seen:
-                verdicts.append("nothing_to_learn")
-            elif low != (self.config.admit == "confident"):
-                verdicts.append("entropy")
-            elif self.average is not None and self._cosine(p, self.average, top_k) >= self.config.cosine_threshold:
-                verdicts.append("redundancy")
-            else:
-                verdicts.append("admitted")
-        self._fill_up(verdicts, entropies)
+            reliable = "admitted" if low == (self.config.admit == "confident") else "entropy"
+            verdicts.append("nothing_to_learn" if was_seen else reliable)
+        each = self.config.refill == "each_test"
+        if each:
+            self._fill_up(verdicts, order, ["entropy"])
+        few = verdicts.count("admitted") <= math.ceil(self.config.min_admitted * len(verdicts))
+        if self.average is not None and not (each and few):
+            cosines = [self._cosine(p, self.average, top_k) for p in probabilities]
+            for n, verdict in enumerate(verdicts):
+                if verdict == "admitted" and cosines[n] >= self.config.cosine_threshold:
+                    verdicts[n] = "redundancy"
+            if each:
+                self._fill_up(verdicts, cosines, ["redundancy"])
+        if not each:
+            self._fill_up(verdicts, order, ["entropy", "redundancy"])
         members = [p for p, v in zip(probabilities, verdicts, strict=True) if self._counts(v)]
         if members:
             mean = np.mean(members, axis=0)
             self.average = mean if self.average is None else 0.9 * self.average + 0.1 * mean
-        weighted = self.config.weighting == "entropy"
-        self.weights = [float(np.exp(self.threshold - entropy)) if weighted else 1.0 for entropy in entropies]
+        self.weights = self._weights(verdicts, entropies)
         return verdicts
 
-    def _fill_up(self, verdicts: list[str], entropies: list[float]) -> None:
-        """Admit the most reliable of the other samples until the share `min_admitted` of the batch is admitted."""
-        sign = 1 if self.config.admit == "confident" else -1
+    def _weights(self, verdicts: list[str], entropies: list[float]) -> list[float]:
+        away = [self.threshold - entropy for entropy in entropies]
+        if self.config.weighting == "none":
+            return [1.0] * len(away)
+        if self.config.weighting == "entropy":
+            return [math.exp(each) for each in away]
+        clamped = [math.exp(max(-2.0, min(2.0, each))) for each in away]
+        admitted = [weight for weight, verdict in zip(clamped, verdicts, strict=True) if verdict == "admitted"]
+        return [weight / float(np.mean(admitted)) if admitted else weight for weight in clamped]
+
+    def _fill_up(self, verdicts: list[str], order: list[float], refillable: list[str]) -> None:
+        """Admit the first of the other samples until the share `min_admitted` of the batch is admitted."""
         while verdicts.count("admitted") < self.config.min_admitted * len(verdicts):
-            others = [n for n, verdict in enumerate(verdicts) if verdict in ("entropy", "redundancy")]
+            others = [n for n, verdict in enumerate(verdicts) if verdict in refillable]
             if not others:
                 return
-            verdicts[min(others, key=lambda n: sign * entropies[n])] = "admitted"
+            verdicts[min(others, key=lambda n: order[n])] = "admitted"
 
     def _counts(self, verdict: str) -> bool:
         return verdict == "admitted" or self.config.average_over == "all"

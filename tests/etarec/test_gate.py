@@ -152,6 +152,33 @@ def test_weights_are_exp_of_threshold_minus_entropy():
     assert judge(eta(top_k=4, weighting="none"), scores).weights is None
 
 
+def test_clamped_weights_end_at_two_nats_and_average_to_one():
+    scores = random_scores(9, 40, 0)
+    decision = judge(eta(top_k=30, entropy_threshold=3.0, weighting="clamped"), scores)
+    away = 3.0 - gate.topk_entropy(scores.topk(30).values)
+    assert float(away.max()) > 2 and decision.admitted.any()
+    expected = away.clamp(-2, 2).exp()
+    torch.testing.assert_close(decision.weights, expected / expected[decision.admitted].mean())
+    assert float(decision.weights[decision.admitted].mean()) == pytest.approx(1)
+
+
+def test_each_test_refills_with_the_samples_nearest_to_passing_it():
+    """E0 = 0 leaves nobody reliable, so the first test keeps the lowest entropies. More are reliable afterwards, and
+    all of them are redundant: the second test keeps the lowest cosines."""
+    judging = eta(top_k=4, entropy_threshold=0.0, cosine_threshold=0.0, min_admitted=0.3, refill="each_test")
+    first, second = random_scores(10, 12, 0), random_scores(10, 12, 1)
+    lowest = gate.topk_entropy(first.topk(4).values).argsort()[:3]
+    assert sorted(judge(judging, first).admitted.nonzero()[:, 0].tolist()) == sorted(lowest.tolist())
+    judging.threshold = 99.0
+    top = second.topk(4)
+    cosines = gate.topk_cosine(top.values, top.indices, judging._direction)
+    decision = judge(judging, second)
+    assert sorted(decision.admitted.nonzero()[:, 0].tolist()) == sorted(cosines.argsort()[:3].tolist())
+    assert int((decision.reasons == Reason.REDUNDANCY).sum()) == 7
+    judging.threshold = 0.0  # no more than the least are reliable: nobody is tested for redundancy
+    assert not (judge(judging, second).reasons == Reason.REDUNDANCY).any()
+
+
 def test_at_least_min_admitted_of_a_batch_the_most_reliable_first():
     scores = random_scores(10, 12, 0)
     order = gate.topk_entropy(scores.topk(4).values).argsort().tolist()
@@ -228,6 +255,8 @@ CONFIGS = st.builds(
     admit=st.sampled_from(["confident", "uncertain"]),
     average_over=st.sampled_from(["admitted", "all"]),
     min_admitted=st.sampled_from([0.0, 0.0, 0.3, 1.0]),
+    refill=st.sampled_from(["batch", "each_test"]),
+    weighting=st.sampled_from(["entropy", "clamped", "none"]),
     random_rate=st.floats(0, 1),
 )
 
@@ -264,7 +293,8 @@ def test_decisions_do_not_depend_on_the_order_inside_a_batch(config, seed, data)
         straight = judge(plain, scores, seen.tolist())
         mixed = judge(shuffled, scores[order], seen[order].tolist())
         assert torch.equal(straight.reasons[order], mixed.reasons)
-        torch.testing.assert_close(straight.weights[order], mixed.weights)
+        if config.weighting != "none":
+            torch.testing.assert_close(straight.weights[order], mixed.weights)
 
 
 VARIANTS = [
@@ -278,6 +308,10 @@ VARIANTS = [
     {"entropy_quantile": 0.2, "min_admitted": 0.4},
     {"entropy_quantile": 1.0, "cosine_threshold": 0.05},
     {"entropy_threshold": 1.2, "admit": "uncertain", "min_admitted": 0.5},
+    {"entropy_quantile": 0.9, "min_admitted": 0.4, "refill": "each_test", "cosine_threshold": 0.2},
+    {"entropy_quantile": 0.1, "min_admitted": 0.3, "refill": "each_test", "admit": "uncertain"},
+    {"entropy_threshold": 0.2, "min_admitted": 0.3, "refill": "each_test", "weighting": "clamped"},
+    {"weighting": "clamped", "average_over": "all"},
 ]
 
 

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -182,56 +183,95 @@ def test_never_holds_the_whole_matrix_of_scores():
     assert largest.numbers <= max(2**19, 256 * 1024)
 
 
-def sampled(hidden: Tensor, vectors: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
-    hits = targets[:, None] == drawn
-    return scoring.sampled_cross_entropy(hidden, vectors[targets], vectors[drawn], hits, vectors.shape[0])
+class Draws:
+    """A generator whose draw is given."""
+
+    def __init__(self, *items: int):
+        self.items = np.array(items)
+
+    def choice(self, n: int, size: int, replace: bool) -> np.ndarray:
+        assert len(self.items) == size <= n and not replace
+        return self.items
+
+
+def drawn_loss(hidden: Tensor, vectors: Tensor, targets: Tensor, *drawn: int) -> Tensor:
+    return scoring.drawn_cross_entropy(hidden, vectors, targets, len(drawn), Draws(*drawn))
+
+
+def literal_drawn_loss(hidden: Tensor, vectors: Tensor, targets: Tensor, *drawn: int) -> Tensor:
+    """Row by row, the normaliser as a plain sum."""
+    losses = []
+    for h, target in zip(hidden, targets.tolist(), strict=True):
+        others = [(h @ vectors[item]).exp() for item in drawn if item != target]
+        own = h @ vectors[target]
+        losses.append((own.exp() + (len(vectors) - 1) / len(others) * sum(others)).log() - own)
+    return torch.stack(losses).mean()
+
+
+def gradients(loss: Tensor, leaves: tuple[Tensor, ...]) -> list[Tensor]:
+    return [g.to_dense() if g.is_sparse else g for g in torch.autograd.grad(loss, leaves)]
+
+
+@pytest.mark.usefixtures("way")
+def test_drawn_cross_entropy_is_the_literal_one():
+    """In value and gradients, for targets that are drawn, and that are not, and one that two rows share."""
+    hidden, vectors, targets = factors(7, 12)
+    targets[3] = targets[0]
+    leaves = (hidden.requires_grad_(), vectors.requires_grad_())
+    drawn = (11, int(targets[0]), 3, 7)
+    mine, literal = (loss(hidden, vectors, targets, *drawn) for loss in (drawn_loss, literal_drawn_loss))
+    torch.testing.assert_close(mine, literal)
+    for mine_, literal_ in zip(gradients(3 * mine, leaves), gradients(3 * literal, leaves), strict=True):
+        torch.testing.assert_close(mine_, literal_)
 
 
 @pytest.mark.parametrize(("B", "V"), [(1, 2), (9, 30), (50, 400)])
-def test_sampled_cross_entropy_of_all_items_is_the_full_one(B, V):
+def test_drawn_cross_entropy_of_all_items_is_the_full_one(B, V):
     """In value and gradients, whatever the order in which the items were drawn."""
     hidden, vectors, targets = factors(B, V)
     leaves = (hidden.requires_grad_(), vectors.requires_grad_())
-    mine = sampled(hidden, vectors, targets, torch.arange(V).flip(0))
+    mine = drawn_loss(hidden, vectors, targets, *range(V)[::-1])
     full = F.cross_entropy(hidden @ vectors.T, targets)
     torch.testing.assert_close(mine, full)
-    for gradient, expected in zip(*(torch.autograd.grad(x, leaves) for x in (mine, full)), strict=True):
+    for gradient, expected in zip(*(gradients(x, leaves) for x in (mine, full)), strict=True):
         torch.testing.assert_close(gradient, expected)
 
 
-def test_sampled_normaliser_is_unbiased():
+def test_drawn_normaliser_is_unbiased():
     """Its mean over every draw of 3 of 6 items is the sum over all, for targets that are drawn and that are not."""
     hidden, vectors, targets = factors(4, 6)
     scores = hidden @ vectors.T
     for row, target in enumerate(targets):
         one = slice(row, row + 1)
-        losses = [
-            sampled(hidden[one], vectors, targets[one], torch.tensor(drawn)) for drawn in combinations(range(6), 3)
-        ]
+        losses = [drawn_loss(hidden[one], vectors, targets[one], *drawn) for drawn in combinations(range(6), 3)]
         normalisers = (torch.stack(losses) + scores[row, target]).exp()
         hit = torch.tensor([int(target) in drawn for drawn in combinations(range(6), 3)])
         for part in (hit, ~hit):
             torch.testing.assert_close(normalisers[part].mean(), scores[row].exp().sum())
 
 
-def test_sampled_cross_entropy_passes_gradcheck():
-    hidden, vectors, targets = factors(5, 12)
-    drawn = torch.tensor([int(targets[0]), 3, 11, 7])
-    inputs = (hidden.requires_grad_(), vectors.requires_grad_())
-    assert torch.autograd.gradcheck(lambda h, v: sampled(h, v, targets, drawn.unique()), inputs)
-
-
-def test_sampled_cross_entropy_moves_only_what_was_drawn():
+def test_drawn_cross_entropy_moves_only_what_was_drawn_behind_the_padding():
     hidden, vectors, targets = factors(5, 40)
-    drawn = torch.tensor([1, 5, 9])
-    sampled(hidden, vectors.requires_grad_(), targets, drawn).backward()
-    moved = vectors.grad.any(1).nonzero()[:, 0].tolist()
-    assert moved == sorted({*drawn.tolist(), *targets.tolist()})
+    table = torch.cat((torch.full((1, vectors.shape[1]), 7.0, dtype=vectors.dtype), vectors)).requires_grad_()
+    loss = scoring.drawn_cross_entropy(hidden, table, targets, 3, Draws(1, 5, 9), padding=1)
+    torch.testing.assert_close(loss, drawn_loss(hidden, vectors, targets, 1, 5, 9))
+    (gradient,) = torch.autograd.grad(loss, table)
+    assert gradient.is_sparse
+    moved = gradient.to_dense().any(1).nonzero()[:, 0].tolist()
+    assert moved == sorted({place + 1 for place in (1, 5, 9, *targets.tolist())})
+
+
+def test_items_are_drawn_once_each():
+    hidden, vectors, targets = factors(5, 40)
+    torch.testing.assert_close(
+        scoring.drawn_cross_entropy(hidden, vectors, targets, 999, np.random.default_rng(0)),
+        F.cross_entropy(hidden @ vectors.T, targets),
+    )
 
 
 def test_a_certain_target_has_a_finite_loss_and_gradient():
     hidden = torch.tensor([[300.0]], requires_grad=True)
-    loss = sampled(hidden, torch.tensor([[1.0], [-1.0], [-1.0]]), torch.tensor([0]), torch.tensor([0, 2]))
+    loss = drawn_loss(hidden, torch.tensor([[1.0], [-1.0], [-1.0]]), torch.tensor([0]), 0, 2)
     loss.backward()
     assert float(loss.detach()) == 0
     assert hidden.grad is not None

@@ -88,7 +88,7 @@ def test_kind_and_number_type_follow_from_the_field():
     assert {key for key, kind in kinds.items() if kind == "choices"} == {
         "target", "objective", "parameters", "optimizer", "serve", "new_transitions_only", "gate", "admit",
         "average_over", "weighting", "calibrate", "criterion", "reset", "transitions", "feedback", "filtered",
-        "correction",
+        "correction", "refill",
     }  # fmt: skip
     completed = complete("cosine_threshold", {"low": 0, "high": 1, "step": 1})
     assert [type(completed[name]) for name in ("low", "high", "step")] == [float] * 3

@@ -65,7 +65,7 @@ def assert_complete(folder: Path) -> None:
 
 
 def assert_undisturbed(folder: Path) -> None:
-    """Assert that the trials are those of an uninterrupted search, modelled ones included, and that anchors came once."""
+    """Assert that the trials are those of an uninterrupted search, and that anchors came once."""
     records = Records(folder / "out")
     anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
     suggestions = Suggestions(load(folder / "space.yaml"), 2, anchors)

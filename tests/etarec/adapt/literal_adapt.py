@@ -201,7 +201,7 @@ class LiteralWeights:
         return ["nothing_to_learn" if s else "admitted" if ok else "loss" for s, ok in zip(seen, below, strict=True)]
 
     def _weight(self, n: int) -> float:
-        return self.gate.weights[n] if self.config.gate == "eta" and self.config.weighting == "entropy" else 1.0
+        return self.gate.weights[n] if self.config.gate == "eta" and self.config.weighting != "none" else 1.0
 
     def _losses(self, n: int, samples: list[tuple[int, int]], inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         if self.config.objective == "next_item":

@@ -41,6 +41,7 @@ VARIANTS = [
     {"gate": "random", "filtered": "residual", "transitions": "pending", "batch_size": 16, **AT_ONCE},
     {"gate": "random", "filtered": "mlp", "transitions": "pending", **AT_ONCE},
     {"gate": "random", "filtered": "mlp", "random_rate": 1.0, **AT_ONCE},
+    {"gate": "random", "filtered": "mlp", "shallow_negatives": 10**6, **AT_ONCE},  # draws every item: the whole softmax
     {
         "gate": "random",
         "filtered": "residual",
@@ -61,6 +62,7 @@ VARIANTS = [
     {**GATED, "serve": "after", **AT_REQUEST, "parameters": "body", "optimizer": "sgd"},
     {**GATED, "admit": "uncertain", "average_over": "all", "momentum": 0.0, "top_k": None},
     {**GATED, "weighting": "none", "min_admitted": 0.5, "batch_size": 7},
+    {**GATED, "weighting": "clamped", "min_admitted": 0.3, "refill": "each_test", "cosine_threshold": 0.5},
     {"gate": "random", "random_rate": 0.4},
     {"objective": "entropy", **ALWAYS, "optimizer": "sgd", "top_k": 5},
     {"objective": "entropy", **GATED, "serve": "after", "parameters": "projections"},
@@ -429,3 +431,40 @@ def test_an_episodic_adapter_ends_where_it_began(world: World) -> None:
     world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, serve="after", reset="batch"), model)
     for name, weight in world.model().state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_a_shallow_step_moves_targets_and_drawn_items_only(world: World) -> None:
+    """Of the item vectors, with `output`, whose step reaches nothing else; an item of a pass moves them all."""
+    config = AdaptConfig(
+        **WEIGHTS, **AT_ONCE, gate="random", random_rate=1.0, filtered="output", shallow_negatives=4, optimizer="sgd"
+    )
+    model = world.model()
+    stays = [weight.detach().clone() for name, weight in model.named_parameters() if name != "items.weight"]
+    before = model.items.weight.detach().clone()
+    samples = world.samples()
+    adapter = adapt.build(config, model, Encoder(world.log, CPU), samples, Clock(CPU), 3)
+    adapter.serve(slice(0, 8))
+    targets = {world.target(int(u), int(p)) for u, p in zip(samples.users[:8], samples.positions[:8], strict=True)}
+    moved = set((model.items.weight[1:] != before[1:]).any(1).nonzero()[:, 0].tolist())
+    assert targets <= moved and len(moved - targets) == len(moved) - len(targets) <= 4
+    assert len(moved) > len(targets)
+    now = [weight for name, weight in model.named_parameters() if name != "items.weight"]
+    assert all(torch.equal(a, b) for a, b in zip(stays, now, strict=True))
+
+
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+def test_dropout_is_on_in_learning_passes_only(world: World, objective: str, monkeypatch) -> None:
+    seen: list[tuple[bool, bool, float]] = []
+    forward = torch.nn.Dropout.forward
+
+    def recording(layer, x):
+        seen.append((torch.is_grad_enabled(), layer.training, layer.p))
+        return forward(layer, x)
+
+    monkeypatch.setattr(torch.nn.Dropout, "forward", recording)
+    config = AdaptConfig(**WEIGHTS, **ALWAYS, objective=objective, dropout=0.25)
+    first, again, other = (world.measure(config, seed=seed).ranks.tolist() for seed in (1, 1, 2))
+    assert {(True, True, 0.25)} == {each for each in seen if each[0]}
+    assert not any(training for grad, training, _ in seen if not grad)
+    assert first == again != other
+    assert first != world.measure(replace(config, dropout=0.0), seed=1).ranks.tolist()

@@ -166,3 +166,18 @@ def test_a_model_of_two_blocks(monkeypatch):
     monkeypatch.setattr(tokenwise, "takes", lambda *given: False)
     torch.testing.assert_close(ours, model(items), rtol=1e-5, atol=1e-5)
     assert not torch.equal(ours, model(items))
+
+
+def test_the_feed_forward_layer_alone_is_that_of_torch() -> None:
+    """Its weights and its input have their gradients; the weights of the inner loop's output have none."""
+    ours, x, results = block_of(), torch.randn(37, 64), []
+    for each in (copy.deepcopy(ours).double(), ours):
+        given = x.to(each.mlp.up.weight.dtype).requires_grad_()
+        assert tokenwise.takes(given, each.sizes) == (each is ours)
+        out = each.feed_forward(given)
+        out.square().sum().backward()
+        assert each.ttt.o.weight.grad is None and each.ttt.post_norm.weight.grad is None
+        layers = (each.mlp_norm, each.mlp.gate, each.mlp.up, each.mlp.down)
+        results.append([out.detach(), given.grad, *(layer.weight.grad for layer in layers)])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))

@@ -20,7 +20,7 @@ from ray.tune.utils.object_cache import _ObjectCache
 
 from search.running import pacing
 from search.running.faults import OverMemoryError
-from search.running.pacing import ActorManager, InOrderScheduler, Pacing, tolerant_actor_manager
+from search.running.pacing import ActorManager, IdleWorkersScheduler, Pacing, tolerant_actor_manager
 
 RUNNING = Path(__file__).parents[3] / "search" / "running"
 
@@ -52,8 +52,8 @@ def comes_up(paced: Pacing, trials: list[Any], place: int) -> None:
     paced.on_step_end(0, trials)
 
 
-def pacing_of(searcher_of: Any, slots: int) -> tuple[InOrderScheduler, Pacing]:
-    scheduler = InOrderScheduler(searcher_of(slots))
+def pacing_of(searcher_of: Any, slots: int) -> tuple[IdleWorkersScheduler, Pacing]:
+    scheduler = IdleWorkersScheduler(searcher_of(slots))
     return scheduler, Pacing(scheduler, slots)
 
 
@@ -110,15 +110,15 @@ def controller(searcher_of: Any, workers: int) -> Any:
     inner = SimpleNamespace(
         _actor_manager=SimpleNamespace(num_live_actors=workers), _actor_cache=cache, get_trials=lambda: trials
     )
-    return SimpleNamespace(_tune_controller=inner)
+    return SimpleNamespace(_tune_controller=inner, get_trials=inner.get_trials)
 
 
-def test_the_scheduler_names_no_trial_and_keeps_idle_workers(searcher_of: Any) -> None:
+def test_the_scheduler_names_the_first_pending_trial_and_keeps_idle_workers(searcher_of: Any) -> None:
     searcher = searcher_of(3)
-    scheduler, wrapped = InOrderScheduler(searcher), controller(searcher_of, workers=2)
+    scheduler, wrapped = IdleWorkersScheduler(searcher), controller(searcher_of, workers=2)
     cache = wrapped._tune_controller._actor_cache
     for _ in range(2):
-        assert scheduler.choose_trial_to_run(wrapped) is None
+        assert scheduler.choose_trial_to_run(wrapped) is wrapped.get_trials()[0]
         assert scheduler.workers == 2 and cache.total_max_objects == 3
     searcher._measures_next = True  # no trial will come
     scheduler.choose_trial_to_run(wrapped)

@@ -19,7 +19,7 @@ def measured(hit: float, seed: int, filtered: float = 0.0) -> Measurement:
 
 
 def row(name: str, seeds: tuple[int, ...] = (0, 1), **more) -> Row:
-    return Row(name, ModelConfig(), TrainConfig(), AdaptConfig(**more.pop("adapt", {})), seeds, **more)
+    return Row(name, ModelConfig(), TrainConfig(), AdaptConfig(**more.pop("adapt", {})), "user", seeds, **more)
 
 
 def cell(name: str, seed: int, hit: float, filtered: float = 0.0) -> Cell:
