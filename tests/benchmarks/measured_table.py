@@ -38,7 +38,9 @@ def read(path: Path = TABLE) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]
     rows = pd.read_csv(path)
     fixed = rows[rows["name"].notna()].set_index("name")
     known = {str(name): {key: float(row[key]) for key in KEPT} for name, row in fixed.iterrows()}
-    return rows[rows["name"].isna()].drop(columns="name").reset_index(drop=True), known
+    measured = rows[rows["name"].isna()].drop(columns="name").reset_index(drop=True)
+    integral = [key for key in measured.columns.difference(KEPT) if (measured[key] % 1 == 0).all()]
+    return measured.astype(dict.fromkeys(integral, int)), known  # beside the anchors' blanks they are floats
 
 
 def main() -> None:
