@@ -24,7 +24,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # test's failure.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 10 --reruns 1 --only-rerun "the process ended"
 
-.PHONY: help tune test slow-test data-test team-test faults bench lint format lock ui clean
+.PHONY: help tune test slow-test data-test team-test faults bench bench-search lint format lock ui clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -50,6 +50,9 @@ faults: $(STAMP)  ## kill searches at random moments and count what that lost (A
 
 bench: $(STAMP)  ## measure times and memory and write docs/performance.md (ARGS: names, --quick, --out)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-search: $(STAMP)  ## replay searches by every sampler on a table of real measurements (ARGS: --seeds, --trials, ...)
+	@$(BIN)/python -m tests.benchmarks.search $(ARGS)
 
 lint: $(STAMP)  ## check lint, format, types and the import contract
 	$(BIN)/ruff check

@@ -61,12 +61,15 @@ class ExperimentFile:
         except ValidationError as error:
             for place, problem in map(self._translate, error.errors()):
                 problems.setdefault(place, problem)
-        problems = {place: text for place, text in problems.items() if text}
+        self.refuse({place: text for place, text in problems.items() if text})
+        return value
+
+    def refuse(self, problems: dict[Location, str]) -> None:
+        """Raise UserError with these problems, one per line in the order of the sections; do nothing without any."""
         if problems:
             ordered = sorted(problems.items(), key=lambda item: self._section_number(item[0]))
             lines = (f"{self.path}: {dotted(place)}: {problem}{self._origin(place)}" for place, problem in ordered)
             raise UserError("\n".join(lines))
-        return value
 
     def _override_all(self, texts: Sequence[str]) -> Iterator[tuple[Location, str]]:
         """The location that each `--set` text changed, and the text. Raises UserError with every text that failed."""

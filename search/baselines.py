@@ -22,6 +22,7 @@ PUBLISHED: Final = "published"
 
 PUBLISHED_TOP_K = (10, 50)  # K of the two gates in the ETA-Rec report; the baseline is the second
 NAIVE_SHARE_OF_LN_V = 0.4
+ANCHOR_RATES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of random skipping, measured before the trials
 
 
 def adapting_like(chosen: AdaptConfig, fixed: AdaptConfig, searched: Iterable[str]) -> AdaptConfig:
@@ -52,6 +53,24 @@ def baseline_config(name: BaselineName, base: AdaptConfig, *, n_items: int, rand
             return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)
         case "published":
             return replace(AdaptConfig.published(**asdict(base)), top_k=PUBLISHED_TOP_K[-1])
+
+
+def anchor_configs(base: AdaptConfig, n_items: int, rates: Iterable[float]) -> dict[str, AdaptConfig]:
+    """The configurations that a search measures before its trials, by name: `all`, random skipping and `none`.
+
+    The costliest come first, so that they are recorded in the order in which they end.
+    """
+    between = {random_at(rate): at_random(base, n_items, rate) for rate in rates}
+    return {
+        ALL: baseline_config(ALL, base, n_items=n_items),
+        **between,
+        NONE: baseline_config(NONE, base, n_items=n_items),
+    }
+
+
+def at_random(base: AdaptConfig, n_items: int, rate: float) -> AdaptConfig:
+    """Random skipping at a rate, with the adaptation of `base`."""
+    return baseline_config(RANDOM, base, n_items=n_items, random_rate=rate)
 
 
 def random_at(rate: float) -> str:

@@ -1,9 +1,8 @@
 """The range or choices of a searched hyperparameter as plain data, checked against its field of AdaptConfig."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
@@ -16,6 +15,10 @@ Value = str | bool | int | float | None
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
 
 _FIELDS = Schema(TypeAdapter(AdaptConfig).json_schema())
+_OF_FIELD: dict[str, TypeAdapter[Any]] = {  # of the field alone: rules between fields are for search/space.py
+    name: TypeAdapter(hint, config=ConfigDict(strict=True))
+    for name, hint in get_type_hints(AdaptConfig, include_extras=True).items()
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
@@ -27,9 +30,14 @@ class Dimension:
     high: Number | None = Field(default=None, description="largest value")
     log: bool = Field(default=False, description="search on a logarithmic scale")
     step: Number | None = Field(
-        default=None, description="distance between values, from `low` upwards; null: all values"
+        default=None,
+        description="distance between values, from `low` upwards; on a log scale their ratio; null: all values",
     )
     choices: tuple[Value, ...] | None = Field(default=None, description="the values, instead of a range")
+    when: dict[str, tuple[Value, ...]] = Field(
+        default_factory=dict,
+        description="values of other fields with which this one acts; elsewhere it keeps its default",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -39,10 +47,15 @@ class Dimension:
         return self
 
     def __str__(self) -> str:
-        """2 to 500, log scale"""
+        """2 to 500, log scale, where target is weights"""
+        conditions = (f"{key} is {' or '.join(map(str, values))}" for key, values in self.when.items())
+        return self._extent() + (f", where {' and '.join(conditions)}" if self.when else "")
+
+    def _extent(self) -> str:
         if self.choices is not None:
             return "one of " + " | ".join(map(quoted, self.choices))
-        return f"{self.low} to {self.high}" + (", log scale" if self.log else "")
+        factor = f" in factors of {self.step}" if self.log and self.step is not None else ""
+        return f"{self.low} to {self.high}" + (f", log scale{factor}" if self.log else "")
 
     def _choices_problem(self) -> str | None:
         if self.log or not self.low is self.high is self.step is None:
@@ -60,9 +73,9 @@ class Dimension:
             return f"low ({quoted(self.low)}) must be below high ({quoted(self.high)})"
         if self.log and self.low <= 0:
             return f"a log scale needs low above 0, given {quoted(self.low)}"
-        if self.log and self.step is not None:
-            return "log and step exclude each other"
-        if self.step is not None and not 0 < self.step <= self.high - self.low:
+        if self.log and self.step is not None and not 1 < self.step <= self.high / self.low:
+            return f"given step {quoted(self.step)}, expected a ratio above 1 and at most high / low on a log scale"
+        if not self.log and self.step is not None and not 0 < self.step <= self.high - self.low:
             return f"given step {quoted(self.step)}, expected a step above 0 and at most high - low"
         if self.kind == "int" and not all(isinstance(number, int) for number in (self.low, self.high, self.step or 1)):
             return "low, high and step must be integers for this key"
@@ -77,7 +90,7 @@ class Dimension:
         assert self.low is not None and self.high is not None
         if not self.low <= value <= self.high:
             return False
-        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        steps = self._steps_to(value)
         return math.isclose(steps, round(steps), rel_tol=0, abs_tol=1e-6)
 
     def middle(self) -> Value:
@@ -87,8 +100,28 @@ class Dimension:
         assert self.low is not None and self.high is not None
         half = math.sqrt(self.low) * math.sqrt(self.high) if self.log else self.low + (self.high - self.low) / 2
         if self.step is not None:
-            half = self.low + self.step * int((half - self.low) / self.step)
+            half = self._at(int(self._steps_to(half) + 1e-9))
         return min(max(round(half) if self.kind == "int" else half, self.low), self.high)
+
+    def values(self) -> Sequence[Value]:
+        """All values in their order; none of a continuous range."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None and self.high is not None
+        if self.step is not None:
+            return [self._at(n) for n in range(int(self._steps_to(self.high) + 1e-9) + 1)]
+        return range(int(self.low), int(self.high) + 1) if self.kind == "int" else ()
+
+    def _steps_to(self, value: float) -> float:
+        """How many steps `value` lies above `low`; 0 in a range without steps."""
+        assert self.low is not None
+        if self.step is None:
+            return 0.0
+        return math.log(value / self.low) / math.log(self.step) if self.log else (value - self.low) / self.step
+
+    def _at(self, steps: int) -> Number:
+        assert self.low is not None and self.step is not None
+        return self.low * self.step**steps if self.log else self.low + self.step * steps
 
 
 def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, str]]:
@@ -104,6 +137,19 @@ def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, st
             expected = _FIELDS.expected((key,))
             wanted = expected.removesuffix(" or null") if place[0] in ends else expected
             yield place, f"given {quoted(value)}, expected {wanted}"
+    yield from _condition_problems(form.get("when"))
+
+
+def _condition_problems(when: Any) -> Iterator[tuple[Location, str]]:
+    for key, given in when.items() if isinstance(when, dict) else ():
+        if key not in _OF_FIELD:
+            yield ("when", key), _FIELDS.unknown((key,))
+            continue
+        for value in given if isinstance(given, list) else [given]:
+            try:
+                _legal(key, value)
+            except ValueError:
+                yield ("when", key), f"given {quoted(value)}, expected {_FIELDS.expected((key,))}"
 
 
 def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +161,8 @@ def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
         completed["choices"] = [_stored(key, choice) for choice in choices]
     if completed["kind"] == "float" and type(form.get("step")) is int:
         completed["step"] = float(form["step"])
+    if isinstance(when := form.get("when"), dict):
+        completed["when"] = {other: value if isinstance(value, list) else [value] for other, value in when.items()}
     return completed
 
 
@@ -125,7 +173,7 @@ def _kind(key: str) -> Kind:
 
 def _legal(key: str, value: Any) -> Value:
     """`value` as AdaptConfig stores it. Raises pydantic's ValidationError, a ValueError, for an illegal value."""
-    kept: Value = getattr(replace(AdaptConfig(), **{key: value}), key)
+    kept: Value = _OF_FIELD[key].validate_python(value)
     return kept
 
 

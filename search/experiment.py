@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from search.report.answer import Answer
 from search.report.files import load
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
+from search.selection import anchors
 from search.selection import front as selection
 from search.selection.front import Selection
 from search.spec import Spec, as_dict, flat, to_yaml
@@ -103,7 +105,26 @@ class _Search:
         self._write(plan, selected, ending)
         return ending, selected
 
+    def _measure_anchors(self, plan: Plan) -> None:
+        """Measure the fixed configurations that the journal does not hold yet."""
+        configs = anchors.configs(self.spec, self.n_items)
+        missing = {name: config for name, config in configs.items() if name not in self.records.anchors}
+        if not missing:
+            return
+        jobs = [anchors.job(self.spec, config) for config in missing.values()]
+        with self.experiment.provenance.timed("anchors"):
+            measured = self.console.counted("validation", self._on_validation(plan, jobs), len(jobs))
+            for (name, config), one in zip(missing.items(), measured, strict=True):
+                self.records.anchored(anchors.anchor(name, config, one))
+
+    def _on_validation(self, plan: Plan, jobs: Sequence[Job]) -> Iterator[Measurement | None]:
+        return runner.measure_all(self.subject.without_test(), jobs, plan, self.console.warn, on_test=False)
+
     def _search(self, plan: Plan, tracker: Tracker) -> Ending:
+        try:
+            self._measure_anchors(plan)
+        except KeyboardInterrupt:
+            return Ending.INTERRUPTED
         searched, warn = self.subject.without_test(), self.console.warn
         with self.experiment.provenance.timed("search"), self.console.trials(self.spec, self.records) as show:
 
@@ -114,23 +135,21 @@ class _Search:
             return runner.run_search(self.spec, searched, self.records, plan, on_change, warn)
 
     def _select(self, plan: Plan, ending: Ending) -> Selection:
-        warn, finished = self.console.warn, self.records.in_state(State.FINISHED)
-
-        def on_validation(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
-            return runner.measure_all(self.subject.without_test(), jobs, plan, warn, on_test=False)
-
         def on_test(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
-            measured = runner.measure_all(self.subject, jobs, plan, warn, on_test=True)
+            measured = runner.measure_all(self.subject, jobs, plan, self.console.warn, on_test=True)
             return self.console.counted("test", measured, len(jobs))
 
         if ending is not Ending.COMPLETE:
             return self._selected_on_validation()
         with self.experiment.provenance.timed("test"):
-            selected = selection.select(self.spec, finished, self.n_items, on_validation)
+            on_validation = partial(self._on_validation, plan)
+            finished, known = self.records.in_state(State.FINISHED), list(self.records.anchors.values())
+            selected = selection.select(self.spec, finished, self.n_items, on_validation, known)
             return selection.remeasure(self.spec, selected, self.n_items, on_test)
 
     def _selected_on_validation(self) -> Selection:
-        return selection.without_baselines(self.spec, self.records.in_state(State.FINISHED))
+        known = list(self.records.anchors.values())
+        return selection.without_baselines(self.spec, self.records.in_state(State.FINISHED), known)
 
     def _write(self, plan: Plan, selected: Selection, ending: Ending) -> None:
         """Write all files except trials.csv and the report."""
@@ -158,8 +177,8 @@ class _Search:
         """Bring MLflow up to date, and the run ids in trials.csv with it."""
         tested = {point.name: point.test.metrics() if point.test else {} for point in selected.front}
         try:
-            volume = {"hypervolume": selected.hypervolume}
-            tracker.close(PARENT_STATES[ending], volume, tested, self.directory, chosen=_document(answer))
+            areas = _known(selection.areas(selected))
+            tracker.close(PARENT_STATES[ending], areas, tested, self.directory, chosen=_document(answer))
         except KeyboardInterrupt:
             self.console.warn(f"MLflow may lack a part of the search; `{track_command(self.directory)}` copies it")
         self.records.write_table()
@@ -174,6 +193,10 @@ def _yaml(document: dict[str, Any]) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
+def _known(values: dict[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection, ending: Ending) -> dict[str, Any]:
     counts = {state.lower(): len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     return {
@@ -184,7 +207,8 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
         "sampler": spec.search.sampler,
         "attempts_repeated": sum(trial.retries for trial in records.trials.values()),
         "accepted_changes": records.accepted,
-        "hypervolume": selected.hypervolume,
+        **selection.areas(selected),
+        "anchors": {name: anchor.metrics for name, anchor in records.anchors.items()},
         "interrupted": ending in (Ending.INTERRUPTED, Ending.FAILING),
         "ending": str(ending),
     }

@@ -82,6 +82,15 @@ class Trial:
         return trial_id(self.number)
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """A fixed configuration that was measured before the trials; `metrics` are empty if its measurement failed."""
+
+    name: str
+    adapt: dict[str, Any]
+    metrics: dict[str, float]
+
+
 def trial_id(number: int) -> str:
     return f"trial-{number:04d}"
 
@@ -97,6 +106,7 @@ class Records:
     def __init__(self, directory: Path):
         self.directory = directory
         self.trials: dict[int, Trial] = {}
+        self.anchors: dict[str, Anchor] = {}  # by name, in the order of their measurement
         self.parent_run_id = ""
         self._table_due = 0.0
         self._lock = threading.Lock()
@@ -144,6 +154,11 @@ class Records:
                 "it all the same, and its earlier trials stay as they were measured); " + "; ".join(changes)
             )
         return changes
+
+    def anchored(self, anchor: Anchor) -> None:
+        """Record a measurement made before the trials."""
+        about = {"name": anchor.name, "adapt": anchor.adapt, "metrics": anchor.metrics}
+        self._append({"event": "anchor", **about})
 
     def started(self, number: int, parameters: Mapping[str, Any]) -> None:
         self._append({"event": "started", "number": number, "parameters": dict(parameters)})
@@ -229,6 +244,8 @@ class Records:
                 self.accepted += event["changes"]
             case "parent_tracked":
                 self.parent_run_id = event["mlflow_run_id"]
+            case "anchor":
+                self.anchors[event["name"]] = Anchor(event["name"], event["adapt"], event["metrics"])
             case "started":
                 trial, before = Trial(number, event["parameters"], began=moment), self.trials.get(number)
                 if before is not None:

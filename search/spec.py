@@ -33,6 +33,8 @@ from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search import table_rows
 from search.baselines import NAMES, PUBLISHED_TOP_K, BaselineName
 from search.dimension import Dimension, Value, complete, form_problems
+from search.space import acts, settled
+from search.space import problems as space_problems
 from search.table_rows import TableConfig
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 Objective = Literal[QualityMetric, "filter_rate"]
+SamplerName = Literal["auto", "tpe", "gp", "nsga2", "sobol", "random", "grid"]
 
 
 def _folder_name(name: str) -> str:
@@ -83,7 +86,12 @@ class SearchConfig:
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(
         default=("hr_at_10", "filter_rate"), description="what is maximised: one quality metric and the filter rate"
     )
-    sampler: Literal["tpe", "gp", "nsga2", "sobol", "random"] = Field(default="tpe", description="Optuna's sampler")
+    sampler: SamplerName = Field(
+        default="auto",
+        description="what suggests configurations; auto: a Gaussian process and the expected gain of the front's area, "
+        "beyond 200 results `tpe` that avoids what is worse than no adaptation; grid: all values in turn; the others "
+        "are Optuna's",
+    )
     concurrency: Count | Literal["auto"] = Field(
         default="auto", description="trials at the same time; auto: as many as the resources allow"
     )
@@ -156,7 +164,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
     _keep_fixed_fields_as_search(file)
     document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
     problems = {**dict(table_rows.problems(document)), **dict(_relation_problems(document))}
-    return file.validated(_ADAPTER, table_rows.merged(_with_kinds(document)), problems)
+    spec = file.validated(_ADAPTER, table_rows.merged(_with_kinds(document)), problems)
+    file.refuse(dict([*space_problems(spec.space, spec.adapt), *_grid_problems(spec)]))
+    return spec
 
 
 def as_dict(spec: Spec) -> dict[str, Any]:
@@ -169,7 +179,8 @@ def as_dict(spec: Spec) -> dict[str, Any]:
     document["adapt"] = {key: value for key, value in document["adapt"].items() if key not in spec.space}
     for key, dimension in spec.space.items():
         written = ("choices",) if dimension.choices is not None else ("low", "high", "log", "step")
-        document["space"][key] = {name: document["space"][key][name] for name in written}
+        condition = ("when",) if dimension.when else ()
+        document["space"][key] = {name: document["space"][key][name] for name in (*written, *condition)}
     return document
 
 
@@ -218,10 +229,17 @@ def first_points(spec: Spec) -> list[dict[str, Any]]:
     gates += [opened] if opened else []
     points: list[dict[str, Any]] = []
     for gate in gates:
-        point = {key: gate[key] if key in gate else _neutral(key, dim) for key, dim in spec.space.items()}
-        if point not in points and all(dim.contains(point[key]) for key, dim in spec.space.items()):
+        values = {key: gate[key] if key in gate else _neutral(key, dim) for key, dim in spec.space.items()}
+        point = settled(spec.space, spec.adapt, values)
+        if point not in points and all(dim.contains(values[key]) for key, dim in spec.space.items()):
             points.append(point)
     return points
+
+
+def neutral_config(spec: Spec) -> AdaptConfig:
+    """The configuration in which every searched field has AdaptConfig's default, or the middle of its dimension."""
+    values = {key: _neutral(key, dimension) for key, dimension in spec.space.items()}
+    return replace(spec.adapt, **settled(spec.space, spec.adapt, values))
 
 
 def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
@@ -264,7 +282,9 @@ def check_measured(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> Non
     for trial_id, parameters in measured.items():
         for key, dimension in spec.space.items():
             value = parameters.get(key)
-            if not dimension.contains(value) and (dimension.choices is not None or value is None):
+            if dimension.contains(value) or not acts(dimension, spec.adapt, parameters):
+                continue
+            if dimension.choices is not None or value is None:
                 raise UserError(
                     f"space.{key}: {trial_id} was measured with {quoted(value)}, expected a space that contains it, "
                     "because the study of a resumed search holds all its trials"
@@ -338,6 +358,15 @@ def _dimension_problems(key: str, form: Any, fixed: dict[str, Any]) -> Iterator[
             yield ("space", key, *place), text
 
 
+def _grid_problems(spec: Spec) -> Iterator[Problem]:
+    for key, dimension in spec.space.items():
+        if spec.search.sampler == "grid" and not dimension.values():
+            yield (
+                ("space", key),
+                "search.sampler: grid needs `step` or `choices` in every dimension; this one has neither",
+            )
+
+
 def _with_kinds(document: dict[str, Any]) -> dict[str, Any]:
     """The document for pydantic: known dimensions are completed, unknown ones, already reported, are left out."""
     space = document.get("space")
@@ -353,6 +382,7 @@ def _schema() -> Schema:
     root: Node = _ADAPTER.json_schema()
     del root["$defs"]["Dimension"]["properties"]["kind"]
     fields = root["$defs"]["AdaptConfig"]["properties"]
+    root["$defs"]["Dimension"]["properties"]["when"] = {"type": "object", "properties": fields}
     dimensions = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
     root["properties"]["space"] = {"type": "object", "properties": dimensions}
     return Schema(root)

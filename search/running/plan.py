@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from etarec.config import UserError
-from search.running import mps
+from search.running import learning, mps
 from search.spec import SearchConfig
 from search.subject import Recommender, Subject
 
@@ -43,6 +43,7 @@ class Plan:
     """How many trials run at once, and the resources of each.
 
     limit: the resources that allow no more trials, in words. mps: whether trials use CUDA's Multi-Process Service.
+    learning: from which trial on the sampler learns, in words.
     """
 
     concurrency: int
@@ -52,18 +53,20 @@ class Plan:
     limit: str = ""
     note: str = ""
     mps: bool = False
+    learning: str = ""
 
     @property
     def resources(self) -> dict[str, float]:
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
     def __str__(self) -> str:
-        """2 trials at once (2 cores, memory for 18), 1 thread each"""
+        """2 trials at once (2 cores, memory for 18), 1 thread each; the sampler learns from trial-0006 on"""
         gpu = f" and {self.gpus_per_trial:.3g} GPU" if self.gpus_per_trial else ""
         by = " by CUDA MPS" if self.mps else ""
+        learns = f"; {self.learning}" if self.learning else ""
         return (
             f"{self.concurrency} trial{'s' * (self.concurrency > 1)} at once ({self.limit}), "
-            f"{self.threads_per_trial} thread{'s' * (self.threads_per_trial > 1)}{gpu} each{by}"
+            f"{self.threads_per_trial} thread{'s' * (self.threads_per_trial > 1)}{gpu} each{by}{learns}"
         )
 
 
@@ -118,6 +121,7 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
         ", ".join(limits),
         _memory_note(search, machine, need, int(_fitting(machine.cores, cpus)), by_gpu),
         machine.mps and search.cuda_mps and 0 < gpu_share < 1 and concurrency > 1,
+        learning.sentence(search, concurrency),
     )
 
 

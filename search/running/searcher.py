@@ -4,6 +4,7 @@ Each attempt at a trial is a trial of Ray's own. A trial keeps its number, its p
 over all its attempts, and the study is told about the last attempt only.
 """
 
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from search.running.faults import Fault, Kind
 from search.running.measuring import start_processes
 from search.running.plan import Plan
 from search.running.suggest import Suggestions
+from search.space import rule_of
 from search.spec import Spec, objectives_of, trial_config, trial_seed
 
 
@@ -24,7 +26,8 @@ class JournalSearcher(Searcher):
     def __init__(self, spec: Spec, records: Records, plan: Plan, on_change: Callable[[Trial], Any]):
         super().__init__()
         self.spec, self.records, self.plan, self.on_change = spec, records, plan, on_change
-        self.suggestions = Suggestions(spec, plan.concurrency)
+        anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
+        self.suggestions = Suggestions(spec, plan.concurrency, anchors)
         self.numbers: dict[str, int] = {}  # of trials, by Ray's trial id
         self._running: set[int] = set()
         self._again: deque[int] = deque()  # trials to repeat
@@ -44,9 +47,9 @@ class JournalSearcher(Searcher):
             return None
         if self._again:
             return self._repeat(trial_id)
-        following = self._following()
-        if following is not None:
-            return self._start(trial_id, *following)
+        while (following := self._following()) is not None:
+            if (started := self._start(trial_id, *following)) is not None or self._failing:
+                return started
         if self._next < self.spec.search.trials and not self._exhausted:
             return None
         if not self._measures_next:
@@ -115,12 +118,18 @@ class JournalSearcher(Searcher):
             self.suggestions.tell(number, self._objectives(known.metrics))
         return None
 
-    def _start(self, trial_id: str, number: int, parameters: dict[str, Any]) -> dict[str, Any]:
-        self.numbers[trial_id] = number
+    def _start(self, trial_id: str, number: int, parameters: dict[str, Any]) -> dict[str, Any] | None:
+        """What a worker is given. A trial whose configuration cannot be built fails at once, and None is returned."""
         self._running.add(number)
         self.records.started(number, parameters)
         self.on_change(self.records.trials[number])
-        config = trial_config(self.spec, parameters)
+        try:
+            config = trial_config(self.spec, parameters)
+        except ValueError as error:
+            self.records.ended(number, State.FAILED, f"no such configuration: {rule_of(error)}", traceback.format_exc())
+            self.ended(number)
+            return None
+        self.numbers[trial_id] = number
         return {"adapt": dict(vars(config)), "seed": trial_seed(self.spec.search.seed, config)}
 
     def _draw(self) -> bool:

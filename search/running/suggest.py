@@ -1,37 +1,52 @@
 """Which configuration comes next: the only file that knows Optuna.
 
-Suggestion n rests on the results of suggestions 0..n-L alone, and its sampler is seeded anew for each n. L is one and a
-half times the concurrency C, since with L = C one slow trial would leave the other workers idle. The sequence therefore
-depends on the seed and on C, not on which trial happened to end first, and asking again for the trials of a journal
-rebuilds the study of an interrupted search.
+Suggestion n rests on the results of suggestions 0..n-L alone (`learning.lag`), and its sampler is seeded anew for each
+n. The sequence therefore depends on the seed and on the concurrency, not on which trial happened to end first, and
+asking again for the trials of a journal rebuilds the study of an interrupted search.
 """
 
 import hashlib
 import itertools
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
+from search.baselines import NONE
 from search.dimension import Dimension
-from search.spec import Spec, first_points
+from search.running.learning import FEWEST, lag
+from search.sampler.cube import Cube
+from search.sampler.proposal import Known, propose, spread
+from search.space import Space, acting, settled
+from search.spec import Spec, first_points, objectives_of
 
 ATTEMPTS = 20  # to draw a configuration that was not suggested before
+MOST_MODELLED = 200  # results that `auto` models by a Gaussian process, whose cost grows with their cube
 Parameters = dict[str, Any]
 
 
 class Suggestions:
-    """The study of one search; `ask` and `tell` number its suggestions from 0."""
+    """The study of one search; `ask` and `tell` number its suggestions from 0.
 
-    def __init__(self, spec: Spec, concurrency: int):
+    anchors: the metrics of the configurations that were measured before the trials, by their names.
+    """
+
+    most_modelled = MOST_MODELLED
+
+    def __init__(self, spec: Spec, concurrency: int, anchors: Mapping[str, Mapping[str, float]] | None = None):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.search, self._lag = spec.search, concurrency + concurrency // 2
+        self.spec, self.search, self._lag = spec, spec.search, lag(concurrency)
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
+        self._cube = Cube(spec.space, spec.adapt)
+        self._anchors = anchors or {}
         self._first = first_points(spec)  # enqueued one by one, so that a recorded trial can come before the next
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
@@ -53,8 +68,7 @@ class Suggestions:
             # Another version of the sampler may suggest something else; the study follows the records.
             if trial is not None:
                 self.study.tell(trial, state=TrialState.FAIL)
-            self.study.enqueue_trial(dict(recorded))
-            trial, parameters = self._draw(attempt=0)
+            trial, parameters = self._take(dict(recorded))
         if trial is None:
             return None
         self._asked.append((trial, parameters))
@@ -74,44 +88,92 @@ class Suggestions:
         return max(0, len(self._asked) - self._lag + 1)
 
     def _tell_study(self, number: int) -> None:
-        values = self._results[number]
-        self.study.tell(self._asked[number][0], values, state=TrialState.FAIL if values is None else None)
+        trial, values = self._asked[number][0], self._results[number]
+        if values is not None and self.search.sampler == "auto":
+            place = self.search.objectives.index(self.search.quality)
+            trial.set_constraint(
+                "no worse than no adaptation", float(max(self._reference()[place] - values[place], -1.0))
+            )
+        self.study.tell(trial, values, state=TrialState.FAIL if values is None else None)
         self._told = number + 1
 
     def _suggest(self) -> tuple[optuna.Trial | None, Parameters]:
         known = [parameters for _, parameters in self._asked]
         for attempt in range(ATTEMPTS):
-            if self._first:
-                self.study.enqueue_trial(self._first.pop(0))
             trial, parameters = self._draw(attempt)
             if parameters not in known:
                 return trial, parameters
             self.study.tell(trial, state=TrialState.FAIL)
-        left = next((point for point in self._grid() if point not in known), None)
-        if left is None:
-            return None, {}
-        self.study.enqueue_trial(left)
-        return self._draw(ATTEMPTS)
+        left = next((point for point in self._grid() if self._settled(point) not in known), None)
+        return (None, {}) if left is None else self._take(left)
 
     def _grid(self) -> Iterator[Parameters]:
         """All configurations of a space of choices, integers and steps, and none of a continuous space."""
-        values = [_values(distribution) for distribution in self.distributions.values()]
+        values = [dimension.values() for dimension in self.spec.space.values()]
         if all(values):
-            yield from (dict(zip(self.distributions, point, strict=True)) for point in itertools.product(*values))
+            yield from (dict(zip(self.spec.space, point, strict=True)) for point in itertools.product(*values))
 
     def _draw(self, attempt: int) -> tuple[optuna.Trial, Parameters]:
+        if self._first:
+            return self._take(self._first.pop(0))
         sampler = self.search.sampler if attempt < ATTEMPTS // 2 else "random"  # a sampler may repeat its optimum
-        text = f"{self.search.seed}:{len(self._asked)}:{attempt}"
+        number = len(self._asked)
+        text = f"{self.search.seed}:{number}:{attempt}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        point = self._point(sampler, number + attempt, seed)
+        if point is not None:
+            return self._take(point)
         self.study.sampler = _sampler(sampler, self.search.seed if sampler == "sobol" else seed)
+        return self._ask_study()
+
+    def _point(self, sampler: str, number: int, seed: int) -> Parameters | None:
+        """What a sampler of this program proposes; None leaves it to Optuna's."""
+        if sampler == "grid":
+            return _on_grid(self.spec.space, number)
+        if sampler != "auto":
+            return None
+        results = [
+            (parameters, values)
+            for number, (_, parameters) in enumerate(self._asked[: self._told])
+            if (values := self._results[number]) is not None
+        ]
+        if len(results) < FEWEST["auto"]:
+            return spread(self._cube, number, self.search.seed)
+        if len(results) > self.most_modelled:
+            return None
+        awaited = [p for n, (_, p) in enumerate(self._asked) if n >= self._told or self._results[n] is None]
+        return propose(self._cube, Known(results, awaited, self._anchor_values(), self._reference(results)), seed)
+
+    def _anchor_values(self) -> NDArray[np.float64]:
+        values = [objectives_of(self.search, metrics) for metrics in self._anchors.values() if metrics]
+        return np.array(values, dtype=np.float64).reshape(-1, 2)
+
+    def _reference(self, results: Sequence[tuple[Parameters, Sequence[float]]] = ()) -> NDArray[np.float64]:
+        """The corner of what is worth having: the quality of no adaptation, or the worst measured, and no skipping."""
+        quality = self.search.quality
+        none = (self._anchors.get(NONE) or {}).get(quality)
+        place = self.search.objectives.index(quality)
+        worst = none if none is not None else min((values[place] for _, values in results), default=-math.inf)
+        return np.array([worst if name == quality else 0.0 for name in self.search.objectives])
+
+    def _take(self, parameters: Parameters) -> tuple[optuna.Trial, Parameters]:
+        """A trial of the study with these parameters; fields that do not act have any value in the study."""
+        self.study.enqueue_trial(acting(self.spec.space, self.spec.adapt, parameters))
+        self.study.sampler = RandomSampler(seed=len(self._asked))
+        return self._ask_study()
+
+    def _ask_study(self) -> tuple[optuna.Trial, Parameters]:
         trial = self.study.ask(self.distributions)
-        return trial, dict(trial.params)
+        return trial, self._settled(trial.params)
+
+    def _settled(self, parameters: Parameters) -> Parameters:
+        return settled(self.spec.space, self.spec.adapt, parameters)
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """Optuna's form of a dimension, both ends included."""
-    if dimension.choices is not None:
-        return CategoricalDistribution(dimension.choices)
+    """Optuna's form of a dimension, both ends included. Optuna has no geometric grid, so that becomes choices."""
+    if dimension.choices is not None or (dimension.log and dimension.step is not None):
+        return CategoricalDistribution(dimension.values())
     low, high, step = dimension.low, dimension.high, dimension.step
     assert low is not None and high is not None
     if dimension.kind == "int":
@@ -119,28 +181,28 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(low, high, log=dimension.log, step=step)
 
 
-def _values(distribution: BaseDistribution) -> Sequence[Any]:
-    """The values of a distribution, none if they are continuous."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    if isinstance(distribution, IntDistribution):
-        return range(distribution.low, distribution.high + 1, distribution.step)
-    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
-        steps = round((distribution.high - distribution.low) / distribution.step)
-        return [distribution.low + n * distribution.step for n in range(steps + 1)]
-    return ()
+def _on_grid(space: Space, number: int) -> Parameters:
+    """Point `number` of a grid, in an order that visits all of the grid before a point comes again, evenly spread."""
+    values = [dimension.values() for dimension in space.values()]
+    size = math.prod(map(len, values))
+    stride = next(n for n in itertools.count(max(round(0.618 * size), 1)) if math.gcd(n, size) == 1)
+    place, point = number * stride % size, []
+    for of_field in reversed(values):
+        place, index = divmod(place, len(of_field))
+        point.append(of_field[index])
+    return dict(zip(space, reversed(point), strict=True))
 
 
 def _sampler(name: str, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match name:
-            case "tpe":
+            case "tpe" | "auto":  # `auto` has given the study a constraint
                 return TPESampler(seed=seed, multivariate=True, constant_liar=True)
             case "gp":
                 return GPSampler(seed=seed)
             case "nsga2":
-                return NSGAIISampler(seed=seed, population_size=16)
+                return NSGAIISampler(seed=seed, population_size=FEWEST["nsga2"])
             case "sobol":
                 return QMCSampler(seed=seed, scramble=True)
             case _:

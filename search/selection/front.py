@@ -6,7 +6,7 @@ skipping is matched to the chosen point's filter rate on each split and spread a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import label
-from search.baselines import ALL, NONE, RANDOM, adapting_like, baseline_config, random_at
-from search.records import METRICS, Trial, without_idle_columns
+from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_random, baseline_config, random_at
+from search.records import METRICS, Anchor, Trial, without_idle_columns
 from search.selection import chance, differences
+from search.selection.area import AREAS, area_share, gain_over_dice
 from search.selection.pareto import Choice, choose, hypervolume, non_dominated
 from search.spec import Spec, objectives_of, trial_config, trial_seed
 from search.subject import Job
@@ -44,42 +45,100 @@ class Selection:
     baselines: list[Point]
     choice: Choice | None
     hypervolume: float
+    finished: int = 0  # trials
+    area_share: float | None = None  # see search/selection/area.py; None: there is no such area, or it is unknown
+    gain_over_dice: float | None = None
 
     @property
     def chosen(self) -> Point | None:
         return self.front[self.choice.index] if self.choice else None
 
 
-def front_of(spec: Spec, finished: list[Trial]) -> tuple[list[Point], float]:
-    """The trials that no other trial beats in both objectives, by filter rate, and their hypervolume."""
-    values = np.array([objectives_of(spec.search, trial.metrics) for trial in finished]).reshape(-1, 2)
-    front = [trial for trial, kept in zip(finished, non_dominated(values), strict=True) if kept]
+def front_of(spec: Spec, finished: Sequence[Trial], anchors: Sequence[Anchor] = ()) -> tuple[list[Point], float]:
+    """The trials that no trial and no anchor beats in both objectives, by filter rate, and all trials' hypervolume."""
+    values = _objectives(spec, [trial.metrics for trial in finished])
+    rivals = _objectives(spec, [anchor.metrics for anchor in anchors if anchor.metrics])
+    unbeaten = non_dominated(np.concatenate([values, rivals]))[: len(values)]
+    front = [trial for trial, kept in zip(finished, unbeaten, strict=True) if kept]
     points = [Point(t.trial_id, trial_config(spec, t.parameters), t.metrics) for t in front]
     return sorted(points, key=lambda point: point.valid["filter_rate"]), float(hypervolume(values))
 
 
-def select(spec: Spec, finished: list[Trial], n_items: int, measure: Measure) -> Selection:
+def select(
+    spec: Spec, finished: list[Trial], n_items: int, measure: Measure, anchors: Sequence[Anchor] = ()
+) -> Selection:
     """Front, baselines and choice, from validation alone.
 
-    The baselines that the choice depends on adapt as the front's point of best quality does.
+    The baselines that the choice depends on adapt as the front's point of best quality does. One that is an anchor is
+    not measured again.
     """
-    front, volume = front_of(spec, finished)
+    front, volume = front_of(spec, finished, anchors)
     best = max(front, key=lambda point: point.valid[spec.search.quality], default=None)
     base = _base(spec, best.config if best else spec.adapt)
     fixed: dict[str, AdaptConfig] = {
         name: baseline_config(name, base, n_items=n_items) for name in spec.baselines if name != RANDOM
     }
-    baselines = _on_validation(spec, fixed, measure)
+    measured = _Measured(spec, measure, anchors)
+    baselines = measured.on_validation(fixed)
     choice = _choose(spec, front, baselines)
-    if choice and RANDOM in spec.baselines:
-        baselines += _on_validation(spec, _random_skipping(spec, n_items, front, front[choice.index]), measure)
-    return Selection(front, baselines, choice, volume)
+    if RANDOM in spec.baselines:
+        baselines += measured.on_validation(_random_skipping(spec, n_items, front, choice, base, measured))
+    return _judged(spec, Selection(front, baselines, choice, volume), finished, anchors)
 
 
-def without_baselines(spec: Spec, finished: list[Trial]) -> Selection:
+def without_baselines(spec: Spec, finished: list[Trial], anchors: Sequence[Anchor] = ()) -> Selection:
     """The selection of an interrupted search, from its finished trials without any further measurement."""
-    front, volume = front_of(spec, finished)
-    return Selection(front, [], _choose(spec, front, []), volume)
+    front, volume = front_of(spec, finished, anchors)
+    return _judged(spec, Selection(front, [], _choose(spec, front, []), volume), finished, anchors)
+
+
+def _judged(spec: Spec, selection: Selection, finished: Sequence[Trial], anchors: Sequence[Anchor]) -> Selection:
+    """The selection with its share of the area and its gain over random skipping."""
+    known = {anchor.name: anchor.metrics for anchor in anchors if anchor.metrics}
+    known |= {point.name: point.valid for point in selection.baselines}
+    judged = replace(selection, finished=len(finished))
+    if NONE not in known or ALL not in known:
+        return judged
+    quality = spec.search.quality
+    none, everything = known[NONE][quality], known[ALL][quality]
+    dice = _plane(quality, [metrics for name, metrics in known.items() if chance.on_curve(name)])
+    trials = _plane(quality, [trial.metrics for trial in finished])
+    share = area_share(np.concatenate([trials, dice]), none, everything)
+    return replace(judged, area_share=share, gain_over_dice=gain_over_dice(trials, dice, none))
+
+
+def _plane(quality: str, metrics: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+    """Points (quality, filter rate), float [N, 2]."""
+    return np.array([(one[quality], one["filter_rate"]) for one in metrics], dtype=np.float64).reshape(-1, 2)
+
+
+def _objectives(spec: Spec, metrics: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+    return np.array([objectives_of(spec.search, one) for one in metrics], dtype=np.float64).reshape(-1, 2)
+
+
+class _Measured:
+    """Measures configurations on validation, except those that are anchors."""
+
+    def __init__(self, spec: Spec, measure: Measure, anchors: Sequence[Anchor]):
+        self.spec, self.measure, self.anchors = spec, measure, anchors
+
+    def known_metrics(self, config: AdaptConfig) -> dict[str, float] | None:
+        """The metrics of an anchor; None for another configuration and for one whose measurement failed."""
+        return next((anchor.metrics for anchor in self.anchors if anchor.adapt == asdict(config)), None) or None
+
+    def on_validation(self, configs: Mapping[str, AdaptConfig]) -> list[Point]:
+        """The baselines of these names and configurations; one whose metrics are not finite is left out."""
+        unknown = {name: config for name, config in configs.items() if self.known_metrics(config) is None}
+        jobs = [_job(self.spec, config) for config in unknown.values()]
+        measured = zip(unknown, self.measure(jobs) if jobs else (), strict=True)
+        found = {name: measurement.metrics() for name, measurement in measured if measurement}
+        metrics = {name: found.get(name) or self.known_metrics(config) for name, config in configs.items()}
+        return [Point(name, configs[name], values) for name, values in metrics.items() if values]
+
+
+def areas(selection: Selection) -> dict[str, float | None]:
+    """The sizes of the front that the provenance and MLflow hold, by name; None where unknown."""
+    return {name: getattr(selection, name) for name in AREAS}
 
 
 def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) -> Selection:
@@ -95,8 +154,8 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
     chosen = tested[selection.chosen.name] if selection.chosen else None
     if random and chosen and chosen.test is not None:
         config = _random_like(spec, n_items, chosen, chosen.test.metrics())
-        (at_random,) = measure([_job(spec, config)])
-        tested[RANDOM] = replace(random, config=config, test=at_random)
+        (by_chance,) = measure([_job(spec, config)])
+        tested[RANDOM] = replace(random, config=config, test=by_chance)
     baselines = [tested[point.name] for point in selection.baselines if point.name in tested]
     return replace(selection, front=[tested[point.name] for point in selection.front], baselines=baselines)
 
@@ -126,7 +185,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
 def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
     """chosen.yaml: the whole recommended configuration, the same as `--set` texts, and the reason for the choice."""
     if selection.chosen is None or selection.choice is None:
-        return {"trial_id": None, "why": "No trial finished, so there is nothing to recommend."}
+        return {"trial_id": None, "why": _why_none(selection)}
     config = dict(vars(selection.chosen.config))
     return {
         "trial_id": selection.chosen.name,
@@ -137,6 +196,15 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
         "adapt": config,
         "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
     }
+
+
+def _why_none(selection: Selection) -> str:
+    if not selection.finished:
+        return "No trial finished, so there is nothing to recommend."
+    return (
+        "A fixed configuration (no adaptation, adapting on everything, or random skipping) beats every finished trial "
+        "in both objectives, so no trial is recommended."
+    )
 
 
 def _beaten_by(spec: Spec, selection: Selection, chosen: Point) -> str:
@@ -166,13 +234,6 @@ def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:
     return adapting_like(chosen, spec.adapt, spec.space)
 
 
-def _on_validation(spec: Spec, configs: Mapping[str, AdaptConfig], measure: Measure) -> list[Point]:
-    """The baselines of these names and configurations; one whose metrics are not finite is left out."""
-    measured = measure([_job(spec, config) for config in configs.values()])
-    named = zip(configs.items(), measured, strict=True)
-    return [Point(name, config, found.metrics()) for (name, config), found in named if found]
-
-
 def _job(spec: Spec, config: AdaptConfig) -> Job:
     return Job(config, trial_seed(spec.search.seed, config))
 
@@ -191,12 +252,16 @@ def _choose(spec: Spec, front: list[Point], baselines: list[Point]) -> Choice | 
     )
 
 
-def _random_skipping(spec: Spec, n_items: int, front: list[Point], chosen: Point) -> dict[str, AdaptConfig]:
+def _random_skipping(
+    spec: Spec, n_items: int, front: list[Point], choice: Choice | None, base: AdaptConfig, measured: _Measured
+) -> dict[str, AdaptConfig]:
     """Random skipping that adapts as the chosen point does: at its filter rate, and at rates along the front."""
-    base = _base(spec, chosen.config)
-    along = chance.rates([chance.gate_rate(point.valid) for point in front], spec.search.random_points)
-    spread = {random_at(rate): baseline_config(RANDOM, base, n_items=n_items, random_rate=rate) for rate in along}
-    return {RANDOM: _random_like(spec, n_items, chosen, chosen.valid)} | spread
+    chosen = front[choice.index] if choice else None
+    base = _base(spec, chosen.config) if chosen else base
+    anchored = [rate for rate in ANCHOR_RATES if measured.known_metrics(at_random(base, n_items, rate)) is not None]
+    along = chance.rates([chance.gate_rate(point.valid) for point in front], spec.search.random_points, anchored)
+    spread = {random_at(rate): at_random(base, n_items, rate) for rate in along}
+    return ({RANDOM: _random_like(spec, n_items, chosen, chosen.valid)} if chosen else {}) | spread
 
 
 def _random_like(spec: Spec, n_items: int, point: Point, metrics: dict[str, float]) -> AdaptConfig:

@@ -18,6 +18,7 @@ from etarec.document import quoted
 from search.journal import JOURNAL, held, holds_search
 from search.records import METRICS, PARENT_STATES, Records, State
 from search.result_files import check_folder, damaged, mapping_of
+from search.selection.area import AREAS
 from search.track.mirror import Mirror
 from search.track.store import first_line, store_address
 from search.track.wanted import Outcome
@@ -88,10 +89,9 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
     search = about.get("search") or {}
     counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     whole = {state: search.get(state.lower()) for state in counts} == counts and not records.in_state(State.RUNNING)
-    volume = search.get("hypervolume")
     return Outcome(
         state=PARENT_STATES[search["ending"]] if whole and search.get("ending") in PARENT_STATES else State.KILLED,
-        metrics={"hypervolume": float(volume)} if isinstance(volume, int | float) else {},
+        metrics={name: float(search[name]) for name in AREAS if isinstance(search.get(name), int | float)},
         front=_front(directory / "pareto.csv", records),
         artifacts=directory,
         chosen=mapping_of(chosen) if chosen.exists() else {},

@@ -60,7 +60,7 @@ def after_search(directory: Path, spec: Spec, store: mlflow.MlflowClient, concur
     missing = set(range(spec.search.trials)) - {trial.number for trial in trials if trial.state in ENDED}
     found.lost += [f"trial {number}: no end in the journal" for number in sorted(missing)]
     found.duplicated += _twice(directory)
-    found.disagreeing += _table(directory, trials) + _study(spec, trials, concurrency)
+    found.disagreeing += _table(directory, trials) + _study(spec, records, trials, concurrency)
     found.add(_mlflow(records, trials, _runs(store, spec.name)))
     return found
 
@@ -98,9 +98,10 @@ def _table(directory: Path, trials: list[Trial]) -> list[str]:
     return texts
 
 
-def _study(spec: Spec, trials: list[Trial], concurrency: int) -> list[str]:
+def _study(spec: Spec, records: Records, trials: list[Trial], concurrency: int) -> list[str]:
     """Faults in the study rebuilt from the records: it must suggest the measured configurations in their order."""
-    suggestions, texts = Suggestions(spec, concurrency), []
+    anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
+    suggestions, texts = Suggestions(spec, concurrency, anchors), []
     for trial in trials:
         if suggestions.ask() != trial.parameters:
             return [*texts, f"{trial.trial_id}: the study suggests another configuration"]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -14,11 +16,14 @@ def ranges(draw: st.DrawFn) -> Dimension:
     one = st.integers(1, 10**6) if kind == "int" else st.floats(1e-9, 1e6)
     low, high = sorted(draw(st.tuples(one, one)))
     assume(low < high)
-    scale = draw(st.sampled_from(["linear", "log", "step"]))
+    scale = draw(st.sampled_from(["linear", "log", "step", "grid"]))
     step = None
+    if scale == "grid":
+        assume(high >= 2 * low)
+        step = draw(st.integers(2, int(high / low)))
     if scale == "step":
         step = draw(st.integers(1, high - low)) if kind == "int" else (high - low) / draw(st.integers(1, 1000))
-    return Dimension(kind=kind, low=low, high=high, log=scale == "log", step=step)
+    return Dimension(kind=kind, low=low, high=high, log=scale in ("log", "grid"), step=step)
 
 
 @given(ranges())
@@ -38,6 +43,8 @@ def test_containing_is_lying_between_on_the_grid(dimension, value):
     between = dimension.low <= value <= dimension.high
     if dimension.step is None:
         assert dimension.contains(value) == (legal_type and between)
+    elif dimension.log:
+        assert dimension.contains(value) == (legal_type and any(math.isclose(value, one) for one in dimension.values()))
     elif dimension.kind == "int":
         assert dimension.contains(value) == (legal_type and between and (value - dimension.low) % dimension.step == 0)
 
@@ -60,6 +67,7 @@ def test_choices_tell_booleans_from_numbers():
         {"kind": "int", "low": 5, "high": 5},
         {"kind": "float", "low": 0.0, "high": 1.0, "log": True},
         {"kind": "int", "low": 1, "high": 9, "log": True, "step": 1},
+        {"kind": "int", "low": 2, "high": 9, "log": True, "step": 5},
         {"kind": "int", "low": 1.5, "high": 9},
         {"kind": "int", "low": 1, "high": 9, "step": -1},
         {"kind": "float", "low": float("nan"), "high": 1.0},
@@ -86,3 +94,20 @@ def test_kind_and_number_type_follow_from_the_field():
     }  # fmt: skip
     completed = complete("cosine_threshold", {"low": 0, "high": 1, "step": 1})
     assert [type(completed[name]) for name in ("low", "high", "step")] == [float] * 3
+
+
+def test_a_step_on_a_log_scale_is_a_ratio():
+    grid = Dimension(kind="int", low=2, high=40, log=True, step=2)
+    assert grid.values() == [2, 4, 8, 16, 32] and str(grid) == "2 to 40, log scale in factors of 2"
+    assert grid.contains(16) and not grid.contains(40) and not grid.contains(12)
+    assert grid.middle() == 8
+    assert Dimension(kind="float", low=0.001, high=1.0, log=True, step=10).values() == pytest.approx(
+        [0.001, 0.01, 0.1, 1]
+    )
+
+
+def test_values_are_listed_where_they_are_countable():
+    assert Dimension(kind="choices", choices=(None, 5)).values() == (None, 5)
+    assert list(Dimension(kind="int", low=2, high=4).values()) == [2, 3, 4]
+    assert Dimension(kind="float", low=0.0, high=1.0, step=0.3).values() == pytest.approx([0, 0.3, 0.6, 0.9])
+    assert not Dimension(kind="float", low=0.0, high=1.0).values()

@@ -58,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        subject = Formula(fails=(0.05, 0.16), kills=(0.16, 0.18), nan=(0.4, 0.5), log=folder / "measured")
+        subject = Formula(fails=(0.34, 0.35), kills=(0.73, 0.74), nan=(0.41, 0.42), log=folder / "measured")
         _, ending = run(folder, subject)
     assert ending is Ending.COMPLETE
     return folder
@@ -89,7 +89,8 @@ def test_the_study_holds_the_same_trials(finished: Path) -> None:
     from search.running.suggest import Suggestions
 
     spec, records = spec_of(finished), Records(finished / "out")
-    suggestions = Suggestions(spec, 2)
+    anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
+    suggestions = Suggestions(spec, 2, anchors)
     for number in range(TRIALS):
         trial = records.trials[number]
         assert suggestions.ask() == trial.parameters  # the same without the records' help: suggestions are reproducible
@@ -108,10 +109,12 @@ def test_failures_have_their_reasons(finished: Path) -> None:
     assert all("formula.py" in trial.traceback for trial in failed if "RuntimeError" in trial.error)
 
 
-def test_the_front_is_what_no_trial_beats(finished: Path) -> None:
+def test_the_front_is_what_no_trial_and_no_anchor_beats(finished: Path) -> None:
     table = pd.read_csv(finished / "out/trials.csv").query("state == 'FINISHED'")
     front = pd.read_csv(finished / "out/pareto.csv")
-    expected = table[non_dominated(table[["hr_at_10", "filter_rate"]].to_numpy())]
+    anchors = [anchor.metrics for anchor in Records(finished / "out").anchors.values()]
+    rivals = pd.concat([table, pd.DataFrame(anchors)])[["hr_at_10", "filter_rate"]]
+    expected = table[non_dominated(rivals.to_numpy())[: len(table)]]
     assert set(front.trial_id) == set(expected.trial_id)
     assert np.allclose(front.test_hr_at_10, front.valid_hr_at_10 * 0.9, atol=1 / 2000)
     assert (front.test_hr_at_10_low < front.test_hr_at_10).all() and (
@@ -169,7 +172,7 @@ def test_too_many_failures_in_a_row_end_the_search(
     assert "Every trial failed" in (ran.directory / "report.md").read_text()
     printed = capsys.readouterr()
     assert printed.err.count("error: every trial failed") == 1 and "--resume measures the trials" in printed.err
-    assert "warning" not in printed.out
+    assert printed.out.count("warning") == printed.out.count("a configuration could not be measured") == 7  # anchors
 
 
 @pytest.mark.slow
@@ -206,7 +209,7 @@ def test_a_search_in_which_every_trial_failed_is_no_success(
     said = "every trial failed, 2 of 2 with: RuntimeError: the formula was told to fail; "
     advice = "--resume does not repeat failed trials, so start a new search when the cause is fixed"
     assert printed.err == f"error: {said}{advice}\n"
-    assert "warning" not in printed.out
+    assert printed.out.count("warning") == printed.out.count("a configuration could not be measured") == 7  # anchors
     assert f"E{said[1:]}so there is no front" in (ran.directory / "report.md").read_text()
     assert "interrupted" not in (ran.directory / "report.md").read_text()
     told = json.loads((ran.directory / "provenance.json").read_text())["search"]
@@ -214,7 +217,7 @@ def test_a_search_in_which_every_trial_failed_is_no_success(
 
     same = Experiment(spec_of(tmp_path, trials=2), ran.directory, resume=True)
     assert experiment.run(same, Formula(log=tmp_path / "measured"), n_items=1000) is Ending.ALL_FAILED
-    assert said in capsys.readouterr().err and len((tmp_path / "measured").read_text().splitlines()) == 2
+    assert said in capsys.readouterr().err and len((tmp_path / "measured").read_text().splitlines()) == 7 + 2
 
     more = Experiment(spec_of(tmp_path, trials=4), ran.directory, resume=True)
     assert experiment.run(more, Formula(), n_items=1000) is Ending.COMPLETE and parent_state(tmp_path) == "FINISHED"
@@ -234,7 +237,7 @@ def test_a_trial_over_its_time_limit_fails_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ran, ending = run(tmp_path, Formula(slow=(0.9, 1.0)), trials=12, trial_timeout=4.0)
+    ran, ending = run(tmp_path, Formula(slow=(0.34, 0.35)), trials=5, trial_timeout=4.0)
     assert ending is Ending.COMPLETE
     failed = Records(ran.directory).in_state(State.FAILED)
     assert failed and {trial.error for trial in failed} == {"over its time limit of 4 s (search.trial_timeout)"}
@@ -277,8 +280,25 @@ def test_resume_with_changed_code_is_refused_unless_accepted(
 def test_trials_shorter_than_a_worker_s_start_use_all_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default Tune gives a trial the first idle worker and cancels its own: one worker would measure all trials."""
     monkeypatch.chdir(tmp_path)
-    run(tmp_path, Formula(sleep=1.0, processes=tmp_path / "processes"), trials=12)
-    lines = (tmp_path / "processes").read_text().split("\n")[:12]
+    run(tmp_path, Formula(sleep=1.0, processes=tmp_path / "processes"), trials=12, random_points=0)
+    lines = (tmp_path / "processes").read_text().split("\n")[2:14]  # after both anchors
     of_trials = [line.split() for line in lines]
     assert len({process for process, _, _ in of_trials}) == 2
     assert {(threads, policy) for _, threads, policy in of_trials} == {("1", "passive")}
+
+
+def test_anchors_are_measured_once_before_all_trials(finished: Path) -> None:
+    measured = (finished / "measured").read_text().splitlines()
+    gates = [line.split()[1] + " " + line.split()[2] for line in measured if line.startswith("valid")]
+    first = ["open weights", *["random weights"] * 5, "eta none"]
+    assert sorted(gates[:7]) == sorted(first) and gates.count("open weights") == gates.count("eta none") == 1
+    events = [json.loads(line)["event"] for line in (finished / "out/trials.jsonl").read_text().splitlines()]
+    assert events.index("started") > max(place for place, event in enumerate(events) if event == "anchor")
+    assert events.count("anchor") == 7
+    search = json.loads((finished / "out/provenance.json").read_text())["search"]
+    assert search["anchors"]["none"]["hr_at_10"] == 0.2 and len(search["anchors"]) == 7
+    assert 0 < search["area_share"] < 1 and search["gain_over_dice"] > 0
+    store = client(finished)
+    runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id])
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert parent.data.metrics["area_share"] == search["area_share"]

@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and kill -9 of a real search process, and resuming it."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,9 @@ import psutil
 import pytest
 
 from search.records import Records, State
+from search.running.learning import first_informed
+from search.running.suggest import Suggestions
+from search.spec import load
 from tests.faults.stage import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -57,6 +61,23 @@ def assert_complete(folder: Path) -> None:
     assert sorted(run.data.tags["trial_id"] for run in children) == sorted(table.trial_id)
     assert len(runs) == TRIALS + 1 and {run.info.status for run in runs} == {"FINISHED"}
     assert pd.read_csv(folder / "out/pareto.csv").test_hr_at_10.notna().all()
+    assert_undisturbed(folder)
+
+
+def assert_undisturbed(folder: Path) -> None:
+    """Assert that the trials are those of an uninterrupted search, and that anchors came once."""
+    records = Records(folder / "out")
+    anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
+    suggestions = Suggestions(load(folder / "space.yaml"), 2, anchors)
+    for number in range(TRIALS):
+        assert suggestions.ask() == records.trials[number].parameters
+        suggestions.tell(number, [records.trials[number].metrics[name] for name in ("hr_at_10", "filter_rate")])
+    first = first_informed("auto", 2)
+    assert first is not None and first < TRIALS - 2
+    events = [json.loads(line) for line in (folder / "out/trials.jsonl").read_text().splitlines()]
+    assert (
+        sorted(event["name"] for event in events if event["event"] == "anchor") == sorted(anchors) and len(anchors) == 7
+    )
 
 
 def test_ctrl_c_ends_a_search_cleanly_and_resume_finishes_it(tmp_path: Path) -> None:
@@ -122,15 +143,33 @@ def test_one_ctrl_c_ends_a_search_whose_store_does_not_answer(tmp_path: Path) ->
         assert time.monotonic() - begin < 30 and "search.track" in (tmp_path / "output").read_text()
 
 
-def test_resume_after_kill_9_measures_no_trial_twice(tmp_path: Path) -> None:
-    search = start(tmp_path)
-    wait_for_finished(search, tmp_path, 3)
+def kill_9(search: "subprocess.Popen[bytes]") -> None:
     relatives = family(search)
     os.killpg(search.pid, signal.SIGKILL)
     search.wait()
     for relative in relatives:
         with contextlib.suppress(psutil.NoSuchProcess):
             relative.kill()
+
+
+def test_kill_9_among_the_anchors_costs_only_those_that_ran(tmp_path: Path) -> None:
+    search, journal = start(tmp_path), tmp_path / "out/trials.jsonl"
+    wait_until("anchors", lambda: journal.exists() and journal.read_text().count('"anchor"') >= 2)
+    kill_9(search)
+    kept = Records(tmp_path / "out").anchors
+    assert 2 <= len(kept) < 7 and not Records(tmp_path / "out").trials
+    before = (tmp_path / "measured").read_text()
+    assert start(tmp_path, "resume").wait(timeout=120) == 0, (tmp_path / "output").read_text()
+    assert_complete(tmp_path)
+    since = (tmp_path / "measured").read_text().removeprefix(before).splitlines()
+    gates = {"all": "valid open", "none": "valid eta none"}
+    assert not [name for name in kept.keys() & gates.keys() if any(line.startswith(gates[name]) for line in since)]
+
+
+def test_resume_after_kill_9_measures_no_trial_twice(tmp_path: Path) -> None:
+    search = start(tmp_path)
+    wait_for_finished(search, tmp_path, 3)
+    kill_9(search)
     finished = Records(tmp_path / "out").in_state(State.FINISHED)
     before = (tmp_path / "measured").read_text()
     with (tmp_path / "out/trials.jsonl").open("ab") as journal:

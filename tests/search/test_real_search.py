@@ -22,7 +22,7 @@ def search(folder: Path, concurrency: int) -> tuple[pd.DataFrame, pd.DataFrame, 
         "train": {"epochs": 1},
         "adapt": {"batch_size": 64, "new_transitions_only": False},
         "space": {"top_k": {"low": 2, "high": 60, "log": True}, "entropy_quantile": {"low": 0.05, "high": 1.0}},
-        "search": {"trials": 5, "concurrency": concurrency, "bootstrap_replicates": 50},
+        "search": {"trials": 4, "concurrency": concurrency, "bootstrap_replicates": 50},
     }
     file = folder / "small.yaml"
     file.write_text(yaml.safe_dump(document))
@@ -45,7 +45,7 @@ def test_concurrency_changes_no_result(tmp_path: Path, monkeypatch: pytest.Monke
     assert kept  # the passes that all trials share
     beside = search(tmp_path, 2)
     assert {path: path.stat().st_ino for path in (tmp_path / "cache").glob("shared-*/*")} == kept  # and reused
-    # Five trials are too few for the sampler to use results, so both searches measure the same configurations.
+    # Four trials are too few for the sampler to use results, so both searches measure the same configurations.
     pd.testing.assert_frame_equal(alone[0], beside[0], check_exact=True)
     pd.testing.assert_frame_equal(alone[1], beside[1], check_exact=True)
     assert alone[2] == beside[2]

@@ -7,7 +7,7 @@ import pytest
 
 from etarec.config import UserError
 from etarec.disk import write_whole
-from search.records import METRICS, Records, State, Trial, trial_id, without_idle_columns
+from search.records import METRICS, Anchor, Records, State, Trial, trial_id, without_idle_columns
 
 RESULT = dict.fromkeys(METRICS, 0.25) | {"filtered_by_seen": 0.0, "filtered_by_chance": 0.0}
 SETTINGS = {"search.seed": 0, "data.sha256": "a"}
@@ -191,3 +191,13 @@ def test_an_error_that_is_no_text_does_not_end_the_search(tmp_path: Path) -> Non
     records.ended(0, State.FAILED, "no file \udcff", "of \udcff")
     records.write_table()
     assert Records(tmp_path).trials[0].error == "no file ?" in (tmp_path / "trials.csv").read_text()
+
+
+def test_anchors_come_back_from_the_journal(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    measured = Anchor("none", {"target": "none", "top_k": None}, {"hr_at_10": 0.25})
+    records.anchored(measured)
+    records.anchored(Anchor("all", {"gate": "open"}, {}))
+    again = Records(tmp_path).anchors
+    assert again == records.anchors == {"none": measured, "all": Anchor("all", {"gate": "open"}, {})}
+    assert not Records(tmp_path).trials

@@ -59,7 +59,10 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         ("space:", "space: missing or empty"),
         ("space: 5", "space: given 5, expected a mapping"),
         ("space: {topk: {low: 1, high: 2}}", "space.topk: unknown key; did you mean top_k?"),
-        ("space: {top_k: 5}", "space.top_k: given 5, expected a mapping with keys of: low, high, log, step, choices"),
+        (
+            "space: {top_k: 5}",
+            "space.top_k: given 5, expected a mapping with keys of: low, high, log, step, choices, when",
+        ),
         ("space: {top_k: {}}", "space.top_k: expected {low: ..., high: ...} or {choices: [...]}"),
         ("space: {top_k: {low: 3}}", "space.top_k: expected {low: ..., high: ...}"),
         ("space: {top_k: {low: 3, high: null}}", "space.top_k: expected {low: ..., high: ...}"),
@@ -70,10 +73,13 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         ("space: {top_k: {low: 1, high: 9, step: 0.5}}", "space.top_k: low, high and step must be integers"),
         ("space: {top_k: {low: 1, high: 9, step: 0}}", "space.top_k: given step 0, expected a step above 0"),
         ("space: {top_k: {low: 1, high: 9, step: 10}}", "space.top_k: given step 10, expected a step above 0 and at m"),
-        ("space: {top_k: {low: 1, high: 9, step: 2, log: true}}", "space.top_k: log and step exclude each other"),
+        (
+            "space: {top_k: {low: 1, high: 9, step: 10, log: true}}",
+            "space.top_k: given step 10, expected a ratio above 1",
+        ),
         (
             "space: {top_k: {low: 1, high: 9, scale: log}}",
-            "space.top_k.scale: unknown key (known here: low, high, log, step, choices)",
+            "space.top_k.scale: unknown key (known here: low, high, log, step, choices, when)",
         ),
         ("space: {top_k: {low: 1, high: 9, kind: int}}", "space.top_k.kind: unknown key"),
         ("space: {top_k: {low: 1, high: 9, log: yes}}", 'space.top_k.log: given "yes", expected true or false'),
@@ -132,8 +138,12 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
             'search.concurrency: given "none", expected an integer at least 1 or au',
         ),
         (
+            SPACE + "search: {sampler: tree}",
+            'search.sampler: given "tree", expected one of auto, tpe, gp, nsga2, sobol',
+        ),
+        (
             SPACE + "search: {sampler: grid}",
-            'search.sampler: given "grid", expected one of tpe, gp, nsga2, sobol, rand',
+            "space.cosine_threshold: search.sampler: grid needs `step` or `choices` in every dimension",
         ),
         (
             SPACE + "search: {objectives: [hr_at_10]}",

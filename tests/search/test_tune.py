@@ -141,7 +141,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(run: Run, folder: Path) -> 
     before = contents(folder)
     status, out, err = run("--dry-run", "--trials", "5", "--concurrency", "2", "--out", "new")
     assert (status, err) == (0, "")
-    planned = ("5 trials, sampler tpe; files in new", "2 trials at once (", "1 thread each")
+    planned = ("5 trials, sampler auto; files in new", "2 trials at once (", "1 thread each")
     for words in (*planned, "an epoch, at most 1", "one trial takes", "min of search"):
         assert words in out
     assert "experiment 'space' in sqlite:///mlflow.db" in out

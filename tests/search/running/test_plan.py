@@ -94,10 +94,12 @@ def test_gpus_that_are_not_there_are_named() -> None:
 
 
 def test_the_plan_says_what_was_chosen_and_why() -> None:
-    assert str(plan(SearchConfig(), BOX, GIB)) == "2 trials at once (2 cores, memory for 18), 1 thread each"
+    both = "2 trials at once (2 cores, memory for 18), 1 thread each"
+    assert str(plan(SearchConfig(), BOX, GIB)) == f"{both}; the sampler learns from trial-0006 on"
     assert str(plan(SearchConfig(trials=1), replace(SMALL, cores=1), GIB)).startswith("1 trial at once (1 core, ")
     on_gpu = str(plan(SearchConfig(), GPU, GIB))
-    assert on_gpu == "8 trials at once (16 cores, memory for 43, 1 GPU for 8), 2 threads and 0.125 GPU each"
+    resources = "8 trials at once (16 cores, memory for 43, 1 GPU for 8), 2 threads and 0.125 GPU each"
+    assert on_gpu == f"{resources}; the sampler learns from trial-0015 on"
 
 
 def test_a_note_where_memory_limits() -> None:

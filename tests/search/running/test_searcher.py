@@ -7,6 +7,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from search.records import METRICS, Ending, State
+from search.running import searcher as searcher_module
 from search.running.faults import Fault, Kind
 from search.running.plan import Plan
 from search.running.searcher import JournalSearcher
@@ -127,3 +128,38 @@ def test_the_next_suggestion_is_drawn_while_all_workers_are_busy(
     monkeypatch.setattr(searcher.suggestions, "ask", lambda recorded: pytest.fail("asked once more"))
     end(searcher, 1)
     assert searcher.suggest("c")["adapt"]["top_k"] == drawn["top_k"]
+
+
+def test_a_configuration_that_cannot_be_built_is_a_failed_trial(
+    searcher_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher, build = searcher_of(1, trials=3), searcher_module.trial_config
+
+    def refusing(spec: Any, parameters: dict[str, Any]) -> Any:
+        if len(searcher.records.trials) == 2:  # the second is the one that has just been started
+            raise ValueError("they do not fit")
+        return build(spec, parameters)
+
+    monkeypatch.setattr(searcher_module, "trial_config", refusing)
+    searcher.suggest("a")
+    end(searcher, 0)
+    assert searcher.suggest("b")["seed"] and searcher.numbers["b"] == 2
+    failed = searcher.records.trials[1]
+    assert failed.state is State.FAILED and failed.error == "no such configuration: they do not fit"
+    assert "Traceback" in failed.traceback
+    end(searcher, 2)
+    assert searcher.suggest("c") == Searcher.FINISHED and searcher.ending is Ending.COMPLETE
+    resumed = searcher_of(1, trials=3)
+    assert resumed.suggest("a") == Searcher.FINISHED
+
+
+def test_configurations_that_cannot_be_built_count_as_failures_in_a_row(
+    searcher_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(spec: Any, parameters: dict[str, Any]) -> Any:
+        raise ValueError("never")
+
+    searcher = searcher_of(2, max_failures_in_a_row=3)
+    monkeypatch.setattr(searcher_module, "trial_config", refusing)
+    assert searcher.suggest("a") is None and searcher.suggest("a") == Searcher.FINISHED
+    assert searcher.ending is Ending.FAILING and len(searcher.records.in_state(State.FAILED)) == 3

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from search.running import suggest
 from search.running.suggest import Parameters, Suggestions
 from search.spec import Spec, first_points, load, trial_config
 
@@ -19,7 +20,7 @@ SPACE: dict[str, Any] = {
     "admit": {"choices": ["confident", "uncertain"]},
     "new_transitions_only": {"choices": [True, False]},
 }
-SAMPLERS = ("tpe", "gp", "nsga2", "sobol", "random")
+SAMPLERS = ("auto", "tpe", "gp", "nsga2", "sobol", "random")
 
 
 @pytest.fixture
@@ -173,3 +174,71 @@ def test_a_finite_space_is_searched_to_its_last_configuration(spec: Any) -> None
         suggestions.tell(len(seen), [0.5, parameters["min_admitted"]])
         seen.append((parameters["top_k"], parameters["min_admitted"]))
     assert len(seen) == len({(k, round(share, 6)) for k, share in seen}) == 5 * 6
+
+
+GRID = {
+    "top_k": {"low": 2, "high": 32, "log": True, "step": 4},
+    "entropy_quantile": {"low": 0.0, "high": 0.5, "step": 0.1},
+    "admit": {"choices": ["confident", "uncertain"]},
+}
+
+
+def test_a_grid_is_visited_once_and_evenly(spec: Any) -> None:
+    asked, suggestions = searched(spec(GRID, sampler="grid"), 3 * 6 * 2, 2)
+    assert len({repr(parameters) for parameters in asked}) == 36 and suggestions.ask() is None
+    early = asked[:12]
+    for name, values in (("top_k", 3), ("entropy_quantile", 6), ("admit", 2)):
+        assert len({parameters[name] for parameters in early}) == values
+
+
+def test_a_field_that_does_not_act_keeps_its_fixed_value(spec: Any) -> None:
+    conditional = {"low": 0.1, "high": 10.0, "log": True, "when": {"target": "weights"}}
+    for sampler in ("auto", "tpe"):
+        its = spec({"target": {"choices": ["weights", "state"]}, "fisher_alpha": conditional}, sampler=sampler)
+        asked: list[Parameters] = []
+        suggestions = Suggestions(its, 2)
+        while len(asked) < 14 and (parameters := suggestions.ask()) is not None:
+            suggestions.tell(len(asked), [0.5, parameters["fisher_alpha"] / 10])
+            asked.append(parameters)
+        assert len([one for one in asked if one["target"] == "state"]) == 1  # only one such configuration exists
+        assert all((one["fisher_alpha"] == 0.0) == (one["target"] == "state") for one in asked)
+        resumed = Suggestions(its, 2)
+        for number, parameters in enumerate(asked):
+            assert resumed.ask(parameters) == parameters
+            resumed.tell(number, [0.5, parameters["fisher_alpha"] / 10])
+
+
+def test_anchors_change_what_is_suggested_and_are_part_of_a_resume(spec: Any) -> None:
+    its = spec(SPACE)
+    anchors = {
+        "none": {"hr_at_10": 0.45, "filter_rate": 1.0},
+        "all": {"hr_at_10": 0.5, "filter_rate": 0.0},
+        "failed": {},
+    }
+
+    def suggested(known: Any, recorded: list[Parameters] | None = None) -> list[Parameters]:
+        suggestions, asked = Suggestions(its, 2, known), []
+        for number in range(14):
+            parameters = suggestions.ask(recorded[number] if recorded and number < 9 else None)
+            assert parameters is not None
+            suggestions.tell(number, objectives(number, parameters))
+            asked.append(parameters)
+        return asked
+
+    with_anchors = suggested(anchors)
+    assert with_anchors != suggested({}) and suggested(anchors, with_anchors) == with_anchors
+
+
+def test_beyond_its_limit_auto_goes_on_with_tpe_and_the_constraint(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Suggestions, "most_modelled", 12)
+    monkeypatch.setattr(
+        suggest, "propose", lambda *known: pytest.fail("modelled") if len(known[1].results) > 12 else None
+    )
+    suggestions = Suggestions(spec(), 1, {"none": {"hr_at_10": 0.45, "filter_rate": 1.0}})
+    for number in range(25):
+        parameters = suggestions.ask()
+        assert parameters is not None
+        suggestions.tell(number, [0.4, 0.5] if number % 2 else [0.5, 0.4])
+    suggestions.tell_rest()
+    violations = [trial.constraints["no worse than no adaptation"] for trial in suggestions.study.trials]
+    assert violations == pytest.approx([0.05 if number % 2 else -0.05 for number in range(25)])

@@ -82,3 +82,9 @@ def test_between_no_points_there_is_nothing() -> None:
 )  # fmt: skip
 def test_points_of_the_curve(name: str, there: bool) -> None:
     assert chance.on_curve(name) is there
+
+
+def test_measured_rates_stand_for_those_beside_them() -> None:
+    assert chance.rates([0.0, 1.0], 3, [0.3, 0.5]) == [0.01, 0.3, 0.5, 0.99]
+    assert chance.rates([0.4, 0.6], 3, [0.1, 0.52, 0.9]) == [0.4, 0.52, 0.6]
+    assert chance.rates([], 3, [0.5, 0.1]) == [0.1, 0.5] and chance.rates([], 0, [0.5]) == []

@@ -14,7 +14,8 @@ from formula import SAMPLES, Formula
 
 from etarec.config import AdaptConfig, Reason, SplitName
 from etarec.evaluate import Measurement
-from search.records import METRICS, State, Trial
+from search.records import METRICS, Anchor, State, Trial
+from search.selection import anchors
 from search.selection.front import Selection, chosen_document, front_of, remeasure, select, tables, without_baselines
 from search.selection.pareto import hypervolume
 from search.spec import Spec, load, trial_config, trial_seed
@@ -314,3 +315,71 @@ def test_tables_are_written_with_integers_as_integers(spec: Spec) -> None:
     _, baselines = tables(spec, selected(spec)[0])
     assert isinstance(baselines, pd.DataFrame) and baselines.top_k.isna().any()
     assert "50.0" not in baselines.top_k.to_csv()
+
+
+def anchors_of(spec: Spec, measured: Measured, **changed: dict[str, float]) -> list[Anchor]:
+    """The anchors as the formula measures them, some with other metrics."""
+    found = []
+    for name, config in anchors.configs(spec, N_ITEMS).items():
+        one = anchors.anchor(name, config, measured.measure(anchors.job(spec, config)))
+        found.append(replace(one, metrics={**one.metrics, **changed.get(name, {})}))
+    return found
+
+
+def test_what_an_anchor_beats_is_not_on_the_front(spec: Spec) -> None:
+    trials = finished(spec, Measured("valid"))
+    alone, volume = front_of(spec, trials)
+    middle = alone[len(alone) // 2].valid
+    slightly = {"hr_at_10": middle["hr_at_10"] + 0.001, "filter_rate": middle["filter_rate"] + 0.001}
+    known = anchors_of(spec, Measured("valid"), none=slightly)
+    front, same = front_of(spec, trials, known)
+    assert same == volume and alone[len(alone) // 2].name not in [point.name for point in front]
+    rivals = [(anchor.metrics["hr_at_10"], anchor.metrics["filter_rate"]) for anchor in known]
+    for point in alone:
+        mine = (point.valid["hr_at_10"], point.valid["filter_rate"])
+        beaten = any(other != mine and other[0] >= mine[0] and other[1] >= mine[1] for other in rivals)
+        assert (point.name in [kept.name for kept in front]) == (not beaten)
+
+
+def test_anchors_are_not_measured_again(spec: Spec) -> None:
+    on_valid = Measured("valid")
+    trials, known = finished(spec, on_valid), anchors_of(spec, Measured("valid"))
+    selection = select(spec, trials, N_ITEMS, on_valid, known)
+    configs = [AdaptConfig(**anchor.adapt) for anchor in known]
+    assert not [job for job in on_valid.jobs if job.config in configs]
+    rows = {point.name: point.valid for point in selection.baselines}
+    assert {"none", "all", "naive", "published", "random"} <= rows.keys()
+    rates = [point.valid["filter_rate"] for point in selection.front]
+    inside = [a for a in known if min(rates) <= a.metrics["filter_rate"] <= max(rates) and "random" in a.name]
+    assert inside and all(rows[anchor.name] == anchor.metrics for anchor in inside)
+
+
+def test_an_anchor_that_failed_is_tried_again_as_a_baseline(spec: Spec) -> None:
+    on_valid = Measured("valid")
+    known = [replace(a, metrics={}) if a.name == "all" else a for a in anchors_of(spec, Measured("valid"))]
+    assert without_baselines(spec, finished(spec, on_valid), known).area_share is None
+    selection = select(spec, finished(spec, on_valid), N_ITEMS, on_valid, known)
+    assert "all" in [point.name for point in selection.baselines] and selection.area_share is not None
+
+
+def test_the_area_counts_from_no_adaptation(spec: Spec) -> None:
+    trials, known = finished(spec, Measured("valid")), anchors_of(spec, Measured("valid"))
+    selection = without_baselines(spec, trials, known)
+    points = [(trial.metrics["hr_at_10"], trial.metrics["filter_rate"]) for trial in trials]
+    dice = [(anchor.metrics["hr_at_10"], anchor.metrics["filter_rate"]) for anchor in known]
+    none, everything = dice[-1][0], dice[0][0]
+    assert selection.area_share == pytest.approx(hypervolume(points + dice, (none, 0)) / (everything - none))
+    ahead = hypervolume(points, (none, 0)) / hypervolume(dice, (none, 0)) - 1
+    assert selection.gain_over_dice == pytest.approx(ahead) and ahead != 0
+
+
+def test_if_anchors_beat_all_trials_none_is_recommended(spec: Spec) -> None:
+    on_valid = Measured("valid")
+    known = anchors_of(spec, Measured("valid"), none={"hr_at_10": 0.9, "filter_rate": 1.0})
+    selection = select(spec, finished(spec, on_valid), N_ITEMS, on_valid, known)
+    assert (selection.front, selection.choice) == ([], None)
+    assert [point.name for point in selection.baselines][-5:] == [f"random {rate}%" for rate in (10, 30, 50, 70, 90)]
+    document = chosen_document(spec, selection)
+    assert document["trial_id"] is None and "beats every finished trial" in document["why"]
+    front, table = tables(spec, remeasure(spec, selection, N_ITEMS, Measured("test")))
+    assert front.empty and table.test_hr_at_10.notna().all()

@@ -1,0 +1,32 @@
+"""From which trial on a sampler learns from results.
+
+Suggestion n rests on the results of suggestions 0..n-L alone. L is one and a half times the concurrency, since with L
+equal to the concurrency one slow trial would leave the other workers idle.
+"""
+
+from search.records import trial_id
+from search.sampler.proposal import FEWEST_RESULTS
+from search.spec import SamplerName, SearchConfig
+
+# Results without which a sampler suggests blindly. Optuna's are its own defaults, and NSGA-II's first generation.
+FEWEST: dict[SamplerName, int] = {"auto": FEWEST_RESULTS, "tpe": 10, "gp": 10, "nsga2": 16}
+
+
+def lag(concurrency: int) -> int:
+    """L: how far behind a suggestion the newest result lies on which it may rest."""
+    return concurrency + concurrency // 2
+
+
+def first_informed(sampler: SamplerName, concurrency: int) -> int | None:
+    """The first suggestion, counted from 0, that depends on a result if none fails; None if none ever does."""
+    return FEWEST[sampler] + lag(concurrency) - 1 if sampler in FEWEST else None
+
+
+def sentence(search: SearchConfig, concurrency: int) -> str:
+    """the sampler learns from trial-0006 on"""
+    first = first_informed(search.sampler, concurrency)
+    if first is None:
+        return f"sampler {search.sampler} does not learn from results"
+    if first < search.trials:
+        return f"the sampler learns from {trial_id(first)} on"
+    return f"too few trials for the sampler to learn: it would from {trial_id(first)} on"

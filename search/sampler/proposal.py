@@ -1,0 +1,109 @@
+"""The next configuration of a search, from the results so far."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from search.sampler.cube import Cube
+from search.sampler.gaussian_process import GaussianProcess
+from search.sampler.improvement import expected_improvement
+from search.selection.pareto import non_dominated
+
+Floats = NDArray[np.float64]
+Parameters = Mapping[str, Any]
+
+FEWEST_RESULTS = 4  # with which a model says more than an even spread
+SPREAD, AROUND = 1024, 512  # candidates: spread over the cube, and around the best known configurations
+REACHES = (0.05, 0.02, 0.008)  # standard deviations of the steps by which the best candidates are improved
+ANEW = 0.1  # share of a step's coordinates that are drawn anew, so that choices change too
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a proposal rests on.
+
+    results: configurations and their two objectives, larger is better.
+    awaited: configurations without a result: running, failed, or not to be proposed again for another reason.
+    anchors: float [A, 2], objectives of configurations outside the space, which bound the front.
+    reference: float [2], the corner from which the area counts.
+    """
+
+    results: Sequence[tuple[Parameters, Sequence[float]]]
+    awaited: Sequence[Parameters]
+    anchors: Floats
+    reference: Floats
+
+
+def spread(cube: Cube, number: int, seed: int) -> dict[str, Any]:
+    """Point `number` of a scrambled Sobol sequence over the space, for a search without results."""
+    sequence = qmc.Sobol(len(cube), scramble=True, rng=seed)
+    if number:
+        sequence.fast_forward(number)
+    return cube.parameters(sequence.random(1)[0])
+
+
+def propose(cube: Cube, known: Known, seed: int) -> dict[str, Any] | None:
+    """The configuration that is expected to add most to the front's area; None if all candidates are known already.
+
+    Results that are still awaited are believed to be as the model predicts.
+    """
+    drawn = np.random.default_rng(seed)
+    model = _Model(cube, known)
+    candidates = _new(model, np.concatenate([_spread_out(cube, seed), _around(model.best(), AROUND, 0.1, drawn)]))
+    if not len(candidates):
+        return None
+    for reach in REACHES:
+        best = candidates[np.argsort(model.gains(candidates))[-8:]]
+        candidates = _new(model, np.concatenate([best, _around(best, 64, reach, drawn)]))
+    return cube.parameters(candidates[int(np.argmax(model.gains(candidates)))])
+
+
+class _Model:
+    """Two Gaussian processes over the cube, and the front that they believe in."""
+
+    def __init__(self, cube: Cube, known: Known):
+        self.cube, self.reference, self.anchors = cube, known.reference, known.anchors
+        measured = cube.points([parameters for parameters, _ in known.results])
+        awaited = cube.points(known.awaited)
+        values = np.array([objectives for _, objectives in known.results], dtype=np.float64)
+        features, expected = cube.features(measured), cube.features(awaited)
+        self._processes = [GaussianProcess.fit(features, values[:, place]).believing(expected) for place in (0, 1)]
+        self.points = np.concatenate([measured, awaited])
+        self.values = self._predicted(self.points)[0]  # without the noise of single measurements
+
+    def best(self) -> Floats:
+        """The points whose values are not dominated and lie above the reference; all where there is none."""
+        kept = non_dominated(self.values) & (self.values > self.reference).all(axis=1)
+        return self.points[kept] if kept.any() else self.points
+
+    def gains(self, points: Floats) -> Floats:
+        """The expected improvement at each point, by the trials' own front where none can improve on the anchors."""
+        mean, deviation = self._predicted(points)
+        gains = expected_improvement(mean, deviation, np.concatenate([self.values, self.anchors]), self.reference)
+        return gains if gains.max() > 0 else expected_improvement(mean, deviation, self.values, self.reference)
+
+    def _predicted(self, points: Floats) -> tuple[Floats, Floats]:
+        features = self.cube.features(points)
+        both = [process.predict(features) for process in self._processes]
+        return np.column_stack([mean for mean, _ in both]), np.column_stack([deviation for _, deviation in both])
+
+
+def _spread_out(cube: Cube, seed: int) -> Floats:
+    return np.asarray(qmc.Sobol(len(cube), scramble=True, rng=seed).random(SPREAD))
+
+
+def _around(points: Floats, count: int, reach: float, drawn: np.random.Generator) -> Floats:
+    """`count` steps away from the points, in turn."""
+    moved = np.resize(points, (count, points.shape[1])) + drawn.normal(0, reach, (count, points.shape[1]))
+    return np.clip(np.where(drawn.random(moved.shape) < ANEW, drawn.random(moved.shape), moved), 0.0, 1.0)
+
+
+def _new(model: _Model, points: Floats) -> Floats:
+    """The points without repeats and without those that the model knows."""
+    snapped = np.unique(model.cube.snapped(points), axis=0)
+    nearest = np.abs(snapped[:, None, :] - model.points[None, :, :]).max(axis=2).min(axis=1)
+    return snapped[nearest > 1e-9]

@@ -1,0 +1,46 @@
+"""The expected gain in area against sampling, a numerical integral and cases worked out by hand."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from search.sampler.improvement import expected_improvement
+from search.selection.pareto import hypervolume
+
+FRONT = np.array([[0.2, 0.9], [0.5, 0.6], [0.45, 0.3], [0.8, 0.1], [0.05, 0.95]])  # the third is dominated
+REFERENCE = np.array([0.1, 0.0])  # the last lies outside
+
+
+def gain(point: np.ndarray) -> float:
+    corner = (float(REFERENCE[0]), float(REFERENCE[1]))
+    return hypervolume([*FRONT, point], corner) - hypervolume(FRONT, corner)
+
+
+def test_it_equals_the_mean_gain_of_samples() -> None:
+    drawn = np.random.default_rng(0)
+    for _ in range(4):
+        mean, deviation = drawn.uniform(0, 1, 2), drawn.uniform(0.02, 0.4, 2)
+        gains = [gain(sample) for sample in drawn.normal(mean, deviation, (4000, 2))]
+        expected = expected_improvement(mean[None], deviation[None], FRONT, REFERENCE)[0]
+        assert expected == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / np.sqrt(len(gains)))
+
+
+def test_it_equals_an_integral_on_a_grid() -> None:
+    mean, deviation = np.array([0.55, 0.5]), np.array([0.1, 0.2])
+    steps = (np.arange(200) + 0.5) / 200
+    axes = [norm.ppf(steps, m, s) for m, s in zip(mean, deviation, strict=True)]  # equally likely cells
+    integral = np.mean([[gain(np.array([one, other])) for other in axes[1]] for one in axes[0]])
+    expected = expected_improvement(mean[None], deviation[None], FRONT, REFERENCE)[0]
+    assert expected == pytest.approx(integral, rel=5e-3)
+
+
+def test_without_uncertainty_it_is_the_gain_itself() -> None:
+    points = np.array([[0.9, 0.95], [0.6, 0.5], [0.3, 0.3], [0.05, 2.0], [0.4, 0.7]])
+    expected = expected_improvement(points, np.full((5, 2), 1e-9), FRONT, REFERENCE)
+    assert expected == pytest.approx([gain(point) for point in points], abs=1e-8)
+
+
+def test_without_a_front_it_is_the_product_of_both_expectations() -> None:
+    none = np.empty((0, 2))
+    expected = expected_improvement([[0.0, 0.0]], [[1.0, 1.0]], none, [0.0, 0.0])
+    assert expected[0] == pytest.approx(1 / (2 * np.pi))  # E[y+] of a standard normal is 1 / sqrt(2 pi)
