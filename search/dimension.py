@@ -36,7 +36,7 @@ class Dimension:
     choices: tuple[Value, ...] | None = Field(default=None, description="the values, instead of a range")
     when: dict[str, tuple[Value, ...]] = Field(
         default_factory=dict,
-        description="values of other fields with which this one acts; elsewhere it keeps its default",
+        description="values of other fields with which this one acts; elsewhere it has the value in `adapt`",
     )
 
     @model_validator(mode="after")

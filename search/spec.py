@@ -349,7 +349,7 @@ def _relation_problems(document: dict[str, Any]) -> Iterator[Problem]:
 def _dimension_problems(key: str, form: Any, fixed: dict[str, Any]) -> Iterator[Problem]:
     if key not in _SCHEMA.keys(("space",)):
         yield ("space", key), _SCHEMA.unknown(("space", key))
-    elif key in fixed:
+    elif key in fixed and not (isinstance(form, dict) and form.get("when")):  # with a condition: its value elsewhere
         yield ("space", key), f"it is also fixed as adapt.{key}; keep one of them"
     elif isinstance(form, dict):
         if "kind" in form:

@@ -191,6 +191,8 @@ def _rehearsal(record: dict[str, Any]) -> str:
 def _why_no_front(trials: pd.DataFrame) -> str:
     """The reason for a report without a front."""
     nothing = "so there is no front and nothing to recommend."
+    if (trials["state"] == "FINISHED").any():
+        return f"A baseline beats each finished trial in both objectives, {nothing}"
     if trials.empty or not (trials["state"] == "FAILED").all() or "error" not in trials:
         return f"No trial finished, {nothing}"
     cause, count = frequent_reason(trials["error"])
