@@ -5,7 +5,7 @@ in them or computed from them.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
 from search.selection.differences import TO_ALL, TO_NONE, Kind
 from search.selection.judgement import MEANINGS
-from search.selection.pareto import hypervolume
 from search.selection.verdict import Verdict
 from search.selection.view import Difference, Row, Split, View
 
@@ -83,7 +82,7 @@ def describe(answer: Answer, folder: Path) -> dict[str, Any]:
         "failures": tables.failures(run),
         "trials": tables.trials(run),
         "meanings": [(str(judgement), words) for judgement, words in MEANINGS.items()],
-        "hypervolume": hypervolume(run.front[[f"valid_{run.quality}", "valid_filter_rate"]]),
+        "areas": _areas(run.provenance.get("search") or {}),
         "nothing_to_learn": _nothing_to_learn(answer),
         "rehearsal": _rehearsal(run.provenance.get("rehearsal") or {}),
         "no_adaptation": baselines.NONE,
@@ -186,6 +185,19 @@ def _rehearsal(record: dict[str, Any]) -> str:
         f"Validation is a rehearsal here: trials and baselines {where}. Test uses the checkpoint trained on all "
         "training data."
     )
+
+
+def _areas(about: Mapping[str, Any]) -> str:
+    """How much the front is worth, from the provenance; empty where an older search does not say."""
+    share, gain = about.get("area_share"), about.get("gain_over_dice")
+    texts = []
+    if isinstance(share, int | float):
+        covered = numbers.percent(share, 0)
+        texts.append(f"The front covers {covered} of the area between no adaptation and adapting on every sample.")
+    if isinstance(gain, int | float):
+        size = f"{numbers.percent(abs(gain), 0)} {'more' if gain >= 0 else 'less'}"
+        texts.append(f"Trials alone cover {size} than random skipping.")
+    return " ".join(texts)
 
 
 def _why_no_front(trials: pd.DataFrame) -> str:
