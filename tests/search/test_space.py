@@ -90,6 +90,20 @@ def test_a_condition_makes_choices_fit(tmp_path: Path) -> None:
     assert str(spec.space["fisher_alpha"]) == "0.1 to 10.0, log scale, where target is weights"
 
 
+def test_a_conditional_field_has_its_value_in_adapt_elsewhere(tmp_path: Path) -> None:
+    space = {
+        "criterion": {"choices": ["entropy", "loss"]},
+        "cosine_threshold": {"low": 0.1, "high": 1.0, "when": {"criterion": "entropy"}},
+    }
+    spec = spec_of(tmp_path, space, adapt={"cosine_threshold": None})
+    for criterion, expected in (("entropy", 0.4), ("loss", None)):
+        drawn = {"criterion": criterion, "cosine_threshold": 0.4}
+        config = trial_config(spec, settled(spec.space, spec.adapt, drawn))
+        assert (config.criterion, config.cosine_threshold) == (criterion, expected)
+    (tmp_path / "again.yaml").write_text(to_yaml(spec))
+    assert load(tmp_path / "again.yaml") == spec
+
+
 def test_first_points_are_settled(tmp_path: Path) -> None:
     space = {"target": {"choices": ["state", "weights"]}, "fisher_alpha": {**PENALTY, "when": {"target": "state"}}}
     points = first_points(spec_of(tmp_path, {**space, "entropy_quantile": {"low": 0.1, "high": 1.0}}))

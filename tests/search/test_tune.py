@@ -102,7 +102,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         (["--set", "data.path=gone.csv"], "gone.csv: no such file; expected an interaction log"),
         (["--set", "data.path=header.csv"], "header.csv: holds no interactions"),
         (["--set", "data.path=columns.csv"], "columns.csv: column 'item_id' (data.columns.item) is missing"),
-        (["--set", "data.path=broken.csv.gz"], "broken.csv.gz: cannot be read as gzip of UTF-8 text"),
+        (["--set", "data.path=broken.csv.gz"], "broken.csv.gz: cannot be read as a log: Compressed file ended"),
         (["--set", "data.path=log.csv", "data.k_core=20"], "leaves none of the 81 interactions"),
         (["--set", "data.path=log.csv"], "space.yaml: space.top_k.high: given 20, expected at most 9, the number of"),
         (

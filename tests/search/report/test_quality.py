@@ -32,7 +32,7 @@ def files(metric):
 def drawn():
     """The figures of the report: plotly's by their ids in the page, and matplotlib's."""
     figures = {}
-    fragment, save = plots._fragment, Figure.savefig
+    fragment, save = plots.fragment, Figure.savefig
 
     def keep_plotly(figure, div_id, options):
         figures[div_id] = figure
@@ -43,7 +43,7 @@ def drawn():
         save(figure, *given, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "_fragment", keep_plotly)
+        patch.setattr(plots, "fragment", keep_plotly)
         patch.setattr(Figure, "savefig", keep_matplotlib)
         yield figures
 
