@@ -176,7 +176,8 @@ def as_dict(spec: Spec) -> dict[str, Any]:
     for key in (*unused, *(("table",) if spec.table is None else ())):
         del document[key]
     del document["data"]["path" if spec.data.path is None else "dataset"]
-    document["adapt"] = {key: value for key, value in document["adapt"].items() if key not in spec.space}
+    always_searched = {key for key, dimension in spec.space.items() if not dimension.when}
+    document["adapt"] = {key: value for key, value in document["adapt"].items() if key not in always_searched}
     for key, dimension in spec.space.items():
         written = ("choices",) if dimension.choices is not None else ("low", "high", "log", "step")
         condition = ("when",) if dimension.when else ()
