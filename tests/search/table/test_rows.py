@@ -33,6 +33,13 @@ def test_a_row_is_the_file_with_its_differences(tmp_path: Path) -> None:
     assert {row.model for row in (static, stream, naive)} == {spec.model}
 
 
+def test_a_row_may_have_an_order_of_its_own(tmp_path: Path) -> None:
+    rows = rows_of(spec_of(tmp_path, [*ROWS, {"name": "by time", "order": "time", "adapt": {"gate": "open"}}]), 100)
+    file_order = load(tmp_path / "space.yaml").data.order
+    assert [row.order for row in rows] == [file_order] * 3 + ["time"]
+    assert len(by_checkpoint(rows)) == 4  # two seeds of one row, another training, and the rest share one
+
+
 def test_names_and_seeds_of_the_command_line_replace_those_of_the_file(tmp_path: Path) -> None:
     rows = rows_of(spec_of(tmp_path), 100, ["naive", "static"], (8, 9))
     assert [(row.name, row.seeds) for row in rows] == [("static", (8, 9)), ("naive", (8, 9))]

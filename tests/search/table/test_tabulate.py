@@ -1,6 +1,9 @@
 """From measurements to frames: means and spreads over seeds, published numbers, paired comparisons."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from made_up_rows import USERS
 from scipy import stats as scipy_stats
@@ -45,6 +48,20 @@ def test_comparisons_average_the_common_seeds_and_agree_with_scipy(rows, cells) 
     ).confidence_interval  # fmt: skip
     width = reference.high - reference.low
     assert (line.relative_low, line.relative_high) == pytest.approx((reference.low, reference.high), abs=0.08 * width)
+
+
+def test_rows_in_other_orders_of_the_stream_are_paired_by_user(rows, cells) -> None:
+    shuffled = np.random.default_rng(5).permutation(len(USERS))
+    mixed = []
+    for each in cells:
+        test = each.measured["test"]
+        if each.row != "static" and test is not None:
+            arrays = {name: getattr(test, name)[shuffled] for name in ("users", "ranks", "reasons")}
+            each = replace(each, measured={**each.measured, "test": replace(test, **arrays)})
+        mixed.append(each)
+    plain, other = (tabulate.comparisons(rows, some, replicates=500, seed=0) for some in (cells, mixed))
+    assert len(plain) > 0
+    pd.testing.assert_frame_equal(plain, other)
 
 
 def test_what_was_not_measured_is_not_compared(rows, cells) -> None:
