@@ -59,17 +59,18 @@ def higher_or_lower(value: float) -> str:
 
 def configuration(parameters: Mapping[str, Any]) -> str:
     """A configuration in a few characters: k66 q.86 c.46. The trial's id tells two of equal text apart."""
-    return " ".join(f"{short_name(name)}{_short_value(value)}" for name, value in parameters.items())
+    return " ".join(f"{short_name(name)}{_short_value(name, value)}" for name, value in parameters.items())
 
 
 def short_name(name: str) -> str:
-    """A parameter in one or two letters: k, q, c, and the initials of other names."""
-    return _SHORT_NAMES.get(name) or "".join(word[0] for word in name.split("_"))
+    """A parameter in a few letters: k, q, c, the initials of other names of several words, four letters of one word."""
+    words = name.split("_")
+    return _SHORT_NAMES.get(name) or ("".join(word[0] for word in words) if len(words) > 1 else name[:4])
 
 
-def _short_value(value: object) -> str:
+def _short_value(name: str, value: object) -> str:
     if value is None or value != value:  # NaN in a table is null in a file
-        return "=all"
+        return "=all" if name == "top_k" else "=null"
     if isinstance(value, float):
         return _without_zero(f"{value:.0f}" if value.is_integer() else f"{value:.2g}")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else f"={str(value).lower()}"

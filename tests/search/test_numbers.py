@@ -66,8 +66,9 @@ def test_a_negative_share_has_a_true_minus_sign():
     [
         ({"top_k": 66, "entropy_quantile": 0.8641, "cosine_threshold": 0.4612}, "k66 q.86 c.46"),
         ({"top_k": None, "entropy_quantile": 1.0, "cosine_threshold": 0.0213}, "k=all q1 c.021"),
+        ({"cosine_threshold": None, "criterion": "loss", "correction": "none"}, "c=null crit=loss corr=none"),
         ({"top_k": float("nan"), "learning_rate": 1e-4}, "k=all lr.0001"),
-        ({"admit": "uncertain", "new_transitions_only": True}, "a=uncertain nto=true"),
+        ({"admit": "uncertain", "new_transitions_only": True}, "admi=uncertain nto=true"),
         ({}, ""),
     ],
 )
