@@ -24,6 +24,7 @@ from etarec.config import (
     NonNegative,
     Positive,
     SeedInt,
+    Share,
     TrainConfig,
     UserError,
 )
@@ -75,6 +76,7 @@ class ChooseConfig:
     tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.005, description="share of the best quality that may be given up for a higher filter rate"
     )
+    min_filter_rate: Share = Field(default=0.0, description="smallest filter rate to choose, where a point reaches it")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -189,13 +189,18 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
     config = dict(vars(selection.chosen.config))
     return {
         "trial_id": selection.chosen.name,
-        "rule": f"the highest filter rate whose {label(spec.search.quality)} on validation is within "
+        "rule": _asked(spec) + f"the highest filter rate whose {label(spec.search.quality)} on validation is within "
         f"{spec.search.choose.tolerance:.1%} of the best point's, adapting on every sample included; otherwise the "
         f"point of highest {label(spec.search.quality)}",
         "why": selection.choice.reason + _beaten_by(spec, selection, selection.chosen),
         "adapt": config,
         "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
     }
+
+
+def _asked(spec: Spec) -> str:
+    least = spec.search.choose.min_filter_rate
+    return f"among the points that skip at least {least:.0%}, if there are any: " if least else ""
 
 
 def _why_none(selection: Selection) -> str:
@@ -241,15 +246,21 @@ def _job(spec: Spec, config: AdaptConfig) -> Job:
 def _choose(spec: Spec, front: list[Point], baselines: list[Point]) -> Choice | None:
     if not front:
         return None
-    quality = spec.search.quality
+    quality, least = spec.search.quality, spec.search.choose.min_filter_rate
+    enough = [place for place, point in enumerate(front) if point.valid["filter_rate"] >= least]
+    candidates = [front[place] for place in enough] or front
     adapting_on_all = next((point.valid[quality] for point in baselines if point.name == ALL), None)
-    return choose(
-        [point.valid[quality] for point in front],
-        [point.valid["filter_rate"] for point in front],
+    choice = choose(
+        [point.valid[quality] for point in candidates],
+        [point.valid["filter_rate"] for point in candidates],
         spec.search.choose.tolerance,
         adapting_on_all,
         metric=label(quality),
     )
+    if not least:
+        return choice
+    asked = f"of the front's {len(front)} points skip at least the {least:.0%} that search.choose asks for. "
+    return Choice(enough[choice.index] if enough else choice.index, f"{len(enough) or 'None'} {asked}{choice.reason}")
 
 
 def _random_skipping(

@@ -131,6 +131,35 @@ def test_the_choice_follows_the_objective_that_was_asked_for(tmp_path: Path) -> 
     assert selection.chosen.name == "trial-0000" and "its own NDCG@50 is 0.5000" in selection.choice.reason
 
 
+@pytest.mark.parametrize(
+    ("least", "chosen", "said"),
+    [
+        (0.0, "trial-0000", "It skips 20.0%"),
+        (
+            0.5,
+            "trial-0001",
+            "2 of the front's 3 points skip at least the 50% that search.choose asks for. It skips 60.0%",
+        ),
+        (
+            0.95,
+            "trial-0000",
+            "None of the front's 3 points skip at least the 95% that search.choose asks for. It skips",
+        ),
+    ],
+)
+def test_the_choice_skips_at_least_as_much_as_asked_for(tmp_path: Path, least: float, chosen: str, said: str) -> None:
+    spec = spec_of(tmp_path, search={"choose": {"min_filter_rate": least}})
+    points = [(0.50, 0.2), (0.45, 0.6), (0.30, 0.9)]
+    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
+    selection = without_baselines(spec, trials)
+    assert selection.chosen is not None and selection.chosen.name == chosen
+    document = chosen_document(spec, selection)
+    assert document["why"].startswith(said)
+    assert ("skip at least" in document["rule"]) == (least > 0)
+
+
 def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
     on_valid = Measured("valid")
     chosen_from = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
