@@ -241,7 +241,9 @@ class _Case:
     def _price(self, cost: Difference) -> str:
         if cost.value > 0:
             return f"at a cost of {percent(cost.value)} of {self.view.label}"
-        return f"and gain {percent(-cost.value)} of {self.view.label}" if cost.value < 0 else "at no cost"
+        if percent(-cost.value) == percent(0.0):
+            return f"at no cost in {self.view.label}"
+        return f"and gain {percent(-cost.value)} of {self.view.label}"
 
     def _place(self, row: Row) -> str:
         return f"{row['trial_id']}: {self.view.label} {score(self.view.quality(row))}, {self._share(row)} skipped."
