@@ -96,7 +96,11 @@ def test_one_user_a_line_is_guessed(run) -> None:
         (LOG, ["--set", "colums.user=1"], "--set colums.user=1: colums: unknown key; did you mean columns?"),
         (LOG, ["--set", "k_core=-1"], "--set k_core: given -1, expected an integer at least 0"),
         (LOG, ["--set", "drop=[all]"], '--set drop[0]: given "all", expected one of missing_time, missing_ids, dupl'),
-        (LOG, ["--set", "where.event.x=1"], "--set where.event.x=1: where.event is a single value (a list"),
+        (
+            LOG,
+            ["--set", "where.event.x=1"],
+            "--set where.event.x=1: where.event has no keys, expected where.event=VALUE",
+        ),
         ("", [], "log.csv: the file is empty"),
     ],
 )

@@ -142,9 +142,9 @@ def test_a_long_configuration_leaves_the_table_and_wraps_in_a_trial_s_line(
         show(records.trials[1])
     console.result(spec, records, Answer(load(directory)), directory, Ending.COMPLETE)
     out = capsys.readouterr().out
-    assert "configuration  " not in out and "o=adam" in out
+    assert "configuration  " not in out and "opti=adam" in out
     assert "trial-0000  HR@10 0.2500  skipped 50.0%  compute 47%  12.3 s" in out
-    assert "FAILED  k123 q.12 c.46 o=adam" in out
+    assert "FAILED  k123 q.12 c.46 opti=adam" in out
     assert [line for line in too_long(out) if not line.startswith(("warning: ", " " * 12, "report"))] == []
 
 

@@ -24,7 +24,7 @@ from search.spec import Spec, load
 pytestmark = pytest.mark.ray
 TRIALS = 12
 FILES = ("spec.yaml", "provenance.json", "trials.csv", "trials.jsonl", "pareto.csv", "baselines.csv", "chosen.yaml")
-REPORT = ("report.html", "report.md", "pareto.png")
+REPORT = ("report.html", "report.md", "pareto.png", "pareto.svg")
 
 
 def spec_of(folder: Path, **search: object) -> Spec:

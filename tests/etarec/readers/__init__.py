@@ -1,0 +1,1 @@
+"""A package, because tests/search/table has a test_rows.py too."""
