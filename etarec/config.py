@@ -313,8 +313,8 @@ class AdaptConfig(LearningConfig):
     min_admitted: Share = Field(default=0.0, description="smallest share of a batch to admit")
     refill: Literal["batch", "each_test"] = Field(
         default="batch",
-        description="how `min_admitted` is kept: after both tests by the samples nearest to E0, or after each test by "
-        "those nearest to passing it",
+        description="how `min_admitted` is kept: after both tests by the lowest values of all others (`uncertain`: the "
+        "highest), or after each test by those nearest to passing it",
     )
     random_rate: Share = Field(default=0.5, description="gate `random`: share of the samples to skip")
 

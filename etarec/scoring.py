@@ -7,8 +7,8 @@ hidden: [B, D]; vectors: [V, D], row i being item code i + 1; targets: int[B], r
 
 Scores are hidden @ vectors.T. Only one block of them exists at a time, so peak memory beyond arguments and results is
 BLOCK * 4 bytes for the scores and as much for their softmax; the loss adds V * D * 4, up to three times while autograd
-passes its gradient on. The C code holds a packed copy of the vectors. The sampled loss takes 12 bytes per row and
-sampled item instead.
+passes its gradient on. The C code holds a packed copy of the vectors. The loss over drawn items takes 8 bytes
+per row and drawn item instead.
 """
 
 from collections.abc import Iterator

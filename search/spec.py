@@ -253,8 +253,8 @@ def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
     if learns and not searched and int((data.valid_end - data.train_end).max()) <= 1:
         raise UserError(
             "adapt.new_transitions_only: given true, but every validation sample ends in a transition of the training "
-            "data, since no user has two validation samples; expected adapt.feedback: immediate, false, or data.split: "
-            "ratio with a rehearsal_share"
+            "data, since no user has two validation samples; expected false, or adapt.feedback: immediate, or "
+            "data.split: ratio with a rehearsal_share"
         )
 
 
@@ -303,6 +303,8 @@ def _published_gate(top_k: int) -> dict[str, Any]:
 def _opened(spec: Spec, key: str) -> Value:
     """The value with which the gate admits the most."""
     dimension = spec.space[key]
+    if key == "cosine_threshold" and dimension.contains(None):  # null: no test of redundancy
+        return None
     values = [value for value in dimension.choices or (dimension.low, dimension.high) if value is not None]
     turned = key == "entropy_quantile" and spec.adapt.admit == "uncertain"
     return min(values) if turned else max(values)

@@ -225,7 +225,8 @@ class Weights(NoAdaptation):
         """With `correction: selection`, the transitions that the gate would admit; the others stay offered."""
         if self._losses is None or self.config.correction == "none" or decision.threshold is None:
             return taught
-        return taught.where(reliable(self._losses.of(taught), decision.threshold, self.config.admit).numpy())
+        newest = np.diff(taught.owners, append=-1) != 0  # the gate's decision was about these
+        return taught.where(newest | reliable(self._losses.of(taught), decision.threshold, self.config.admit).numpy())
 
     def _count(self, rows: slice, taught: Offer, outputs: int, shallow: int) -> None:
         newest = taught.newest()

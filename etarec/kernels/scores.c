@@ -15,6 +15,7 @@
 #define WHOLE_ROWS (2 * ROWS) /* rows whose scores of all items are held at once */
 #define CHUNK (6 * PANEL)     /* items whose gradients with a block of rows are held at once; a multiple of ROWS too */
 #define BLOCK (43 * ROWS)     /* rows of such a block */
+#define SMALLEST 1e-37f       /* above the smallest normal number */
 
 typedef lanes Tile[ROWS][2];
 
@@ -127,6 +128,7 @@ INLINE float chunks_of_exponentials(const float *scores, long long items, long l
  * returns the sum of the others. */
 static float keep_selected(float *chunk, long long items, long long apart, float cut, int above, long long target) {
     float *own = chunk + target / CHUNK * apart + target % CHUNK, kept = *own, sum = 0;
+    kept = kept > SMALLEST ? kept : SMALLEST; /* a target alone has the probability 1, however small its score */
     for (long long first = 0; first < items; first += CHUNK, chunk += apart) {
         long long there = smaller(CHUNK, items - first);
         for (long long i = 0; above && i < there; i++) sum += chunk[i] = chunk[i] > cut ? chunk[i] : 0;
@@ -151,8 +153,9 @@ static void pulls(float *chunk, const float *scale, long long rows, long long fi
 
 /* log sum exp of each row, and the gradients of the sum over rows of weight (log_sum - score of the target): added to
  * d_hidden, written to d_vectors, each unless NULL. selection: 0, or which items count beside the target, those whose
- * probability exceeds `least` (1) or does not (-1); log sum exp is then that of the items that count. Scratch: packed and scores as in `scan`; pull for BLOCK x V, with V
- * rounded up to a multiple of CHUNK: the rows of a block by chunks of items, in the order in which they are read. */
+ * probability exceeds `least` (1) or does not (-1); log sum exp is then that of the items that count. Scratch: packed
+ * and scores as in `scan`; pull for BLOCK x V, with V rounded up to a multiple of CHUNK: the rows of a block by chunks of
+ * items, in the order in which they are read. */
 void cross_entropy(const float *hidden, long long B, const float *vectors, long long V, const long long *targets,
                    const float *weights, long long selection, float least, float *log_sums, float *d_hidden,
                    float *d_vectors, float *packed, float *scores, float *pull) {

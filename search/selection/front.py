@@ -21,7 +21,7 @@ from search.records import METRICS, Anchor, Trial, without_idle_columns
 from search.selection import chance, differences
 from search.selection.area import AREAS, area_share, gain_over_dice
 from search.selection.pareto import Choice, choose, hypervolume, non_dominated
-from search.spec import Spec, objectives_of, trial_config, trial_seed
+from search.spec import Spec, neutral_config, objectives_of, trial_config, trial_seed
 from search.subject import Job
 
 Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: a metric was not finite
@@ -74,7 +74,7 @@ def select(
     """
     front, volume = front_of(spec, finished, anchors)
     best = max(front, key=lambda point: point.valid[spec.search.quality], default=None)
-    base = _base(spec, best.config if best else spec.adapt)
+    base = _base(spec, best.config if best else neutral_config(spec))
     fixed: dict[str, AdaptConfig] = {
         name: baseline_config(name, base, n_items=n_items) for name in spec.baselines if name != RANDOM
     }

@@ -17,7 +17,7 @@ from etarec.disk import whole_file, write_whole
 from etarec.evaluate import Measurement
 from search.subject import Job, Recommender
 
-RECIPE = 4  # part of every name: raise it when the same configuration gives other numbers, or a default changes
+RECIPE = 5  # part of every name: raise it when the same configuration gives other numbers, or a default changes
 
 _DEFAULTS = AdaptConfig()  # not part of a name, so that a new field does not rename earlier measurements
 _ARRAYS = ("users", "ranks", "reasons")

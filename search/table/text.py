@@ -153,12 +153,15 @@ def _table_note(table: pd.DataFrame) -> str:
 def _cost_note(table: pd.DataFrame) -> str:
     if not (table["target"] != "none").any():
         return ""
-    return (
+    costs = (
         " The filter rate is the share of samples without a pass over their sequence. Computing is the arithmetic of "
-        "learning by formula, relative to adapting on every sample; learning s are its seconds on test. Feedback: a "
-        "target is learned at once after its batch was ranked, or at its user's next request; rows under different "
-        "feedback know different things."
+        "learning by formula, relative to adapting on every sample; learning s are its seconds on test."
     )
+    feedback = (
+        " Feedback: a target is learned at once after its batch was ranked, or at its user's next request; rows under "
+        "different feedback know different things."
+    )
+    return costs + (feedback if table["feedback"].any() else "")
 
 
 def _agreement(table: pd.DataFrame) -> str:

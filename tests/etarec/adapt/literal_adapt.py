@@ -115,7 +115,8 @@ class LiteralWeights:
         admitted = [n for n, verdict in enumerate(verdicts) if verdict == "admitted"]
         if self.config.correction == "selection" and self.bound is not None:
             for n in admitted:
-                self.shown[n] = [place for place in self.shown[n] if self._admits(samples[n][0], place)]
+                older = [place for place in self.shown[n][:-1] if self._admits(samples[n][0], place)]
+                self.shown[n] = older + self.shown[n][-1:]
         self._taught_once(admitted, samples)
         losses = [loss * self._weight(n) for n in admitted for loss in self._losses(n, samples, inputs)]
         newest = self._newest_of_skipped(admitted, samples) if self.config.filtered != "nothing" else []

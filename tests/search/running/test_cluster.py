@@ -21,6 +21,7 @@ from ray._private.utils import check_version_info
 from ray.exceptions import RayTaskError
 
 from etarec.config import AdaptConfig, UserError
+from search.baselines import ANCHOR_RATES
 from search.records import Records
 from search.running import cluster, ray_internals, runner
 from search.running.plan import Plan
@@ -65,9 +66,10 @@ def test_a_search_survives_the_loss_of_nodes(tmp_path: Path, nodes: Nodes) -> No
     search = Search(tmp_path, TRIALS, 1.5, f"sqlite:///{tmp_path}/mlflow.db", nodes.address, nodes.folder)
     members: list[psutil.Process] = []
     try:
-        wait_until("trials", lambda: len(lines(tmp_path / "processes")) > 4 or not search.running)
+        before = len(ANCHOR_RATES) + 2  # the measurements that come before the trials
+        wait_until("trials", lambda: len(lines(tmp_path / "processes")) > before + 4 or not search.running)
         members = family(search.process)
-        measuring = {line.split()[0] for line in lines(tmp_path / "processes")}
+        measuring = {line.split()[0] for line in lines(tmp_path / "processes")[before:]}
         assert all(measuring & of_node for of_node in pids(nodes)), search.output  # trials are spread
         nodes.kill(Random(0))
         wait_until("test", lambda: "test" in "".join(lines(tmp_path / "measured")) or not search.running)

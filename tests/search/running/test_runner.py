@@ -31,8 +31,9 @@ def spec_of(folder: Path, **search: Any) -> Spec:
 
 
 def searched(folder: Path, plan: Plan, subject: Formula, **search: Any) -> tuple[Records, Ending, list[str]]:
+    """By TPE, whose first suggestions are drawn at random: tests know in which windows they lie."""
     records, warnings = Records(folder), []
-    spec = spec_of(folder, **search)
+    spec = spec_of(folder, **{"sampler": "tpe", **search})
     ending = runner.run_search(spec, subject, records, plan, lambda trial: None, warnings.append)
     assert Records(folder).trials == records.trials
     return records, ending, warnings
@@ -114,7 +115,7 @@ def test_exceptions_are_not_repeated_and_cost_no_worker(tmp_path: Path, plan: Pl
 
 def test_a_worker_without_a_trial_measures_on_afterwards(tmp_path: Path, plan: Plan) -> None:
     """Trial 8 waits for the result of trial 5; both workers have no trial at that time."""
-    subject = Formula(slow=(0.394, 0.395), slow_for=3.0, sleep=0.2, processes=tmp_path / "processes")
+    subject = Formula(slow=(0.444, 0.446), slow_for=3.0, sleep=0.2, processes=tmp_path / "processes")
     records, _, _ = searched(tmp_path, plan, subject, trials=16)
     assert records.trials[7].ended < records.trials[5].ended - 1 and records.trials[5].ended <= records.trials[8].began
     processes = [line.split()[0] for line in lines(tmp_path / "processes")]
@@ -129,7 +130,7 @@ def test_a_worker_s_preparation_does_not_count_as_a_trial_s_time(tmp_path: Path,
 def test_a_killed_worker_is_replaced(tmp_path: Path, plan: Plan) -> None:
     """Trials shorter than a worker's start wait for it, or Tune would cancel it for an idle worker."""
     subject = Formula(
-        kills=(0.394, 0.395), once=folder_of(tmp_path, "once"), sleep=0.4, processes=tmp_path / "processes"
+        kills=(0.444, 0.446), once=folder_of(tmp_path, "once"), sleep=0.4, processes=tmp_path / "processes"
     )
     records, _, _ = searched(tmp_path, plan, subject, trials=16)
     repeated = [number for number, trial in records.trials.items() if trial.retries]
