@@ -24,16 +24,18 @@ MOST = (0.3, 2.0)  # entropy quantiles of about two thirds of the trials, the pu
 
 
 def spec_of(folder: Path, **search: Any) -> Spec:
+    """By TPE, whose first suggestions are drawn at random: tests know in which windows they lie."""
     space = {"top_k": {"low": 2, "high": 500, "log": True}, "entropy_quantile": {"low": 0.05, "high": 1.0}}
     file = folder / "space.yaml"
-    file.write_text(yaml.safe_dump({"space": space, "search": {"trials": 6, "concurrency": 2, **search}}))
+    file.write_text(
+        yaml.safe_dump({"space": space, "search": {"trials": 6, "concurrency": 2, "sampler": "tpe", **search}})
+    )
     return load(file)
 
 
 def searched(folder: Path, plan: Plan, subject: Formula, **search: Any) -> tuple[Records, Ending, list[str]]:
-    """By TPE, whose first suggestions are drawn at random: tests know in which windows they lie."""
     records, warnings = Records(folder), []
-    spec = spec_of(folder, **{"sampler": "tpe", **search})
+    spec = spec_of(folder, **search)
     ending = runner.run_search(spec, subject, records, plan, lambda trial: None, warnings.append)
     assert Records(folder).trials == records.trials
     return records, ending, warnings
