@@ -233,6 +233,7 @@ def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: 
     assert table.test_hr_at_10_low.notna().all() and table.test_delta_hr_at_10.isna().all()
 
 
+@pytest.mark.slow
 def test_a_trial_over_its_time_limit_fails_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
