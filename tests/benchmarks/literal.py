@@ -219,7 +219,7 @@ def trial(weights: Weights, model: ModelConfig, data: Interactions, stream: Stre
 class _Trial:
     def __init__(self, weights: Weights, model: ModelConfig, data: Interactions, config: AdaptConfig):
         assert config.gate != "eta" or (config.admit == "confident" and config.top_k)
-        assert config.criterion == "entropy" or config.cosine_threshold == 1
+        assert config.criterion == "entropy" or config.cosine_threshold is None
         assert config.filtered in ("nothing", "residual") and config.shallow_negatives is None
         assert config.min_admitted == 0 and config.average_over == "admitted" and config.entropy_threshold is None
         self.weights, self.model, self.data, self.config = weights, model, data, config

@@ -16,7 +16,7 @@ TRIALS = {
     "weights, adapt on everything": AdaptConfig(gate="open"),
     "weights, half skipped, shallow steps": AdaptConfig(gate="random", filtered="residual", weighting="none"),
     "weights, half by loss, corrected": AdaptConfig(
-        criterion="loss", calibrate="each_batch", cosine_threshold=1.0, correction="selection", weighting="none"
+        criterion="loss", calibrate="each_batch", cosine_threshold=None, correction="selection", weighting="none"
     ),
     "state, adapt on everything": AdaptConfig(target="state", gate="open", weighting="none"),
 }
