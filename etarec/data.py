@@ -265,7 +265,7 @@ def _digest(
 
 
 def _token_bytes(tokens: pa.LargeStringArray, width: int) -> Iterator[bytes]:
-    """What is hashed of tokens: numpy's text of one width, made in parts, or, of long tokens, lengths and UTF-8.
+    """The hashed bytes of tokens: numpy's text of one width, made in parts; for long tokens, lengths and UTF-8.
 
     The text of one width would take items times the longest token.
     """

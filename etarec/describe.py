@@ -1,4 +1,4 @@
-"""What is understood of a log, before anything is trained on it.
+"""Describes how a log is read, before anything is trained on it.
 
 python -m etarec.describe FILE [--set key=value ...]
 """
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def report(given: dict[str, Any]) -> Iterator[str]:
-    """What is understood of the log that `given`, the section `data` of an experiment file, names, line by line.
+    """How a log is read, line by line. given: the section `data` of an experiment file, which names the log.
 
     Raises UserError if it cannot be read, or if its columns can neither be guessed nor are given.
     """

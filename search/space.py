@@ -37,7 +37,7 @@ def acting(space: Space, fixed: AdaptConfig, parameters: Mapping[str, Any]) -> d
 
 
 def problems(space: Space, fixed: AdaptConfig) -> list[tuple[Location, str]]:
-    """What is wrong with the dimensions together: conditions that depend on others, and choices that do not fit."""
+    """Faults of the dimensions as a whole: conditions that depend on each other, and choices that do not fit."""
     return list(_unclear_conditions(space)) or list(_misfits(space, fixed))
 
 

@@ -44,7 +44,7 @@ def iso(time: int, end: str = "Z") -> str:
 
 
 def literal(line: str) -> str:
-    """What the page's command makes of a line of Python literals."""
+    """The output of the page's command for a line of Python literals."""
     return json.dumps(ast.literal_eval(line))
 
 

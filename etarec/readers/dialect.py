@@ -55,7 +55,7 @@ class Dialect:
         return f"text in {self.encoding.upper().removesuffix('-SIG')}, separator {separator}{quotes}, {first}"
 
     def doubts(self, wanted: Wanted) -> list[str]:
-        """What may have been misread: an encoding that was guessed, an interaction that was taken for names."""
+        """Warnings about possible misreadings: a guessed encoding, an interaction that was taken for names."""
         doubts = []
         if self.encoding == "latin-1":
             doubts.append("the text is not UTF-8 and was read as Latin-1; data.encoding names another encoding")

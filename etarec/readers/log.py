@@ -18,7 +18,7 @@ Columns = dict[str, pa.ChunkedArray]  # by their keys
 
 @dataclass(frozen=True)
 class Reading:
-    """What was understood of a log and what was done to it, in sentences for the user."""
+    """How a log was read and changed, in sentences for the user."""
 
     understood: tuple[str, ...] = ()  # how the file and its timestamps were read
     largest: tuple[str, ...] = ()  # the user and the item with most interactions

@@ -119,7 +119,7 @@ class JournalSearcher(Searcher):
         return None
 
     def _start(self, trial_id: str, number: int, parameters: dict[str, Any]) -> dict[str, Any] | None:
-        """What a worker is given. A trial whose configuration cannot be built fails at once, and None is returned."""
+        """The configuration that a worker gets; None if it cannot be built, and then the trial has failed."""
         self._running.add(number)
         self.records.started(number, parameters)
         self.on_change(self.records.trials[number])

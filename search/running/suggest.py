@@ -127,7 +127,7 @@ class Suggestions:
         return self._ask_study()
 
     def _point(self, sampler: str, number: int, seed: int) -> Parameters | None:
-        """What a sampler of this program proposes; None leaves it to Optuna's."""
+        """The proposal of this program's own sampler; None where Optuna's sampler proposes."""
         if sampler == "grid":
             return _on_grid(self.spec.space, number)
         if sampler != "auto":

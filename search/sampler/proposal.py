@@ -24,7 +24,7 @@ ANEW = 0.1  # share of a step's coordinates that are drawn anew, so that choices
 
 @dataclass(frozen=True)
 class Known:
-    """What a proposal rests on.
+    """The results on which a proposal rests.
 
     results: configurations and their two objectives, larger is better.
     awaited: configurations without a result: running, failed, or not to be proposed again for another reason.

@@ -1,4 +1,4 @@
-"""What a search advises, from its measurements on test: the verdict and its words, for the page, terminal and MLflow.
+"""The advice of a search, from its measurements on test: the verdict and its words, for page, terminal and MLflow.
 
 Three baselines frame the chosen configuration: no adaptation skips every pass, adapting on every sample skips none, and
 random skipping skips as many as the chosen gate. A cost is the loss in quality against adapting on every sample, as a
@@ -20,7 +20,7 @@ WORTH_SKIPPING = 0.01  # a smaller share of skipped passes counts as adapting on
 
 
 class Verdict(StrEnum):
-    """What to do after a search."""
+    """The kinds of advice after a search."""
 
     USE = "use_chosen"
     SKIP_AT_RANDOM = "skip_at_random"
@@ -97,7 +97,7 @@ class _Case:
 
     @cached_property
     def gains(self) -> dict[str, Difference]:
-        """What each way to adapt adds to no adaptation."""
+        """The gain of each way to adapt over no adaptation."""
         gains = {
             ALL: self.view.difference(self.none, self.all, TO_ALL).reversed(),
             self.name: self.view.difference(self.none, self.chosen, TO_CHOSEN).reversed(),

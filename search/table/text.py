@@ -61,7 +61,7 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _costs(table: pd.DataFrame) -> dict[str, list[str]]:
-    """What learning cost on test, beside the filter rate; shares of shallow steps only where there are any."""
+    """The costs of learning on test beside the filter rate; the share of shallow steps only where a row has any."""
     columns = {}
     if (table["test_shallow_rate"] > 0).any():
         columns["shallow"] = [_known(value, percent) for value in table["test_shallow_rate"]]

@@ -92,7 +92,7 @@ def _by_parameters(spec: Spec, table: pd.DataFrame) -> dict[tuple[Any, ...], tup
 
 
 class Truth:
-    """What the whole table holds. Objectives are (quality, filter rate)."""
+    """The contents of the whole table. Objectives are (quality, filter rate)."""
 
     def __init__(self, spec: Spec, file: Path):
         table, anchors = _read(file)

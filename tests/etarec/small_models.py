@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from etarec.config import ModelConfig
 from etarec.models import SequenceModel, build
@@ -28,6 +29,17 @@ def model_of(config: ModelConfig, n_items: int = 30) -> SequenceModel:
 
 def sequences(N: int, L: int) -> Tensor:
     return torch.randint(1, 30, (N, L), generator=torch.Generator().manual_seed(L))
+
+
+def assert_one_pass_serves_every_prefix(config: ModelConfig) -> None:
+    """Each prefix has the same state alone, inside its sequence, and in front of padding."""
+    model, items = model_of(config), sequences(5, 13)
+    padded = F.pad(items, (0, 4))
+    for out in (model(items), model(padded)[:, :13]):
+        for row in range(5):
+            for length in range(1, 14):
+                alone = model(items[row : row + 1, :length])[0, -1]
+                torch.testing.assert_close(out[row, length - 1], alone, rtol=0, atol=1e-11)
 
 
 def layer_norm(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:

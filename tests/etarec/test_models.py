@@ -4,8 +4,16 @@ import math
 
 import pytest
 import torch
-from small_models import BERT4REC, GRU4REC, MAMBA4REC, SASREC, STATIC, model_of, sequences
-from torch.nn import functional as F
+from small_models import (
+    BERT4REC,
+    GRU4REC,
+    MAMBA4REC,
+    SASREC,
+    STATIC,
+    assert_one_pass_serves_every_prefix,
+    model_of,
+    sequences,
+)
 
 from etarec import checkpoint, evaluate, train
 from etarec.config import AdaptConfig, TrainConfig, UserError
@@ -21,13 +29,7 @@ ALL = pytest.mark.parametrize("config", STATIC, ids=lambda config: config.name)
 
 @CAUSAL
 def test_one_pass_serves_every_prefix_whatever_stands_beside_it(config):
-    model, items = model_of(config), sequences(5, 13)
-    padded = F.pad(items, (0, 4))
-    for out in (model(items), model(padded)[:, :13]):
-        for row in range(5):
-            for length in range(1, 14):
-                alone = model(items[row : row + 1, :length])[0, -1]
-                torch.testing.assert_close(out[row, length - 1], alone, rtol=0, atol=1e-11)
+    assert_one_pass_serves_every_prefix(config)
 
 
 @ALL

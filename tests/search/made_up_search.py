@@ -16,6 +16,8 @@ TIMES_HR_AT_10 = {"hr_at_10": 1.0, "ndcg_at_10": 0.48, "hr_at_50": 2.42, "ndcg_a
 ALONG = (10, 36, 62, 88)  # percent at which random skipping was measured
 INNER_BUG = 'Traceback (most recent call last):\n  File "adapt.py", line 3\nRuntimeError: loss is | not <finite>\n'
 
+FILES = ("spec.yaml", "provenance.json", "trials.csv", "pareto.csv", "baselines.csv", "chosen.yaml")
+
 
 def measurement(hr, rate, samples, seconds_of_all):
     """A measurement whose other metrics follow HR@10 and whose seconds follow the filter rate."""

@@ -1,4 +1,4 @@
-"""What is checked before anything is trained, and with which data and checkpoint a search then runs."""
+"""The checks before anything is trained, and the data and checkpoint with which a search then runs."""
 
 from pathlib import Path
 

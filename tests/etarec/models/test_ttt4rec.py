@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_models import TTT4REC, model_of, sequences
+from small_models import TTT4REC, assert_one_pass_serves_every_prefix, model_of, sequences
 from torch.nn import functional as F
 
 from etarec.config import ModelConfig
@@ -56,13 +56,7 @@ def test_forward_is_the_papers(config):
 
 @CONFIGS
 def test_one_pass_serves_every_prefix_whatever_stands_beside_it(config):
-    model, items = model_of(config), sequences(5, 13)
-    padded = F.pad(items, (0, 4))
-    for out in (model(items), model(padded)[:, :13]):
-        for row in range(5):
-            for length in range(1, 14):
-                alone = model(items[row : row + 1, :length])[0, -1]
-                torch.testing.assert_close(out[row, length - 1], alone, rtol=0, atol=1e-11)
+    assert_one_pass_serves_every_prefix(config)
 
 
 @CONFIGS

@@ -2,24 +2,12 @@
 
 import pandas as pd
 import pytest
-from made_up_search import made_up_files, write
+from made_up_search import FILES, write
 
 from etarec.config import UserError
 from search.report.__main__ import main
 from search.report.files import load
 from search.result_files import RESTORE
-
-FILES = ("spec.yaml", "provenance.json", "trials.csv", "pareto.csv", "baselines.csv", "chosen.yaml")
-
-
-@pytest.fixture
-def files():
-    return made_up_files()
-
-
-@pytest.fixture
-def directory(tmp_path):
-    return tmp_path / "run"
 
 
 def test_numbers_are_numbers_and_names_are_text(directory, files):

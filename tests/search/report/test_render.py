@@ -7,25 +7,14 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_search import made_up_files, write
+from made_up_search import write
 from scipy.stats import spearmanr
 
 from search import baselines
 from search.numbers import seconds
 from search.report import findings, render
 
-FILES = ("spec.yaml", "provenance.json", "trials.csv", "pareto.csv", "baselines.csv", "chosen.yaml")
 OUTPUTS = ("report.html", "report.md", "pareto.png", "pareto.svg")
-
-
-@pytest.fixture
-def files():
-    return made_up_files()
-
-
-@pytest.fixture
-def directory(tmp_path):
-    return tmp_path / "run"
 
 
 def rendered(directory, files):
