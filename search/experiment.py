@@ -22,7 +22,7 @@ from search.report.answer import Answer
 from search.report.files import load
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
-from search.selection import anchors
+from search.selection import anchors, stream
 from search.selection import front as selection
 from search.selection.front import Selection
 from search.spec import Spec, as_dict, flat, to_yaml
@@ -160,6 +160,7 @@ class _Search:
         texts = {
             "pareto.csv": front.to_csv(index=False),
             "baselines.csv": baselines.to_csv(index=False),
+            "stream.csv": stream.along(selected, self.spec.search.quality).to_csv(index=False),
             "chosen.yaml": _yaml(chosen),
             "provenance.json": json.dumps(provenance.document(), indent=2),
         }

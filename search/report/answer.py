@@ -55,7 +55,11 @@ class Answer:
     @cached_property
     def judged(self) -> dict[str, Judged]:
         """The judgement of each row of the front and of the baselines, by name."""
-        return {str(row["trial_id"]): judge(row, self.front, self.view) for row in (*self.front, *self.fixed)}
+        return {str(row["trial_id"]): self._judge(row) for row in (*self.front, *self.fixed)}
+
+    def _judge(self, row: Row) -> Judged:
+        chosen, random = str(self.run.chosen.get("trial_id")), self.baselines.get(baselines.RANDOM)
+        return judge(row, self.front, self.view, chosen, random)
 
     @property
     def fixed(self) -> list[Row]:

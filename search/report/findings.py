@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from search.baselines import ALL, NONE, PUBLISHED, RANDOM
-from search.numbers import higher_or_lower, percent, score, signed
-from search.selection.differences import TO_ALL, TO_CHOSEN, TO_RANDOM
-from search.selection.judgement import Judgement, judge
-from search.selection.verdict import negligible
-from search.selection.view import LEVEL, Difference, Row, Split, View
+from search.numbers import percent, score, signed
+from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, TO_RANDOM
+from search.selection.judgement import BEATEN, Judgement, judge
+from search.selection.verdict import WORTH_SKIPPING, negligible
+from search.selection.view import LEVEL, Difference, Row, View
 
 Tone = Literal["good", "bad", "note"]
 
@@ -32,21 +32,9 @@ def findings(
         _adapting(chosen, baselines, front, view, tolerance),
         _random(chosen, baselines.get(RANDOM), view, _along(front, view) if view.split == "test" else ""),
         _published(chosen, baselines.get(PUBLISHED), view),
-        _front(chosen, front, view),
+        _front(chosen, baselines.get(RANDOM), front, view),
     ]
     return [finding for finding in found if finding is not None]
-
-
-def saving(chosen: Row, everything: Row | None, split: Split) -> float | None:
-    """The share of the serving time with `everything` that the chosen point saves; None if unknown.
-
-    None on validation: trials look up the passes they share, so their seconds say nothing about serving.
-    """
-    if split == "valid":
-        return None
-    before = everything and everything.get(f"{split}_seconds")
-    after = chosen.get(f"{split}_seconds")
-    return None if not before or after is None else 1 - after / before
 
 
 def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float) -> Finding:
@@ -64,9 +52,17 @@ def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], v
         slight = negligible(gain, view.quality(none), tolerance)
         return _gaining(numbers, gain, chosen, none, best, view, slight)
     text = f"{numbers} {_highest(best, view)}"
-    if view.quality(best) > view.quality(none):  # only a point of the front can be
+    if _clearly_above(best, none, view):  # only a point of the front can be
         return Finding("note", "Adapting on every sample gains nothing, adapting on some scores higher", text)
     return Finding("bad", "Adapting gains nothing", text)
+
+
+def _clearly_above(row: Row, none: Row, view: View) -> bool:
+    """Whether a row scores higher than no adaptation: after Holm's correction on test, by its value on validation."""
+    if view.split == "valid":
+        return view.quality(row) > view.quality(none)
+    gap = view.recorded(row, TO_NONE)
+    return gap is not None and gap.value > 0 and gap.survives_holm
 
 
 def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, view: View, slight: bool) -> Finding:
@@ -78,6 +74,10 @@ def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, 
     if view.split == "test" and not gain.significant:
         reason = "The interval includes 0." if gain.measured else "Its interval was not measured."
         return Finding("note", "Whether adapting pays is not settled", f"{numbers} {reason} {kept}")
+    own = view.difference(none, chosen, TO_CHOSEN).reversed()
+    if own.measured and not own.significant:
+        title = "Adapting pays, but whether the chosen configuration keeps that is not settled"
+        return Finding("note", title, f"{numbers} {kept}")
     if above <= 0:
         return Finding("bad", "Adapting pays, but not as the chosen configuration does it", f"{numbers} {kept}")
     return Finding("good" if view.split == "test" else "note", "Adapting pays", f"{numbers} {kept}")
@@ -125,10 +125,10 @@ def _random(chosen: Row, random: Row | None, view: View, along: str) -> Finding:
     if view.split == "valid":
         ahead = "ahead of" if gap.value > 0 else "no better than"
         return Finding("note", f"The gate is {ahead} random skipping on validation", text)
-    if gap.value <= 0:
-        return Finding("bad", "The gate does not beat random skipping", text)
     if gap.higher:
         return Finding("good", "The gate beats random skipping", text)
+    if gap.value <= 0:
+        return Finding("bad" if gap.lower else "note", "The gate does not beat random skipping", text)
     return Finding("note", "The gate is ahead of random skipping, but not clearly", text)
 
 
@@ -148,50 +148,63 @@ def _along(front: Sequence[Row], view: View) -> str:
 def _published(chosen: Row, published: Row | None, view: View) -> Finding | None:
     if published is None or not view.measured(published):
         return None
-    more = view.skipped(chosen) - view.skipped(published)
-    gap = view.quality(chosen) - view.quality(published)
+    more, gap = view.skipped(chosen) - view.skipped(published), view.difference(published, chosen, TO_CHOSEN).reversed()
     text = (
-        f"The published gate scores {_place(published, view)}; the chosen gate scores {higher_or_lower(gap)} and skips "
+        f"The published gate scores {_place(published, view)}; the chosen gate scores {gap} and skips "
         f"{abs(100 * more):.1f} percentage points {'more' if more >= 0 else 'fewer'}."
     )
-    if more >= 0 and gap >= 0 and (more or gap):
-        return Finding("good", "Better than the published gate in both objectives", text)
-    if more <= 0 and gap <= 0 and (more or gap):
+    quality, skipped = _sign(gap, view), (more >= WORTH_SKIPPING) - (more <= -WORTH_SKIPPING)
+    if quality >= 0 and skipped >= 0 and (quality or skipped):
+        tone: Tone = "good" if view.split == "test" else "note"
+        return Finding(tone, f"{_ahead(quality, skipped, view.label)} than the published gate", text)
+    if quality < 0 and more <= 0:
         return Finding("bad", "Worse than the published gate in both objectives", text)
-    traded = f"Higher {view.label}, but less skipped than by the published gate"
-    if more > 0:
-        traded = f"More skipped than by the published gate, but a lower {view.label}"
-    return Finding("note", traded if more or gap else "Level with the published gate", text)
+    if quality > 0:
+        return Finding("note", f"Higher {view.label}, but less skipped than by the published gate", text)
+    if quality < 0:
+        return Finding("note", f"More skipped than by the published gate, but a lower {view.label}", text)
+    level = f"Less skipped than by the published gate, with no clear difference in {view.label}"
+    return Finding("note", level if skipped < 0 else "Level with the published gate", text)
 
 
-def _front(chosen: Row, front: Sequence[Row], view: View) -> Finding | None:
+def _sign(gap: Difference, view: View) -> int:
+    """1 for a clear gain and -1 for a clear loss by Holm's correction; by its value on validation."""
+    clear = gap.survives_holm or view.split == "valid" or not gap.measured
+    return ((gap.value > 0) - (gap.value < 0)) if clear else 0
+
+
+def _ahead(quality: int, skipped: int, label: str) -> str:
+    if quality and skipped:
+        return "Better in both objectives"
+    return f"Higher {label}, at as much skipped," if quality else f"More skipped, at no clear loss of {label},"
+
+
+def _front(chosen: Row, random: Row | None, front: Sequence[Row], view: View) -> Finding | None:
     """How many points still hold on test, and what beats the others."""
     if view.split == "valid":
         if len(front) > 1:
             return None
         text = "One configuration is at least as good as all others in both objectives, so there is no trade-off."
         return Finding("note", "The front is a single point", text)
-    measured = [row for row in front if view.measured(row)]
-    beaten = sum(row.get("on_test_front") is not True for row in measured)
-    judged = [judge(row, front, view).judgement for row in measured]
-    text = f"On test {_among_themselves(len(measured), beaten)}{_beaten_by_baselines(judged)}."
-    holding = sum(judgement not in _BEATEN for judgement in judged)
-    holds = judge(chosen, front, view).judgement not in _BEATEN
+    name = str(chosen["trial_id"])
+    judged = {str(row["trial_id"]): judge(row, front, view, name, random) for row in front if view.measured(row)}
+    judgements = [one.judgement for one in judged.values()]
+    beaten = judgements.count(Judgement.BY_POINT)
+    text = f"On test {_among_themselves(len(judged), beaten)}{_beaten_by_baselines(judgements)}."
+    holding = sum(judgement not in BEATEN for judgement in judgements)
+    holds = judged[name].judgement not in BEATEN if name in judged else True
     text += "" if holds else " The chosen configuration does not hold."
-    title = f"{holding} of {len(measured)} front points {'holds' if holding == 1 else 'hold'} on test"
+    title = f"{holding} of {len(judged)} front points {'holds' if holding == 1 else 'hold'} on test"
     title = "The front is a single point" if len(front) == 1 else title
     return Finding("note" if holds else "bad", title, text)
-
-
-_BEATEN = {Judgement.BY_NONE, Judgement.BY_RANDOM, Judgement.BY_POINT}
 
 
 def _among_themselves(points: int, beaten: int) -> str:
     if points == 1:
         return "the front's only point was measured once"
     if not beaten:
-        return f"all {points} points are still a front among themselves"
-    return f"{beaten} of the {points} points {'is' if beaten == 1 else 'are'} beaten by another front point"
+        return f"none of the {points} points is clearly beaten by another"
+    return f"{beaten} of the {points} points {'is' if beaten == 1 else 'are'} clearly beaten by another front point"
 
 
 def _beaten_by_baselines(judged: Sequence[Judgement]) -> str:
