@@ -24,6 +24,7 @@ from search import numbers
 from search.records import Ending, Records, State, Trial, frequent_reason
 from search.redact import shown_uri
 from search.report.answer import Answer
+from search.report.health import problems
 from search.running.plan import Plan
 from search.selection.chance import gate_rate
 from search.selection.view import Row, View
@@ -177,6 +178,8 @@ class Console:
             self.prose("", reason)
         marks = {"good": "+", "bad": "-", "note": "o"}
         self.entry("findings", *(f"{marks[finding.tone]} {finding.title}" for finding in answer.findings))
+        for place, problem in enumerate(problems(answer)):
+            self.prose("" if place else "checks", f"! {problem.title} {problem.advice}")
 
     def _footnotes(self, answer: Answer) -> None:
         self.entry("", "* the chosen configuration")

@@ -6,6 +6,7 @@ in them or computed from them.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -235,12 +236,18 @@ def _counts(run: Run) -> dict[str, int]:
 
 
 def _write(path: Path, template: str, context: dict[str, Any]) -> None:
+    write_whole(path, _environment(template.endswith(".html.j2")).get_template(template).render(context))
+
+
+@cache
+def _environment(autoescape: bool) -> Environment:
+    """The templates; it keeps them compiled."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html.j2"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(s=numbers.seconds, sig=numbers.significant, cell=_cell)
-    write_whole(path, environment.get_template(template).render(context))
+    environment.filters.update(s=numbers.seconds, cell=_cell)
+    return environment
 
 
 def _cell(text: Any) -> str:

@@ -78,7 +78,7 @@ def costs(answer: Answer, noise: float | None) -> Table:
         Column("share of the costliest", "bar", words=True),
     ]
     columns += [Column(name, f"{name}_ms", "ms of CPU per 1,000 samples") for name in ("forward", "gate", "adaptation")]
-    columns += [Column("together", "ms", "ms of CPU per 1,000 samples"), Column("than adapting on all", "compared")]
+    columns += [Column("together", "ms", "ms of CPU per 1,000 samples"), Column("against adapting on all", "compared")]
     lines = []
     for name, one in found.items():
         chosen = answer.chosen is not None and name == answer.chosen["trial_id"]

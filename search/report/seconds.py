@@ -56,14 +56,15 @@ def spread(rows: Iterable[Row], split: Split) -> float | None:
 
 
 def compared(mine: Cost, other: Cost, noise: float | None) -> str:
-    """The cost relative to another one, with its range: 28% less (15% to 41%)."""
-    saved = 1 - mine.total / other.total
-    words = f"{percent(abs(saved), 0)} {'less' if saved >= 0 else 'more'}"
+    """The cost relative to another one, with its range: 28% less (19% to 37%)."""
+    share = mine.total / other.total
+    words = f"{percent(abs(1 - share), 0)} {'less' if share <= 1 else 'more'}"
     if noise is None:
         return f"{words} (range unknown)"
-    if abs(saved) <= noise:
+    low, high = sorted(abs(1 - share * (1 + sign * noise)) for sign in (-1, 1))
+    if share * (1 - noise) <= 1 <= share * (1 + noise):
         return "not measurable here"
-    return f"{words} ({percent(abs(saved) - noise, 0)} to {percent(abs(saved) + noise, 0)})"
+    return f"{words} ({percent(low, 0)} to {percent(high, 0)})"
 
 
 def serving(name: str, mine: Cost | None, everything: Cost | None, noise: float | None) -> str:

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from etarec.metrics import label
 from search.baselines import NONE, along_front
-from search.numbers import correlation, percent
+from search.numbers import correlation
 from search.report.plots import BASELINE, CHOSEN, TEST, Describe, Frames, fragment, layout
 
 FEWEST = 4  # configurations, in whose order a correlation is taken
@@ -69,14 +69,14 @@ def sentence(points: pd.DataFrame, metric: str) -> str:
     )
     if found.remains is None:
         return text
-    size = f"{percent(found.remains, 0)} of a difference to no adaptation on validation is found on test"
-    return f"{text} On average {size}, in {label(metric)}."
+    size = f"{found.remains:.2g} times as large on test as on validation"
+    return f"{text} A gain over no adaptation in {label(metric)} is on average {size}."
 
 
 def plot(frames: Frames, points: pd.DataFrame, describe: Describe) -> str:
     """Interactive plot of test against validation, as an HTML fragment."""
     figure = go.Figure(layout=layout(height=380))
-    ends = [float(points[["valid", "test"]].min().min()), float(points[["valid", "test"]].max().max())]
+    ends = [float(points["valid"].min()), float(points["valid"].max())]
     figure.add_scatter(
         x=ends, y=ends, mode="lines", line={"color": "#94a3b8", "dash": "dot", "width": 1}, name="equal on both",
         hoverinfo="skip",

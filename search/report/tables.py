@@ -17,16 +17,18 @@ _SPLIT_TITLES: dict[Split, str] = {"valid": "valid", "test": "test"}
 
 
 def front(answer: Answer) -> Table:
-    """The front's points: parameters, both objectives, computing, paired differences and the judgement on test."""
-    named = [Column("trial", "trial_id", words=True), *(Column(name, name) for name in answer.run.parameters)]
+    """The front's points: the judgement on test, both objectives, computing, paired differences and parameters."""
+    searched = [Column(name, name) for name in answer.run.parameters]
     kinds = _kinds(answer, answer.front)
     lines = []
     for row in answer.front:
         chosen = answer.chosen is not None and row["trial_id"] == answer.chosen["trial_id"]
         name = Cell(str(row["trial_id"]), row["trial_id"], ("chosen",) if chosen else ())
-        searched = [parameter(row, key) for key in answer.run.parameters]
-        lines.append(Line([name, *searched, *_measured(answer, row, kinds)], chosen))
-    return Table("front", [*named, *_measured_columns(answer, kinds)], lines)
+        values = [parameter(row, key) for key in answer.run.parameters]
+        lines.append(Line([name, *_measured(answer, row, kinds), *values], chosen))
+    return Table(
+        "front", [Column("trial", "trial_id", words=True), *_measured_columns(answer, kinds), *searched], lines
+    )
 
 
 def fixed(answer: Answer) -> Table:
@@ -86,7 +88,7 @@ def _measured_columns(answer: Answer, kinds: Sequence[Kind]) -> list[Column]:
     if view.split == "valid":
         return columns
     columns += [Column(view.label, difference_columns(kind, view.metric)[0], TO_WORDS[kind]) for kind in kinds]
-    return [*columns, Column("on test", "on_test", words=True)]
+    return [Column("on test", "on_test", words=True), *columns]
 
 
 def _measured(answer: Answer, row: Row, kinds: Sequence[Kind]) -> list[Cell]:
@@ -97,7 +99,7 @@ def _measured(answer: Answer, row: Row, kinds: Sequence[Kind]) -> list[Cell]:
     cells += [_quality(row, one) for one in views] + [cost_cell(row, view.split, "arithmetic")]
     if view.split == "valid":
         return cells
-    return [*cells, *(_gap(row, kind, view) for kind in kinds), _judged(answer, row)]
+    return [_judged(answer, row), *cells, *(_gap(row, kind, view) for kind in kinds)]
 
 
 def _quality(row: Row, view: View) -> Cell:
@@ -119,8 +121,8 @@ def _gap(row: Row, kind: Kind, view: View) -> Cell:
 
 def _judged(answer: Answer, row: Row) -> Cell:
     judged = answer.judged[str(row["trial_id"])]
-    text = f"beaten by {judged.by}" if judged.judgement is Judgement.BY_POINT else str(judged.judgement)
-    return Cell(text, text)
+    notes = (f"by {judged.by}",) if judged.judgement is Judgement.BY_POINT else ()
+    return Cell(str(judged.judgement), " ".join((str(judged.judgement), *notes)), notes)
 
 
 def _baseline(name: str) -> Cell:
@@ -137,7 +139,7 @@ def _folded(answer: Answer, rows: Sequence[Row], kinds: Sequence[Kind]) -> list[
     """The spread of each column over rows that are folded into one."""
     cells = [_spread(cells) for cells in zip(*(_measured(answer, row, kinds) for row in rows), strict=True)]
     words = dict.fromkeys(str(answer.judged[str(row["trial_id"])].judgement) for row in rows)
-    return [*cells[:-1], Cell(", ".join(words))] if answer.view.split == "test" else cells
+    return [Cell(", ".join(words)), *cells[1:]] if answer.view.split == "test" else cells
 
 
 def _spread(cells: Sequence[Cell]) -> Cell:

@@ -3,6 +3,7 @@
 import pytest
 
 from search.report import findings
+from search.selection.differences import TO_CHOSEN, TO_NONE, difference_columns
 from search.selection.view import View
 
 
@@ -13,6 +14,11 @@ def row(name, quality, rate, view):
 def advised(view, none, everything, chosen, other=None):
     """The answer on adapting, for a front of the chosen point and, if given, another one that skips less."""
     front = [row("t0001", chosen, 0.6, view), row("t0002", other, 0.2, view)][: 1 + (other is not None)]
+    if none is not None:
+        columns = difference_columns(TO_NONE, view.metric)
+        for each in front:
+            gap = each[view.column] - none
+            each.update(zip(columns, (gap, gap - 1e-5, gap + 1e-5, 0.001, 0.01), strict=True))
     rows = [row("none", none, 1.0, view), row("all", everything, 0.0, view)]
     baselines = {each["trial_id"]: each for each in rows if each[view.column] is not None}
     return findings.findings(front[0], baselines, front, view, 0.005)[0]
@@ -72,3 +78,25 @@ def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
     chosen, unmeasured = row("t0001", 0.0124, 0.6, view), row("t0003", None, 0.9, view)
     found = findings.findings(chosen, {"none": none, "all": everything}, [chosen, unmeasured], view, 0.005)
     assert ALL in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("ahead", "p_holm", "rate", "tone", "title"),
+    [
+        (0.005, 0.01, 0.5, "good", "Better in both objectives than the published gate"),
+        (0.005, 0.01, 0.595, "good", "Higher HR@10, at as much skipped, than the published gate"),
+        (-0.00002, 0.9, 0.5, "good", "More skipped, at no clear loss of HR@10, than the published gate"),
+        (-0.005, 0.01, 0.7, "bad", "Worse than the published gate in both objectives"),
+        (-0.00002, 0.9, 0.7, "note", "Less skipped than by the published gate, with no clear difference in HR@10"),
+        (-0.00002, 0.9, 0.6, "note", "Level with the published gate"),
+        (0.005, 0.01, 0.7, "note", "Higher HR@10, but less skipped than by the published gate"),
+        (-0.005, 0.01, 0.5, "note", "More skipped than by the published gate, but a lower HR@10"),
+    ],
+)
+def test_the_published_gate_is_compared_by_the_paired_interval(ahead, p_holm, rate, tone, title):
+    view = VIEWS[0]
+    chosen, published = row("t0001", 0.08, 0.6, view), row("published", 0.08 - ahead, rate, view)
+    numbers = (-ahead, -ahead - 0.0005, -ahead + 0.0005, 0.001, p_holm)
+    published.update(zip(difference_columns(TO_CHOSEN, view.metric), numbers, strict=True))
+    found = findings.findings(chosen, {"published": published}, [chosen], view, 0.005)
+    assert (tone, title) in [(finding.tone, finding.title) for finding in found]
