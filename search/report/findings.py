@@ -52,17 +52,23 @@ def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], v
         slight = negligible(gain, view.quality(none), tolerance)
         return _gaining(numbers, gain, chosen, none, best, view, slight)
     text = f"{numbers} {_highest(best, view)}"
-    if _clearly_above(best, none, view):  # only a point of the front can be
+    if _some_gain(chosen, none, baselines.get(RANDOM), front, view):
         return Finding("note", "Adapting on every sample gains nothing, adapting on some scores higher", text)
     return Finding("bad", "Adapting gains nothing", text)
 
 
-def _clearly_above(row: Row, none: Row, view: View) -> bool:
-    """Whether a row scores higher than no adaptation: after Holm's correction on test, by its value on validation."""
+def _some_gain(chosen: Row, none: Row, random: Row | None, front: Sequence[Row], view: View) -> bool:
+    """Whether adapting on some samples scores higher than no adaptation, by the rules of the verdict.
+
+    On validation the values decide.
+    """
     if view.split == "valid":
-        return view.quality(row) > view.quality(none)
-    gap = view.recorded(row, TO_NONE)
-    return gap is not None and gap.value > 0 and gap.survives_holm
+        return any(view.quality(row) > view.quality(none) for row in front if view.measured(row))
+    own = view.difference(none, chosen, TO_CHOSEN).reversed()
+    by_chance = view.recorded(random, TO_NONE) if random else None
+    gaps = (gap for row in front if (gap := view.recorded(row, TO_NONE)))
+    others = any(gap.value > 0 and gap.survives_holm for gap in gaps)
+    return own.higher or (by_chance is not None and by_chance.higher) or others
 
 
 def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, view: View, slight: bool) -> Finding:

@@ -11,7 +11,7 @@ from search.report.health import CHECKS, problems
 @pytest.fixture
 def files():
     files = made_up_files()
-    files["baselines.csv"].loc[files["baselines.csv"]["trial_id"] == "random", "test_vs_chosen_hr_at_10_high"] = -0.0001
+    files["baselines.csv"]["test_vs_chosen_hr_at_10_high"] = -0.0001
     return files
 
 
@@ -28,7 +28,7 @@ def few(files):
 
 
 def growing(files):
-    files["trials.csv"] = files["trials.csv"].sort_values("hr_at_10", na_position="first").iloc[-12:]
+    files["trials.csv"].loc[:23, "hr_at_10"] = 0.0839
 
 
 def failing(files):
@@ -36,10 +36,8 @@ def failing(files):
 
 
 def idle(files):
-    files["trials.csv"]["idle"] = [n % 7 / 7 for n in range(len(files["trials.csv"]))]
-    files["spec.yaml"]["space"]["idle"] = {"low": 0.0, "high": 1.0}
-    for name in ("pareto.csv", "baselines.csv"):
-        files[name]["idle"] = 0.5
+    quantile = files["trials.csv"]["entropy_quantile"]
+    files["trials.csv"] = files["trials.csv"].assign(hr_at_10=0.08 + 0.01 * quantile, filter_rate=1 - quantile)
 
 
 def clumped(files):
@@ -80,10 +78,10 @@ def collapsing(files):
     [
         ("failed trials", failing, "of 32 trials failed", "Read their reasons"),
         ("trials per parameter", few, "11 trials are few for 3 parameters", "--resume --trials 30"),
-        ("growth of the front", growing, "still growing", "--resume --trials 24"),
+        ("growth of the front", growing, "still growing", "--resume --trials 64"),
         ("ends of the ranges", lambda f: front_with(f, top_k=2), "top_k at the low end of its range, 2",
          "--set space.top_k.low"),
-        ("parameters without effect", idle, "idle has no effect on either objective", "Fix it under adapt"),
+        ("parameters without effect", idle, "top_k and cosine_threshold have no effect", "Fix them under adapt"),
         ("spread of the trials", clumped, "trials skip about as much, 9", "Narrow the ranges"),
         ("size of the front", single, "single point", "Widen it"),
         ("order on test", reordered, "does not confirm the order", "rehearsal_share"),

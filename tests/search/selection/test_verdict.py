@@ -81,7 +81,7 @@ def test_the_verdict_contradicts_no_difference_and_no_finding(reach):
 
 @pytest.mark.parametrize(("reach", "rate"), [(0.0005, 0.5), (0.0005, 0.505), (0.0005, 0.2), (0.02, 0.5), (0.0005, 0.8)])
 def test_no_finding_speaks_against_using_the_choice_in_any_order_with_the_published_gate(reach, rate):
-    """A difference counts only if it is clear, whatever its sign; `rate` is the published gate's, the choice skips half."""
+    """A difference counts only if it is clear, whatever its sign. The published gate skips `rate`, the choice half."""
     verdicts = set()
     for order in permutations((*NAMES, "published")):
         values = {name: 0.09 - 0.002 * place for place, name in enumerate(order)}
