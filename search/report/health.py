@@ -10,13 +10,13 @@ import numpy as np
 
 from etarec.metrics import label
 from search import baselines
-from search.dimension import form_problems
 from search.numbers import correlation, percent, score
 from search.report import along, axes, shrinkage, trend
 from search.report.answer import Answer
 from search.report.importance import importances
 from search.report.plots import Frames, skipped
 from search.selection.differences import TO_CHOSEN
+from search.spec.dimension import form_problems
 
 TRIALS_PER_PARAMETER = 5  # with fewer a search has hardly seen its space
 NO_EFFECT = 0.05  # share of the variance; below it with the whole interval, a parameter has no effect
