@@ -53,7 +53,7 @@ def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], v
         return _gaining(numbers, gain, chosen, none, best, view, slight)
     text = f"{numbers} {_highest(best, view)}"
     if _some_gain(chosen, none, baselines.get(RANDOM), front, view):
-        return Finding("note", "Adapting on every sample gains nothing, adapting on some scores higher", text)
+        return Finding("note", "Adapting on all gains nothing, adapting on some scores higher", text)
     return Finding("bad", "Adapting gains nothing", text)
 
 
@@ -64,11 +64,12 @@ def _some_gain(chosen: Row, none: Row, random: Row | None, front: Sequence[Row],
     """
     if view.split == "valid":
         return any(view.quality(row) > view.quality(none) for row in front if view.measured(row))
-    own = view.difference(none, chosen, TO_CHOSEN).reversed()
-    by_chance = view.recorded(random, TO_NONE) if random else None
-    gaps = (gap for row in front if (gap := view.recorded(row, TO_NONE)))
-    others = any(gap.value > 0 and gap.survives_holm for gap in gaps)
-    return own.higher or (by_chance is not None and by_chance.higher) or others
+    gaps = [view.difference(none, chosen, TO_CHOSEN).reversed()]
+    gaps += [view.difference(random, none, TO_NONE)] if random and view.measured(random) else []
+    others = [view.difference(row, none, TO_NONE) for row in front if view.measured(row)]
+    return any(gap.value > 0 and gap.higher for gap in gaps) or any(
+        gap.value > 0 and gap.survives_holm for gap in others
+    )
 
 
 def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, view: View, slight: bool) -> Finding:
@@ -82,7 +83,7 @@ def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, 
         return Finding("note", "Whether adapting pays is not settled", f"{numbers} {reason} {kept}")
     own = view.difference(none, chosen, TO_CHOSEN).reversed()
     if own.measured and not own.significant:
-        title = "Adapting pays, but whether the chosen configuration keeps that is not settled"
+        title = "Adapting pays; whether the chosen gate keeps that is not settled"
         return Finding("note", title, f"{numbers} {kept}")
     if above <= 0:
         return Finding("bad", "Adapting pays, but not as the chosen configuration does it", f"{numbers} {kept}")
@@ -131,10 +132,10 @@ def _random(chosen: Row, random: Row | None, view: View, along: str) -> Finding:
     if view.split == "valid":
         ahead = "ahead of" if gap.value > 0 else "no better than"
         return Finding("note", f"The gate is {ahead} random skipping on validation", text)
-    if gap.higher:
-        return Finding("good", "The gate beats random skipping", text)
     if gap.value <= 0:
         return Finding("bad" if gap.lower else "note", "The gate does not beat random skipping", text)
+    if gap.higher:
+        return Finding("good", "The gate beats random skipping", text)
     return Finding("note", "The gate is ahead of random skipping, but not clearly", text)
 
 
@@ -169,7 +170,7 @@ def _published(chosen: Row, published: Row | None, view: View) -> Finding | None
         return Finding("note", f"Higher {view.label}, but less skipped than by the published gate", text)
     if quality < 0:
         return Finding("note", f"More skipped than by the published gate, but a lower {view.label}", text)
-    level = f"Less skipped than by the published gate, with no clear difference in {view.label}"
+    level = f"The published gate skips more, at about the same {view.label}"
     return Finding("note", level if skipped < 0 else "Level with the published gate", text)
 
 
