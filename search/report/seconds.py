@@ -119,7 +119,8 @@ def plot(frames: Frames, prefix: Prefix, points: pd.DataFrame, describe: Describ
         part = points[kept]
         figure.add_scatter(
             x=part["learning"], y=part["quality"], mode="markers", name=name, hovertemplate="%{text}<extra></extra>",
-            text=[describe(point, prefix) for point in part["trial_id"]], customdata=None if kept is random or name == "baseline" else part["trial_id"],
+            text=[describe(point, prefix) for point in part["trial_id"]],
+            customdata=None if kept is random or name == "baseline" else part["trial_id"],
             marker={"color": color, "symbol": symbol, "size": size},
         )  # fmt: skip
     figure.update_xaxes(title=f"learning ({UNIT})", rangemode="tozero")
