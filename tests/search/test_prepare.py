@@ -1,5 +1,6 @@
 """The checks before anything is trained, and the data and checkpoint with which a search then runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from search.experiment import Experiment
 from search.records import Records
 from search.running.plan import Machine
 from search.spec import load
+from search.warm_start import Folders
 
 TINY = {
     "data": {"simulation": {"users": 150, "items": 60}, "rehearsal_share": None},
@@ -70,6 +72,20 @@ def test_a_given_checkpoint_is_one_of_these_data(tmp_path: Path, monkeypatch: py
 def test_a_spec_that_does_not_fit_is_named_with_its_file(tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(UserError, match=f"space.yaml: {message}"):
         prepare.prepare(experiment_of(tmp_path, change))
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_another_problem_stops_a_warm_start_before_it_trains(tmp_path: Path) -> None:
+    for folder in ("earlier", "out"):
+        (tmp_path / folder).mkdir()
+    settings = {"data sha256": "of another log", "space.top_k.low": 2, "search.objectives": ["hr_at_10", "filter_rate"]}
+    Records(tmp_path / "earlier").begin(settings)
+    ran = replace(experiment_of(tmp_path), earlier=Folders((tmp_path / "earlier",)))
+    with pytest.raises(UserError, match='earlier: its problem is another one; data sha256: there "of another log", '):
+        prepare.prepare(ran)
+    Records(tmp_path / "out").begin(settings)
+    with pytest.raises(UserError, match="began without it; leave it out with --resume"):
+        prepare.prepare(replace(ran, resume=True))
 
 
 @pytest.mark.usefixtures("nothing_is_trained")
