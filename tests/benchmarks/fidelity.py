@@ -1,16 +1,20 @@
 """Which reduction of the stream keeps the order of configurations.
 
-    python -m tests.benchmarks.fidelity [--space FILE] [--out FILE] [--configurations N] [--minutes M]
+    python -m tests.benchmarks.fidelity --out FILE [--space FILE] [--search DIR] [--configurations N] [--minutes M]
 
 measures configurations spread evenly over the space on the whole validation stream and on each reduction of it, one
 after the other on one thread, for about M minutes of CPU time, and keeps them in a table. Called again, it goes on. It
 then prints each reduction's rank correlation with the whole. Every measurement starts from the checkpoint, and on its
 own first batch, as a trial on that stream would. Trials see validation only, so the table does too.
+
+With --search, configurations and their results on the whole are those of a finished search's trials, in random order,
+and only the reductions are measured.
 """
 
 import argparse
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,9 +32,9 @@ from etarec.config import AdaptConfig
 from etarec.data import Stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement, measure
-from etarec.metrics import per_sample
 from search import prepare
 from search.experiment import Experiment
+from search.records import Records, State
 from search.sampler.cube import Cube
 from search.sampler.proposal import spread
 from search.selection.pareto import non_dominated
@@ -45,6 +49,7 @@ SEED = 1  # of the spread, and of the users drawn
 FIRST_SHARES = (0.1, 0.25, 0.5)  # of the whole stream, by which its first part is judged
 
 Rows = NDArray[np.int64]
+Row = dict[str, float]
 
 
 def last(stream: Stream, batch: int) -> Rows:
@@ -75,16 +80,21 @@ class Streams:
         self.encoder = Encoder(subject.data, torch.device("cpu"))
         whole = data.stream(subject.data, "valid", subject.order, subject.order_seed)
         parts = {name: rows(whole, batch) for name, rows in REDUCED.items()}
-        streams = {"whole": whole} | {name: Stream(whole.users[p], whole.positions[p]) for name, p in parts.items()}
-        self.passes = {name: self._passes(stream) for name, stream in streams.items()}
+        self.streams = {"whole": whole} | {
+            name: Stream(whole.users[p], whole.positions[p]) for name, p in parts.items()
+        }
+        self.passes: dict[str, SharedPasses] = {}
 
-    def _passes(self, stream: Stream) -> SharedPasses:
-        return SharedPasses(self.model, self.encoder, stream, ("fidelity",), None)
-
-    def measure(self, name: str, config: AdaptConfig, seed: int) -> Measurement:
+    def measure(self, name: str, config: AdaptConfig, seed: int) -> tuple[Measurement, float]:
+        """The measurement and its CPU seconds, without those of the passes that all trials share."""
+        if name not in self.passes:
+            identity = ("fidelity",)
+            self.passes[name] = SharedPasses(self.model, self.encoder, self.streams[name], identity, None)
+            self.measure(name, config, seed)
         self.subject.checkpoint.reset(self.model)
-        shared = self.passes[name]
-        return measure(self.model, self.encoder, shared.stream, config, seed, shared)
+        shared, begin = self.passes[name], time.process_time()
+        measured = measure(self.model, self.encoder, shared.stream, config, seed, shared)
+        return measured, time.process_time() - begin
 
 
 def main() -> None:
@@ -96,7 +106,8 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             subject = prepare.prepare(Experiment(spec, Path(folder))).without_test()
             streams, begin = Streams(subject, spec.adapt.batch_size), time.process_time()
-            for row in _rows(spec, streams, len(rows), arguments.configurations):
+            source = _spread_rows(spec, streams) if arguments.search is None else _search_rows(spec, arguments.search)
+            for row in _measured(spec, streams, itertools.islice(source, len(rows), arguments.configurations)):
                 rows.append(row)
                 pd.DataFrame(rows).to_csv(arguments.out, index=False)
                 if time.process_time() - begin > 60 * arguments.minutes:
@@ -104,30 +115,45 @@ def main() -> None:
     Console(width=100).print(terminal(summary(pd.DataFrame(rows), spec.name)))
 
 
-def _rows(spec: Spec, streams: Streams, begun: int, wanted: int) -> Iterator[dict[str, float]]:
+def _spread_rows(spec: Spec, streams: Streams) -> Iterator[tuple[AdaptConfig, Row]]:
+    """Configurations spread over the space, without end, and their rows of the whole."""
     cube = Cube(spec.space, spec.adapt)
-    for number in range(begun, wanted):
+    for number in itertools.count():
         config = trial_config(spec, settled(spec.space, spec.adapt, spread(cube, number, SEED)))
-        seed, row = trial_seed(spec.search.seed, config), {}
-        for name in ("whole", *REDUCED):
-            start = time.process_time()
-            measured = streams.measure(name, config, seed)
-            seconds = time.process_time() - start
-            row |= {f"{name} {key}": value for key, value in _values(measured).items()} | {f"{name} s": seconds}
-            if name == "whole":
-                row |= _first_parts(measured)
+        measured, seconds = streams.measure("whole", config, trial_seed(spec.search.seed, config))
+        yield config, _whole(measured.metrics(), measured.curve("hr_at_10")) | {"whole s": seconds}
+
+
+def _search_rows(spec: Spec, folder: Path) -> Iterator[tuple[AdaptConfig, Row]]:
+    """The finished trials of a search in random order, and their rows of the whole."""
+    finished = Records(folder).in_state(State.FINISHED)
+    for place in np.random.default_rng(SEED).permutation(len(finished)):
+        trial = finished[place]
+        yield trial_config(spec, trial.parameters), _whole(trial.metrics, trial.curve)
+
+
+def _measured(spec: Spec, streams: Streams, source: Iterable[tuple[AdaptConfig, Row]]) -> Iterator[Row]:
+    for config, row in source:
+        for name in REDUCED:
+            measured, seconds = streams.measure(name, config, trial_seed(spec.search.seed, config))
+            values = measured.metrics()
+            row |= {
+                f"{name} quality": values["hr_at_10"],
+                f"{name} filter": values["filter_rate"],
+                f"{name} s": seconds,
+            }
         yield row
 
 
-def _values(measured: Measurement, count: int | None = None) -> dict[str, float]:
-    """Quality and filter rate of the first `count` samples."""
-    quality = per_sample(measured.ranks[:count], "hr_at_10").mean()
-    return {"quality": float(quality), "filter": 1 - float(measured.admitted[:count].mean())}
-
-
-def _first_parts(measured: Measurement) -> dict[str, float]:
-    values = {share: _values(measured, int(share * len(measured.ranks))) for share in FIRST_SHARES}
-    return {f"first {share:g} {key}": value for share, of in values.items() for key, value in of.items()}
+def _whole(metrics: Mapping[str, float], curve: Mapping[str, list[float]]) -> Row:
+    """Quality and filter rate of the whole stream and of its first shares."""
+    row = {"whole quality": metrics["hr_at_10"], "whole filter": metrics["filter_rate"]}
+    sizes = np.diff([0, *curve["samples"]])
+    for share in FIRST_SHARES:
+        count = round(share * len(sizes))
+        row[f"first {share:g} quality"] = float(np.average(curve["hr_at_10"][:count], weights=sizes[:count]))
+        row[f"first {share:g} filter"] = float(np.average(curve["filter_rate"][:count], weights=sizes[:count]))
+    return row
 
 
 def summary(table: pd.DataFrame, name: str) -> Table:
@@ -151,7 +177,8 @@ def _agreement(table: pd.DataFrame, name: str) -> list[Any]:
         float(spearmanr(table[f"{name} {key}"], table[f"whole {key}"]).statistic) for key in ("quality", "filter")
     )
     whole, reduced = _front(table, "whole"), _front(table, name)
-    cost = float(table[f"{name} s"].sum() / table["whole s"].sum()) if f"{name} s" in table else None
+    timed = f"{name} s" in table and "whole s" in table
+    cost = float(table[f"{name} s"].sum() / table["whole s"].sum()) if timed else None
     kept = f"{(whole & reduced).sum()} of {whole.sum()}"
     return [f"{quality:.3f}", f"{rate:.3f}", kept, _promoted(table, name, whole), cost]
 
@@ -171,6 +198,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fidelity", description=__doc__.splitlines()[0])
     parser.add_argument("--space", type=Path, default=SPACE, metavar="FILE", help="the experiment")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table that is continued")
+    parser.add_argument("--search", type=Path, metavar="DIR", help="a finished search of this experiment")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes of the experiment")
     parser.add_argument("--configurations", type=int, default=24, metavar="N", help="to measure in all")
     parser.add_argument("--minutes", type=float, default=4.0, metavar="M", help="CPU minutes")
