@@ -18,8 +18,8 @@ from etarec.document import quoted
 from search.journal import JOURNAL, holds_search
 from search.records import Records, Source, Start, State, Trial
 from search.selection.pareto import non_dominated
-from search.space import acts, settled
 from search.spec import Spec, trial_config
+from search.spec.space import acts, settled
 
 WARM, FIRST = "--warm-start", "--first-trials"
 FIRST_SHARE = 4  # at most one new trial of this many is a configuration of an offered front

@@ -38,8 +38,8 @@ from search.records import Records, State
 from search.sampler.cube import Cube
 from search.sampler.proposal import spread
 from search.selection.pareto import non_dominated
-from search.space import settled
 from search.spec import Spec, load, trial_config, trial_seed
+from search.spec.space import settled
 from search.subject import Recommender
 from tests.benchmarks.frame import Table, terminal
 from tests.benchmarks.measured_table import SPACE
