@@ -3,7 +3,7 @@
 A step of training and a batch of a trial are measured on a catalogue of the log's size; their numbers follow from the
 split. The smallest log is measured whole, too, which tests the formula. This module run as a program measures one size.
 
-Symbols: N interactions, N / 10 users and as many items.
+Symbols: N interactions, by N / 10 users.
 """
 
 import json
@@ -26,7 +26,7 @@ from etarec.models import build
 from tests.benchmarks import scaling
 from tests.benchmarks.frame import Cell, Settings, Table
 
-SIZES = (10**5, 10**6, 10**7)
+LOGS = ((10**5, 10**4), (10**6, 10**4), (10**6, 10**5), (10**7, 10**5), (10**7, 10**6))  # interactions and items
 ANCHORS, TRIALS, ON_TEST = 7, 64, 25  # measurements; of fronts and baselines on test about so many
 EPOCHS = 30
 BATCH, STEP = 256, 512  # samples
@@ -35,30 +35,24 @@ SHARES = {"train": 0.4, "valid": 0.1, "test": 0.4}  # samples of N, by the publi
 
 
 def cost(settings: Settings) -> Table:
-    sizes = SIZES[:1] if settings.quick else SIZES
-    rows = [row for size in sizes for row in _rows(size, whole=size == SIZES[0])]
+    logs = LOGS[:1] if settings.quick else LOGS
+    parts = {items: _child("parts", 0, items) for items in dict.fromkeys(items for _, items in logs)}
+    rows: list[list[Cell]] = [[*log, "formula", *parts[log[1]], *_formula(log[0], *parts[log[1]])] for log in logs]
+    epoch, trial = _child("whole", *LOGS[0])
+    rows.insert(1, [*LOGS[0], "whole", None, None, epoch, trial, None, None])
     shares = ", ".join(f"{share:g} N {name}" for name, share in SHARES.items())
     return Table(
         f"(k) CPU time of a search of {TRIALS} trials against interactions",
-        f"A log of N interactions with N / 10 users and N / 10 items has {shares} samples. Formula: an epoch of "
+        f"A log of N interactions by N / 10 users has {shares} samples. Formula: an epoch of "
         f"training is `train` / {STEP} steps with {scaling.NEGATIVES:,} negatives; a trial that adapts on everything "
         f"is `valid` / {BATCH} batches, and a measurement on test `test` / {BATCH}; a search is {EPOCHS} epochs, "
         f"{TRIALS} trials and {ANCHORS} anchors, and {ON_TEST} measurements on test. The CPU seconds of a step and of "
         f"a batch are measured with an untrained model on {scaling.USERS:,} users and a catalogue of that size. "
         "`whole` is an epoch and a trial measured without any extrapolation. A trial with a gate is cheaper, and a "
         "rehearsal's stream is longer, about 0.3 N samples.",
-        ["interactions", "by", "step s", "batch s", "epoch s", "trial s", "on test s", "search h"],
+        ["interactions", "items", "by", "step s", "batch s", "epoch s", "trial s", "on test s", "search h"],
         rows,
     )
-
-
-def _rows(size: int, whole: bool) -> list[list[Cell]]:
-    step, batch = _child("parts", size)
-    rows: list[list[Cell]] = [[size, "formula", step, batch, *_formula(size, step, batch)]]
-    if whole:
-        epoch, trial = _child("whole", size)
-        rows.append([size, "whole", None, None, epoch, trial, None, None])
-    return rows
 
 
 def _formula(size: int, step: float, batch: float) -> list[float]:
@@ -68,18 +62,18 @@ def _formula(size: int, step: float, batch: float) -> list[float]:
     return [epoch, trial, on_test, (EPOCHS * epoch + (TRIALS + ANCHORS) * trial + ON_TEST * on_test) / 3600]
 
 
-def _child(what: str, size: int) -> list[float]:
-    command = [sys.executable, "-m", __name__, what, str(size)]
+def _child(what: str, interactions: int, items: int) -> list[float]:
+    command = [sys.executable, "-m", __name__, what, str(interactions), str(items)]
     done = subprocess.run(command, cwd=scaling.ROOT, capture_output=True, text=True, check=True)
     found: list[float] = json.loads(done.stdout)
     return found
 
 
-def _parts(size: int) -> list[float]:
+def _parts(interactions: int, items: int) -> list[float]:
     """CPU seconds of a step of training and of a batch of a trial."""
     torch.manual_seed(0)
-    model = build(ModelConfig(), size // 10 + 1)
-    encoder = Encoder(scaling._log(size // 10), torch.device("cpu"))
+    model = build(ModelConfig(), items + 1)
+    encoder = Encoder(scaling._log(items), torch.device("cpu"))
     train, serve = scaling._training("train, sampled", model, encoder), scaling._serving("adapt", model, encoder)
     return [_cpu(train), _cpu(serve) / 2]
 
@@ -94,11 +88,11 @@ def _cpu(step: Callable[[int], object]) -> float:
     return median(seconds[1:])
 
 
-def _whole(size: int) -> list[float]:
-    """CPU seconds of an epoch and of a trial."""
+def _whole(interactions: int, items: int) -> list[float]:
+    """CPU seconds of an epoch and of a trial, on a log of a tenth as many items as interactions."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "log.parquet"))
-        scaling._write(path, size)
+        scaling._write(path, interactions)
         log = data.load(DataConfig(path=path, k_core=1))
     torch.manual_seed(0)
     model, config = build(ModelConfig(), log.n_items), TrainConfig(negatives=scaling.NEGATIVES)
@@ -112,4 +106,4 @@ def _whole(size: int) -> list[float]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps({"parts": _parts, "whole": _whole}[sys.argv[1]](int(sys.argv[2]))))
+    print(json.dumps({"parts": _parts, "whole": _whole}[sys.argv[1]](*map(int, sys.argv[2:]))))

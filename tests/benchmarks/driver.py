@@ -39,6 +39,7 @@ SECONDS = (1.0, 10.0)
 SHARE = 0.01  # of a CPU that a trial reserves
 WAVES = 3  # of trials; the first one, in which workers start, does not count
 PUT = 2**28  # bytes of the object that is put into the object store
+MODELLED = MOST_MODELLED - 20  # results of a suggestion by the model
 LOGGED = 24  # trials that are copied to MLflow
 DRAWN = 3  # suggestions, of which the median counts
 
@@ -128,13 +129,14 @@ def parts(settings: Settings) -> Table:
     """The driver's work without workers."""
     sizes = (2, 4) if settings.quick else AT_ONCE
     with tempfile.TemporaryDirectory() as folder:
-        measured = [_parts(Path(folder, str(size)), size, 8 if settings.quick else MOST_MODELLED) for size in sizes]
+        measured = [_parts(Path(folder, str(size)), size, 8 if settings.quick else MODELLED) for size in sizes]
     return Table(
         "(j) The driver's parts against trials at once",
-        "CPU milliseconds of the driver for one trial, without workers. A suggestion is drawn with as many results as "
-        f"the model takes ({MOST_MODELLED}) or one more, while all workers are busy. The journal has the start and the "
-        "end of each trial, with its curve. `trials.csv` and reading the journal cost that once, with three trials for "
-        "each at once; trials.csv may take 5% of a search's time. MLflow is a local SQLite store, written by a thread.",
+        "CPU milliseconds of the driver for one trial, without workers. A suggestion is drawn while all workers are "
+        f"busy, with {MODELLED} results for the model and {MOST_MODELLED + 1} for TPE. The journal has the start and "
+        "the end of each trial, with its curve. `trials.csv` and reading the journal cost that once, with three trials "
+        "for each at once; trials.csv may take 5% of a search's time. MLflow is a local SQLite store, written by a "
+        "thread.",
         ["part", *(f"{size:,} at once" for size in sizes)],
         [[name, *(column[name] for column in measured)] for name in measured[0]],
     )
