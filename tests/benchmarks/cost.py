@@ -23,6 +23,7 @@ from etarec.config import AdaptConfig, DataConfig, ModelConfig, TrainConfig
 from etarec.encode import Encoder
 from etarec.evaluate import measure
 from etarec.models import build
+from search.selection import stats
 from tests.benchmarks import scaling
 from tests.benchmarks.frame import Cell, Settings, Table
 
@@ -31,15 +32,19 @@ ANCHORS, TRIALS, ON_TEST = 7, 64, 25  # measurements; of fronts and baselines on
 EPOCHS = 30
 BATCH, STEP = 256, 512  # samples
 STEPS = 2
+REPLICATES, DRAWN, COMPARED = 2000, 20, 40  # resamples, those that are measured, and configurations
 SHARES = {"train": 0.4, "valid": 0.1, "test": 0.4}  # samples of N, by the published split of ten interactions a user
 
 
 def cost(settings: Settings) -> Table:
     logs = LOGS[:1] if settings.quick else LOGS
     parts = {items: _child("parts", 0, items) for items in dict.fromkeys(items for _, items in logs)}
-    rows: list[list[Cell]] = [[*log, "formula", *parts[log[1]], *_formula(log[0], *parts[log[1]])] for log in logs]
+    bounds = {size: _child("intervals", size, 0)[0] for size in dict.fromkeys(size for size, _ in logs)}
+    rows: list[list[Cell]] = [
+        [size, items, "formula", *parts[items], *_formula(size, *parts[items]), bounds[size]] for size, items in logs
+    ]
     epoch, trial = _child("whole", *LOGS[0])
-    rows.insert(1, [*LOGS[0], "whole", None, None, epoch, trial, None, None])
+    rows.insert(1, [*LOGS[0], "whole", None, None, epoch, trial, None, None, None])
     shares = ", ".join(f"{share:g} N {name}" for name, share in SHARES.items())
     return Table(
         f"(k) CPU time of a search of {TRIALS} trials against interactions",
@@ -49,8 +54,20 @@ def cost(settings: Settings) -> Table:
         f"{TRIALS} trials and {ANCHORS} anchors, and {ON_TEST} measurements on test. The CPU seconds of a step and of "
         f"a batch are measured with an untrained model on {scaling.USERS:,} users and a catalogue of that size. "
         "`whole` is an epoch and a trial measured without any extrapolation. A trial with a gate is cheaper, and a "
-        "rehearsal's stream is longer, about 0.3 N samples.",
-        ["interactions", "items", "by", "step s", "batch s", "epoch s", "trial s", "on test s", "search h"],
+        f"rehearsal's stream is longer, about 0.3 N samples. `intervals` are {REPLICATES:,} bootstrap resamples of all "
+        f"users for {COMPARED} configurations, from {DRAWN} of them.",
+        [
+            "interactions",
+            "items",
+            "by",
+            "step s",
+            "batch s",
+            "epoch s",
+            "trial s",
+            "on test s",
+            "search h",
+            "intervals s",
+        ],
         rows,
     )
 
@@ -104,6 +121,15 @@ def _whole(interactions: int, items: int) -> list[float]:
     return [middle - begin, time.process_time() - middle]
 
 
+def _intervals(interactions: int, items: int) -> list[float]:
+    """CPU seconds of the bootstrap over all users."""
+    users = interactions // 10
+    sums = np.random.default_rng(0).integers(0, 3, (users, COMPARED)).astype(np.float64)
+    begin = time.process_time()
+    stats.bootstrap_means(sums, np.full(users, 4.0), DRAWN, seed=0)
+    return [(time.process_time() - begin) * REPLICATES / DRAWN]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps({"parts": _parts, "whole": _whole}[sys.argv[1]](*map(int, sys.argv[2:]))))
+    print(json.dumps({"parts": _parts, "whole": _whole, "intervals": _intervals}[sys.argv[1]](*map(int, sys.argv[2:]))))
