@@ -92,7 +92,7 @@ class Console:
         shown = (f"{name} ({numbers.short_name(name)}) {dimension}" for name, dimension in spec.space.items())
         self.entry("searched", *shown)
         if earlier:
-            self.entry("starts from", *(str(replace(one, folder=short_path(Path(one.folder)))) for one in earlier))
+            self.entry("earlier", *(str(replace(one, folder=short_path(Path(one.folder)))) for one in earlier))
         self.prose("resources", str(plan))
         if plan.note:
             self.prose("note", plan.note)

@@ -17,7 +17,7 @@ PARAMS_PER_BATCH = 100  # the most that MLflow accepts in one request
 FRONT_TAG, VERDICT_TAG, CHOSEN_TAG = "pareto", "verdict", "chosen"
 MLFLOW_RUN_NOTE = "mlflow.note.content"  # shown as the run's description
 DESCRIBED_POINTS = 30  # of the front, at most, in the description
-_TEXTS = ("error", "traceback", "source")  # of a trial, each a tag
+_REASONS = ("error", "traceback")
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wan
     # A point that is written again has the same moment, since MLflow keeps equal points of one moment only once.
     moment = trial.ended or began
     metrics = (*points(trial.metrics, moment), *_curve(trial, moment)) if trial.state is State.FINISHED else ()
-    tags = {name: storable(text) for name in _TEXTS if (text := getattr(trial, name))}
-    unwanted = tuple(name for name in _TEXTS if name not in tags)
+    tags = {name: storable(text) for name in (*_REASONS, "source") if (text := getattr(trial, name))}
+    unwanted = tuple(name for name in _REASONS if name not in tags)
     if outcome is not None and outcome.front is not None:
         if trial.trial_id in outcome.front:
             tested = {f"test_{name}": value for name, value in outcome.front[trial.trial_id].items()}

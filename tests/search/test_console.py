@@ -71,12 +71,13 @@ def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.Captu
         "log scale",
         "top_k (k) 2 to 500",
         "0.0625 GPU each",
-        "\nstarts from 30 trials of runs/mine\n            1 first trial from the front of /runs/other\n",
+        "\nearlier     30 trials of runs/mine\n            1 first trial from the front of /runs/other\n",
     ):
         assert words in out
     labels = re.findall(r"^(\w+) +", out, flags=re.MULTILINE)
     expected = (
-        "data checkpoint rehearsal rehearsal search searched resources note training pilot expected MLflow nothing"
+        "data checkpoint rehearsal rehearsal search searched earlier resources note training pilot expected MLflow "
+        "nothing"
     )
     assert labels == expected.split()
 
