@@ -62,7 +62,7 @@ class Suggestions:
         self._first = [point for point in points if point not in known]
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
-        self._told, self._taken = 0, len(taken)
+        self._told = 0
         self._begin_with(taken)
 
     def ready(self) -> bool:
@@ -104,7 +104,7 @@ class Suggestions:
             self._tell_study(number)
 
     def _due(self) -> int:
-        return max(self._taken, len(self._asked) - self._lag + 1)
+        return max(0, len(self._asked) - self._lag + 1)
 
     def _tell_study(self, number: int) -> None:
         trial, values = self._asked[number][0], self._results[number]

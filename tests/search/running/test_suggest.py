@@ -264,6 +264,7 @@ def warm(its: Spec, sign: float = 1.0, recorded: list[Parameters] | None = None,
         asked.append(parameters)
         suggestions.tell(number, objectives(number, parameters))
     assert front in asked[:4] and not [point for point in asked if point in EARLIER]
+    assert len(suggestions.study.trials) == len(EARLIER) + trials  # no suggestion was thrown away
     return asked
 
 
