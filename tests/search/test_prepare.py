@@ -9,10 +9,11 @@ import yaml
 from etarec.config import UserError
 from search import prepare
 from search.experiment import Experiment
+from search.provenance import settings
 from search.records import Records
 from search.running.plan import Machine
 from search.spec import load
-from search.warm_start import Folders
+from search.warm_start import Folders, start
 
 TINY = {
     "data": {"simulation": {"users": 150, "items": 60}, "rehearsal_share": None},
@@ -65,7 +66,7 @@ def test_a_given_checkpoint_is_one_of_these_data(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("space.top_k.high=900", "space.top_k.high: given 900, expected at most 55"),
+        ("space.top_k.high=900", "space.top_k.high: given 900, expected at most 54"),
         ("search.gpus_per_trial=64", "search.gpus_per_trial: given 64, expected at most"),
     ],
 )
@@ -86,6 +87,20 @@ def test_another_problem_stops_a_warm_start_before_it_trains(tmp_path: Path) -> 
     Records(tmp_path / "out").begin(settings)
     with pytest.raises(UserError, match="began without it; leave it out with --resume"):
         prepare.prepare(replace(ran, resume=True))
+
+
+def test_a_search_on_the_same_problem_may_be_taken(tmp_path: Path) -> None:
+    first = experiment_of(tmp_path)
+    prepare.prepare(first)
+    (tmp_path / "earlier").mkdir()
+    records = Records(tmp_path / "earlier")
+    records.begin(settings(first.spec, first.provenance))
+    records.started(0, {"top_k": 7})
+    records.finished(0, {"hr_at_10": 0.5, "filter_rate": 0.5}, {})
+    ran = replace(experiment_of(tmp_path, "search.seed=1"), earlier=Folders((tmp_path / "earlier",)))
+    prepare.prepare(ran)
+    taken = start(ran.spec, settings(ran.spec, ran.provenance), ran.earlier).trials
+    assert [trial.parameters for trial in taken] == [{"top_k": 7}]
 
 
 @pytest.mark.usefixtures("nothing_is_trained")
