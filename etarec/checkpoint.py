@@ -7,16 +7,16 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from etarec.config import ModelConfig, TrainConfig, UserError
+from etarec.config import Count, ModelConfig, TrainConfig, UserError
 from etarec.disk import file_sha256, write_whole
 from etarec.models import SequenceModel, build
 
@@ -51,7 +51,7 @@ class Checkpoint:
 
     def check_against(self, vocabulary: pa.LargeStringArray, data_sha256: str, source: str) -> None:
         """Raise UserError, whose message begins with `source`, unless the checkpoint was trained on these data."""
-        if not np.array_equal(self.vocabulary, vocabulary):
+        if not self.vocabulary.equals(vocabulary):
             raise UserError(
                 f"{source}: was trained on {len(self.vocabulary):,} items that are not the {len(vocabulary):,} items "
                 f"of the data; expected a checkpoint trained on the same data"
@@ -79,14 +79,23 @@ def read(path: Path) -> Checkpoint:
         raise UserError(f"{path}: no such file; expected a checkpoint written by `python -m etarec.train`")
     try:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})["etarec"])
+            about = (file.metadata() or {})["etarec"]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return dataclasses.replace(_checked(about, weights), sha256=file_sha256(path))
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, ValidationError, OSError) as error:
+        reason = _reason(error)
         raise UserError(
-            f"{path}: not a checkpoint of this program ({error}); expected a safetensors file "
+            f"{path}: not a checkpoint of this program ({reason}); expected a safetensors file "
             f"written by `python -m etarec.train`"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """An error on one line; of several faults of the metadata the first, with its place."""
+    if isinstance(error, ValidationError):
+        fault = error.errors()[0]
+        return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+    return str(error).partition("\n")[0]
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -106,18 +115,33 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _checked(about: dict[str, Any], weights: dict[str, np.ndarray[Any, Any]]) -> Checkpoint:
+class _About(BaseModel):
+    """The metadata of a checkpoint file: exact types, every key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
+    model: ModelConfig
+    train: TrainConfig
+    data_sha256: str
+    epochs: Count
+    valid: dict[str, FiniteFloat]
+
+
+def _checked(text: str, weights: dict[str, np.ndarray[Any, Any]]) -> Checkpoint:
     """The checkpoint in a file's metadata and tensors. If they do not fit, ValueError, KeyError or TypeError."""
-    if about["format"] != FORMAT:
-        raise ValueError(f"format {about['format']}, expected {FORMAT}")
-    vocabulary = pa.array(json.loads(weights.pop(_VOCABULARY).tobytes()), pa.large_string())
-    model = ModelConfig(**about["model"])
+    about = _About.model_validate_json(text)
+    tokens = weights.pop(_VOCABULARY).tobytes()
+    vocabulary = pa.array(TypeAdapter(list[str]).validate_json(tokens, strict=True), pa.large_string())
+    if about.model.blocks > len(weights):  # building so many would take hours
+        raise ValueError(f"{about.model.blocks} blocks for {len(weights)} weights")
     with torch.device("meta"):  # only shapes, no memory: a foreign file may ask for a giant model
-        expected = {name: tuple(t.shape) for name, t in build(model, len(vocabulary) + 1).state_dict().items()}
-    found = {name: array.shape for name, array in weights.items()}
+        state = build(about.model, len(vocabulary) + 1).state_dict()
+    expected = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in state.items()}
+    found = {name: (array.shape, f"torch.{array.dtype}") for name, array in weights.items()}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise ValueError(f"weights {', '.join(wrong[:3])} do not fit the model's configuration")
-    return Checkpoint(
-        model, TrainConfig(**about["train"]), weights, vocabulary, about["data_sha256"], about["epochs"], about["valid"]
-    )
+    if infinite := [name for name, array in weights.items() if not np.isfinite(array).all()]:
+        raise ValueError(f"weights {', '.join(infinite[:3])} are not all finite")
+    return Checkpoint(about.model, about.train, weights, vocabulary, about.data_sha256, about.epochs, about.valid)

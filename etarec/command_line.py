@@ -1,6 +1,7 @@
 """The rules that all commands share: their common arguments, their exit statuses, and how a message names a file."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,9 +30,16 @@ def experiment_parser(module: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def absolute_path(text: str) -> Path:
+def named_path(text: str) -> Path:
     """The type of an argument that names a file or folder."""
-    return Path(text).absolute()
+    if not text.strip():
+        raise argparse.ArgumentTypeError("given an empty text, expected a path")
+    return Path(text)
+
+
+def absolute_path(text: str) -> Path:
+    """The type of an argument that names a file or folder, made absolute."""
+    return named_path(text).absolute()
 
 
 def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
@@ -40,6 +48,7 @@ def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, in
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @wraps(main)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+            _replace_what_stdout_cannot_encode()
             try:
                 return main(*args, **kwargs)
             except UserError as error:
@@ -52,6 +61,12 @@ def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, in
         return guarded
 
     return decorate
+
+
+def _replace_what_stdout_cannot_encode() -> None:
+    """Characters that the terminal's or the log's encoding lacks are printed as `?`, and end no search."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -19,11 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from etarec import checkpoint
 from etarec.checkpoint import Checkpoint
-from etarec.command_line import exit_status, experiment_parser
+from etarec.command_line import exit_status, experiment_parser, named_path
 from etarec.config import ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, load
 from etarec.device import default_device
-from etarec.experiment_file import check_folder, load_training
+from etarec.experiment_file import check_file, check_folder, load_training
 from etarec.fitting import Epoch, fit
 from etarec.metrics import labelled
 from etarec.models import build
@@ -60,7 +60,23 @@ def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> P
     chosen = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
     settings = [RECIPE, data.sha256, dataclasses.asdict(model), chosen]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.name}-{key}.safetensors"
+    return cache_folder() / f"{model.name}-{key}.safetensors"
+
+
+def cache_folder() -> Path:
+    """$ETAREC_CACHE, or else .cache/etarec. Raises UserError if the variable is empty."""
+    given = os.environ.get("ETAREC_CACHE", ".cache/etarec")
+    if not given.strip():
+        raise UserError("ETAREC_CACHE: given an empty text, expected a folder for trained checkpoints")
+    return Path(given).expanduser().absolute()
+
+
+def check_cache(path: Path, data: Interactions, model: ModelConfig) -> None:
+    """Raise UserError if the checkpoint that is to be trained could not be written to `path`, a `cache_path`."""
+    with torch.device("meta"):  # only shapes, no memory
+        tensors = build(model, data.n_items).state_dict().values()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) + data.vocabulary.nbytes
+    check_folder(path.parent, "ETAREC_CACHE", size)
 
 
 def load_or_train(
@@ -72,6 +88,7 @@ def load_or_train(
     """
     path = cache_path(data, model, config)
     if not path.exists():
+        check_cache(path, data, model)
         checkpoint.write(train(data, model, config, watch), path)
     return checkpoint.read(path), path
 
@@ -112,16 +129,14 @@ def main() -> int:
 
 def _check_out(out: Path, *inputs: Path | str | None) -> None:
     """Fail now, not after hours of training, if --out cannot be written or would overwrite one of `inputs`."""
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder, expected a file name")
     if out.exists() and any(given and os.path.exists(given) and out.samefile(given) for given in inputs):
         raise UserError(f"--out {out}: is an input of the training, expected another file name")
-    check_folder(out.absolute().parent, "--out")
+    check_file(out.absolute(), "--out")
 
 
 def _parse() -> argparse.Namespace:
     parser = experiment_parser("etarec.train", "Train a sequential recommender.")
-    parser.add_argument("--out", type=Path, required=True, metavar="CHECKPOINT", help="safetensors file to write")
+    parser.add_argument("--out", type=named_path, required=True, metavar="CHECKPOINT", help="safetensors file to write")
     return parser.parse_args()
 
 

@@ -14,6 +14,8 @@ Kind = Literal["int", "float", "choices"]
 Value = str | bool | int | float | None
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
 
+MOST_VALUES = 1_000_000  # of a range with steps; Optuna and `values` hold them all
+
 _FIELDS = Schema(TypeAdapter(AdaptConfig).json_schema())
 _OF_FIELD: dict[str, TypeAdapter[Any]] = {  # of the field alone: rules between fields are for search/space.py
     name: TypeAdapter(hint, config=ConfigDict(strict=True))
@@ -77,6 +79,8 @@ class Dimension:
             return f"given step {quoted(self.step)}, expected a ratio above 1 and at most high / low on a log scale"
         if not self.log and self.step is not None and not 0 < self.step <= self.high - self.low:
             return f"given step {quoted(self.step)}, expected a step above 0 and at most high - low"
+        if self.step is not None and self._steps_to(self.high) > MOST_VALUES:
+            return f"given step {quoted(self.step)}, expected at most {MOST_VALUES:,} steps between low and high"
         if self.kind == "int" and not all(isinstance(number, int) for number in (self.low, self.high, self.step or 1)):
             return "low, high and step must be integers for this key"
         return None

@@ -16,6 +16,7 @@ from etarec.document import Location, quoted
 from search.dimension import Dimension, Value
 
 Space = Mapping[str, Dimension]
+_OPENERS = {"gate", "criterion", "admit", "entropy_threshold", "min_admitted"}  # with these, K = 1 may admit somebody
 MOST_COMBINATIONS = 5_000  # of choices that are checked; of a larger space, as many drawn at random
 
 
@@ -37,8 +38,8 @@ def acting(space: Space, fixed: AdaptConfig, parameters: Mapping[str, Any]) -> d
 
 
 def problems(space: Space, fixed: AdaptConfig) -> list[tuple[Location, str]]:
-    """Faults of the dimensions as a whole: conditions that depend on each other, and choices that do not fit."""
-    return list(_unclear_conditions(space)) or list(_misfits(space, fixed))
+    """Faults of the dimensions as a whole: unclear conditions, choices that do not fit, a gate that is always shut."""
+    return list(_unclear_conditions(space)) or [*_misfits(space, fixed), *_shut(space, fixed)]
 
 
 def _unclear_conditions(space: Space) -> Iterator[tuple[Location, str]]:
@@ -66,6 +67,19 @@ def _misfits(space: Space, fixed: AdaptConfig) -> Iterator[tuple[Location, str]]
                 f"{_listed(found[-1])} cannot be combined ({rule}); leave out one of them, or give a field a condition "
                 "such as {when: {target: weights}}",
             )
+
+
+def _shut(space: Space, fixed: AdaptConfig) -> Iterator[tuple[Location, str]]:
+    """The entropy of a single score is 0, and E0, a quantile of zeros, is 0 too: no entropy lies below E0."""
+    searched = space.get("top_k")
+    single = fixed.top_k == 1 if searched is None else searched.choices == (1,)
+    by_entropy = fixed.gate == "eta" and fixed.criterion == "entropy" and not fixed.entropy_threshold
+    if single and by_entropy and fixed.admit == "confident" and not fixed.min_admitted and not space.keys() & _OPENERS:
+        yield (
+            ("adapt" if searched is None else "space", "top_k"),
+            "given 1, at which all entropies are 0 and `admit: confident` admits nobody at any quantile; expected at "
+            "least 2",
+        )
 
 
 def _combinations(space: Space) -> Sequence[dict[str, Value]]:

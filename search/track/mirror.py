@@ -236,7 +236,8 @@ class Mirror:
         if wanted.state is State.RUNNING:
             self._client.update_run(copy.run_id, status=str(wanted.state))
         else:
-            self._client.set_terminated(copy.run_id, str(wanted.state), _milliseconds(wanted.end))
+            end = max(wanted.end, copy.began) if wanted.end else 0.0  # the clock may have been set back meanwhile
+            self._client.set_terminated(copy.run_id, str(wanted.state), _milliseconds(end))
         self.answered(True)
         copy.status = str(wanted.state)
 

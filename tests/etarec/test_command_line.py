@@ -1,10 +1,12 @@
 """The parts that all commands share: exit statuses with one message, file names in messages, short paths."""
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
 
-from etarec.command_line import exit_status, experiment_parser, naming, short_path
+from etarec.command_line import absolute_path, exit_status, experiment_parser, named_path, naming, short_path
 from etarec.config import UserError
 
 
@@ -20,6 +22,23 @@ from etarec.config import UserError
 def test_each_end_has_its_status_and_message(capsys: pytest.CaptureFixture[str], ends, status, message) -> None:
     assert exit_status(interrupted="stopped; nothing was written")(ends)() == status
     assert capsys.readouterr() == ("", message)
+
+
+def test_a_character_that_the_terminal_lacks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    exit_status(interrupted="")(lambda: print("−0.4% für 日本", flush=True) or 0)()
+    assert terminal.buffer.getvalue() == b"?0.4% f?r ??\n"
+
+
+def test_an_empty_path_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = experiment_parser("search.tune", "")
+    for flag, kind in (("--out", absolute_path), ("--file", named_path)):
+        parser.add_argument(flag, type=kind)
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(["--space", "a.yaml", flag, ""])
+        assert ended.value.code == 2
+        assert f"argument {flag}: given an empty text, expected a path" in capsys.readouterr().err
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:
