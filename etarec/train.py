@@ -129,9 +129,9 @@ def main() -> int:
 
 def _check_out(out: Path, *inputs: Path | str | None) -> None:
     """Fail now, not after hours of training, if --out cannot be written or would overwrite one of `inputs`."""
+    check_file(out.absolute(), "--out")
     if out.exists() and any(given and os.path.exists(given) and out.samefile(given) for given in inputs):
         raise UserError(f"--out {out}: is an input of the training, expected another file name")
-    check_file(out.absolute(), "--out")
 
 
 def _parse() -> argparse.Namespace:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
-from etarec.train import cache_path, train
+from etarec.train import cache_path, check_cache, train
+from search import preflight
 from search.baselines import PUBLISHED, baseline_config
 from search.experiment import Experiment
 from search.prepare import given_checkpoint, load_data, plan_on
@@ -17,6 +18,7 @@ from search.subject import Recommender, measure_on_validation
 def dry_run(experiment: Experiment) -> None:
     """Print the plan. Without a checkpoint one epoch is trained, to time it and to have a model for the trial."""
     spec, console = experiment.spec, experiment.console
+    preflight.check(experiment)
     machine = runner.machine(experiment.address)
     plan_on(experiment, machine)
     interactions, held_out = load_data(experiment)
@@ -41,5 +43,6 @@ def _checkpoint(experiment: Experiment, searched: Interactions, given: str | Non
         trained = given_checkpoint(path, searched)
         experiment.console.checkpoint(spec, trained, path)
         return trained
+    check_cache(path, searched, spec.model)
     with experiment.provenance.timed("epoch"):
         return train(searched, spec.model, replace(spec.train, epochs=1))

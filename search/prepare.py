@@ -7,15 +7,18 @@ from etarec import checkpoint, data
 from etarec.checkpoint import Checkpoint
 from etarec.command_line import naming
 from etarec.data import Interactions
+from etarec.disk import file_sha256
 from etarec.train import cache_path, load_or_train, progress
-from search import rehearsal
+from search import preflight, rehearsal
 from search.experiment import Experiment
 from search.provenance import about_checkpoint, about_data, settings
 from search.records import Records
 from search.running import runner
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
-from search.spec import check_against_data, check_measured, check_something_to_learn
+from search.spec import Spec, check_against_data, check_measured, check_something_to_learn
 from search.subject import Recommender
+
+CHECKPOINTS = ("checkpoint sha256", "rehearsal checkpoint sha256")  # among the settings of a search
 
 
 def prepare(experiment: Experiment) -> Recommender:
@@ -24,11 +27,9 @@ def prepare(experiment: Experiment) -> Recommender:
     Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
     """
     spec = experiment.spec
+    preflight.check(experiment)
     plan_on(experiment, runner.machine(experiment.address))
     interactions, held_out = load_data(experiment)
-    experiment.provenance.data = about_data(spec, interactions)
-    if experiment.resume:
-        _check_resumed(experiment)
     trained = _checkpoint(experiment, interactions)
     cache = cache_path(interactions, spec.model, spec.train).parent
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
@@ -42,7 +43,10 @@ def plan_on(experiment: Experiment, machine: Machine, need: float = WORKER_BYTES
 
 
 def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None]:
-    """The data, and their split for a rehearsal if there is to be one."""
+    """The data, and their split for a rehearsal if there is to be one.
+
+    Raises UserError where spec and data do not fit each other, or do not fit the search that is resumed.
+    """
     spec = experiment.spec
     with experiment.provenance.timed("data"):
         interactions = data.load(spec.data)
@@ -52,6 +56,9 @@ def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None
             check_something_to_learn(spec, held_out or interactions)
             data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
     experiment.console.data(spec, interactions)
+    experiment.provenance.data = about_data(spec, interactions)
+    if experiment.resume:
+        _check_resumed(experiment, interactions, held_out)
     return interactions, held_out
 
 
@@ -85,12 +92,22 @@ def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interacti
     return searched
 
 
-def _check_resumed(experiment: Experiment) -> None:
+def _check_resumed(experiment: Experiment, interactions: Interactions, held_out: Interactions | None) -> None:
     """Raise UserError for a change that the user has not accepted, before a checkpoint is trained with it."""
     records = Records(experiment.directory)
-    trained_later = {"checkpoint sha256", "rehearsal checkpoint sha256"} & records.settings.keys()
-    as_before = {name: records.settings[name] for name in trained_later}
+    files = _checkpoint_files(experiment.spec, interactions, held_out)
+    # A checkpoint that is still to be trained is compared when the search begins.
+    before = {name: records.settings[name] for name in CHECKPOINTS if name in records.settings}
+    there = {name: file_sha256(file) for name, file in files.items() if name in before and file.is_file()}
     now = settings(experiment.spec, experiment.provenance)
-    records.check({**now, **as_before}, experiment.accept_changes)
+    records.check({**now, **before, **there}, experiment.accept_changes)
     with naming(experiment.file):
         check_measured(experiment.spec, {trial.trial_id: trial.parameters for trial in records.trials.values()})
+
+
+def _checkpoint_files(spec: Spec, interactions: Interactions, held_out: Interactions | None) -> dict[str, Path]:
+    """The files of the checkpoints that are known before one is read, by the names of their digests in the settings."""
+    if spec.checkpoint is not None:
+        return dict(zip(CHECKPOINTS, [Path(spec.checkpoint)], strict=False))
+    data = filter(None, (interactions, held_out))
+    return dict(zip(CHECKPOINTS, (cache_path(one, spec.model, spec.train) for one in data), strict=False))

@@ -120,7 +120,7 @@ def test_an_empty_cache_is_an_error(monkeypatch):
 def test_a_checkpoint_that_could_not_be_kept_is_not_trained(log, model_config, cache, monkeypatch):
     monkeypatch.setattr(train, "train", lambda *_: pytest.fail("trained in vain"))
     cache.symlink_to("gone")
-    with pytest.raises(UserError, match="ETAREC_CACHE: .*/cache is a symbolic link that leads nowhere"):
+    with pytest.raises(UserError, match=r"ETAREC_CACHE: .*/cache is a symbolic link that leads nowhere"):
         train.load_or_train(log, model_config, QUICK, lambda epoch: None)
 
 

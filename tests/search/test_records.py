@@ -211,7 +211,7 @@ def test_a_group_of_settings_that_an_old_journal_lacks_is_no_match(tmp_path: Pat
 
 def test_a_group_of_settings_that_only_the_journal_has_is_no_match(tmp_path: Path) -> None:
     Records(tmp_path).begin(SETTINGS | {"packages": {"torch": "2.13.0"}})
-    with pytest.raises(UserError, match="packages: was .*, now None"):
+    with pytest.raises(UserError, match=r"packages: was .*, now None"):
         Records(tmp_path).begin(SETTINGS)
 
 
