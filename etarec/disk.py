@@ -166,6 +166,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """An OSError of the block that names no file, as one of writing does, gets the name of this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; after the block, the file written there replaces `path`.
 
@@ -174,8 +185,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")  # without the name, which may be as long as can be
     try:
-        yield partial
-        partial.replace(path)
+        with naming_file(path):
+            yield partial
+            partial.replace(path)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

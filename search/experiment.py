@@ -10,11 +10,13 @@ from typing import Any
 
 import yaml
 
+from etarec.command_line import short_path
 from etarec.config import UserError
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from search.console import Console
 from search.journal import JOURNAL, held
+from search.last_words import last_words
 from search.provenance import Provenance, settings
 from search.records import PARENT_STATES, Ending, Records, State, Trial
 from search.report import render
@@ -52,7 +54,9 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     Raises UserError where another process is at work in the folder, or has begun a search there meanwhile.
     """
     experiment.directory.mkdir(parents=True, exist_ok=True)
-    with held(experiment.directory):
+    folder = short_path(experiment.directory)
+    died = f"the search in {folder} ended without a word: killed, or one of Ray's processes died; --resume goes on"
+    with held(experiment.directory), last_words(f"error: {died}"):
         if not experiment.resume and (experiment.directory / JOURNAL).stat().st_size:
             raise UserError(f"{experiment.directory}: another search came first; give another --out, or add --resume")
         return _Search(experiment, subject, n_items).run()
@@ -94,7 +98,7 @@ class _Search:
         """Make all measurements and write all files about them."""
         spec, need = self.spec, trial_bytes(self.subject)
         with runner.cluster(spec.search, self.experiment.address, need, self.console.warn) as plan:
-            runner.take_sigterm_for_ctrl_c()
+            runner.take_endings_for_ctrl_c()
             self.console.plan(spec, plan, self.directory)
             ending = self._search(plan, tracker)
             try:

@@ -18,12 +18,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from etarec.config import UserError
 from search.running import mps, ray_internals
-from search.running.address import check_address, no_cluster
+from search.running.address import check_address, keep_token_private, no_cluster
 from search.running.faults import last_line
 from search.running.plan import WORKER_BYTES, Machine, Plan, cores, of_cluster, plan, this_machine
-from search.running.scratch import RAY, scratch
+from search.running.scratch import RAY, is_scratch, scratch
+from search.running.signals import hangup_left_to_this_process, uninterrupted
 from search.spec import SearchConfig
 
+STARTS = 2  # attempts to start Ray on this machine
 ANSWER_SECONDS = 120.0  # importing torch for the first time is slow on some nodes
 _TOKEN = "; a cluster with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
 _WAITING = {"OMP_WAIT_POLICY": "passive"}  # waiting threads sleep; spinning ones would take cores from other trials
@@ -65,42 +67,77 @@ def cluster(
             note = f"CUDA MPS does not start, so trials take turns on the GPU ({fault})"
             planned = replace(planned, note="; ".join(filter(None, (planned.note, note))))
         count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more if the user asks for more
-        with _ray(None, include_dashboard=False, num_cpus=count, **ray_internals.files_in(folder / RAY)):
+        with _ray(None, warn, include_dashboard=False, num_cpus=count, **ray_internals.files_in(folder / RAY)):
             yield planned
 
 
 @contextmanager
-def _ray(address: str | None, **options: Any) -> Iterator[None]:
-    if address is not None:
-        check_address(address)
+def _ray(address: str | None, warn: Callable[[str], Any] = lambda text: None, **options: Any) -> Iterator[None]:
     for key, value in (ray_internals.DRIVER | ray_internals.PROCESSES | _WAITING).items():
         os.environ.setdefault(key, value)
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            refusal = _refusal(address, error)
-            if refusal is None:
-                raise
-            raise refusal from error
+    options |= {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _start(warn, options) if address is None else _join(address, options)
         yield
     finally:
-        ray.shutdown()
+        with uninterrupted():
+            ray.shutdown()
 
 
-def _refusal(address: str | None, error: Exception) -> UserError | None:
+def _start(warn: Callable[[str], Any], options: dict[str, Any]) -> None:
+    """A cluster of this machine alone, in which only this user can run code. A second attempt follows a time-out."""
+    no_token = not any(os.environ.get(name) for name in ray_internals.TOKEN_VARIABLES)
+    keep_token_private(ray_internals.new_token if no_token else None)
+    with ray_internals.on_loopback(), hangup_left_to_this_process():
+        for attempt in range(STARTS):
+            try:
+                ray.init("local", **options)
+                return
+            except Exception as error:
+                if not ray_internals.timed_out(error):
+                    raise
+                ray.shutdown()
+                reason = str(error).partition("\n")[0]
+                if attempt == STARTS - 1:
+                    raise UserError(
+                        f"Ray does not start on this machine ({reason}), expected an answer from its processes within "
+                        "half a minute; end other programs if cores or memory are short, then try again"
+                    ) from error
+                warn(f"Ray does not start ({reason}); it is tried again")
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    check_address(address)
+    keep_token_private()
+    try:
+        if address == "auto":
+            check_address(ray_internals.address_of_auto())
+        ray.init(address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        refusal = _refusal(address, error)
+        if refusal is None:
+            raise
+        raise refusal from error
+    if is_scratch(ray_internals.folder_of_cluster()):
+        raise UserError(
+            f"--address {address}: the cluster there belongs to another search, which ends it; expected a cluster of "
+            "its own, such as `ray start --head` makes; without --address this machine alone is used"
+        )
+
+
+def _refusal(address: str, error: Exception) -> UserError | None:
     """The message for an error of `ray.init`; None if the error is not about the cluster at `address`."""
     there = ray_internals.other_versions(error)
-    if address is not None and there:
+    if there:
         here = f"Ray {ray.__version__} and Python {platform.python_version()}"
         return UserError(f"--address {address}: the cluster runs {there}, expected {here}, which this search runs on")
-    if address is None or isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError):
         return None
-    return no_cluster(address, str(error).partition("\n")[0], _TOKEN)
+    return no_cluster(f"--address {address}", str(error).partition("\n")[0], _TOKEN)
 
 
 def several_gpus() -> bool:

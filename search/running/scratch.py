@@ -20,6 +20,7 @@ from typing import Any
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
 from search.running import mps
+from search.running.signals import uninterrupted
 
 PREFIX, DIGITS = ".etarec-", 14
 RAY = "ray"  # Ray opens its folder to everybody (0777), so it gets one inside ours (0700)
@@ -50,7 +51,13 @@ def scratch(warn: Callable[[str], Any]) -> Iterator[Path]:
             (folder / MARKER).write_bytes(_mark(folder.name))
             yield folder
         finally:
-            _remove_patiently(folder, inside)
+            with uninterrupted():
+                _remove_patiently(folder, inside)
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a path lies in the folder of a search, as its name tells."""
+    return any(_NAME.fullmatch(part) for part in path.parts)
 
 
 def check_scratch() -> None:

@@ -72,7 +72,7 @@ def _check_served(experiment: str) -> None:
 
 def _check_database(uri: str, experiment: str) -> None:
     """MLflow itself would make the tables of an empty database, so this asks the database without MLflow's client."""
-    extract_db_type_from_uri(uri)  # raises MlflowException for a store that is no database
+    extract_db_type_from_uri(uri)  # type: ignore[no-untyped-call]  # raises for a store that is no database
     engine = database.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
     if not database._all_tables_exist(engine):  # type: ignore[no-untyped-call]
         return

@@ -1,6 +1,8 @@
 """The parts that all commands share: exit statuses with one message, file names in messages, short paths."""
 
+import errno
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from etarec.command_line import absolute_path, exit_status, experiment_parser, named_path, naming, short_path
 from etarec.config import UserError
+from etarec.disk import write_whole
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,27 @@ def test_an_empty_path_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
             parser.parse_args(["--space", "a.yaml", flag, ""])
         assert ended.value.code == 2
         assert f"argument {flag}: given an empty text, expected a path" in capsys.readouterr().err
+
+
+def test_a_full_disk_gives_one_message_with_the_first_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def ends() -> int:
+        try:
+            write_whole(full, "text")
+        except OSError:
+            fail(RuntimeError("the work that ends a search fails too"))
+        return 0
+
+    full = tmp_path / "trials.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "write_bytes", lambda *given: fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+        assert exit_status(interrupted="")(ends)() == 1
+    expected = f"error: {full}: No space left on device; free space there, then give the same command again"
+    assert capsys.readouterr().err.startswith(expected) and list(tmp_path.iterdir()) == []
+
+
+def test_another_error_of_a_file_keeps_its_traceback() -> None:
+    with pytest.raises(PermissionError):
+        exit_status(interrupted="")(lambda: fail(PermissionError(errno.EACCES, "no")))()
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:
