@@ -230,7 +230,7 @@ def test_a_cluster_of_this_machine_is_for_this_user_alone(tmp_path: Path, monkey
         (tmp_path / "far/away").mkdir(parents=True)
         Path(base, "r").symlink_to(tmp_path / "far/away")
         monkeypatch.setenv("RAY_TMPDIR", f"{base}/r")
-        with cluster.cluster(SearchConfig(concurrency=1), None, warn=pytest.fail):
+        with cluster.cluster(SearchConfig(concurrency=1), None):
             niceness = ray.get(ray.remote(lambda: os.nice(0)).remote())
             family = psutil.Process().children(recursive=True)
             for process in family:
