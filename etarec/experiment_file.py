@@ -22,7 +22,7 @@ Problem = tuple[Location, str]
 
 LONGEST_NAME = 255  # bytes; file systems take no longer one
 
-# All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec.py.
+# All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec/.
 KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines", "table")
 
 

@@ -17,7 +17,7 @@ Number = int | Annotated[float, Field(allow_inf_nan=False)]
 MOST_VALUES = 1_000_000  # of a range with steps; Optuna and `values` hold them all
 
 _FIELDS = Schema(TypeAdapter(AdaptConfig).json_schema())
-_OF_FIELD: dict[str, TypeAdapter[Any]] = {  # of the field alone: rules between fields are for search/space.py
+_OF_FIELD: dict[str, TypeAdapter[Any]] = {  # of the field alone: rules between fields are for search/spec/space.py
     name: TypeAdapter(hint, config=ConfigDict(strict=True))
     for name, hint in get_type_hints(AdaptConfig, include_extras=True).items()
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 from etarec.config import AdaptConfig
 from etarec.document import Location, quoted
-from search.dimension import Dimension, Value
+from search.spec.dimension import Dimension, Value
 
 Space = Mapping[str, Dimension]
 _OPENERS = {"gate", "criterion", "admit", "entropy_threshold", "min_admitted"}  # with these, K = 1 may admit somebody
