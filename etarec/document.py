@@ -278,7 +278,8 @@ def _checked(name: str) -> Callable[[Any, Any], Any]:
     return constructed
 
 
-_Loader.add_constructor(None, lambda loader, node: loader.construct_undefined(node))
+_UNDEFINED: Callable[[Any, Any], Any] = _Loader.construct_undefined
+_Loader.add_constructor(None, _UNDEFINED)
 for _name in _CONSTRUCTORS:
     _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _checked(_name))
 for _name, (_pattern, _first) in _SCALAR_PATTERNS.items():

@@ -7,10 +7,11 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import ray
 import ray.cloudpickle
 from ray.exceptions import GetTimeoutError, RayError
@@ -25,7 +26,6 @@ from search.running.scratch import RAY, is_scratch, scratch
 from search.running.signals import hangup_left_to_this_process, uninterrupted
 from search.spec import SearchConfig
 
-STARTS = 2  # attempts to start Ray on this machine
 ANSWER_SECONDS = 120.0  # importing torch for the first time is slow on some nodes
 _TOKEN = "; a cluster with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
 _WAITING = {"OMP_WAIT_POLICY": "passive"}  # waiting threads sleep; spinning ones would take cores from other trials
@@ -90,24 +90,34 @@ def _ray(address: str | None, warn: Callable[[str], Any] = lambda text: None, **
 
 def _start(warn: Callable[[str], Any], options: dict[str, Any]) -> None:
     """A cluster of this machine alone, in which only this user can run code. A second attempt follows a time-out."""
-    no_token = not any(os.environ.get(name) for name in ray_internals.TOKEN_VARIABLES)
-    keep_token_private(ray_internals.new_token if no_token else None)
+    keep_token_private(ray_internals.new_token if ray_internals.wants_token_file() else None)
     with ray_internals.on_loopback(), hangup_left_to_this_process():
-        for attempt in range(STARTS):
-            try:
-                ray.init("local", **options)
-                return
-            except Exception as error:
-                if not ray_internals.timed_out(error):
-                    raise
-                ray.shutdown()
-                reason = str(error).partition("\n")[0]
-                if attempt == STARTS - 1:
-                    raise UserError(
-                        f"Ray does not start on this machine ({reason}), expected an answer from its processes within "
-                        "half a minute; end other programs if cores or memory are short, then try again"
-                    ) from error
-                warn(f"Ray does not start ({reason}); it is tried again")
+        reason = _late(options)
+        if reason:
+            warn(f"Ray does not start ({reason}); it is tried again")
+            reason = _late(options)
+    if reason:
+        raise UserError(
+            f"Ray does not start on this machine ({reason}), expected an answer from its processes within half a "
+            "minute; end other programs if cores or memory are short, then try again"
+        )
+
+
+def _late(options: dict[str, Any]) -> str:
+    """Start Ray. If its processes do not answer in time, they are ended, and Ray's words for that are returned."""
+    this_process = psutil.Process()
+    before = set(this_process.children(recursive=True))
+    try:
+        ray.init("local", **options)
+    except Exception as error:
+        if not ray_internals.timed_out(error):
+            raise
+        ray.shutdown()
+        for started in set(this_process.children(recursive=True)) - before:
+            with suppress(psutil.NoSuchProcess):
+                started.kill()
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def _join(address: str, options: dict[str, Any]) -> None:

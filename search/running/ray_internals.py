@@ -35,7 +35,6 @@ DRIVER = {
 # The environment of a cluster that a search starts: processes that `start_processes` starts wait a minute for work, and
 # workers are no nicer than this process. Ray's own niceness of 15 would starve them beside any other load.
 PROCESSES = {"RAY_idle_worker_killing_time_threshold_ms": "60000", "RAY_worker_niceness": "0"}
-TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # each stands for the token's file in the home folder
 
 
 def files_in(folder: Path) -> dict[str, Any]:
@@ -47,6 +46,12 @@ def other_versions(error: Exception) -> str:
     """The cluster's versions if `ray.init` refused it for them, such as "Ray 2.59.0 and Python 3.12.1"; else empty."""
     found = re.search(r"ersion mismatch.*?Ray: (\S+)\s+Python: (\S+)", str(error), re.DOTALL)
     return f"Ray {found[1]} and Python {found[2]}" if found else ""
+
+
+def wants_token_file() -> bool:
+    """Whether a cluster that this process starts reads its token from the home folder, where Ray would make it."""
+    elsewhere = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return not elsewhere and os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
 
 
 def new_token() -> str:

@@ -5,6 +5,7 @@ import platform
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -169,9 +170,11 @@ TIMED_OUT = "The current node timed out during startup. This could happen\nbecau
 def test_a_ray_that_times_out_is_started_once_more(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     results: list[Exception | None] = [*[Exception(TIMED_OUT)] * failures, None]
     warned: list[str] = []
+    half_started: list[subprocess.Popen[bytes]] = []
 
     def start(*args: Any, **options: Any) -> None:
         if (result := results.pop(0)) is not None:
+            half_started.append(subprocess.Popen(["sleep", "60"]))
             raise result
 
     monkeypatch.setattr("ray.init", start)
@@ -184,6 +187,7 @@ def test_a_ray_that_times_out_is_started_once_more(monkeypatch: pytest.MonkeyPat
     else:
         with cluster._ray(None, warned.append):
             pass
+    assert [process.wait(timeout=10) for process in half_started] == [-signal.SIGKILL] * failures
     (warning,) = warned
     assert warning.startswith("Ray does not start (The current node timed out") and warning.endswith("tried again")
 

@@ -81,6 +81,26 @@ def test_the_words_of_a_time_out_are_ray_s() -> None:
     assert not ray_internals.timed_out(ValueError("no such option"))
 
 
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, True),
+        ({"RAY_AUTH_MODE": "token"}, True),
+        ({"RAY_AUTH_MODE": "disabled"}, False),
+        ({"RAY_AUTH_TOKEN": "x"}, False),
+        ({"RAY_AUTH_TOKEN_PATH": "x"}, False),
+    ],
+)
+def test_a_token_is_made_only_where_ray_would_make_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], wanted: bool
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ray_internals.wants_token_file() is wanted
+
+
 def test_ray_reads_a_token_where_this_program_keeps_it() -> None:
     assert _get_default_token_path() == Path.home() / TOKEN_FILE and len(ray_internals.new_token()) >= 32
     assert "_global_node" in vars(ray._private.worker) and hasattr(Node, "get_temp_dir_path")
