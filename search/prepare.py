@@ -9,16 +9,14 @@ from etarec.command_line import naming
 from etarec.data import Interactions
 from etarec.disk import file_sha256
 from etarec.train import cache_path, load_or_train, progress
-from search import preflight, rehearsal
+from search import preflight, rehearsal, warm_start
 from search.experiment import Experiment
 from search.provenance import about_checkpoint, about_data, settings
-from search.records import Records
+from search.records import Records, Start
 from search.running import runner
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
 from search.spec import Spec, check_against_data, check_measured, check_something_to_learn
 from search.subject import Recommender
-
-CHECKPOINTS = ("checkpoint sha256", "rehearsal checkpoint sha256")  # among the settings of a search
 
 
 def prepare(experiment: Experiment) -> Recommender:
@@ -30,6 +28,8 @@ def prepare(experiment: Experiment) -> Recommender:
     preflight.check(experiment)
     plan_on(experiment, runner.machine(experiment.address))
     interactions, held_out = load_data(experiment)
+    if not experiment.resume:
+        check_earlier(experiment)
     trained = _checkpoint(experiment, interactions)
     cache = cache_path(interactions, spec.model, spec.train).parent
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
@@ -92,14 +92,21 @@ def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interacti
     return searched
 
 
+def check_earlier(experiment: Experiment) -> Start:
+    """The earlier searches' part in this one, as far as it is known before training. Raises UserError as `start`."""
+    now = settings(experiment.spec, experiment.provenance)
+    return warm_start.start(experiment.spec, now, experiment.earlier, warm_start.TRAINED)
+
+
 def _check_resumed(experiment: Experiment, interactions: Interactions, held_out: Interactions | None) -> None:
     """Raise UserError for a change that the user has not accepted, before a checkpoint is trained with it."""
     records = Records(experiment.directory)
     files = _checkpoint_files(experiment.spec, interactions, held_out)
     # A checkpoint that is still to be trained is compared when the search begins.
-    before = {name: records.settings[name] for name in CHECKPOINTS if name in records.settings}
+    before = {name: records.settings[name] for name in warm_start.TRAINED if name in records.settings}
     there = {name: file_sha256(file) for name, file in files.items() if name in before and file.is_file()}
     now = settings(experiment.spec, experiment.provenance)
+    experiment.earlier.check_resumed(records)
     records.check({**now, **before, **there}, experiment.accept_changes)
     with naming(experiment.file):
         check_measured(experiment.spec, {trial.trial_id: trial.parameters for trial in records.trials.values()})
@@ -108,6 +115,6 @@ def _check_resumed(experiment: Experiment, interactions: Interactions, held_out:
 def _checkpoint_files(spec: Spec, interactions: Interactions, held_out: Interactions | None) -> dict[str, Path]:
     """The files of the checkpoints that are known before one is read, by the names of their digests in the settings."""
     if spec.checkpoint is not None:
-        return dict(zip(CHECKPOINTS, [Path(spec.checkpoint)], strict=False))
+        return dict(zip(warm_start.TRAINED, [Path(spec.checkpoint)], strict=False))
     data = filter(None, (interactions, held_out))
-    return dict(zip(CHECKPOINTS, (cache_path(one, spec.model, spec.train) for one in data), strict=False))
+    return dict(zip(warm_start.TRAINED, (cache_path(one, spec.model, spec.train) for one in data), strict=False))

@@ -105,7 +105,7 @@ def settings(spec: Spec, provenance: Provenance) -> dict[str, Any]:
         sha256["rehearsal checkpoint"] = provenance.rehearsal
     about_them = {f"{key} sha256": about.get("sha256") for key, about in sha256.items()}
     order = ", ".join(spec.space)  # the sampler draws the fields in this order
-    return {**kept, "order of space": order, **about_them, "packages": packages(NUMERIC), "code": sources()}
+    return {**kept, "search.order_of_space": order, **about_them, "packages": packages(NUMERIC), "code": sources()}
 
 
 def command() -> str:

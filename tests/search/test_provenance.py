@@ -121,5 +121,5 @@ def test_the_order_of_the_space_is_a_setting(tmp_path: Path) -> None:
         file = tmp_path / "space.yaml"
         file.write_text("space:\n" + "".join(f"  {name}: {fields[name]}\n" for name in names))
         found.append(settings(load(file), Provenance()))
-    assert {key for key in found[0] if found[0][key] != found[1][key]} == {"order of space"}
-    assert found[0]["order of space"] == "top_k, entropy_quantile"
+    assert {key for key in found[0] if found[0][key] != found[1][key]} == {"search.order_of_space"}
+    assert found[0]["search.order_of_space"] == "top_k, entropy_quantile"
