@@ -24,8 +24,9 @@ def prepare(experiment: Experiment) -> Recommender:
     Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
     """
     spec = experiment.spec
-    plan_on(experiment, runner.machine(experiment.address))
+    planned = plan_on(experiment, runner.machine(experiment.address))
     interactions, held_out = load_data(experiment)
+    experiment.console.plan(spec, planned, experiment.directory)
     experiment.provenance.data = about_data(spec, interactions)
     if experiment.resume:
         _check_resumed(experiment)
@@ -44,7 +45,7 @@ def plan_on(experiment: Experiment, machine: Machine, need: float = WORKER_BYTES
 def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None]:
     """The data, and their split for a rehearsal if there is to be one."""
     spec = experiment.spec
-    with experiment.provenance.timed("data"):
+    with experiment.provenance.timed("data"), experiment.console.phase("loading"):
         interactions = data.load(spec.data)
         with naming(experiment.file):
             check_against_data(spec, interactions.n_items - 1)
@@ -69,7 +70,7 @@ def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoin
             path = Path(spec.checkpoint)
             trained = given_checkpoint(path, interactions)
         else:
-            with progress(spec.train, console.out) as watch:
+            with progress(spec.train, console) as watch:
                 trained, path = load_or_train(interactions, spec.model, spec.train, watch)
     console.checkpoint(spec, trained, path)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
