@@ -30,9 +30,9 @@ class Attachments:
     def log_data(self, about: Mapping[str, Any]) -> bool:
         """Log the data set that the section `data` of provenance.json describes. False if the run has it."""
         digest = str(about.get("sha256") or "")[:MAX_DIGEST]
-        inputs = self.client.get_run(self.run.run_id).inputs.dataset_inputs
+        inputs = self.client.get_run(self.run.run_id).inputs
         self.answered(False)
-        if not digest or any(given.dataset.digest == digest for given in inputs):
+        if not digest or any(given.dataset.digest == digest for given in (inputs.dataset_inputs if inputs else [])):
             return False
         source, counts = str(about.get("source")), {name: about.get(name) for name in _COUNTS}
         name, place = Path(source).name[:MAX_NAME], json.dumps({"uri": source})
