@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 SERIOUS = {"serious", "critical"}
+PATIENCE = 120_000  # milliseconds: on a busy machine a page with plotly's script takes long to load
 # A page from a file may not write to the clipboard, so what it copies is kept in the page.
 KEEP_COPIES = (
     """Object.defineProperty(navigator, "clipboard", {value: {writeText: async text => { window.copied = text; }}})"""
@@ -68,6 +69,7 @@ def chromium() -> Iterator[Browser]:
 def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
     """Open an address in a fresh context; `options` are Playwright's, such as a color scheme."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, **options)
+    context.set_default_timeout(PATIENCE)
     context.add_init_script(KEEP_COPIES)
     one = Visit(context.new_page())
     one.page.on("console", one.console)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import mlflow
 import pandas as pd
 import pytest
-from browser import Visit, chromium, visit
+from browser import PATIENCE, Visit, chromium, visit
 from made_up_searches import folder
 from playwright.sync_api import Browser, expect
 from tracked_searches import measure, new_records
@@ -21,7 +21,7 @@ from search.track.live import Tracker
 
 pytestmark = pytest.mark.browser
 CELLS = "rows => rows.map(row => [...row.cells].map(cell => cell.dataset.value ?? cell.textContent))"
-TRACE = """([id, name]) => document.getElementById(id).data
+TRACE = """([id, name]) => document.getElementById(id)._fullData
     .filter(one => one.name === name).map(one => [[...one.x], [...one.y]])"""
 
 
@@ -126,5 +126,5 @@ def test_mlflow_shows_a_search_by_its_names(browser: Browser, tmp_path: Path, mo
         front = quote('tags.pareto = "true"')
         address = f"{server.address}/#/experiments/{experiment.experiment_id}/runs?searchFilter={front}"
         with visit(browser, address) as one:
-            expect(one.page.get_by_text("k2", exact=True).first).to_be_visible(timeout=60_000)
+            expect(one.page.get_by_text("k2", exact=True).first).to_be_visible(timeout=PATIENCE)
             assert one.strangers == []

@@ -21,7 +21,7 @@ def test_a_baseline_has_its_parameters_and_its_metrics_on_both_splits(tmp_path: 
     assert found["random 36%"].metrics == {"hr_at_10": 0.3, "filter_rate": 0.36}
 
 
-@pytest.mark.parametrize(("value", "words"), [("much", "'much', expected a number"), ("inf", "inf, expected a finite")])
+@pytest.mark.parametrize(("value", "words"), [("much", '"much", expected a number'), ("inf", "inf, expected a finite")])
 def test_a_damaged_value_is_named(tmp_path: Path, value: str, words: str) -> None:
     (tmp_path / "baselines.csv").write_text(ROWS.replace("0.25", value))
     with pytest.raises(UserError, match=rf"baselines.csv: row none, column valid_hr_at_10: given {words}"):
