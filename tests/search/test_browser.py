@@ -126,5 +126,7 @@ def test_mlflow_shows_a_search_by_its_names(browser: Browser, tmp_path: Path, mo
         front = quote('tags.pareto = "true"')
         address = f"{server.address}/#/experiments/{experiment.experiment_id}/runs?searchFilter={front}"
         with visit(browser, address) as one:
+            search = one.page.get_by_role("gridcell", name="shown on simulated")
+            search.get_by_role("button").first.click()  # opens the search's own run
             expect(one.page.get_by_text("k2", exact=True).first).to_be_visible(timeout=PATIENCE)
             assert one.strangers == []
