@@ -8,8 +8,9 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ from etarec.metrics import EARLY_STOPPING, labelled
 from etarec.progress import Phase, Phases
 from search import numbers
 from search.lines import WIDTH, all_failed, best_so_far, counted, result_table, trial_lines
-from search.records import Ending, Records, State, Trial
+from search.records import Ending, Records, Source, State, Trial
 from search.redact import shown_uri
 from search.report.answer import Answer
 from search.running.plan import Plan
@@ -112,11 +113,17 @@ class Console(Phases):
         where = rehearsal_text(held_out.sample_counts(), "a second checkpoint")
         self.prose("rehearsal", f"trials {where}")
 
-    def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
-        """Print the plan of a search. Said again, it is printed only where other resources were found since."""
+    def plan(self, spec: Spec, plan: Plan, directory: Path, earlier: Sequence[Source] = ()) -> None:
+        """Print the plan of a search. Said again, it is printed only where other resources were found since.
+
+        earlier: the searches from which this one starts.
+        """
         before, self._planned = self._planned, plan
         if before is None:
             self._search(spec, directory)
+        if earlier:
+            self.event("earlier", sources=[asdict(one) for one in earlier])
+            self.entry("earlier", *(str(replace(one, folder=short_path(Path(one.folder)))) for one in earlier))
         if before is None or before.resources_each != plan.resources_each:
             self._resources(plan)
 
@@ -173,11 +180,13 @@ class Console(Phases):
     @contextmanager
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
         """Yield a function that prints a trial when it has ended, above the progress of the search."""
+        taken = len(records.taken)
         with self.phase("search", spec.search.trials) as phase:
 
             def update() -> None:
                 note, facts = best_so_far(spec, records)
-                phase.advance(len(records.in_state(State.FINISHED, State.FAILED)), note or "starting workers", **facts)
+                ended = len(records.in_state(State.FINISHED, State.FAILED)) - taken
+                phase.advance(ended, note or "starting workers", **facts)
 
             def show(trial: Trial) -> None:
                 if trial.state is State.RUNNING:
@@ -203,7 +212,9 @@ class Console(Phases):
     def result(self, spec: Spec, records: Records, answer: Answer, directory: Path, ending: Ending) -> None:
         """Print the end of a search: the table, then the verdict, which stays in view above the prompt."""
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
-        self.entry("trials", ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
+        of_earlier = f", {len(records.taken)} of them in earlier searches" if records.taken else ""
+        ended = ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count)
+        self.entry("trials", ended + of_earlier)
         if answer.front:
             self.out.print(result_table(answer))
             self._footnotes(answer)
@@ -213,7 +224,7 @@ class Console(Phases):
             self.error(all_failed(records, ending))
         elif ending is not Ending.COMPLETE:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
-        elif len(records.trials) < spec.search.trials:
+        elif len(records.trials) - len(records.taken) < spec.search.trials:
             self.warn(f"the space holds only {counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
         if answer.chosen:
