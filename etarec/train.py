@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from etarec import checkpoint
 from etarec.checkpoint import Checkpoint
@@ -25,8 +23,9 @@ from etarec.data import Interactions, load
 from etarec.device import default_device
 from etarec.experiment_file import check_file, check_folder, load_training
 from etarec.fitting import Epoch, fit
-from etarec.metrics import labelled
+from etarec.metrics import EARLY_STOPPING, label, labelled
 from etarec.models import build
+from etarec.progress import Phases
 
 # Part of the key of a cached checkpoint. Raise it when the same settings begin to give other weights (rounding aside).
 RECIPE = 4
@@ -94,36 +93,43 @@ def load_or_train(
 
 
 @contextmanager
-def progress(config: TrainConfig, terminal: Console) -> Iterator[Callable[[Epoch], None]]:
-    """Yield a `watch` for `train` that prints a line per epoch and, on a terminal, draws a progress bar below."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bar = Progress(TextColumn("training"), *columns, console=terminal, transient=True, disable=not terminal.is_terminal)
-    with bar:
-        task = bar.add_task("training", total=config.epochs)
+def progress(config: TrainConfig, phases: Phases) -> Iterator[Callable[[Epoch], None]]:
+    """Yield a `watch` for `train` that prints a line per epoch and shows how far the training is.
+
+    The total is the largest number of epochs; training usually stops earlier.
+    """
+    with phases.phase("training", config.epochs) as phase:
 
         def watch(epoch: Epoch) -> None:
             mark = "  best so far" if epoch.improved else ""
-            valid = f"validation {labelled(epoch.valid)}"
-            terminal.print(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {valid}  {epoch.seconds:.1f} s{mark}")
-            bar.update(task, completed=epoch.number)
+            phases.line(
+                f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {labelled(epoch.valid)}  {epoch.seconds:.1f} s{mark}"
+            )
+            note, facts = (_best(epoch), epoch.valid) if epoch.improved else (None, {})
+            phase.advance(epoch.number, note, **facts)
 
         yield watch
+
+
+def _best(epoch: Epoch) -> str:
+    return f"best {label(EARLY_STOPPING)} {epoch.valid[EARLY_STOPPING]:.4f}, epoch {epoch.number}"
 
 
 @exit_status(interrupted="interrupted; no checkpoint was written")
 def main() -> int:
     """Run the command. Exit status: 0 if the checkpoint was written, 2 for a user's error, 130 after Ctrl-C."""
     arguments = _parse()
-    out, terminal = arguments.out, Console(highlight=False, markup=False, soft_wrap=True)
+    out, phases = arguments.out, Phases()
     spec = load_training(arguments.space, arguments.set)
     _check_out(out, arguments.space, spec.data.path)
-    data = load(spec.data)
+    with phases.phase("loading"):
+        data = load(spec.data)
     for line in (*data.reading.summary(), *(f"warning: {doubt}" for doubt in data.reading.doubts)):
-        terminal.print(line)
-    with progress(spec.train, terminal) as watch:
+        phases.line(line)
+    with progress(spec.train, phases) as watch:
         trained = train(data, spec.model, spec.train, watch)
     checkpoint.write(trained, out)
-    terminal.print(f"checkpoint  {out}: epoch {trained.epochs}, validation {labelled(trained.valid)}")
+    phases.line(f"checkpoint  {out}: epoch {trained.epochs}, validation {labelled(trained.valid)}")
     return 0
 
 

@@ -31,8 +31,9 @@ def dry_run(experiment: Experiment) -> None:
     planned = plan_on(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory, earlier)
     config = baseline_config(PUBLISHED, spec.adapt, n_items=interactions.n_items - 1)
-    pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
-    served = subject.serve(config, "valid", spec.search.seed)
+    with console.phase("pilot"):
+        pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
+        served = subject.serve(config, "valid", spec.search.seed)
     console.pilot(spec, planned, pilot, served, experiment.provenance.seconds.get("epoch"), searched)
 
 
@@ -45,5 +46,5 @@ def _checkpoint(experiment: Experiment, searched: Interactions, given: str | Non
         experiment.console.checkpoint(spec, trained, path)
         return trained
     check_cache(path, searched, spec.model)
-    with experiment.provenance.timed("epoch"):
+    with experiment.provenance.timed("epoch"), experiment.console.phase("one epoch"):
         return train(searched, spec.model, replace(spec.train, epochs=1))

@@ -26,8 +26,9 @@ def prepare(experiment: Experiment) -> Recommender:
     """
     spec = experiment.spec
     preflight.check(experiment)
-    plan_on(experiment, runner.machine(experiment.address))
+    planned = plan_on(experiment, runner.machine(experiment.address))
     interactions, held_out = load_data(experiment)
+    experiment.console.plan(spec, planned, experiment.directory)
     if not experiment.resume:
         check_earlier(experiment)
     trained = _checkpoint(experiment, interactions)
@@ -48,7 +49,7 @@ def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None
     Raises UserError where spec and data do not fit each other, or do not fit the search that is resumed.
     """
     spec = experiment.spec
-    with experiment.provenance.timed("data"):
+    with experiment.provenance.timed("data"), experiment.console.phase("loading"):
         interactions = data.load(spec.data)
         with naming(experiment.file):
             check_against_data(spec, interactions.n_items - 1)
@@ -76,7 +77,7 @@ def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoin
             path = Path(spec.checkpoint)
             trained = given_checkpoint(path, interactions)
         else:
-            with progress(spec.train, console.out) as watch:
+            with progress(spec.train, console) as watch:
                 trained, path = load_or_train(interactions, spec.model, spec.train, watch)
     console.checkpoint(spec, trained, path)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)

@@ -31,10 +31,18 @@ def _search(arguments: argparse.Namespace) -> int:
     use_cluster_token(arguments.address)
     # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
     from search import dry_run, experiment, prepare, warm_start
+    from search.console import Console
 
     earlier = warm_start.Folders(tuple(arguments.warm_start), tuple(arguments.first_trials))
     search = experiment.Experiment(
-        spec, directory, arguments.address, arguments.resume, arguments.space, arguments.accept_changes, earlier
+        spec,
+        directory,
+        arguments.address,
+        arguments.resume,
+        arguments.space,
+        arguments.accept_changes,
+        earlier,
+        Console(arguments.output),
     )
     if arguments.dry_run:
         dry_run.dry_run(search)
@@ -106,6 +114,14 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, time one trial and print the plan; write nothing"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.set_defaults(output="text")
+    output.add_argument(
+        "--quiet", dest="output", action="store_const", const="quiet", help="print only warnings and the verdict"
+    )
+    output.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="print one JSON object a line, for programs"
     )
     return parser.parse_args()
 

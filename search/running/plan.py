@@ -59,6 +59,11 @@ class Plan:
     def resources(self) -> dict[str, float]:
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
+    @property
+    def resources_each(self) -> tuple[int, int, float, float]:
+        """Everything of the plan that a trial's speed depends on."""
+        return self.concurrency, self.threads_per_trial, self.cpus_per_trial, self.gpus_per_trial
+
     def __str__(self) -> str:
         """2 trials at once (2 cores, memory for 18), 1 thread each; the sampler learns from trial-0006 on"""
         gpu = f" and {self.gpus_per_trial:.3g} GPU" if self.gpus_per_trial else ""

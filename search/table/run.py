@@ -5,7 +5,7 @@ command continues an interrupted table.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -59,7 +59,8 @@ def make(run: TableRun) -> None:
     """
     with naming(run.file):
         table = table_of(run.spec)
-    interactions = data.load(run.spec.data)
+    with run.console.phase("loading"):
+        interactions = data.load(run.spec.data)
     run.console.data(run.spec, interactions)
     rows = rows_of(run.spec, interactions.n_items - 1, run.names, run.seeds, run.file)
     with naming(run.file):
@@ -118,7 +119,7 @@ def _subject(
     run: TableRun, interactions: Interactions, model: ModelConfig, train: TrainConfig, rows: list[str]
 ) -> Recommender:
     """The data with the checkpoint of these rows, which is trained if it is not in the cache."""
-    with run.provenance.timed("train"), progress(train, run.console.out) as watch:
+    with run.provenance.timed("train"), progress(train, run.console) as watch:
         trained, path = load_or_train(interactions, model, train, watch)
     run.checkpoints.append({"rows": rows, "seed": train.seed, **about_checkpoint(trained, path)})
     return Recommender(interactions, trained, run.spec.data.order, run.spec.data.order_seed, path.parent)
@@ -131,14 +132,16 @@ class _Machine:
         self._run, self._stack = run, stack
         self._plan: Plan | None = None
 
-    def measure(self, subject: Recommender, jobs: list[Job], split: SplitName) -> Iterator[Measurement | None]:
+    def measure(
+        self, subject: Recommender, jobs: list[Job], split: SplitName, done: Callable[[], None]
+    ) -> Iterator[Measurement | None]:
         run = self._run
         if self._plan is None:
             cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject), run.console.warn)
             self._plan = self._stack.enter_context(cluster)
         on_test = split == "test"
         held = subject if on_test else subject.without_test()
-        return runner.measure_all(held, jobs, self._plan, run.console.warn, on_test=on_test)
+        return runner.measure_all(held, jobs, self._plan, run.console.warn, on_test=on_test, done=done)
 
 
 def _measure_orders(
@@ -159,8 +162,9 @@ def _measure(
     names = {row: measured.name_of(subject, job, split) for row, job in jobs.items()}
     found = {name: measured.find(folder, name) for name in names.values()}
     missing = {name: row for row, name in names.items() if found[name] is None}  # rows that are equal count once
-    with run.provenance.timed("measure"), run.console.out.status(f"  measuring {len(missing)} on {column}"):
-        fresh = machine.measure(subject, [jobs[row] for row in missing.values()], split) if missing else ()
+    with run.provenance.timed("measure"), run.console.phase(column, len(missing)) as phase:
+        todo = [jobs[row] for row in missing.values()]
+        fresh = machine.measure(subject, todo, split, phase.advance) if todo else ()
         for (name, label), measurement in zip(missing.items(), fresh, strict=True):
             if measurement is None:
                 run.console.warn(f"{label}: nothing was measured on {split}")

@@ -1,6 +1,7 @@
 """The store named by MLFLOW_TRACKING_URI: opening it, showing its address, and putting its errors into words."""
 
 import fcntl
+import getpass
 import logging
 import os
 import re
@@ -116,3 +117,16 @@ def _alone(uri: str) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def milliseconds(moment: float) -> int | None:
+    """A time stamp of MLflow; None for a moment of 0, which stands for now."""
+    return round(moment * 1000) or None
+
+
+def user() -> str:
+    """The name of the person who runs this."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # some containers run under a user id without a name
+        return "unknown"
