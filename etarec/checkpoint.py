@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from etarec import own
 from etarec.config import ModelConfig, TrainConfig, UserError
 from etarec.disk import file_sha256, write_whole
-from etarec.models import SequenceModel, build
+from etarec.models import SequenceModel, build, check
 
 FORMAT = 1
 _VOCABULARY = "__vocabulary__"
@@ -35,6 +36,7 @@ class Checkpoint:
     data_sha256: str
     epochs: int  # the best epoch, whose weights these are
     valid: dict[str, float]  # quality metrics on the validation split after that epoch
+    code: str = ""  # digest of the code of a model of the user's own, with which it was trained
     sha256: str = ""  # of the file from which the checkpoint was read
 
     def restore(self, device: torch.device) -> SequenceModel:
@@ -50,7 +52,10 @@ class Checkpoint:
                 tensor.copy_(torch.tensor(self.weights[name]))
 
     def check_against(self, vocabulary: pa.LargeStringArray, data_sha256: str, source: str) -> None:
-        """Raise UserError, whose message begins with `source`, unless the checkpoint was trained on these data."""
+        """Raise UserError, whose message begins with `source`, unless the checkpoint was trained on these data.
+
+        The code of a model of the user's own must be that of its training.
+        """
         if not np.array_equal(self.vocabulary, vocabulary):
             raise UserError(
                 f"{source}: was trained on {len(self.vocabulary):,} items that are not the {len(vocabulary):,} items "
@@ -61,6 +66,16 @@ class Checkpoint:
                 f"{source}: was trained on other data or another split (sha256 {self.data_sha256[:12]}, expected "
                 f"{data_sha256[:12]}), so training may have seen validation and test samples"
             )
+        if self.code != (now := code_of(self.model)):
+            raise UserError(
+                f"{source}: was trained with other code of {self.model.class_path} ({self.code}, now {now}); "
+                "expected the same code, or a checkpoint made with the present one"
+            )
+
+
+def code_of(model: ModelConfig) -> str:
+    """The digest of the code of a model of the user's own, on which its weights depend; empty for other models."""
+    return "" if model.class_path is None else own.digest(model.class_path)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
@@ -82,6 +97,8 @@ def read(path: Path) -> Checkpoint:
             about = json.loads((file.metadata() or {})["etarec"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return dataclasses.replace(_checked(about, weights), sha256=file_sha256(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, ValidationError, OSError) as error:
         raise UserError(
             f"{path}: not a checkpoint of this program ({error}); expected a safetensors file "
@@ -98,11 +115,12 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "model": dataclasses.asdict(checkpoint.model),
+        "model": checkpoint.model.settings(),
         "train": dataclasses.asdict(checkpoint.train),
         "data_sha256": checkpoint.data_sha256,
         "epochs": checkpoint.epochs,
         "valid": checkpoint.valid,
+        **({"code": checkpoint.code} if checkpoint.code else {}),
     }
 
 
@@ -112,12 +130,13 @@ def _checked(about: dict[str, Any], weights: dict[str, np.ndarray[Any, Any]]) ->
         raise ValueError(f"format {about['format']}, expected {FORMAT}")
     vocabulary = pa.array(json.loads(weights.pop(_VOCABULARY).tobytes()), pa.large_string())
     model = ModelConfig(**about["model"])
-    with torch.device("meta"):  # only shapes, no memory: a foreign file may ask for a giant model
+    check(model)
+    # Only shapes, no memory: a foreign file may ask for a giant model. A class of the user's own may need real tensors.
+    with torch.device("meta" if model.class_path is None else "cpu"):
         expected = {name: tuple(t.shape) for name, t in build(model, len(vocabulary) + 1).state_dict().items()}
     found = {name: array.shape for name, array in weights.items()}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise ValueError(f"weights {', '.join(wrong[:3])} do not fit the model's configuration")
-    return Checkpoint(
-        model, TrainConfig(**about["train"]), weights, vocabulary, about["data_sha256"], about["epochs"], about["valid"]
-    )
+    train, trained_on = TrainConfig(**about["train"]), (about["data_sha256"], about["epochs"], about["valid"])
+    return Checkpoint(model, train, weights, vocabulary, *trained_on, about.get("code", ""))

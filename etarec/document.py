@@ -158,6 +158,8 @@ class Schema:
             return "a mapping of names to values"
         if node["type"] == "object":
             return f"a mapping with keys of: {', '.join(node.get('properties', ()))}"
+        if "examples" in node:
+            return f"text such as {node['examples'][0]}"
         bounds = next((bounds for bounds in _RANGE_WORDS if all(bound in node for bound in bounds)), ())
         extent = " " + _RANGE_WORDS[bounds].format(*(node[bound] for bound in bounds)) if bounds else ""
         return _TYPE_WORDS[node["type"]] + extent

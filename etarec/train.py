@@ -19,14 +19,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from etarec import checkpoint
 from etarec.checkpoint import Checkpoint
-from etarec.command_line import exit_status, experiment_parser
+from etarec.command_line import exit_status, experiment_parser, naming
 from etarec.config import ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, load
 from etarec.device import default_device
 from etarec.experiment_file import check_folder, load_training
 from etarec.fitting import Epoch, fit
 from etarec.metrics import labelled
-from etarec.models import build
+from etarec.models import InnerLoopModel, build, check, class_of
 
 # Part of the key of a cached checkpoint. Raise it when the same settings begin to give other weights (rounding aside).
 RECIPE = 4
@@ -39,8 +39,8 @@ def train(
 
     Raises UserError if the loss is not finite, or for `skip_rate` with a model that has no inner loop.
     """
-    if config.skip_rate and model.name != "ttt4rec":
-        raise UserError(f"train.skip_rate turns off the inner loop, and {model.name} has none; expected 0")
+    if config.skip_rate and not issubclass(class_of(model), InnerLoopModel):
+        raise UserError(f"train.skip_rate turns off the inner loop, and {model.label} has none; expected 0")
     torch.manual_seed(config.seed)
     learner = build(model, data.n_items, config.dropout).to(default_device())
     best, weights = None, {}
@@ -51,16 +51,17 @@ def train(
     assert best is not None
     del learner
     torch.cuda.empty_cache()  # frees GPU memory for other processes; does nothing without CUDA
-    return Checkpoint(model, config, weights, data.vocabulary, data.sha256, best.number, best.valid)
+    about = (data.vocabulary, data.sha256, best.number, best.valid, checkpoint.code_of(model))
+    return Checkpoint(model, config, weights, *about)
 
 
 def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
     """The file in $ETAREC_CACHE, or else in .cache/etarec, for the checkpoint of these data, model and settings."""
     # A setting that is null is left out, so that a new setting that is off by default keeps old keys.
     chosen = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
-    settings = [RECIPE, data.sha256, dataclasses.asdict(model), chosen]
+    settings = [RECIPE, data.sha256, model.settings(), chosen, *filter(None, [checkpoint.code_of(model)])]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.name}-{key}.safetensors"
+    return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.label.lower()}-{key}.safetensors"
 
 
 def load_or_train(
@@ -99,6 +100,8 @@ def main() -> int:
     arguments = _parse()
     out, terminal = arguments.out, Console(highlight=False, markup=False, soft_wrap=True)
     spec = load_training(arguments.space, arguments.set)
+    with naming(arguments.space):
+        check(spec.model)
     _check_out(out, arguments.space, spec.data.path)
     data = load(spec.data)
     for line in (*data.reading.summary(), *(f"warning: {doubt}" for doubt in data.reading.doubts)):

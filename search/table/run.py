@@ -100,7 +100,7 @@ def _cells(
     with ExitStack() as stack:
         machine = _Machine(run, stack)
         for number, ((model, train), members) in enumerate(groups.items(), start=1):
-            run.console.line(f"checkpoint {number} of {len(groups)}: {model.name}, seed {train.seed}")
+            run.console.line(f"checkpoint {number} of {len(groups)}: {model.label}, seed {train.seed}")
             subject = _subject(run, interactions, model, train, [row.name for row in members])
             trained = subject.checkpoint
             cells = [Cell(row.name, train.seed, trained.epochs, trained.sha256) for row in members]
