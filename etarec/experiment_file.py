@@ -18,7 +18,7 @@ from etarec.document import Location, Node, Schema, dotted, parse_override, quot
 T = TypeVar("T")
 Problem = tuple[Location, str]
 
-# All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec.py.
+# All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec/.
 KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines", "table")
 
 
@@ -172,7 +172,8 @@ def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
                 old.pop(other, None)
     fixed, space = change.get("adapt"), document.get("space")
     if isinstance(fixed, dict) and isinstance(space, dict):
-        for key in fixed:
+        options = fixed.get("gate_options")
+        for key in (*fixed, *(f"gate_options.{name}" for name in (options if isinstance(options, dict) else ()))):
             space.pop(key, None)
     if change.get("checkpoint") is not None:
         document.pop("model", None)
