@@ -106,6 +106,16 @@ def read(path: Path) -> Checkpoint:
         ) from error
 
 
+def class_path(path: Path) -> str | None:
+    """The class of the user's own whose weights a file holds; None for other models, and for what `read` refuses."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found: str | None = json.loads((file.metadata() or {})["etarec"])["model"].get("class_path")
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OSError):
+        return None
+    return found
+
+
 def _tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     tokens = json.dumps([str(token) for token in checkpoint.vocabulary], ensure_ascii=False).encode()
     vocabulary = torch.frombuffer(bytearray(tokens), dtype=torch.uint8)

@@ -36,7 +36,8 @@ REASONS = frozenset(int(reason) for reason in Reason if reason >= Reason.ADMITTE
 class Batch:
     """What a gate may look at.
 
-    hidden: [B, D], hidden states of the samples' inputs; item_vectors: [V, D]; scores are their products.
+    hidden: [B, D], hidden states of the samples' inputs; item_vectors: [V, D], the model's own weights, which the next
+    step changes; scores are the products of both.
     top_scores, top_items: [B, K], the K largest scores in descending order and their rows of item_vectors; None if
     top_k is 0.
     losses: [B], cross-entropy in nats of what each sample would learn, at which it was served; NaN where that is

@@ -25,7 +25,7 @@ from search.running.plan import Plan, trial_bytes
 from search.selection import anchors
 from search.selection import front as selection
 from search.selection.front import Selection
-from search.spec import Spec, as_dict, flat, to_yaml
+from search.spec import Spec, as_dict, class_paths, flat, to_yaml
 from search.subject import Job, Subject
 from search.track.live import Tracker, track_command
 
@@ -93,7 +93,8 @@ class _Search:
     def _measured(self, tracker: Tracker) -> tuple[Ending, Selection]:
         """Make all measurements and write all files about them."""
         spec, need = self.spec, trial_bytes(self.subject)
-        with runner.cluster(spec.search, self.experiment.address, need, self.console.warn) as plan:
+        classes = class_paths(spec)
+        with runner.cluster(spec.search, self.experiment.address, need, self.console.warn, classes) as plan:
             runner.take_sigterm_for_ctrl_c()
             self.console.plan(spec, plan, self.directory)
             ending = self._search(plan, tracker)

@@ -14,7 +14,7 @@ from search.provenance import about_checkpoint, about_data, settings
 from search.records import Records
 from search.running import runner
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
-from search.spec import check_against_data, check_measured, check_something_to_learn
+from search.spec import check_against_data, check_measured, check_something_to_learn, class_paths, own_code
 from search.subject import Recommender
 
 
@@ -24,9 +24,10 @@ def prepare(experiment: Experiment) -> Recommender:
     Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
     """
     spec = experiment.spec
-    plan_on(experiment, runner.machine(experiment.address))
+    plan_on(experiment, runner.machine(experiment.address, class_paths(spec)))
     interactions, held_out = load_data(experiment)
     experiment.provenance.data = about_data(spec, interactions)
+    experiment.provenance.own_code = own_code.sources(spec)
     if experiment.resume:
         _check_resumed(experiment)
     trained = _checkpoint(experiment, interactions)

@@ -42,7 +42,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
 
 
 def _name_options(file: ExperimentFile) -> None:
-    """Give `gate_options: {NAME: ...}` in the space, as `--set space.gate_options.NAME...` writes it, its fields' names."""
+    """Give options in the space, which `--set space.gate_options.NAME...` writes as a mapping, their fields' names."""
     space = file.document.get("space")
     if isinstance(space, dict) and isinstance(nested := space.get(SECTION), dict):
         del space[SECTION]
@@ -140,7 +140,8 @@ def _schema() -> Schema:
     root["$defs"]["Dimension"]["properties"]["when"] = {"type": "object", "properties": fields}
     dimensions = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
     dimensions[SECTION] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Dimension"}}
-    root["properties"]["space"] = {"type": "object", "properties": dimensions}
+    options = {rf"{SECTION}\.": {"$ref": "#/$defs/Dimension"}}
+    root["properties"]["space"] = {"type": "object", "properties": dimensions, "patternProperties": options}
     return Schema(root)
 
 

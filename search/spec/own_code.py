@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from etarec.config import AdaptConfig, ModelConfig
-from etarec.document import Location, dotted
+from etarec.document import Location
 from etarec.experiment_file import Problem
 from search.fields import SECTION, field_of, option_of
 from search.spec.dimension import Dimension, Value
@@ -40,9 +41,7 @@ def problems(spec: Spec) -> Iterator[Problem]:
     if not gates:
         yield from _options_without_gate(spec)
     if models or gates:
-        yield from _unusable(models, gates)
-    if gates:
-        yield from _unlike_their_types(spec, gates)
+        yield from list(_unusable(spec, models, gates)) or _unlike_their_types(spec, gates)
 
 
 def _models(spec: Spec) -> Iterator[tuple[Location, ModelConfig]]:
@@ -53,7 +52,7 @@ def _models(spec: Spec) -> Iterator[tuple[Location, ModelConfig]]:
 
 
 def _gates(spec: Spec) -> Iterator[tuple[Location, AdaptConfig]]:
-    """The fixed configuration, its gate with the smallest and the largest value of each searched option, other gates."""
+    """The gates of the search, with the smallest and the largest value of each searched option, and of the table."""
     searched = {option: dimension for key, dimension in spec.space.items() if (option := option_of(key)) is not None}
     gates = [gate for gate in (spec.space["gate"].choices or ()) if ":" in str(gate)] if "gate" in spec.space else []
     for gate in gates or [spec.adapt.gate]:
@@ -81,25 +80,30 @@ def _options_without_gate(spec: Spec) -> Iterator[Problem]:
 
 
 def _unusable(
-    models: list[tuple[Location, ModelConfig]], gates: list[tuple[Location, AdaptConfig]]
+    spec: Spec, models: list[tuple[Location, ModelConfig]], gates: list[tuple[Location, AdaptConfig]]
 ) -> Iterator[Problem]:
     from etarec import models as architectures  # they import torch
     from etarec import own_gate
     from etarec.own import UnusableError
 
-    for check, configs in ((architectures.check, models), (own_gate.check, gates)):
-        for place, config in configs:
-            try:
-                check(config, place)  # type: ignore[operator]
-            except UnusableError as error:
-                yield _shown(error.place), error.problem
+    told = set()
+    checks = [
+        *(partial(architectures.check, model, place) for place, model in models),
+        *(partial(own_gate.check, config, place) for place, config in gates),
+    ]
+    for check in checks:
+        try:
+            check()
+        except UnusableError as error:
+            if error.problem not in told:
+                yield _shown(error.place, spec), error.problem
+            told.add(error.problem)
 
 
-def _shown(place: Location) -> Location:
-    """The key at fault as the file has it: `space.gate_options.NAME`."""
-    if place[0] == "space" and SECTION in place:
-        return ("space", field_of(str(place[-1])))
-    return place
+def _shown(place: Location, spec: Spec) -> Location:
+    """The key at fault as the file has it: a searched option is `space.gate_options.NAME`."""
+    key = field_of(str(place[-1]))
+    return ("space", key) if SECTION in place and key in spec.space else place
 
 
 def _unlike_their_types(spec: Spec, gates: list[tuple[Location, AdaptConfig]]) -> Iterator[Problem]:
@@ -111,4 +115,4 @@ def _unlike_their_types(spec: Spec, gates: list[tuple[Location, AdaptConfig]]) -
         for path in {config.own_gate for _, config in gates if config.own_gate}:
             declared: Mapping[str, Any] = getattr(getattr(own.load(path, ()), "Options", None), "__annotations__", {})
             if option and dimension.kind == "int" and declared.get(option) in (float, "float"):
-                yield ("space", key), f"given integers, expected a range with points, such as {dimension.low}.0"
+                yield ("space", key), f"given integers, expected numbers with a point, such as {dimension.low}.0"

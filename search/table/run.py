@@ -24,7 +24,7 @@ from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
-from search.spec import Spec, to_yaml
+from search.spec import Spec, class_paths, own_code, to_yaml
 from search.subject import Job, Recommender
 from search.table import measured, tabulate, text
 from search.table.rows import Row, by_checkpoint, rows_of, table_of
@@ -67,6 +67,7 @@ def make(run: TableRun) -> None:
             data.stream(interactions, "valid", order, run.spec.data.order_seed)
     held_out = _held_out(run, interactions)
     run.provenance.data = about_data(run.spec, interactions)
+    run.provenance.own_code = own_code.sources(run.spec)
     published = _is_published(table, interactions)
     run.directory.mkdir(parents=True, exist_ok=True)
     write_whole(run.directory / "spec.yaml", to_yaml(run.spec))
@@ -134,7 +135,8 @@ class _Machine:
     def measure(self, subject: Recommender, jobs: list[Job], split: SplitName) -> Iterator[Measurement | None]:
         run = self._run
         if self._plan is None:
-            cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject), run.console.warn)
+            search, need, classes = run.spec.search, trial_bytes(subject), class_paths(run.spec)
+            cluster = runner.cluster(search, run.address, need, run.console.warn, classes)
             self._plan = self._stack.enter_context(cluster)
         on_test = split == "test"
         held = subject if on_test else subject.without_test()

@@ -20,13 +20,13 @@ HEAD = "import torch\nfrom torch import nn\nfrom etarec.models import SequenceMo
 SIZED = "    def __init__(self, options, n_items, dropout):\n        super().__init__(options, n_items, dropout)\n"
 BROKEN = {
     "class Mine: ...": "which is no torch.nn.Module, expected one",
-    "class Mine(nn.Module):\n    causal = True": "has no embed, encode, item_vectors, adaptable, shallow_steps; expected",
+    "class Mine(nn.Module):\n    causal = True": "has no embed, encode, item_vectors, adaptable, shallow_steps;",
     "class Mine(SequenceModel): ...": "has no encode; expected what etarec.models.base describes",
     "class Mine(SequenceModel):\n    causal = False\n    def encode(self, x, outputs): ...": "has no fill_in",
     "class Mine(SequenceModel):\n    def __init__(self): ...\n    def encode(self, x, outputs): ...": (
         r"cannot be built with model.options \(TypeError: .*expected a constructor \(options, n_items, dropout\)"
     ),
-    f"class Mine(SequenceModel):\n{SIZED}        self.items = nn.Embedding(3, 8)\n    def encode(self, x, outputs): ...": (
+    f"class Mine(SequenceModel):\n{SIZED}        self.items = nn.Embedding(3, 8)\n    def encode(self, x, o): 1": (
         "expected `items`, an nn.Embedding with a row for each of n_items"
     ),
     "class Mine(SequenceModel):\n    def encode(self, x, outputs):\n        return x + x.mean(1, keepdim=True)": (
@@ -42,8 +42,8 @@ BROKEN = {
     "class Mine(SequenceModel):\n    def encode(self, x, outputs):\n        return nothing": (
         "a pass over two short sequences raised NameError: name 'nothing' is not defined"
     ),
-    "class Mine(SequenceModel):\n    causal = False\n    def encode(self, x, outputs):\n        return x.mean(1, keepdim=True)"
-    "\n    def fill_in(self, x, masked, lengths):\n        return x": "a state depends on the padding",
+    "class Mine(SequenceModel):\n    causal = False\n    def encode(self, x, o):\n        return x.mean(1)[:, None]\n"
+    "    def fill_in(self, x, masked, lengths):\n        return x": "a state depends on the padding",
 }
 
 
