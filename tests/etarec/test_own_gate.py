@@ -18,7 +18,10 @@ HEAD = (
     "import dataclasses, torch\nfrom etarec.config import Reason\nfrom etarec.gate import Decision, decide\nseen = []\n"
     "class Mine:\n    def __init__(self, options, seed):\n        self.options, self.seed = options, seed\n"
 )
-JUDGE = "    def judge(self, batch):\n        seen.append(dataclasses.replace(batch, item_vectors=batch.item_vectors.clone()))\n        "
+JUDGE = (
+    "    def judge(self, batch):\n"
+    "        seen.append(dataclasses.replace(batch, item_vectors=batch.item_vectors.clone()))\n        "
+)
 EVERY = f"{JUDGE}return Decision(torch.zeros(len(batch.hidden), dtype=torch.int8))\n"
 
 
