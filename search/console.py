@@ -40,7 +40,7 @@ class Console:
     """All output goes through here; nothing else prints. Lines fit 80 columns where paths and numbers let them."""
 
     def __init__(self) -> None:
-        self.out = Terminal(highlight=False, soft_wrap=True)
+        self.out = Terminal(highlight=False, soft_wrap=True, force_jupyter=False)  # in a notebook plain lines
         if not self.out.is_terminal:
             self.out.width = max(self.out.width, 140)  # a log file has no edge to break a table at
 

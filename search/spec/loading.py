@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etarec.document import Node, Schema, read_yaml
+from etarec.document import Node, dotted, Schema, read_yaml
 from etarec.experiment_file import ExperimentFile, Problem
 from search import table_rows
 from search.fields import SECTION, field_of, option_of
@@ -65,7 +65,7 @@ def _keep_fixed_fields_as_search(file: ExperimentFile) -> None:
     """Where `--set adapt.KEY=value` fixes all searched fields, search them with these values as their only choices."""
     if file.document.get("space") == {}:
         searched = read_yaml(file.path).get("space") or {}
-        given = (".".join(keys[1:]) for keys, _ in file.origins if keys[0] == "adapt")
+        given = (dotted(keys[1:]) for keys, _ in file.origins if keys[0] == "adapt")
         fixed = [key for key in given if key in searched]
         adapt = file.document.get("adapt", {})
         file.document["space"] = {key: {"choices": [_taken(adapt, key)]} for key in dict.fromkeys(fixed)}
@@ -138,10 +138,11 @@ def _schema() -> Schema:
     del root["$defs"]["Dimension"]["properties"]["kind"]
     fields = root["$defs"]["AdaptConfig"]["properties"]
     root["$defs"]["Dimension"]["properties"]["when"] = {"type": "object", "properties": fields}
-    dimensions = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
+    dimensions: dict[str, Node] = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
     dimensions[SECTION] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Dimension"}}
     options = {rf"{SECTION}\.": {"$ref": "#/$defs/Dimension"}}
-    root["properties"]["space"] = {"type": "object", "properties": dimensions, "patternProperties": options}
+    space: Node = {"type": "object", "properties": dimensions, "patternProperties": options}
+    root["properties"]["space"] = space
     return Schema(root)
 
 

@@ -57,7 +57,7 @@ def _gates(spec: Spec) -> Iterator[tuple[Location, AdaptConfig]]:
     gates = [gate for gate in (spec.space["gate"].choices or ()) if ":" in str(gate)] if "gate" in spec.space else []
     for gate in gates or [spec.adapt.gate]:
         place: Location = ("space",) if gates else ("adapt",)
-        base = dataclasses.replace(spec.adapt, gate=gate)
+        base = dataclasses.replace(spec.adapt, gate=str(gate))
         middle = {**base.gate_options, **{option: dimension.middle() for option, dimension in searched.items()}}
         yield place, dataclasses.replace(base, gate_options=middle)
         for option, dimension in searched.items():
