@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etarec.document import Node, dotted, Schema, read_yaml
+from etarec.document import Node, Schema, dotted, read_yaml
 from etarec.experiment_file import ExperimentFile, Problem
 from search import table_rows
 from search.fields import SECTION, field_of, option_of
