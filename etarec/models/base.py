@@ -6,8 +6,8 @@ any other `nn.Module` with its attributes. It is built as `Class(options, n_item
 - `items`: an `nn.Embedding` of V rows and width D, row 0 for the padding; `item_vectors`: its other rows;
 - `embed` and `encode`, whose composition gives hidden states at wanted positions; `forward` is that composition;
 - `causal`; a model that is not causal also has `fill_in`, by which it is trained;
-- `adaptable`: the weights of each group of `adapt.parameters`; `shallow_steps`, and `finish` where they go further
-  than `output`.
+- `adaptable`: the weights of each group of `adapt.parameters`; `shallow_steps`, and `residual` and `finish` where
+  they go further than `output`.
 
 `SequenceModel` has all of it but `encode`, and names groups by `projection_names`. `etarec/models/own.py` tries a small
 instance of the class before anything is trained.
@@ -75,11 +75,19 @@ class SequenceModel(nn.Module):
         """
         raise NotImplementedError
 
-    def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
-        """From the residual stream before the last feed-forward layer to hidden states: [..., D] -> [..., D].
+    def residual(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        """`encode` up to the last feed-forward layer; `finish` does the rest: [N, L, D] -> [N, outputs, P D].
 
-        For models whose `shallow_steps` go further than the output. branch_learns: whether the gradient enters that
-        layer; otherwise it goes back along the residual stream alone.
+        The first D of the P D columns are a point of the residual stream, to which the gradient at x is passed on; the
+        others are constants that `finish` needs. For models whose `shallow_steps` go further than the output.
+        """
+        raise NotImplementedError
+
+    def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
+        """From what `residual` gave to hidden states: [..., P D] -> [..., D].
+
+        branch_learns: whether the gradient enters the last feed-forward layer; otherwise it goes back along the
+        residual stream alone.
         """
         raise NotImplementedError
 
@@ -104,8 +112,9 @@ class InnerLoopModel(SequenceModel):
     def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
         raise NotImplementedError
 
-    def residual(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
-        """`encode` up to the residual stream before the last feed-forward layer; `finish` does the rest."""
+    def residual(
+        self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP
+    ) -> Tensor:
         raise NotImplementedError
 
     def takes_ragged(self) -> bool:
@@ -117,7 +126,7 @@ class InnerLoopModel(SequenceModel):
         raise NotImplementedError
 
     def residual_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
-        """`residual` of sequences without padding: embedded items [T, D] -> [Q, D]."""
+        """`residual` of sequences without padding: embedded items [T, D] -> [Q, P D]."""
         raise NotImplementedError
 
 
