@@ -103,3 +103,14 @@ def test_a_script_without_a_guard_searches_and_resumes(folder: Path) -> None:
     done = subprocess.run([sys.executable, "script.py"], env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(pd.read_csv("out/trials.csv")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_tour_runs_in_a_notebook(folder: Path) -> None:
+    run = "import nbclient, nbformat, sys; nbclient.execute(nbformat.read(sys.argv[1], 4), timeout=250)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    command = [sys.executable, "-c", run, str(ROOT / "examples/tour.ipynb")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Path("tour/report.html").exists() and len(pd.read_csv("tour/trials.csv")) == 8
