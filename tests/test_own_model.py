@@ -105,7 +105,7 @@ def test_a_package_travels_to_the_nodes_of_a_cluster(tmp_path: Path) -> None:
         lacking = tune(tmp_path, "--address", nodes.address, "--dry-run", "--out", "other", **importing)
         assert lacking.returncode == 2, lacking.stdout + lacking.stderr
         assert f"error: --address {nodes.address}: node " in lacking.stderr
-        assert f"{GATE}'s code class: given {GATE}, but mypackage.gates cannot be imported" in lacking.stderr
+        assert f"{GATE}'s code is unknown: given {GATE}, but mypackage.gates cannot be imported" in lacking.stderr
         assert "No module named 'only_here'" in lacking.stderr
     finally:
         nodes.stop()

@@ -174,7 +174,6 @@ def _installed(classes: Sequence[str]) -> dict[str, str]:
             found[name] = "is missing"
     try:
         from etarec import own
-        from etarec.config import UserError
         from etarec.kernels.build import kind
         from search.provenance import digest
 
@@ -186,6 +185,6 @@ def _installed(classes: Sequence[str]) -> dict[str, str]:
         try:
             own.load(path, ("class",))
             found[f"{path}'s code"] = own.digest(path)
-        except UserError as error:
-            found[f"{path}'s code"] = str(error)
+        except own.UnusableError as error:
+            found[f"{path}'s code"] = f"is unknown: {error.problem}"
     return found
