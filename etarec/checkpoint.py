@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, Val
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from etarec import own
 from etarec.config import Count, ModelConfig, TrainConfig, UserError
 from etarec.disk import file_sha256, write_whole
-from etarec.models import SequenceModel, build
+from etarec.models import SequenceModel, build, check
 
 FORMAT = 1
 _VOCABULARY = "__vocabulary__"
@@ -35,6 +36,7 @@ class Checkpoint:
     data_sha256: str
     epochs: int  # the best epoch, whose weights these are
     valid: dict[str, float]  # quality metrics on the validation split after that epoch
+    code: str = ""  # digest of the code of a model of the user's own, with which it was trained
     sha256: str = ""  # of the file from which the checkpoint was read
 
     def restore(self, device: torch.device) -> SequenceModel:
@@ -50,7 +52,10 @@ class Checkpoint:
                 tensor.copy_(torch.tensor(self.weights[name]))
 
     def check_against(self, vocabulary: pa.LargeStringArray, data_sha256: str, source: str) -> None:
-        """Raise UserError, whose message begins with `source`, unless the checkpoint was trained on these data."""
+        """Raise UserError, whose message begins with `source`, unless the checkpoint was trained on these data.
+
+        The code of a model of the user's own must be that of its training.
+        """
         if not self.vocabulary.equals(vocabulary):
             raise UserError(
                 f"{source}: was trained on {len(self.vocabulary):,} items that are not the {len(vocabulary):,} items "
@@ -61,6 +66,16 @@ class Checkpoint:
                 f"{source}: was trained on other data or another split (sha256 {self.data_sha256[:12]}, expected "
                 f"{data_sha256[:12]}), so training may have seen validation and test samples"
             )
+        if self.code != (now := code_of(self.model)):
+            raise UserError(
+                f"{source}: was trained with other code of {self.model.class_path} ({self.code}, now {now}); "
+                "expected the same code, or a checkpoint made with the present one"
+            )
+
+
+def code_of(model: ModelConfig) -> str:
+    """The digest of the code of a model of the user's own, on which its weights depend; empty for other models."""
+    return "" if model.class_path is None else own.digest(model.class_path)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
@@ -82,6 +97,8 @@ def read(path: Path) -> Checkpoint:
             about = (file.metadata() or {})["etarec"]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return dataclasses.replace(_checked(about, weights), sha256=file_sha256(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, ValidationError, OSError) as error:
         reason = _reason(error)
         raise UserError(
@@ -98,6 +115,16 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+def class_path(path: Path) -> str | None:
+    """The class of the user's own whose weights a file holds; None for other models, and for what `read` refuses."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found: str | None = json.loads((file.metadata() or {})["etarec"])["model"].get("class_path")
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OSError):
+        return None
+    return found
+
+
 def _tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     tokens = json.dumps([str(token) for token in checkpoint.vocabulary], ensure_ascii=False).encode()
     vocabulary = torch.frombuffer(bytearray(tokens), dtype=torch.uint8)
@@ -107,11 +134,12 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "model": dataclasses.asdict(checkpoint.model),
+        "model": checkpoint.model.settings(),
         "train": dataclasses.asdict(checkpoint.train),
         "data_sha256": checkpoint.data_sha256,
         "epochs": checkpoint.epochs,
         "valid": checkpoint.valid,
+        **({"code": checkpoint.code} if checkpoint.code else {}),
     }
 
 
@@ -126,6 +154,7 @@ class _About(BaseModel):
     data_sha256: str
     epochs: Count
     valid: dict[str, FiniteFloat]
+    code: str = ""
 
 
 def _checked(text: str, weights: dict[str, np.ndarray[Any, Any]]) -> Checkpoint:
@@ -135,7 +164,9 @@ def _checked(text: str, weights: dict[str, np.ndarray[Any, Any]]) -> Checkpoint:
     vocabulary = pa.array(TypeAdapter(list[str]).validate_json(tokens, strict=True), pa.large_string())
     if about.model.blocks > len(weights):  # building so many would take hours
         raise ValueError(f"{about.model.blocks} blocks for {len(weights)} weights")
-    with torch.device("meta"):  # only shapes, no memory: a foreign file may ask for a giant model
+    check(about.model)
+    # Only shapes, no memory: a foreign file may ask for a giant model. A class of the user's own may need real tensors.
+    with torch.device("meta" if about.model.class_path is None else "cpu"):
         state = build(about.model, len(vocabulary) + 1).state_dict()
     expected = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in state.items()}
     found = {name: (array.shape, f"torch.{array.dtype}") for name, array in weights.items()}
@@ -144,4 +175,5 @@ def _checked(text: str, weights: dict[str, np.ndarray[Any, Any]]) -> Checkpoint:
         raise ValueError(f"weights {', '.join(wrong[:3])} do not fit the model's configuration")
     if infinite := [name for name, array in weights.items() if not np.isfinite(array).all()]:
         raise ValueError(f"weights {', '.join(infinite[:3])} are not all finite")
-    return Checkpoint(about.model, about.train, weights, vocabulary, about.data_sha256, about.epochs, about.valid)
+    trained_on = (about.data_sha256, about.epochs, about.valid)
+    return Checkpoint(about.model, about.train, weights, vocabulary, *trained_on, about.code)

@@ -130,10 +130,15 @@ class Schema:
 
     def _steps(self, node: Node, part: str | int) -> Iterator[Node]:
         for member in self._members(node):
-            named = member.get("properties", {}).get(part, self._free(member))
+            named = member.get("properties", {}).get(part) or self._alike(member, part) or self._free(member)
             found = member.get("items") if isinstance(part, int) else named
             if found is not None:
                 yield found
+
+    def _alike(self, member: Node, part: str | int) -> Node | None:
+        """The schema of a mapping's keys that match a pattern, which have no names of their own."""
+        patterns = member.get("patternProperties", {}).items()
+        return next((node for pattern, node in patterns if re.match(pattern, str(part))), None)
 
     def _free(self, member: Node) -> Node | None:
         """The schema of every value of a mapping that may have any key; None for another value."""
@@ -158,6 +163,8 @@ class Schema:
             return "a mapping of names to values"
         if node["type"] == "object":
             return f"a mapping with keys of: {', '.join(node.get('properties', ()))}"
+        if "examples" in node:
+            return f"text such as {node['examples'][0]}"
         bounds = next((bounds for bounds in _RANGE_WORDS if all(bound in node for bound in bounds)), ())
         extent = " " + _RANGE_WORDS[bounds].format(*(node[bound] for bound in bounds)) if bounds else ""
         return _TYPE_WORDS[node["type"]] + extent

@@ -198,7 +198,8 @@ def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
                 old.pop(other, None)
     fixed, space = change.get("adapt"), document.get("space")
     if isinstance(fixed, dict) and isinstance(space, dict):
-        for key in fixed:
+        options = fixed.get("gate_options")
+        for key in (*fixed, *(f"gate_options.{name}" for name in (options if isinstance(options, dict) else ()))):
             space.pop(key, None)
     if change.get("checkpoint") is not None:
         document.pop("model", None)

@@ -17,14 +17,14 @@ import torch
 
 from etarec import checkpoint
 from etarec.checkpoint import Checkpoint
-from etarec.command_line import exit_status, experiment_parser, named_path
+from etarec.command_line import exit_status, experiment_parser, named_path, naming
 from etarec.config import ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, load
 from etarec.device import default_device
 from etarec.experiment_file import check_file, check_folder, load_training
 from etarec.fitting import Epoch, fit
 from etarec.metrics import EARLY_STOPPING, label, labelled
-from etarec.models import build
+from etarec.models import InnerLoopModel, build, check, class_of
 from etarec.progress import Phases
 
 # Part of the key of a cached checkpoint. Raise it when the same settings begin to give other weights (rounding aside).
@@ -38,8 +38,8 @@ def train(
 
     Raises UserError if the loss is not finite, or for `skip_rate` with a model that has no inner loop.
     """
-    if config.skip_rate and model.name != "ttt4rec":
-        raise UserError(f"train.skip_rate turns off the inner loop, and {model.name} has none; expected 0")
+    if config.skip_rate and not issubclass(class_of(model), InnerLoopModel):
+        raise UserError(f"train.skip_rate turns off the inner loop, and {model.label} has none; expected 0")
     torch.manual_seed(config.seed)
     learner = build(model, data.n_items, config.dropout).to(default_device())
     best, weights = None, {}
@@ -50,16 +50,17 @@ def train(
     assert best is not None
     del learner
     torch.cuda.empty_cache()  # frees GPU memory for other processes; does nothing without CUDA
-    return Checkpoint(model, config, weights, data.vocabulary, data.sha256, best.number, best.valid)
+    about = (data.vocabulary, data.sha256, best.number, best.valid, checkpoint.code_of(model))
+    return Checkpoint(model, config, weights, *about)
 
 
 def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
     """The file in $ETAREC_CACHE, or else in .cache/etarec, for the checkpoint of these data, model and settings."""
     # A setting that is null is left out, so that a new setting that is off by default keeps old keys.
     chosen = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
-    settings = [RECIPE, data.sha256, dataclasses.asdict(model), chosen]
+    settings = [RECIPE, data.sha256, model.settings(), chosen, *filter(None, [checkpoint.code_of(model)])]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_folder() / f"{model.name}-{key}.safetensors"
+    return cache_folder() / f"{model.label.lower()}-{key}.safetensors"
 
 
 def cache_folder() -> Path:
@@ -72,7 +73,7 @@ def cache_folder() -> Path:
 
 def check_cache(path: Path, data: Interactions, model: ModelConfig) -> None:
     """Raise UserError if the checkpoint that is to be trained could not be written to `path`, a `cache_path`."""
-    with torch.device("meta"):  # only shapes, no memory
+    with torch.device("meta" if model.class_path is None else "cpu"):  # only shapes, no memory
         tensors = build(model, data.n_items).state_dict().values()
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) + data.vocabulary.nbytes
     check_folder(path.parent, "ETAREC_CACHE", size)
@@ -121,6 +122,8 @@ def main() -> int:
     arguments = _parse()
     out, phases = arguments.out, Phases()
     spec = load_training(arguments.space, arguments.set)
+    with naming(arguments.space):
+        check(spec.model)
     _check_out(out, arguments.space, spec.data.path)
     with phases.phase("loading"):
         data = load(spec.data)

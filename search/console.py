@@ -48,7 +48,10 @@ class Console(Phases):
     def __init__(self, output: Output = "text") -> None:
         silent = output != "text"
         interactive = False if silent else None  # None: as rich finds it
-        super().__init__(Terminal(highlight=False, soft_wrap=True, quiet=silent, force_terminal=interactive))
+        # In a notebook, plain lines.
+        super().__init__(
+            Terminal(highlight=False, soft_wrap=True, quiet=silent, force_terminal=interactive, force_jupyter=False)
+        )
         self.output = output
         self._planned: Plan | None = None
         if not self.out.is_terminal:

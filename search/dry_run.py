@@ -12,6 +12,7 @@ from search.experiment import Experiment
 from search.prepare import check_earlier, given_checkpoint, load_data, plan_on
 from search.running import runner
 from search.running.plan import trial_bytes
+from search.spec import class_paths
 from search.subject import Recommender, measure_on_validation
 
 
@@ -19,7 +20,7 @@ def dry_run(experiment: Experiment) -> None:
     """Print the plan. Without a checkpoint one epoch is trained, to time it and to have a model for the trial."""
     spec, console = experiment.spec, experiment.console
     preflight.check(experiment)
-    machine = runner.machine(experiment.address)
+    machine = runner.machine(experiment.address, class_paths(spec))
     plan_on(experiment, machine)
     interactions, held_out = load_data(experiment)
     earlier = check_earlier(experiment).sources if not experiment.resume else ()

@@ -29,7 +29,7 @@ from search.running.plan import Plan, trial_bytes
 from search.selection import anchors
 from search.selection import front as selection
 from search.selection.front import Selection
-from search.spec import Spec, as_dict, flat, to_yaml
+from search.spec import Spec, as_dict, class_paths, flat, to_yaml
 from search.subject import Job, Subject
 from search.track.live import Tracker, track_command
 from search.warm_start import Folders
@@ -110,7 +110,9 @@ class _Search:
         spec, need = self.spec, trial_bytes(self.subject)
         with ExitStack() as stack:
             with self.console.phase("Ray"):
-                cluster = runner.cluster(spec.search, self.experiment.address, need, self.console.warn)
+                cluster = runner.cluster(
+                    spec.search, self.experiment.address, need, self.console.warn, class_paths(spec)
+                )
                 plan = stack.enter_context(cluster)
             runner.take_endings_for_ctrl_c()
             taken = len(self.records.taken)

@@ -15,7 +15,7 @@ from search.provenance import about_checkpoint, about_data, settings
 from search.records import Records, Start
 from search.running import runner
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
-from search.spec import Spec, check_against_data, check_measured, check_something_to_learn
+from search.spec import Spec, check_against_data, check_measured, check_something_to_learn, class_paths, own_code
 from search.subject import Recommender
 
 
@@ -26,7 +26,7 @@ def prepare(experiment: Experiment) -> Recommender:
     """
     spec = experiment.spec
     preflight.check(experiment)
-    planned = plan_on(experiment, runner.machine(experiment.address))
+    planned = plan_on(experiment, runner.machine(experiment.address, class_paths(spec)))
     interactions, held_out = load_data(experiment)
     experiment.console.plan(spec, planned, experiment.directory)
     if not experiment.resume:
@@ -58,6 +58,7 @@ def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None
             data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
     experiment.console.data(spec, interactions)
     experiment.provenance.data = about_data(spec, interactions)
+    experiment.provenance.own_code = own_code.sources(spec)
     if experiment.resume:
         _check_resumed(experiment, interactions, held_out)
     return interactions, held_out

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -17,6 +17,7 @@ import ray.cloudpickle
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from etarec import own
 from etarec.config import UserError
 from search.running import mps, ray_internals
 from search.running.address import check_address, keep_token_private, no_cluster
@@ -31,12 +32,15 @@ _TOKEN = "; a cluster with a token wants RAY_AUTH_MODE=token and the head's ~/.r
 _WAITING = {"OMP_WAIT_POLICY": "passive"}  # waiting threads sleep; spinning ones would take cores from other trials
 
 
-def machine(address: str | None) -> Machine:
-    """Cores, GPUs and memory to plan with: this machine's, or those of the cluster at `address`."""
+def machine(address: str | None, classes: Sequence[str] = ()) -> Machine:
+    """Cores, GPUs and memory to plan with: this machine's, or those of the cluster at `address`.
+
+    classes: class paths of the user's own, whose packages are sent to the cluster's nodes.
+    """
     if address is None:
         return this_machine()
-    with _ray(address):
-        _check_nodes(address)
+    with _ray(address, runtime_env=_environment(classes)):
+        _check_nodes(address, classes)
         return of_cluster(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
@@ -46,15 +50,17 @@ def cluster(
     address: str | None,
     need: float = WORKER_BYTES,
     warn: Callable[[str], Any] = lambda text: None,
+    classes: Sequence[str] = (),
 ) -> Iterator[Plan]:
     """A Ray cluster for the time of the block: the one at `address`, or one of this machine's own.
 
-    need: bytes of memory per trial. warn: gets a message per folder that a killed search left. Raises UserError if no
-    cluster answers, or if a node has other versions than this machine.
+    need: bytes of memory per trial. warn: gets a message per folder that a killed search left. classes: class paths of
+    the user's own, whose packages are sent to the nodes. Raises UserError if no cluster answers, or if a node has other
+    versions than this machine, or cannot import one of the classes.
     """
     if address is not None:
-        with _ray(address, runtime_env={"env_vars": _WAITING}):
-            _check_nodes(address)
+        with _ray(address, runtime_env=_environment(classes)):
+            _check_nodes(address, classes)
             yield plan(search, of_cluster(ray.cluster_resources()), need)  # type: ignore[no-untyped-call]
         return
     here = this_machine()
@@ -69,6 +75,12 @@ def cluster(
         count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more if the user asks for more
         with _ray(None, warn, include_dashboard=False, num_cpus=count, **ray_internals.files_in(folder / RAY)):
             yield planned
+
+
+def _environment(classes: Sequence[str]) -> dict[str, Any]:
+    """Ray's runtime environment for the workers of a running cluster."""
+    packages = sorted({str(own.package(path)) for path in classes})
+    return {"env_vars": _WAITING, **({"py_modules": packages} if packages else {})}
 
 
 @contextmanager
@@ -159,13 +171,14 @@ def several_gpus() -> bool:
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
 
 
-def _check_nodes(address: str) -> None:
+def _check_nodes(address: str, classes: Sequence[str]) -> None:
     """Raises UserError that names each node with other versions than this machine, and what differs."""
-    here = _installed()
+    here = _installed(classes)
     ask = ray.remote(num_cpus=0, max_retries=1)(_installed)
     nodes = _alive()
     asked = {
-        key: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False)).remote() for key in nodes
+        key: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False)).remote(classes)
+        for key in nodes
     }
     wrong = [
         f"node {nodes[key]['NodeManagerAddress']} ({nodes[key]['NodeManagerHostname']}): {problem}"
@@ -190,11 +203,13 @@ def _problem(node: str, reference: Any, here: dict[str, str]) -> str:
         if node not in _alive():
             return ""  # the node has left, so it measures nothing
         return f"its versions are unknown, expected a node that can run a task ({last_line(str(error))})"
-    differing = [f"{what} {there[what]}, here {here[what]}" for what in here if there[what] != here[what]]
+    differing = [
+        f"{what} {there[what]}, here {here[what]}" for what in here if there.get(what, here[what]) != here[what]
+    ]
     return ", ".join(differing)
 
 
-def _installed() -> dict[str, str]:
+def _installed(classes: Sequence[str]) -> dict[str, str]:
     """Versions on which a measurement depends, by name. Self-contained, to run on nodes without this package."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -205,10 +220,18 @@ def _installed() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "is missing"
     try:
+        from etarec import own
         from etarec.kernels.build import kind
         from search.provenance import digest
 
         found |= {"etarec's code": digest(), "code for the CPU (by a C compiler)": kind()}
     except ImportError as error:
         found |= {"etarec's code": f"cannot be imported ({error})", "code for the CPU (by a C compiler)": "unknown"}
+        return found
+    for path in classes:
+        try:
+            own.load(path, ("class",))
+            found[f"{path}'s code"] = own.digest(path)
+        except own.UnusableError as error:
+            found[f"{path}'s code"] = f"is unknown: {error.problem}"
     return found

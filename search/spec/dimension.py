@@ -1,4 +1,7 @@
-"""The range or choices of a searched hyperparameter as plain data, checked against its field of AdaptConfig."""
+"""The range or choices of a searched hyperparameter as plain data, checked against its field of AdaptConfig.
+
+The options of a gate of the user's own have no field: search/spec/own_code.py checks them against its class.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from etarec.config import AdaptConfig
 from etarec.document import Location, Schema, quoted
+from search.fields import option_of
 
 Kind = Literal["int", "float", "choices"]
 Value = str | bool | int | float | None
@@ -130,6 +134,9 @@ class Dimension:
 
 def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, str]]:
     """Problems of the values in `form` that AdaptConfig's field `key` does not allow, by their places in `form`."""
+    if option_of(key) is not None:
+        yield from _condition_problems(form.get("when"))
+        return
     ends = ("low", "high") if _kind(key) != "choices" else ()
     places: list[tuple[Location, Any]] = [((end,), form[end]) for end in ends if end in form]
     if isinstance(choices := form.get("choices"), list):
@@ -158,7 +165,10 @@ def _condition_problems(when: Any) -> Iterator[tuple[Location, str]]:
 
 def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
     """`form` with its kind and the types of AdaptConfig's field `key` (1 becomes 1.0 in a float field)."""
-    completed = {**form, "kind": "choices" if "choices" in form else _kind(key)}
+    if option_of(key) is not None:
+        completed = {**form, "kind": _kind_of_numbers(form)}
+    else:
+        completed = {**form, "kind": "choices" if "choices" in form else _kind(key)}
     for end in {"low", "high"} & form.keys():
         completed[end] = _stored(key, form[end])
     if isinstance(choices := form.get("choices"), list):
@@ -168,6 +178,13 @@ def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
     if isinstance(when := form.get("when"), dict):
         completed["when"] = {other: value if isinstance(value, list) else [value] for other, value in when.items()}
     return completed
+
+
+def _kind_of_numbers(form: dict[str, Any]) -> Kind:
+    """The kind of an option: of integers, if all its numbers are."""
+    if "choices" in form:
+        return "choices"
+    return "int" if all(isinstance(form.get(end, 0), int) for end in ("low", "high", "step")) else "float"
 
 
 def _kind(key: str) -> Kind:
@@ -182,6 +199,8 @@ def _legal(key: str, value: Any) -> Value:
 
 
 def _stored(key: str, value: Any) -> Any:
+    if option_of(key) is not None:
+        return value
     try:
         return _legal(key, value)
     except ValueError:

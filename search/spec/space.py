@@ -8,11 +8,11 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from etarec.config import AdaptConfig
 from etarec.document import Location, quoted
+from search.fields import value_of, with_values
 from search.spec.dimension import Dimension, Value
 
 Space = Mapping[str, Dimension]
@@ -22,13 +22,13 @@ MOST_COMBINATIONS = 5_000  # of choices that are checked; of a larger space, as 
 
 def acts(dimension: Dimension, fixed: AdaptConfig, parameters: Mapping[str, Any]) -> bool:
     """Whether the dimension's condition is met, in a configuration of `fixed` and the searched `parameters`."""
-    return all(parameters.get(key, getattr(fixed, key)) in values for key, values in dimension.when.items())
+    return all(parameters.get(key, value_of(fixed, key)) in values for key, values in dimension.when.items())
 
 
 def settled(space: Space, fixed: AdaptConfig, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters, in which a field that does not act has the value of `fixed`."""
     return {
-        key: value if acts(space[key], fixed, parameters) else getattr(fixed, key) for key, value in parameters.items()
+        key: value if acts(space[key], fixed, parameters) else value_of(fixed, key) for key, value in parameters.items()
     }
 
 
@@ -99,7 +99,7 @@ def _kinds(dimension: Dimension) -> Sequence[Value]:
 def _broken_rule(space: Space, fixed: AdaptConfig, combination: Mapping[str, Any]) -> str:
     """The rule of AdaptConfig that a combination breaks, or nothing."""
     try:
-        replace(fixed, **settled(space, fixed, combination))
+        with_values(fixed, settled(space, fixed, combination))
     except ValueError as error:
         return rule_of(error)
     return ""

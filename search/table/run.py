@@ -24,7 +24,7 @@ from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
-from search.spec import Spec, to_yaml
+from search.spec import Spec, class_paths, own_code, to_yaml
 from search.subject import Job, Recommender
 from search.table import measured, tabulate, text
 from search.table.rows import Row, by_checkpoint, rows_of, table_of
@@ -68,6 +68,7 @@ def make(run: TableRun) -> None:
             data.stream(interactions, "valid", order, run.spec.data.order_seed)
     held_out = _held_out(run, interactions)
     run.provenance.data = about_data(run.spec, interactions)
+    run.provenance.own_code = own_code.sources(run.spec)
     published = _is_published(table, interactions)
     run.directory.mkdir(parents=True, exist_ok=True)
     write_whole(run.directory / "spec.yaml", to_yaml(run.spec))
@@ -101,7 +102,7 @@ def _cells(
     with ExitStack() as stack:
         machine = _Machine(run, stack)
         for number, ((model, train), members) in enumerate(groups.items(), start=1):
-            run.console.line(f"checkpoint {number} of {len(groups)}: {model.name}, seed {train.seed}")
+            run.console.line(f"checkpoint {number} of {len(groups)}: {model.label}, seed {train.seed}")
             subject = _subject(run, interactions, model, train, [row.name for row in members])
             trained = subject.checkpoint
             cells = [Cell(row.name, train.seed, trained.epochs, trained.sha256) for row in members]
@@ -137,7 +138,8 @@ class _Machine:
     ) -> Iterator[Measurement | None]:
         run = self._run
         if self._plan is None:
-            cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject), run.console.warn)
+            search, need, classes = run.spec.search, trial_bytes(subject), class_paths(run.spec)
+            cluster = runner.cluster(search, run.address, need, run.console.warn, classes)
             self._plan = self._stack.enter_context(cluster)
         on_test = split == "test"
         held = subject if on_test else subject.without_test()

@@ -46,7 +46,7 @@ def test_it_joins_a_cluster_once(monkeypatch: pytest.MonkeyPatch) -> None:
         yield
 
     monkeypatch.setattr(cluster, "_ray", joined)
-    monkeypatch.setattr(cluster, "_check_nodes", lambda address: None)
+    monkeypatch.setattr(cluster, "_check_nodes", lambda address, classes: None)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     dry_run.dry_run(experiment_of(address="somewhere:1"))
     assert connected == ["somewhere:1"]

@@ -83,7 +83,7 @@ def test_an_impossible_dimension_cannot_be_made(form):
 
 
 def test_kind_and_number_type_follow_from_the_field():
-    kinds = {key: complete(key, {})["kind"] for key in AdaptConfig.__dataclass_fields__}
+    kinds = {key: complete(key, {})["kind"] for key in AdaptConfig.__dataclass_fields__.keys() - {"gate_options"}}
     assert {key for key, kind in kinds.items() if kind == "int"} == {
         "top_k", "batch_size", "fisher_samples", "shallow_negatives",
     }  # fmt: skip
