@@ -31,11 +31,10 @@ AXIS = {"zeroline": False, "ticks": "outside", "automargin": True}
 _SPLITS = {"valid_": "validation", "test_": "test"}
 _DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's and matplotlib's words
 _RATE_TITLE = "skipped passes (%)"
-MODE_BAR = {
-    "displaylogo": False,
-    "displayModeBar": True,
-    "modeBarButtons": [["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
-}
+_ZOOM, _MARK = ["zoom2d", "pan2d"], ["select2d", "lasso2d"]
+_VIEW = ["zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]
+MODE_BAR = {"displaylogo": False, "displayModeBar": True, "modeBarButtons": [[*_ZOOM, *_VIEW]]}
+MARKING_BAR = {**MODE_BAR, "modeBarButtons": [[*_ZOOM, *_MARK, *_VIEW]]}  # of plots whose trials can be picked
 
 
 class Frames(NamedTuple):
@@ -99,7 +98,7 @@ def pareto_html(frames: Frames, describe: Describe) -> str:
         figure.add_annotation(x=x, y=y, text=escape(text), **style)
     figure.update_xaxes(title=_RATE_TITLE, range=[-5, 105])
     figure.update_yaxes(title=label(frames.metric), tickformat=".3f")
-    return fragment(figure, "pareto-plot", MODE_BAR)
+    return fragment(figure, "pareto-plot", MARKING_BAR)
 
 
 def pareto_images(frames: Frames, directory: Path) -> None:

@@ -6,14 +6,12 @@ in them or computed from them.
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from etarec.command_line import short_path
@@ -23,7 +21,7 @@ from etarec.disk import write_whole
 from etarec.metrics import SECONDS
 from search import baselines, numbers
 from search.records import frequent_reason
-from search.report import parameters, plots, provenance, search_tables, tables
+from search.report import parameters, plots, provenance, search_tables, tables, templates
 from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
 from search.report.health import CHECKS
@@ -236,20 +234,4 @@ def _counts(run: Run) -> dict[str, int]:
 
 
 def _write(path: Path, template: str, context: dict[str, Any]) -> None:
-    write_whole(path, _environment(template.endswith(".html.j2")).get_template(template).render(context))
-
-
-@cache
-def _environment(autoescape: bool) -> Environment:
-    """The templates; it keeps them compiled."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(s=numbers.seconds, cell=_cell)
-    return environment
-
-
-def _cell(text: Any) -> str:
-    """Text escaped for a cell of a Markdown table."""
-    return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+    write_whole(path, templates.filled(template, context))

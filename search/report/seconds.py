@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from etarec.metrics import SECONDS, label
 from search.baselines import NONE, along_front
 from search.numbers import percent, seconds
-from search.report.plots import BASELINE, CHOSEN, MODE_BAR, RANDOM, TEST, Describe, Frames, fragment, layout
+from search.report.plots import BASELINE, CHOSEN, MARKING_BAR, RANDOM, TEST, Describe, Frames, fragment, layout
 from search.selection.chance import on_curve
 from search.selection.view import Row, Split
 
@@ -125,4 +125,4 @@ def plot(frames: Frames, prefix: Prefix, points: pd.DataFrame, describe: Describ
         )  # fmt: skip
     figure.update_xaxes(title=f"learning ({UNIT})", rangemode="tozero")
     figure.update_yaxes(title=label(frames.metric), tickformat=".3f")
-    return fragment(figure, "seconds-plot", MODE_BAR)
+    return fragment(figure, "seconds-plot", MARKING_BAR)

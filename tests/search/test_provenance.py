@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from etarec.data import Interactions
-from search.provenance import Provenance, command, digest, git, popularity, sources
+from search.provenance import Provenance, command, digest, git, popularity, settings, sources
+from search.spec import load
 
 
 @pytest.fixture
@@ -132,3 +133,15 @@ def test_popularity_ranks_by_the_counts_of_training_and_a_tie_counts_against_the
     assert found["ndcg_at_10"] == pytest.approx((1 / np.log2(2 + 2) + 1) / 2) and found["hr_at_10"] == 1.0
     alone = popularity(replace(data, items=np.array([1, 1, 2, 4, 3, 1, 2, 3, 4, 1], dtype=np.int32)))
     assert alone["ndcg_at_10"] == pytest.approx(1 / np.log2(3 + 2))  # item 4 was never seen
+
+
+def test_the_order_of_the_space_is_a_setting(tmp_path: Path) -> None:
+    """The sampler draws the fields in the order of the file, so another order suggests other trials."""
+    fields = {"top_k": "{low: 2, high: 9}", "entropy_quantile": "{low: 0.1, high: 1}"}
+    found = []
+    for names in (list(fields), list(reversed(fields))):
+        file = tmp_path / "space.yaml"
+        file.write_text("space:\n" + "".join(f"  {name}: {fields[name]}\n" for name in names))
+        found.append(settings(load(file), Provenance()))
+    assert {key for key in found[0] if found[0][key] != found[1][key]} == {"search.order_of_space"}
+    assert found[0]["search.order_of_space"] == "top_k, entropy_quantile"
