@@ -268,6 +268,7 @@ def _result(answer: Answer, directory: Path, ending: Ending, trials: dict[str, i
         "verdict": str(advice.verdict),
         "advice": [advice.title, *advice.reasons],
         "findings": [{"tone": finding.tone, "title": finding.title} for finding in answer.findings],
+        "checks": [{"title": problem.title, "advice": problem.advice} for problem in problems(answer)],
         "chosen": chosen.get("trial_id"),
         "set": chosen.get("set") or [],
         "report": str(directory / "report.html"),
