@@ -21,7 +21,7 @@ from etarec.evaluate import Measurement
 from etarec.kernels import build
 from etarec.metrics import EARLY_STOPPING, label, labelled
 from search import numbers
-from search.records import Ending, Records, State, Trial, frequent_reason
+from search.records import ENDED, Ending, Records, State, Trial, frequent_reason
 from search.redact import shown_uri
 from search.report.answer import Answer
 from search.running.plan import Plan
@@ -132,7 +132,7 @@ class Console:
     @contextmanager
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
         """Yield a function that prints a trial when it has ended, above a progress bar."""
-        ended = len(records.in_state(State.FINISHED, State.FAILED))
+        ended = len(records.in_state(*ENDED))
         with self._progress() as progress:
             task = progress.add_task("trials", total=spec.search.trials, completed=ended)
 
@@ -141,7 +141,7 @@ class Console:
                     return
                 for text in _trial_lines(spec, trial):
                     self.line(text)
-                progress.update(task, completed=len(records.in_state(State.FINISHED, State.FAILED)))
+                progress.update(task, completed=len(records.in_state(*ENDED)))
 
             yield show
 
@@ -154,16 +154,19 @@ class Console:
 
     def result(self, spec: Spec, records: Records, answer: Answer, directory: Path, ending: Ending) -> None:
         """Print the end of a search: the table, then the verdict, which stays in view above the prompt."""
-        counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
+        counts = {str(s): len(records.in_state(s)) for s in (*ENDED, State.KILLED)}
         self.entry("trials", ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
         if answer.front:
             self.out.print(_table(answer))
             self._footnotes(answer)
         self._verdict(answer)
-        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
+        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED, State.PRUNED):
             self.error(_all_failed(records, ending))
-        elif ending is not Ending.COMPLETE:
+        elif not ending.whole:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
+        elif ending is not Ending.COMPLETE:
+            counted = f"{len(records.trials)} of {_counted(spec.search.trials, 'trial')}"
+            self.line(f"            the search stopped after {counted}: {ending}")
         elif len(records.trials) < spec.search.trials:
             self.warn(f"the space holds only {_counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))

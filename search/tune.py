@@ -44,7 +44,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
 def resolve(arguments: argparse.Namespace) -> Spec:
     """The spec of the file with the command line's changes, and without the file's table, which a search ignores."""
-    flags = {name: getattr(arguments, name) for name in ("trials", "concurrency", "gpus_per_trial")}
+    flags = {name: getattr(arguments, name) for name in ("trials", "max_minutes", "concurrency", "gpus_per_trial")}
     changes = [f"search.{name}={value}" for name, value in flags.items() if value is not None]
     return replace(load(arguments.space, [*arguments.set, *changes]), table=None)
 
@@ -74,6 +74,7 @@ def parse() -> argparse.Namespace:
         "--out", type=absolute_path, metavar="DIR", help="output folder (default: runs/NAME, then runs/NAME-2 ...)"
     )
     parser.add_argument("--trials", metavar="N", help="number of configurations to measure")
+    parser.add_argument("--max-minutes", metavar="M", help="minutes after which no other trial begins")
     parser.add_argument("--concurrency", metavar="N", help="trials that run at once, or auto")
     parser.add_argument(
         "--gpus-per-trial", metavar="F", help="GPUs that each trial reserves, or auto; trials share a GPU by fractions"

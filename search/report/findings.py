@@ -12,6 +12,7 @@ from search.selection.differences import TO_ALL, TO_CHOSEN, TO_RANDOM
 from search.selection.judgement import Judgement, judge
 from search.selection.verdict import negligible
 from search.selection.view import LEVEL, Difference, Row, Split, View
+from search.spec import SearchConfig
 
 Tone = Literal["good", "bad", "note"]
 
@@ -35,6 +36,20 @@ def findings(
         _front(chosen, front, view),
     ]
     return [finding for finding in found if finding is not None]
+
+
+def more_trials(gain: float | None, trials: int) -> Finding | None:
+    """Whether more trials would have paid, by the sampler's model of the results.
+
+    gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown.
+    """
+    if gain is None:
+        return None
+    expected = f"The model of the results expects the next trial to add {percent(gain)} to the area of the front"
+    if gain < SearchConfig().converged_below:
+        return Finding("note", "More trials would hardly pay", f"{expected}.")
+    command = f"--resume --trials {2 * trials}"
+    return Finding("note", "More trials may pay", f"{expected}; the same command with {command} searches on.")
 
 
 def saving(chosen: Row, everything: Row | None, split: Split) -> float | None:

@@ -10,6 +10,7 @@ from search.spec.loading import load
 from search.spec.section import (
     ChooseConfig,
     Objective,
+    PruneConfig,
     SamplerName,
     SearchConfig,
     objectives_of,
@@ -20,6 +21,7 @@ from search.spec.spec import Spec, as_dict, flat, to_yaml
 __all__ = [
     "ChooseConfig",
     "Objective",
+    "PruneConfig",
     "SamplerName",
     "SearchConfig",
     "Spec",

@@ -14,7 +14,7 @@ from search.records import State, Trial
 
 MAX_NAME = 250  # characters
 PARAMS_PER_BATCH = 100  # the most that MLflow accepts in one request
-FRONT_TAG, VERDICT_TAG, CHOSEN_TAG = "pareto", "verdict", "chosen"
+FRONT_TAG, VERDICT_TAG, CHOSEN_TAG, PRUNED_TAG = "pareto", "verdict", "chosen", "pruned"
 MLFLOW_RUN_NOTE = "mlflow.note.content"  # shown as the run's description
 DESCRIBED_POINTS = 30  # of the front, at most, in the description
 _REASONS = ("error", "traceback")
@@ -165,7 +165,10 @@ def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wan
             metrics, tags = (*metrics, *points(tested, outcome.moment)), {**tags, FRONT_TAG: "true"}
         else:
             unwanted = (*unwanted, FRONT_TAG)
-    return Wanted(trial.state, trial.parameters, metrics, tags, unwanted, trial.ended)
+    pruned = trial.state is State.PRUNED
+    tags, unwanted = ({**tags, PRUNED_TAG: "true"}, unwanted) if pruned else (tags, (*unwanted, PRUNED_TAG))
+    state = State.KILLED if pruned else trial.state  # MLflow has no state for it
+    return Wanted(state, trial.parameters, metrics, tags, unwanted, trial.ended)
 
 
 def points(metrics: Mapping[str, float], moment: float) -> tuple[Point, ...]:

@@ -72,3 +72,12 @@ def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
     chosen, unmeasured = row("t0001", 0.0124, 0.6, view), row("t0003", None, 0.9, view)
     found = findings.findings(chosen, {"none": none, "all": everything}, [chosen, unmeasured], view, 0.005)
     assert ALL in found[0].text
+
+
+def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
+    assert findings.more_trials(None, 24) is None
+    little, much = findings.more_trials(0.004, 24), findings.more_trials(0.031, 24)
+    assert (
+        little is not None and little.title == "More trials would hardly pay" and "add 0.4% to the area" in little.text
+    )
+    assert much is not None and much.title == "More trials may pay" and "--resume --trials 48" in much.text
