@@ -166,7 +166,7 @@ class Console:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
         elif ending is not Ending.COMPLETE:
             counted = f"{len(records.trials)} of {_counted(spec.search.trials, 'trial')}"
-            self.line(f"            the search stopped after {counted}: {ending}")
+            self.entry("", f"the search stopped after {counted}: {ending}")
         elif len(records.trials) < spec.search.trials:
             self.warn(f"the space holds only {_counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))

@@ -193,9 +193,17 @@ def _front(chosen: Row, front: Sequence[Row], view: View) -> Finding | None:
     holding = sum(judgement not in _BEATEN for judgement in judged)
     holds = judge(chosen, front, view).judgement not in _BEATEN
     text += "" if holds else " The chosen configuration does not hold."
+    if grouped := sum(row.get("group") not in ("", None, row["trial_id"]) for row in front):
+        text += f" {_alike(grouped)} (search.retest: all measures every point)."
     title = f"{holding} of {len(measured)} front points {'holds' if holding == 1 else 'hold'} on test"
     title = "The front is a single point" if len(front) == 1 else title
     return Finding("note" if holds else "bad", title, text)
+
+
+def _alike(count: int) -> str:
+    if count == 1:
+        return "Validation cannot tell another point from one of these, so it was not measured"
+    return f"Validation cannot tell {count} other points from these, so they were not measured"
 
 
 _BEATEN = {Judgement.BY_NONE, Judgement.BY_RANDOM, Judgement.BY_POINT}

@@ -88,7 +88,9 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
     about = mapping_of(file, {"search"}) if file.exists() else {}
     search = about.get("search") or {}
     counts = {state: len(records.in_state(state)) for state in (*ENDED, State.KILLED)}
-    whole = {state: search.get(state.lower()) for state in counts} == counts and not records.in_state(State.RUNNING)
+    whole = {state: search.get(state.lower()) or 0 for state in counts} == counts and not records.in_state(
+        State.RUNNING
+    )
     return Outcome(
         state=PARENT_STATES[search["ending"]] if whole and search.get("ending") in PARENT_STATES else State.KILLED,
         metrics={name: float(search[name]) for name in AREAS if isinstance(search.get(name), int | float)},

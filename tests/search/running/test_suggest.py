@@ -234,14 +234,15 @@ def test_beyond_its_limit_auto_goes_on_with_tpe_and_the_constraint(spec: Any, mo
     assert violations == pytest.approx([0.05 if number % 2 else -0.05 for number in range(25)])
 
 
-def test_a_search_ends_itself_once_the_model_expects_too_little(spec: Any) -> None:
-    """One dimension, no noise: a few dozen points leave little to find."""
-    anchors = {"none": {"hr_at_10": 0.3, "filter_rate": 1.0}, "all": {"hr_at_10": 0.5, "filter_rate": 0.0}}
+def test_a_search_ends_itself_once_the_model_expects_too_little(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gain stands for the model's; it falls with the number of results."""
+    monkeypatch.setattr(suggest, "gain_share", lambda cube, known, parameters: 0.1 / len(known.results))
+    monkeypatch.setattr(suggest, "FEWEST_TO_CONVERGE", 6)
     space = {"entropy_quantile": {"low": 0.05, "high": 1.0}}
 
     def ended_by(its: Spec, recorded: list[Parameters]) -> tuple[list[Parameters], bool]:
-        suggestions, asked = Suggestions(its, 1, anchors), []
-        while len(asked) < 60:
+        suggestions, asked = Suggestions(its, 1), []
+        while len(asked) < 10:
             parameters = suggestions.ask(recorded[len(asked)] if len(asked) < len(recorded) else None)
             if parameters is None:
                 break
@@ -249,8 +250,8 @@ def test_a_search_ends_itself_once_the_model_expects_too_little(spec: Any) -> No
             asked.append(parameters)
         return asked, suggestions.converged
 
-    its = spec(space, until="converged", converged_below=0.05)
-    asked, converged = ended_by(its, [])
-    assert converged and 16 <= len(asked) < 60
-    assert ended_by(its, asked[:10]) == (asked, True)  # after an interruption too
+    asked, converged = ended_by(spec(space, until="converged", converged_below=0.0151), [])
+    assert converged and len(asked) == 7  # 0.1 / 7 < 0.0151
+    assert ended_by(spec(space, until="converged", converged_below=0.0151), asked[:5]) == (asked, True)
+    assert len(ended_by(spec(space, until="converged", converged_below=0.5), [])[0]) == 6  # FEWEST_TO_CONVERGE
     assert ended_by(spec(space), [])[1] is False
