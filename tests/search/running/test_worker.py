@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import ray
 import torch
-from formula import SAMPLES, Formula
+from formula import SAMPLES, Formula, WatchedFormula
 
 from etarec.config import AdaptConfig
-from etarec.evaluate import Measurement, Watch
+from etarec.evaluate import Measurement
 from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search.running import worker
 from search.running.worker import TrialWorker
@@ -72,24 +72,18 @@ def test_a_reserved_gpu_that_cuda_does_not_find_is_a_fault(
     assert bool(worker._device_fault()) == bool(cuda and reserved)
 
 
-class Watched(Formula):
-    """A formula that shows every second sample to the watcher."""
-
-    def measure_watched(self, config: AdaptConfig, seed: int, watch: Watch) -> Measurement:
-        measured = self.measure(config, "valid", seed)
-        watch(measured.users[::2], measured.ranks[::2], measured.admitted[::2], len(measured.ranks))
-        return measured
-
-
 def test_a_trial_that_cannot_win_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
     perfect = Outcomes.of(np.zeros(SAMPLES, int), np.zeros(SAMPLES, bool)).text()
     monkeypatch.setattr(ray, "get", lambda reference: reference)
-    measuring = trial_worker(Watched())
-    measuring.setup(measuring.config, Watched(), prune=PruneConfig())
+    measuring = trial_worker(WatchedFormula())
+    measuring.setup(measuring.config, WatchedFormula(), prune=PruneConfig())
     measuring.step()
     measuring.config["rivals"] = {"none": perfect}
-    assert measuring.step() == {"pruned": "none is better in both objectives after 50% of the stream", "done": True}
-    for alone in (trial_worker(Watched()), trial_worker(Formula())):  # no rivals; a subject that cannot be watched
+    assert measuring.step() == {"pruned": "none is better in both objectives after 10% of the stream", "done": True}
+    for alone in (
+        trial_worker(WatchedFormula()),
+        trial_worker(Formula()),
+    ):  # no rivals; a subject that cannot be watched
         alone.setup(alone.config, alone.subject, prune=PruneConfig())
         alone.config["rivals"] = {"none": perfect} if type(alone.subject) is Formula else None
         alone.step()
