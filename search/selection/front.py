@@ -20,9 +20,8 @@ from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_
 from search.records import METRICS, Anchor, Trial, without_idle_columns
 from search.selection import chance, differences
 from search.selection.area import AREAS, area_share, gain_over_dice
-from search.selection.paired import Outcomes
 from search.selection.pareto import Choice, hypervolume, non_dominated
-from search.selection.point import Point, chosen_and_grouped, rule
+from search.selection.point import Point, chosen_and_grouped, measured_point, points_of, rule
 from search.spec import Spec, neutral_config, objectives_of, trial_config, trial_seed
 from search.spec.constraint import all_met
 from search.subject import Job
@@ -86,7 +85,7 @@ def select(
     }
     measured = _Measured(spec, measure, anchors)
     baselines = measured.on_validation(fixed)
-    choice, front = chosen_and_grouped(spec, front, [*baselines, *_points(anchors)], users)
+    choice, front = chosen_and_grouped(spec, front, [*baselines, *points_of(anchors)], users)
     if RANDOM in spec.baselines:
         baselines += measured.on_validation(_random_skipping(spec, n_items, front, choice, base, measured))
     return _judged(spec, Selection(front, baselines, choice, volume), finished, anchors)
@@ -95,12 +94,8 @@ def select(
 def without_baselines(spec: Spec, finished: list[Trial], anchors: Sequence[Anchor] = (), users: str = "") -> Selection:
     """The selection of an interrupted search, from its finished trials without any further measurement."""
     front, volume = front_of(spec, finished, anchors)
-    choice, front = chosen_and_grouped(spec, front, _points(anchors), users)
+    choice, front = chosen_and_grouped(spec, front, points_of(anchors), users)
     return _judged(spec, Selection(front, [], choice, volume), finished, anchors)
-
-
-def _points(anchors: Sequence[Anchor]) -> list[Point]:
-    return [Point(a.name, AdaptConfig(**a.adapt), a.metrics, outcomes=a.outcomes) for a in anchors if a.metrics]
 
 
 def _judged(spec: Spec, selection: Selection, finished: Sequence[Trial], anchors: Sequence[Anchor]) -> Selection:
@@ -146,16 +141,11 @@ class _Measured:
         unknown = {name: config for name, config in configs.items() if self.known_metrics(config) is None}
         jobs = [_job(self.spec, config) for config in unknown.values()]
         measured = zip(unknown, self.measure(jobs) if jobs else (), strict=True)
-        found = {name: _measured_point(name, configs[name], one) for name, one in measured if one}
+        found = {name: measured_point(name, configs[name], one) for name, one in measured if one}
         for name, config in configs.items():
             if anchor := self._anchor(config):
                 found[name] = Point(name, config, anchor.metrics, outcomes=anchor.outcomes)
         return [found[name] for name in configs if name in found]
-
-
-def _measured_point(name: str, config: AdaptConfig, measurement: Measurement) -> Point:
-    outcomes = Outcomes.of(measurement.ranks, measurement.admitted).text()
-    return Point(name, config, measurement.metrics(), outcomes=outcomes)
 
 
 def areas(selection: Selection) -> dict[str, float | None]:

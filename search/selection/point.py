@@ -10,6 +10,7 @@ from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import label
 from search.baselines import ALL
+from search.records import Anchor
 from search.selection import choosing, groups
 from search.selection.paired import Outcomes, users_of
 from search.selection.pareto import Choice, choose
@@ -29,6 +30,17 @@ class Point:
     test: Measurement | None = None
     outcomes: str = ""  # on validation, see search/selection/paired.py
     group: str = ""  # the point of the front that is measured on test for its group, perhaps itself
+
+
+def points_of(anchors: Sequence[Anchor]) -> list[Point]:
+    """The anchors that were measured."""
+    return [Point(a.name, AdaptConfig(**a.adapt), a.metrics, outcomes=a.outcomes) for a in anchors if a.metrics]
+
+
+def measured_point(name: str, config: AdaptConfig, measurement: Measurement) -> Point:
+    """A baseline measured on validation."""
+    outcomes = Outcomes.of(measurement.ranks, measurement.admitted).text()
+    return Point(name, config, measurement.metrics(), outcomes=outcomes)
 
 
 def chosen_and_grouped(

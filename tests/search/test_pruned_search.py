@@ -37,7 +37,11 @@ def ends(folder: Path) -> list[tuple[State, str, str]]:
     return [(trial.state, trial.error, repr(trial.parameters)) for trial in Records(folder).in_state(*State)]
 
 
-def test_pruned_trials_are_told_as_such_and_end_at_the_same_sample_after_a_kill(tmp_path: Path) -> None:
+def test_pruned_trials_are_told_as_such_and_end_at_the_same_sample_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     whole = search(tmp_path / "whole")
     table = pd.read_csv(whole / "trials.csv").set_index("trial_id")
     pruned = table[table["state"] == "PRUNED"]
