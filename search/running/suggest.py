@@ -35,25 +35,38 @@ class Suggestions:
     """The study of one search; `ask` and `tell` number its suggestions from 0.
 
     anchors: the metrics of the configurations that were measured before the trials, by their names.
+    taken: the parameters and objectives of earlier searches' trials, which have the first numbers.
+    first: further configurations to suggest before the sampler's.
     """
 
     most_modelled = MOST_MODELLED
 
-    def __init__(self, spec: Spec, concurrency: int, anchors: Mapping[str, Mapping[str, float]] | None = None):
+    def __init__(
+        self,
+        spec: Spec,
+        concurrency: int,
+        anchors: Mapping[str, Mapping[str, float]] | None = None,
+        taken: Sequence[tuple[Parameters, Sequence[float]]] = (),
+        first: Sequence[Parameters] = (),
+    ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.spec, self.search, self._lag = spec, spec.search, lag(concurrency)
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
         self._cube = Cube(spec.space, spec.adapt)
         self._anchors = anchors or {}
-        self._first = first_points(spec)  # enqueued one by one, so that a recorded trial can come before the next
+        known, points = [parameters for parameters, _ in taken], first_points(spec)
+        points += [point for point in first if point not in points]
+        # They are enqueued one by one, so that a recorded trial can come before the next.
+        self._first = [point for point in points if point not in known]
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
         self._pruned: set[int] = set()
         self._metrics: dict[int, Mapping[str, float]] = {}
-        self._known: Known | None = None  # on which the last proposal rests
+        self._known: Known | None = None  # on which the last proposal rests, if it is the model's
         self.converged = False  # no more is suggested because no more is to be found
         self._told = 0
+        self._begin_with(taken)
 
     def ready(self) -> bool:
         """Whether all results on which the next suggestion rests have been told."""
@@ -104,6 +117,12 @@ class Suggestions:
             if number in self._results:
                 self._tell_study(number)
 
+    def _begin_with(self, taken: Sequence[tuple[Parameters, Sequence[float]]]) -> None:
+        for number, (parameters, values) in enumerate(taken):
+            self._asked.append(self._take(parameters))
+            self.tell(number, values)
+            self._tell_study(number)
+
     def _due(self) -> int:
         return max(0, len(self._asked) - self._lag + 1)
 
@@ -151,6 +170,7 @@ class Suggestions:
 
     def _point(self, sampler: str, number: int, seed: int) -> Parameters | None:
         """The proposal of this program's own sampler; None where Optuna's sampler proposes."""
+        self._known = None
         if sampler == "grid":
             return _on_grid(self.spec.space, number)
         if sampler != "auto":
