@@ -68,6 +68,7 @@ class SearchConfig:
     """How the search runs; except for `seed`, no field changes the measurement of a configuration."""
 
     trials: Count = Field(default=64, description="number of configurations to measure")
+    seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
     max_minutes: Positive | None = Field(
         default=None, description="minutes after which no other trial begins; the search then goes on with test"
     )
@@ -78,7 +79,6 @@ class SearchConfig:
     converged_below: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.01, description="by `until: converged`: the expected gain of a trial, as a share of the area reached"
     )
-    seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(
         default=("hr_at_10", "filter_rate"), description="what is maximised: one quality metric and the filter rate"
     )

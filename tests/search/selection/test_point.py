@@ -26,12 +26,12 @@ def spec_of(**search: object) -> Spec:
     return replace(make(entropy_quantile=floats(0.1, 1.0)), search=SearchConfig(bootstrap_replicates=100, **search))
 
 
-FRONT = [point("a", 0.5, 0.1), point("b", 0.5, 0.2), point("c", 0.3, 0.5)]
+FRONT = [point("a", 0.5, 0.1), point("b", 0.5, 0.2), point("c", 0.3, 0.5), point("d", 0.3, 0.55)]
 
 
 @pytest.mark.parametrize(
     ("retest", "users", "groups"),
-    [("front", USERS, ["b", "b", "c"]), ("all", USERS, ["", "", ""]), ("front", "", ["", "", ""])],
+    [("front", USERS, ["b", "b", "d", "d"]), ("all", USERS, [""] * 4), ("front", "", [""] * 4)],
 )
 def test_the_chosen_point_stands_for_its_group(retest: str, users: str, groups: list[str]) -> None:
     choice, front = chosen_and_grouped(spec_of(retest=retest), FRONT, [point("all", 0.5, 0.0)], users)
