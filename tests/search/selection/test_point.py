@@ -32,6 +32,7 @@ FRONT = [point("a", 0.5, 0.1), point("b", 0.5, 0.2), point("c", 0.3, 0.5), point
 @pytest.mark.parametrize(
     ("retest", "users", "groups"),
     [("front", USERS, ["b", "b", "d", "d"]), ("all", USERS, [""] * 4), ("front", "", [""] * 4)],
+    ids=["one of each group", "all", "no users"],
 )
 def test_the_chosen_point_stands_for_its_group(retest: str, users: str, groups: list[str]) -> None:
     choice, front = chosen_and_grouped(spec_of(retest=retest), FRONT, [point("all", 0.5, 0.0)], users)
