@@ -17,6 +17,7 @@ from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import label
 from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_random, baseline_config, random_at
+from search.fields import value_of
 from search.records import METRICS, Anchor, Trial, without_idle_columns
 from search.selection import chance, differences
 from search.selection.area import AREAS, area_share, gain_over_dice
@@ -42,6 +43,11 @@ class Selection:
     gain_over_dice: float | None = None
 
     @property
+    def retested(self) -> list[Point]:
+        """The front's points that are measured on test."""
+        return [point for point in self.front if point.group in ("", point.name)]
+
+    @property
     def chosen(self) -> Point | None:
         return self.front[self.choice.index] if self.choice else None
 
@@ -64,12 +70,7 @@ def front_of(spec: Spec, finished: Sequence[Trial], anchors: Sequence[Anchor] = 
 
 
 def select(
-    spec: Spec,
-    finished: list[Trial],
-    n_items: int,
-    measure: Measure,
-    anchors: Sequence[Anchor] = (),
-    users: str = "",
+    spec: Spec, finished: list[Trial], n_items: int, measure: Measure, anchors: Sequence[Anchor] = (), users: str = ""
 ) -> Selection:
     """Front, baselines and choice, from validation alone.
 
@@ -159,7 +160,7 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
     Random skipping is matched to the chosen point's filter rate on test; without that rate it is left out.
     """
     fixed = [point for point in selection.baselines if point.name != RANDOM]
-    points = [*(point for point in selection.front if point.group in ("", point.name)), *fixed]
+    points = [*selection.retested, *fixed]
     measured = measure([_job(spec, point.config) for point in points])
     tested = {point.name: replace(point, test=m) for point, m in zip(points, measured, strict=True)}
     random = next((point for point in selection.baselines if point.name == RANDOM), None)
@@ -180,7 +181,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
     rows = [
         {
             "trial_id": point.name,
-            **{name: getattr(point.config, name) for name in names},
+            **{name: value_of(point.config, name) for name in names},
             **{f"valid_{name}": point.valid.get(name) for name in METRICS},
             **{f"test_{name}": value for name, value in _test_metrics(point).items()},
             "group": point.group,
@@ -200,13 +201,13 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
     """chosen.yaml: the whole recommended configuration, the same as `--set` texts, and the reason for the choice."""
     if selection.chosen is None or selection.choice is None:
         return {"trial_id": None, "why": _why_none(selection)}
-    config = dict(vars(selection.chosen.config))
+    config, searched = selection.chosen.config, {name: value_of(selection.chosen.config, name) for name in spec.space}
     return {
         "trial_id": selection.chosen.name,
         "rule": rule(spec),
         "why": selection.choice.reason + _beaten_by(spec, selection, selection.chosen),
-        "adapt": config,
-        "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
+        "adapt": dict(vars(config)),
+        "set": [f"adapt.{name}={'null' if value is None else value}" for name, value in searched.items()],
     }
 
 
