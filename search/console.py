@@ -25,7 +25,7 @@ from etarec.metrics import EARLY_STOPPING, labelled
 from etarec.progress import Phase, Phases
 from search import numbers
 from search.lines import WIDTH, all_failed, best_so_far, counted, result_table, trial_lines
-from search.records import Ending, Records, Source, State, Trial
+from search.records import ENDED, Ending, Records, Source, State, Trial
 from search.redact import shown_uri
 from search.report.answer import Answer
 from search.report.health import problems
@@ -189,7 +189,7 @@ class Console(Phases):
 
             def update() -> None:
                 note, facts = best_so_far(spec, records)
-                ended = len(records.in_state(State.FINISHED, State.FAILED)) - taken
+                ended = len(records.in_state(*ENDED)) - taken
                 phase.advance(ended, note or "starting workers", **facts)
 
             def show(trial: Trial) -> None:
@@ -215,7 +215,7 @@ class Console(Phases):
 
     def result(self, spec: Spec, records: Records, answer: Answer, directory: Path, ending: Ending) -> None:
         """Print the end of a search: the table, then the verdict, which stays in view above the prompt."""
-        counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
+        counts = {str(s): len(records.in_state(s)) for s in (*ENDED, State.KILLED)}
         of_earlier = f", {len(records.taken)} of them in earlier searches" if records.taken else ""
         ended = ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count)
         self.entry("trials", ended + of_earlier)
@@ -224,10 +224,13 @@ class Console(Phases):
             self._footnotes(answer)
         self.out.quiet = self.output == "json"  # the verdict is what --quiet leaves
         self._verdict(answer)
-        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
+        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED, State.PRUNED):
             self.error(all_failed(records, ending))
-        elif ending is not Ending.COMPLETE:
+        elif not ending.whole:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
+        elif ending is not Ending.COMPLETE:
+            own = len(records.trials) - len(records.taken)
+            self.entry("", f"the search stopped after {own} of {counted(spec.search.trials, 'trial')}: {ending}")
         elif len(records.trials) - len(records.taken) < spec.search.trials:
             self.warn(f"the space holds only {counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from search import baselines
 from search.report.files import Run
-from search.report.findings import Finding, findings
+from search.report.findings import Finding, findings, more_trials
 from search.selection.judgement import Judged, judge
 from search.selection.verdict import Advice, Verdict, advise
 from search.selection.view import Row, View
@@ -50,7 +50,10 @@ class Answer:
     def findings(self) -> list[Finding]:
         if self.chosen is None:
             return []
-        return findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
+        found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
+        gain = (self.run.provenance.get("search") or {}).get("expected_gain")
+        more = more_trials(gain if isinstance(gain, int | float) else None, len(self.run.trials))
+        return [*found, *([more] if more else [])]
 
     @cached_property
     def judged(self) -> dict[str, Judged]:

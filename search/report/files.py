@@ -174,7 +174,7 @@ def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) ->
 
 
 def _numbers(path: Path, frame: pd.DataFrame, parameters: dict[str, Any]) -> pd.DataFrame:
-    words = ["trial_id", "state", "mlflow_run_id", "error", "traceback", "source", "on_test_front"]
+    words = ["trial_id", "state", "group", "mlflow_run_id", "error", "traceback", "source", "on_test_front"]
     words += ["configuration", differences.RIVAL]
     for name in frame.columns.difference(words):
         parsed = pd.to_numeric(frame[name].where(frame[name] != ""), errors="coerce").astype(float)

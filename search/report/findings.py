@@ -12,6 +12,7 @@ from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, TO_RANDOM
 from search.selection.judgement import BEATEN, Judgement, judge
 from search.selection.verdict import WORTH_SKIPPING, negligible
 from search.selection.view import LEVEL, Difference, Row, View
+from search.spec import SearchConfig
 
 Tone = Literal["good", "bad", "note"]
 
@@ -35,6 +36,20 @@ def findings(
         _front(chosen, baselines.get(RANDOM), front, view),
     ]
     return [finding for finding in found if finding is not None]
+
+
+def more_trials(gain: float | None, trials: int) -> Finding | None:
+    """Whether more trials would have paid, by the sampler's model of the results.
+
+    gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown.
+    """
+    if gain is None:
+        return None
+    expected = f"The model of the results expects the next trial to add {percent(gain)} to the area of the front"
+    if gain < SearchConfig().converged_below:
+        return Finding("note", "More trials would hardly pay", f"{expected}.")
+    command = f"--resume --trials {2 * trials}"
+    return Finding("note", "More trials may pay", f"{expected}; the same command with {command} searches on.")
 
 
 def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float) -> Finding:
@@ -201,9 +216,17 @@ def _front(chosen: Row, random: Row | None, front: Sequence[Row], view: View) ->
     holding = sum(judgement not in BEATEN for judgement in judgements)
     holds = judged[name].judgement not in BEATEN if name in judged else True
     text += "" if holds else " The chosen configuration does not hold."
+    if grouped := sum(row.get("group") not in ("", None, row["trial_id"]) for row in front):
+        text += f" {_alike(grouped)} (search.retest: all measures every point)."
     title = f"{holding} of {len(judged)} front points {'holds' if holding == 1 else 'hold'} on test"
     title = "The front is a single point" if len(front) == 1 else title
     return Finding("note" if holds else "bad", title, text)
+
+
+def _alike(count: int) -> str:
+    if count == 1:
+        return "Validation cannot tell another point from one of these, so it was not measured"
+    return f"Validation cannot tell {count} other points from these, so they were not measured"
 
 
 def _among_themselves(points: int, beaten: int) -> str:

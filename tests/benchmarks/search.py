@@ -29,6 +29,7 @@ from search.selection.pareto import hypervolume
 from search.spec import Spec, load, objectives_of
 from tests.benchmarks import measured_table
 from tests.benchmarks.frame import Table, markdown, terminal
+from tests.driven_search import drive
 
 SAMPLERS = {  # label -> search.sampler, results that `auto` models at most
     "random": ("random", 0),
@@ -65,20 +66,12 @@ def replay(spec: Spec, label: str, concurrency: int, seed: int, trials: int, fil
     sampler, most = SAMPLERS[label]
     its = replace(spec, search=replace(spec.search, sampler=sampler, seed=seed))
     suggestions, known = OnTable(its, concurrency, anchors, table, most), _by_parameters(its, table)
-    running: list[int] = []
-    asked: list[Parameters] = []
-    ended: list[tuple[float, ...]] = []
-    while len(ended) < trials:
-        if len(asked) < trials and len(running) < concurrency and suggestions.ready():
-            parameters = suggestions.ask()
-            assert parameters is not None
-            running.append(len(asked))
-            asked.append(parameters)
-            continue
-        number = running.pop(0)
-        ended.append(known[tuple(asked[number].values())])
-        suggestions.tell(number, ended[-1])
-    return np.array(ended)
+
+    def result(number: int, parameters: Parameters) -> tuple[float, ...]:
+        return known[tuple(parameters.values())]
+
+    asked, ended = drive(suggestions, trials, concurrency, result)
+    return np.array([result(number, asked[number]) for number in ended])
 
 
 @cache

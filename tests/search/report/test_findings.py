@@ -100,3 +100,21 @@ def test_the_published_gate_is_compared_by_the_paired_interval(ahead, p_holm, ra
     published.update(zip(difference_columns(TO_CHOSEN, view.metric), numbers, strict=True))
     found = findings.findings(chosen, {"published": published}, [chosen], view, 0.005)
     assert (tone, title) in [(finding.tone, finding.title) for finding in found]
+
+
+def test_points_that_stand_for_others_are_named_as_such() -> None:
+    row = {"trial_id": "trial-0001", "test_hr_at_10": 0.5, "test_filter_rate": 0.2, "group": "trial-0001"}
+    alike = [{"trial_id": f"trial-000{n}", "group": "trial-0001"} for n in (2, 3)]
+    view = View("test", "hr_at_10")
+    for others, said in (([], ""), (alike[:1], "tell another point from one of these"), (alike, "tell 2 other points")):
+        found = findings._front(row, [row, *others], view)
+        assert found is not None and said in found.text and ("search.retest" in found.text) == bool(others)
+
+
+def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
+    assert findings.more_trials(None, 24) is None
+    little, much = findings.more_trials(0.004, 24), findings.more_trials(0.031, 24)
+    assert (
+        little is not None and little.title == "More trials would hardly pay" and "add 0.4% to the area" in little.text
+    )
+    assert much is not None and much.title == "More trials may pay" and "--resume --trials 48" in much.text
