@@ -62,7 +62,7 @@ class Weights(NoAdaptation):
 
         The checkpoint's weights serve these batches, so trials with the same batches and objective share their passes.
         """
-        size = min(self.config.batch_size, len(stream))
+        size = max(1, min(self.config.batch_size, len(stream)))
         by_loss = self.gate.needs_losses
         self._offered = False  # whether a batch so far had something to teach
         self._keeps_residual = self.config.filtered in ("residual", "mlp")

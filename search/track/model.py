@@ -1,0 +1,76 @@
+"""The chosen configuration as an MLflow model of the parent run: registered, loaded and served by MLflow's own tools."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
+
+import etarec
+from etarec import serving
+from etarec.config import UserError
+from etarec.serving.run import CHECKPOINT
+
+NAME = "recommender"
+TAG = "etarec.model"
+FILES = ("chosen.yaml", "spec.yaml", "provenance.json")
+PACKAGES = ("filelock", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
+SIGNATURE = ModelSignature(
+    Schema([ColSpec(Array(DataType.string), "history")]),
+    Schema([ColSpec(Array(DataType.string), "items"), ColSpec(Array(DataType.double), "scores")]),
+    ParamSchema([ParamSpec("k", DataType.long, 10), ParamSpec("leave_out_seen", DataType.boolean, False)]),
+)
+
+
+def log(client: MlflowClient, run_id: str, directory: Path) -> bool:
+    """Log the model of a search to its run, unless the run has it. False if there is nothing to log or to do.
+
+    A search that chose nothing has no model, nor has one whose checkpoint is no longer there.
+    """
+    try:
+        found = serving.read(directory)
+    except UserError:
+        return False
+    mark = hashlib.sha256(f"{found.checkpoint.sha256} {found.config} {found.advice}".encode()).hexdigest()
+    if client.get_run(run_id).data.tags.get(TAG) == mark:
+        return False
+    with _folder(found) as folder:
+        Model.log(artifact_path=None, flavor=mlflow.pyfunc, name=NAME, run_id=run_id, **_content(found, folder))
+    client.set_tag(run_id, TAG, mark)
+    return True
+
+
+@contextmanager
+def _folder(found: serving.Run) -> Iterator[Path]:
+    """The files that the model needs, in one folder."""
+    with tempfile.TemporaryDirectory(prefix="etarec-model-") as name:
+        folder = Path(name) / "run"
+        folder.mkdir()
+        for file in FILES:
+            shutil.copy(found.directory / file, folder)
+        shutil.copy(found.checkpoint_file, folder / CHECKPOINT)
+        yield folder
+
+
+def _content(found: serving.Run, folder: Path) -> dict[str, Any]:
+    """The arguments of `mlflow.pyfunc.save_model`."""
+    tokens = found.checkpoint.vocabulary[:2].to_pylist()
+    return {
+        "python_model": str(Path(__file__).with_name("pyfunc_model.py")),
+        "code_paths": [str(Path(etarec.__file__).parent)],
+        "artifacts": {"run": str(folder)},
+        "signature": SIGNATURE,
+        "input_example": (pd.DataFrame({"history": [tokens, tokens[:1]]}), {"k": 3}),
+        "pip_requirements": [f"{package}=={version(package)}" for package in PACKAGES],
+        "metadata": {"verdict": found.verdict, "advice": found.advice, "search": found.directory.name},
+    }
