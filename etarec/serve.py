@@ -4,6 +4,7 @@ import argparse
 import ipaddress
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"serving     http://{given.host}:{given.port}", flush=True)
     adapts = "frozen" if given.frozen else served.recommender.config.target
     app = application(Service(served, {"run": given.run.name, "verdict": run.verdict, "adapts": adapts}), token)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn raises it again after its own graceful stop
     uvicorn.run(app, host=given.host, port=given.port, log_level="warning")
     return 0
 
@@ -68,7 +71,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("run", type=absolute_path, metavar="RUN", help="folder of a finished search, such as runs/demo")
     parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs a token in {TOKEN}")
     parser.add_argument("--port", type=int, default=8080, help="port (default: 8080)")
-    parser.add_argument("--state", type=absolute_path, metavar="DIR", help="folder of the state (default: RUN/serving, with --frozen RUN/serving-frozen)")
+    parser.add_argument(
+        "--state",
+        type=absolute_path,
+        metavar="DIR",
+        help="folder of the state (default: RUN/serving, with --frozen RUN/serving-frozen)",
+    )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the search's checkpoint, if it was moved")
     parser.add_argument("--frozen", action="store_true", help="serve the checkpoint without adaptation")
     parser.add_argument(
@@ -79,8 +87,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="share of the frozen model's hits that may be lost before the model goes back to its checkpoint, or `off` "
         "(default: %(default)s)",
     )
-    parser.add_argument("--snapshot-every", type=int, default=EVERY, metavar="N", help="observations (default: %(default)s)")
-    parser.add_argument("--max-users", type=int, default=MAX_USERS, metavar="N", help="histories (default: %(default)s)")
+    parser.add_argument(
+        "--snapshot-every", type=int, default=EVERY, metavar="N", help="observations (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-users", type=int, default=MAX_USERS, metavar="N", help="histories (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the model (default: 1)")
     return parser.parse_args(arguments)
 

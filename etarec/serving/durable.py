@@ -41,7 +41,9 @@ class Durable:
         try:
             self._lock.acquire(blocking=False)
         except Timeout as error:
-            raise UserError(f"{folder}: another process serves from this folder; expected a folder of its own") from error
+            raise UserError(
+                f"{folder}: another process serves from this folder; expected a folder of its own"
+            ) from error
         path = folder / SNAPSHOT
         if not path.exists():
             state.write(recommender, path, 0)

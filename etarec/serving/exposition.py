@@ -26,7 +26,9 @@ def exposition(recommender: Recommender, seconds: Mapping[str, tuple[float, int]
         _metric("samples_total", "counter", "Samples by what the gate decided.", reasons),
         _metric("passes_total", "counter", "Backward passes.", {"": recommender.adapter.learned.passes}),
         _metric("users", "gauge", "Histories in memory.", {"": len(recommender.users.by_token)}),
-        _metric("users_forgotten_total", "counter", "Histories that were forgotten.", {"": recommender.users.forgotten}),
+        _metric(
+            "users_forgotten_total", "counter", "Histories that were forgotten.", {"": recommender.users.forgotten}
+        ),
         _metric("waiting", "gauge", "Samples that wait for their batch.", {"": len(recommender.waiting)}),
     ]
     if recommender.guard and len(recommender.guard.adapted):

@@ -42,8 +42,8 @@ class Guard:
 
     def record(self, adapted: Ranks, frozen: Ranks) -> None:
         """Ranks int[n] of the same observations by both models."""
-        self.adapted.extend(hits(adapted, self.config.k) > 0)
-        self.frozen.extend(hits(frozen, self.config.k) > 0)
+        self.adapted.extend((hits(adapted, self.config.k) > 0).tolist())
+        self.frozen.extend((hits(frozen, self.config.k) > 0).tolist())
 
     def verdict(self) -> str:
         """Why the model must go back to its checkpoint, or an empty text."""
@@ -79,4 +79,4 @@ def falls_short(adapted: npt.NDArray[np.bool_], frozen: npt.NDArray[np.bool_], t
     """
     lacking = int(frozen.sum()) - int(adapted.sum())
     error = float(np.sqrt((adapted != frozen).sum()))
-    return lacking > tolerance * frozen.sum() and lacking > STANDARD_ERRORS * error
+    return lacking > tolerance * int(frozen.sum()) and lacking > STANDARD_ERRORS * error

@@ -1,9 +1,9 @@
 """Recommends by an adapter of `etarec.adapt`, and lets it learn from observations in batches of `adapt.batch_size`.
 
-An observation is a sample of `etarec.data`: the item is its target, the user's history before it its input. Samples wait
-until their batch is complete; then the adapter serves it as in a measurement: it ranks the items, the gate decides, the
-model learns. Recommending changes nothing. Where a configuration adapts before it ranks (target `state`, or `serve:
-after`), the users of one call are ranked as a batch of their own, and the change is taken back.
+An observation is a sample of `etarec.data`: the item is its target, the user's history before it is its input. Samples
+wait until their batch is complete. Then the adapter serves the batch as in a measurement: it ranks the items, the gate
+decides, the model learns. Recommending changes nothing. Where a configuration adapts before it ranks (target `state`,
+or `serve: after`), the users of one call are ranked as a batch of their own, and the change is taken back.
 
 Unknown items are counted and left out. A user's first known item begins a history; only later ones are samples.
 
@@ -232,6 +232,7 @@ class Recommender:
             scan = scoring.scan(hidden, self.model.item_vectors, None, count)
         assert scan.top_scores is not None and scan.top_items is not None
         return scan.top_scores, scan.top_items
+
 
 def check_pairs(users: Sequence[str], items: Sequence[str]) -> None:
     """Raise UserError if there are not as many items as users."""

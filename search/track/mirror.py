@@ -99,6 +99,7 @@ class Mirror:
                     break
             if outcome.artifacts:
                 self._upload(outcome.artifacts)
+                self._log_model(outcome)
 
     def _trial_ids(self) -> set[str]:
         return {trial.trial_id for trial in self.records.snapshot()}
@@ -257,6 +258,18 @@ class Mirror:
             self.answered(True)
         self._client.set_tag(run_id, ARTIFACTS_TAG, content.hexdigest())
         self.changed.add("search")
+
+
+    def _log_model(self, outcome: Outcome) -> None:
+        """Log the chosen configuration as a model of the parent run, unless the run has it."""
+        if not outcome.chosen.get("adapt") or outcome.artifacts is None:
+            return
+        from search.track import model  # it imports torch, which a search without a choice does without
+
+        assert self._client is not None and self._parent is not None
+        if model.log(self._client, self._parent.run_id, outcome.artifacts):
+            self.answered(True)
+            self.changed.add("search")
 
 
 def _copy(run: Run) -> Copy:

@@ -1,4 +1,4 @@
-"""The chosen configuration as an MLflow model of the parent run: registered, loaded and served by MLflow's own tools."""
+"""The chosen configuration as an MLflow model of the parent run, for MLflow's registry and its server."""
 
 import hashlib
 import shutil

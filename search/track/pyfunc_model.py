@@ -28,7 +28,9 @@ class ChosenRecommender(PythonModel):
         found = self.recommender.recommend(
             histories, asked.get("k", 10), leave_out_seen=asked.get("leave_out_seen", False)
         )
-        return pd.DataFrame({"items": [list(one.items) for one in found], "scores": [list(one.scores) for one in found]})
+        return pd.DataFrame(
+            {"items": [list(one.items) for one in found], "scores": [list(one.scores) for one in found]}
+        )
 
 
 set_model(ChosenRecommender())

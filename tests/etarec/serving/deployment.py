@@ -19,7 +19,9 @@ class Deployment:
     log: Interactions
     frozen: Checkpoint
 
-    def recommender(self, config: AdaptConfig, split: str = "test", guard: Guard | None = None, **options) -> Recommender:
+    def recommender(
+        self, config: AdaptConfig, split: str = "test", guard: Guard | None = None, **options
+    ) -> Recommender:
         return Recommender(self.frozen, config, self.before(split), self.names(), 3, guard, **options)
 
     def names(self) -> list[str]:
