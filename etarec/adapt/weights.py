@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from etarec import scoring
+from etarec import likelihood, scoring
 from etarec.adapt.fisher import diagonal
 from etarec.adapt.memory import Marks, Snapshot, generator_state, moments, named, restore_moments
 from etarec.adapt.none import NoAdaptation, places
@@ -33,8 +34,8 @@ NO_TRANSITIONS = Offer(np.empty(0, np.int64), np.empty(0, np.int64))
 class Served(NamedTuple):
     """The results of serving a batch of B samples.
 
-    states: [B + U, D], hidden states of the samples, and before U further transitions; residual: [B + U, D], the same
-    states before the last feed-forward layer, where a shallow step will learn that far; further: the U transitions.
+    states: [B + U, D], hidden states of the samples, and before U further transitions; residual: [B + U, P D], what
+    `SequenceModel.residual` gives there, where a shallow step will learn that far; further: the U transitions.
     """
 
     states: Tensor
@@ -48,7 +49,7 @@ class Served(NamedTuple):
         return self.states[: self.size]
 
     def before(self, offer: Offer, own: npt.NDArray[np.int64], states: Tensor) -> Tensor:
-        """Rows of `states` before transitions [T, D]: own targets int[B] of the batch, or further ones."""
+        """Rows of `states` or `residual` before transitions: own targets int[B] of the batch, or further ones."""
         further = self.size + np.searchsorted(self.further.places, offer.places)
         index = np.where(offer.places == own[offer.owners], offer.owners, further)
         return states[torch.from_numpy(index).to(states.device)]
@@ -214,7 +215,9 @@ class Weights(NoAdaptation):
         assert scan.losses is not None
         missing = self._losses.missing(offer, self.ends[rows])
         before = served.before(missing, self.ends[rows], served.states)
-        self._losses.record(missing.places, scoring.losses(before, self.model.item_vectors, self.items(missing.places)))
+        self._losses.record(
+            missing.places, likelihood.losses(before, self.model.item_vectors, self.items(missing.places))
+        )
         self._losses.record(self.ends[rows], scan.losses)
         counted = offer if self.config.correction == "none" else offer.newest()
         return torch.from_numpy(self._losses.means(counted, len(scan.losses))).to(scan.losses)
@@ -316,9 +319,9 @@ class Weights(NoAdaptation):
     ) -> Tensor:
         """Sum of weights . -log p(target)."""
         if self.config.correction == "none" or decision.threshold is None:
-            return scoring.cross_entropy_sum(hidden, table, targets, weights, padding=1)
+            return likelihood.cross_entropy_sum(hidden, table, targets, weights, padding=1)
         below = self.config.admit == "confident"
-        return scoring.selected_cross_entropy(
+        return likelihood.selected_cross_entropy(
             hidden, table, targets, weights, decision.threshold, below=below, padding=1
         )
 
@@ -328,10 +331,10 @@ class Weights(NoAdaptation):
         hidden, targets = self._shallow_hidden(rows, offer, served), self.items(offer.places)
         if self.config.shallow_negatives is None:
             weights = hidden.new_full((len(targets),), 1 / total)
-            yield scoring.cross_entropy_sum(hidden, self.model.items.weight, targets, weights, padding=1)
+            yield likelihood.cross_entropy_sum(hidden, self.model.items.weight, targets, weights, padding=1)
         else:
             table, negatives = self.model.items.weight, self.config.shallow_negatives
-            mean = scoring.drawn_cross_entropy(hidden, table, targets, negatives, self._drawn, padding=1)
+            mean = likelihood.drawn_cross_entropy(hidden, table, targets, negatives, self._drawn, padding=1)
             yield mean * (len(targets) / total)
 
     def _shallow_hidden(self, rows: slice, shallow: Offer, served: Served) -> Tensor:
@@ -339,8 +342,9 @@ class Weights(NoAdaptation):
         if served.residual is None:
             return served.before(shallow, self.ends[rows], served.states)
         last = self.model.embed(self.encoder.items[torch.from_numpy(shallow.places - 1).to(self.encoder.device)])
-        stream = served.before(shallow, self.ends[rows], served.residual) + (last - last.detach())
-        return self.model.finish(stream, branch_learns=self.config.filtered == "mlp")
+        stream = served.before(shallow, self.ends[rows], served.residual)
+        along = F.pad(last - last.detach(), (0, stream.shape[1] - last.shape[1]))  # zeros that carry the gradient
+        return self.model.finish(stream + along, branch_learns=self.config.filtered == "mlp")
 
     def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
