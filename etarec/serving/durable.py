@@ -37,7 +37,7 @@ class Durable:
     def __init__(self, recommender: Recommender, folder: Path, every: int = EVERY):
         self.recommender, self.folder, self.every = recommender, folder, every
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / "lock")
+        self._lock = FileLock(folder / "lock", thread_local=False)  # a service closes on another thread
         try:
             self._lock.acquire(blocking=False)
         except Timeout as error:
@@ -51,7 +51,6 @@ class Durable:
         self.recovered = self._since = self._observe_again()
         for obsolete in set(folder.glob("journal-*.jsonl")) - {self._path()}:
             obsolete.unlink()
-        self._journal = self._path().open("ab")
 
     def recommend(
         self, users: Sequence[str | Sequence[str]], k: int = 10, *, leave_out_seen: bool = False
@@ -77,15 +76,12 @@ class Durable:
     def snapshot(self) -> None:
         """Write the state, and begin a new journal."""
         state.write(self.recommender, self.folder / SNAPSHOT, self._number + 1)
-        self._journal.close()
         former, self._number, self._since = self._path(), self._number + 1, 0
-        self._journal = self._path().open("ab")
-        former.unlink()
+        former.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Take a snapshot and leave the folder to others."""
         self.snapshot()
-        self._journal.close()
         self._lock.release()
 
     def _path(self) -> Path:
@@ -93,8 +89,8 @@ class Durable:
         return self.folder / f"journal-{self._number}.jsonl"
 
     def _write(self, event: dict[str, Any]) -> None:
-        self._journal.write(json.dumps(event).encode() + b"\n")
-        self._journal.flush()
+        with self._path().open("ab") as journal:
+            journal.write(json.dumps(event).encode() + b"\n")
 
     def _observe_again(self) -> int:
         """Observe what the journal holds and return the number of observations."""

@@ -35,9 +35,11 @@ def exposition(recommender: Recommender, seconds: Mapping[str, tuple[float, int]
         guard = recommender.guard
         recent = {f'model="{name}"': _mean(h) for name, h in (("adapted", guard.adapted), ("frozen", guard.frozen))}
         blocks.append(_metric("recent_hit_rate", "gauge", "Hit rate on the guard's window.", recent))
+    parts = {f'part="{part}"': total for part, total in recommender.seconds.items()}
     sums = {f'route="{route}"': total for route, (total, _) in seconds.items()}
     calls = {f'route="{route}"': count for route, (_, count) in seconds.items()}
     blocks += [
+        _metric("compute_seconds_total", "counter", "CPU or GPU seconds of the adapter, by part.", parts),
         _metric("seconds_total", "counter", "Seconds in the model, by route.", sums),
         _metric("calls_total", "counter", "Calls, by route.", calls),
     ]

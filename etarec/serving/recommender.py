@@ -36,6 +36,7 @@ from etarec.serving.histories import Batch, History, Sample, Users, first_histor
 logger = logging.getLogger("etarec.serving")
 NO_SAMPLES = Stream(np.empty(0, np.int32), np.empty(0, np.int32))
 MAX_USERS = 1_000_000
+PARTS = ("forward", "gate", "adapt")
 
 
 class Learned(NamedTuple):
@@ -88,11 +89,13 @@ class Recommender:
         self.checkpoint, self.config, self.seed = checkpoint, config, seed
         self.device, self.max_length = default_device(), data.max_length
         self.model = checkpoint.restore(self.device)
-        self.adapter = adapt.build(config, self.model, Encoder(data, self.device), NO_SAMPLES, Clock(self.device), seed)
+        self.clock = Clock(self.device)
+        self.adapter = adapt.build(config, self.model, Encoder(data, self.device), NO_SAMPLES, self.clock, seed)
         self.catalogue = Catalogue(checkpoint.vocabulary, data.items)
         self.users = Users.of(data, users, self.adapter.marks(), max_users)
         self.waiting: list[Sample] = []
         self.counts: Counter[str] = Counter()
+        self.seconds = dict.fromkeys(PARTS, 0.0)
         adapts = config.target == "weights"
         self.guard = guard if adapts else None
         self.frozen = checkpoint.restore(self.device).eval() if self.guard else None
@@ -170,6 +173,7 @@ class Recommender:
         batch.put_back(self.adapter.marks(), self.max_length)
         self.waiting = []
         self._count(learned)
+        self.seconds = {part: self.clock.seconds(part) for part in PARTS}  # a GPU's clock keeps events until asked
         self._check(learned, frozen)
         return learned
 

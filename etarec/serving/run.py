@@ -120,12 +120,12 @@ def _checkpoint(path: Path, about: dict[str, Any]) -> Checkpoint:
 def _provenance(directory: Path) -> dict[str, Any]:
     file = directory / "provenance.json"
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))["checkpoint"]
+        about = json.loads(file.read_text(encoding="utf-8")).get("checkpoint") or {}
+        return dict(about)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read ({error}), expected the file that a search writes") from error
-    return about if isinstance(about, dict) else {}
 
 
 def _valid(kind: type[Any], document: Any, file: Path, section: str) -> Any:

@@ -67,7 +67,7 @@ def test_an_observation_that_was_half_written_was_never_made(deployment, tmp_pat
 
 def test_a_damaged_line_is_named(deployment, tmp_path):
     served = Durable(deployment.recommender(CONFIG), tmp_path)
-    (journal,) = left_behind(served).glob("journal-*")
+    journal = left_behind(served) / "journal-0.jsonl"
     journal.write_bytes(b'{"users": [], "items": []}\nnonsense\n')
     with pytest.raises(UserError, match="line 2 is damaged"):
         Durable(deployment.recommender(CONFIG), tmp_path)
