@@ -191,7 +191,7 @@ class Recommender:
         reasons, counts = np.unique(learned.reasons, return_counts=True)
         self.counts.update({Reason(r).name.lower(): int(n) for r, n in zip(reasons, counts, strict=True)})
 
-    def _check(self, learned: Learned, frozen: npt.NDArray[np.int32] | None) -> None:
+    def _check(self, learned: Learned, frozen: npt.NDArray[np.integer] | None) -> None:
         """Go back to the checkpoint where the guard or a weight that is not finite demands it."""
         if self.guard is None or frozen is None:
             return

@@ -259,7 +259,6 @@ class Mirror:
         self._client.set_tag(run_id, ARTIFACTS_TAG, content.hexdigest())
         self.changed.add("search")
 
-
     def _log_model(self, outcome: Outcome) -> None:
         """Log the chosen configuration as a model of the parent run, unless the run has it."""
         if not outcome.chosen.get("adapt") or outcome.artifacts is None:

@@ -3,21 +3,24 @@
 MLflow runs it wherever the model is loaded, with a copy of the package `etarec` beside it.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from etarec.serving import load
+from etarec.serving import load, read
 
 
 class ChosenRecommender(PythonModel):
     """The chosen configuration of a search, from its checkpoint. It takes no feedback, so it learns nothing lasting."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.recommender = load(Path(context.artifacts["run"]), log=False, guard=None)
+        run = Path(context.artifacts["run"])
+        config = replace(read(run).config, fisher_alpha=0.0)  # the penalty is computed from the log
+        self.recommender = load(run, adapt=config, log=False, guard=None)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -39,10 +39,10 @@ def serving(settings: Settings) -> Table:
     return Table(
         "(i) Serving over HTTP",
         "`python -m etarec.serve` on one core with one thread. For each sample of the validation split its user is "
-        "recommended ten items, then the sample's item is observed; one client makes one call after another. A batch "
-        f"is learned in the call that completes it, which is one of {CONFIG.batch_size}: the 99th percentile of observe "
-        "hides it, the maximum shows it. The guard ranks every sample by the frozen model too. Milliseconds include "
-        "HTTP and JSON.",
+        "recommended ten items, then the sample's item is observed; one client makes one call after another. Every "
+        f"{CONFIG.batch_size}th observation completes a batch, which is learned in that call: the maximum shows it, "
+        "the 99th percentile does not. The guard ranks every sample by the frozen model too. Milliseconds include HTTP "
+        "and JSON.",
         ["data", "model", "recommend p50 ms", "p99", "observe p50 ms", "p99", "max", "samples a second"],
         rows,
     )

@@ -43,7 +43,10 @@ def test_only_the_newest_observations_count():
 def test_the_frozen_models_ranks_are_those_of_its_scores(deployment):
     recommender = deployment.recommender(AdaptConfig(target="none"))
     users, items = deployment.observations("test")
-    samples = [recommender.users.append(user, recommender.catalogue.codes[item]) for user, item in zip(users, items, strict=True)]
+    samples = [
+        recommender.users.append(user, recommender.catalogue.codes[item])
+        for user, item in zip(users, items, strict=True)
+    ]
     batch = flat(samples[:9], deployment.log.vocabulary, deployment.log.max_length, open_end=False)
     found = ranks_of(recommender.model, batch, recommender.device)
     for rank, sample, item in zip(found, samples, items[:9], strict=False):

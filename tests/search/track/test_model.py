@@ -55,9 +55,8 @@ def post(url: str, body: Any, seconds: float) -> Any:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with contextlib.suppress(ConnectionError, urllib.error.URLError):
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
         time.sleep(0.5)
     raise AssertionError(f"no answer from {url}")
 
