@@ -16,6 +16,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
+from etarec.config import UserError
 from search.records import Records, State, Trial
 from search.spec import flat
 from search.track.store import connect, experiment_id, explained
@@ -263,10 +264,16 @@ class Mirror:
         """Log the chosen configuration as a model of the parent run, unless the run has it."""
         if not outcome.chosen.get("adapt") or outcome.artifacts is None:
             return
-        from search.track import model  # it imports torch, which a search without a choice does without
+        from etarec import serving  # imports torch, and the next one much of MLflow: only where there is a model
+
+        try:
+            found = serving.read(outcome.artifacts)
+        except UserError:  # its checkpoint is no longer there, or it had none
+            return
+        from search.track import model
 
         assert self._client is not None and self._parent is not None
-        if model.log(self._client, self._parent.run_id, outcome.artifacts):
+        if model.log(self._client, self._parent.run_id, found):
             self.answered(True)
             self.changed.add("search")
 

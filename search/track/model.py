@@ -1,15 +1,16 @@
 """The chosen configuration as an MLflow model of the parent run, for MLflow's registry and its server."""
 
 import hashlib
+import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.models import Model, ModelSignature
@@ -18,8 +19,13 @@ from mlflow.types.schema import Array
 
 import etarec
 from etarec import serving
-from etarec.config import UserError
 from etarec.serving.run import CHECKPOINT
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about MLflow's own type hints, as it is imported
+    import mlflow.pyfunc
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # they would cross the search's own
 
 NAME = "recommender"
 TAG = "etarec.model"
@@ -32,20 +38,17 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log(client: MlflowClient, run_id: str, directory: Path) -> bool:
-    """Log the model of a search to its run, unless the run has it. False if there is nothing to log or to do.
-
-    A search that chose nothing has no model, nor has one whose checkpoint is no longer there.
-    """
-    try:
-        found = serving.read(directory)
-    except UserError:
-        return False
+def log(client: MlflowClient, run_id: str, found: serving.Run) -> bool:
+    """Log the model of a search to the search's own run. False if the run has it."""
     mark = hashlib.sha256(f"{found.checkpoint.sha256} {found.config} {found.advice}".encode()).hexdigest()
-    if client.get_run(run_id).data.tags.get(TAG) == mark:
+    run = client.get_run(run_id)
+    if run.data.tags.get(TAG) == mark:
         return False
-    with _folder(found) as folder:
-        Model.log(artifact_path=None, flavor=mlflow.pyfunc, name=NAME, run_id=run_id, **_content(found, folder))
+    made = client.create_logged_model(run.info.experiment_id, NAME, run_id)  # `Model.log` would take MLflow's default
+    with _folder(found) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = _content(found, folder)
+        Model.log(None, mlflow.pyfunc, name=NAME, run_id=run_id, model_id=made.model_id, **content)
     client.set_tag(run_id, TAG, mark)
     return True
 

@@ -14,9 +14,14 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import yaml
+from made_up_store import Store
 
 from etarec.serving import load
+from search.records import Records, State
 from search.track import model
+from search.track.mirror import Mirror
+from search.track.wanted import Outcome
 from tests.etarec.serving.made_up_run import made_up_run
 
 ROOT = Path(__file__).parents[3]
@@ -25,23 +30,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = made_up_run(tmp_path)
-    (folder / "provenance.json").write_text("{}")
-    return folder
+    return made_up_run(tmp_path / "made")
 
 
-@pytest.fixture
-def logged(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The id of the run that has the model, in a store of its own."""
-    monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
-    run_id = client.create_run(client.create_experiment("made-up")).info.run_id
-    assert model.log(client, run_id, run)
-    assert not model.log(client, run_id, run)
-    return run_id
+def ended(run: Path, records: Records) -> None:
+    """The search ends, as `search.tune` and `search.track` end it in MLflow."""
+    chosen = yaml.safe_load((run / "chosen.yaml").read_text())
+    Mirror("made-up", records, {}).end(Outcome(State.FINISHED, artifacts=run, chosen=chosen))
+
+
+def logged(store: Store) -> list[str]:
+    """The runs that have a model of the name."""
+    experiment = store.parent().info.experiment_id
+    found = store.client.search_logged_models([experiment], f"name = '{model.NAME}'")
+    return [str(one.source_run_id) for one in found]
 
 
 def free_port() -> int:
@@ -61,11 +63,21 @@ def post(url: str, body: Any, seconds: float) -> Any:
     raise AssertionError(f"no answer from {url}")
 
 
-def test_the_model_is_registered_loaded_and_served(run: Path, logged: str) -> None:
+def test_a_search_without_its_checkpoint_has_no_model(run: Path, records: Records, store: Store) -> None:
+    (run / "checkpoint.safetensors").unlink()
+    ended(run, records)
+    assert logged(store) == [] and store.parent().info.status == "FINISHED"
+
+
+def test_the_parents_model_is_registered_loaded_and_served(run: Path, records: Records, store: Store) -> None:
+    ended(run, records)
+    ended(run, records)
+    parent = store.parent().info.run_id
+    assert logged(store) == [parent]
     recommender = load(run)
     history = recommender.catalogue.tokens[3:6]
     (expected,) = recommender.recommend([history], k=4)
-    registered = mlflow.register_model(f"runs:/{logged}/{model.NAME}", "etarec-made-up")
+    registered = mlflow.register_model(f"runs:/{parent}/{model.NAME}", "etarec-made-up")
     uri = f"models:/etarec-made-up/{registered.version}"
 
     loaded = mlflow.pyfunc.load_model(uri)
@@ -91,9 +103,3 @@ def test_the_model_is_registered_loaded_and_served(run: Path, logged: str) -> No
         os.killpg(server.pid, 15)
         server.wait()
     assert answer["predictions"][0]["items"] == list(expected.items)
-
-
-def test_a_search_that_chose_nothing_has_no_model(tmp_path: Path) -> None:
-    (tmp_path / "chosen.yaml").write_text("trial_id: null\nwhy: No trial finished\n")
-    (tmp_path / "spec.yaml").write_text("name: made-up\n")
-    assert not model.log(mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"), "no run", tmp_path)
