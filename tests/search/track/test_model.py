@@ -92,7 +92,8 @@ def test_the_parents_model_is_registered_loaded_and_served(run: Path, records: R
 
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
-    environment = {**os.environ, "PYTHONPATH": ""}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow runs `uvicorn` by its name
+    environment = {**os.environ, "PYTHONPATH": "", "PATH": path}
     with Path("serve.log").open("w") as log:
         options = ["--port", str(port), "--workers", "1"]
         server = subprocess.Popen([*command, *options], env=environment, stdout=log, stderr=log, start_new_session=True)
