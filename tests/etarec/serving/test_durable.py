@@ -95,13 +95,13 @@ def test_three_real_kills_change_nothing(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     killed_at = []
     for deaths in (37, 95, 170):
-        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert process.stdout
-        for line in process.stdout:
-            if int(line) >= deaths:
-                break
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if int(line) >= deaths:
+                    break
+            os.kill(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
         killed_at.append(deaths)
     last = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = last.stdout.splitlines()
