@@ -205,13 +205,13 @@ def test_flushing_learns_a_smaller_batch_once(recommender, deployment):
 
 
 def test_a_model_that_falls_behind_goes_back_and_says_so(deployment, caplog):
-    config = AdaptConfig(**{**MOVING, "learning_rate": 3.0, "gate": "open", "weighting": "none"})
-    recommender = deployment.recommender(config, guard=Guard(GuardConfig(tolerance=0.0)))
+    guard = Guard(GuardConfig())
+    recommender = deployment.recommender(AdaptConfig(**{**MOVING, "gate": "open"}), guard=guard)
+    guard.record(np.full(200, 50), np.zeros(200))  # earlier observations, which only the frozen model hit
     users, items = deployment.observations("test")
     with caplog.at_level(logging.WARNING):
-        recommender.observe(users, items)
-        while not recommender.counts["fallbacks"]:
-            recommender.observe(users, items)
+        recommender.observe(users[:24], items[:24])
+    assert recommender.counts["fallbacks"] == 1 and len(guard.adapted) == 12  # of the second batch
     assert "the model went back to its checkpoint: HR@10 on the last" in caplog.text
     recommender.go_back("asked")
     weights = deployment.frozen.restore(CPU).state_dict()
