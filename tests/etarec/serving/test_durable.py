@@ -34,16 +34,16 @@ def state_of(recommender: Recommender) -> tuple[object, ...]:
 def test_a_killed_process_continues_from_snapshot_and_journal(deployment, tmp_path):
     users, items = deployment.observations("test")
     unbroken = deployment.recommender(CONFIG)
-    for begin in range(0, 80, 5):
+    for begin in range(0, 80, 20):
         served = Durable(deployment.recommender(CONFIG), tmp_path / "state", every=30)
         assert served.recommender.counts["observations"] == begin
-        served.observe(users[begin : begin + 5], items[begin : begin + 5])
+        served.observe(users[begin : begin + 20], items[begin : begin + 20])
         if begin == 40:
             served.flush()
         left_behind(served)
-    unbroken.observe(users[:45], items[:45])
+    unbroken.observe(users[:60], items[:60])
     unbroken.flush()
-    unbroken.observe(users[45:80], items[45:80])
+    unbroken.observe(users[60:80], items[60:80])
     last = Durable(deployment.recommender(CONFIG), tmp_path / "state")
     assert 0 < last.recovered < 35  # the rest is in the snapshot
     assert state_of(last.recommender) == state_of(unbroken)

@@ -38,6 +38,10 @@ EACH = [
     {"objective": "entropy", "serve": "after", "optimizer": "sgd", "top_k": None},
     {"objective": "entropy", "serve": "after", "reset": "batch"},
 ]
+FEW_FAST = [
+    pytest.param(c, marks=[] if n in (0, 1, 4, 8, 12) else [pytest.mark.slow], id="-".join(map(str, c.values())))
+    for n, c in enumerate(EACH)
+]
 CPU = torch.device("cpu")
 
 
@@ -117,32 +121,33 @@ def assert_replays(deployment: Deployment, config: AdaptConfig, split: str, orde
         assert torch.equal(weight, recommender.model.state_dict()[name])
 
 
-@pytest.mark.parametrize("changes", EACH, ids=lambda c: "-".join(map(str, c.values())) or "default")
+@pytest.mark.parametrize("changes", FEW_FAST)
 def test_a_stream_of_observations_is_the_stream_of_a_measurement(deployment, changes):
     assert_replays(deployment, AdaptConfig(**{**MOVING, **changes}), "test")
 
 
 @pytest.mark.parametrize("order", ["user"])
-@pytest.mark.parametrize("changes", [EACH[4], EACH[9], EACH[12]], ids=["last", "pending", "loss"])
+@pytest.mark.parametrize("changes", [EACH[9], EACH[12]], ids=["pending", "loss"])
 def test_users_may_come_twice_in_a_batch(deployment, changes, order):
     assert_replays(deployment, AdaptConfig(**{**MOVING, **changes}), "test", order)
 
 
 @pytest.mark.slow
 def test_combinations_of_all_options_replay(deployment):
-    """All with target `weights`; of the others, which ignore how weights learn, each target with each gate.
+    """A third of those with target `weights`; of the others, which ignore how weights learn, each target and gate.
 
     On validation and on test by turns.
     """
     made = valid_combinations()
     others = {(c["target"], c["gate"]): c for c in made if c["target"] != "weights"}
     learning = [c for c in made if c["target"] == "weights"]
-    assert len(learning) == 96 and len(others) == 6
-    for n, changes in enumerate([*learning, *others.values()]):
+    core = [{(c["gate"], c["objective"], c["feedback"]) for c in some} for some in (learning, learning[::3])]
+    assert core[0] == core[1] and len(core[0]) == 12 and len(others) == 6
+    for n, changes in enumerate([*learning[::3], *others.values()]):
         assert_replays(deployment, AdaptConfig(**{**MOVING, **changes}), ("valid", "test")[n % 2])
 
 
-@pytest.mark.parametrize("changes", [EACH[1], EACH[8], EACH[14], EACH[16]], ids=["state", "after", "entropy", "reset"])
+@pytest.mark.parametrize("changes", [EACH[1], EACH[8]], ids=["state", "after"])
 def test_recommending_leaves_no_trace(deployment, changes):
     config = AdaptConfig(**{**MOVING, **changes})
     users, items = deployment.observations("test")

@@ -25,7 +25,13 @@ EACH = [
 ]
 
 
-@pytest.mark.parametrize("changes", EACH, ids=lambda c: "-".join(map(str, c.values())))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(c, marks=[] if n in (2, 4) else [pytest.mark.slow], id="-".join(map(str, c.values())))
+        for n, c in enumerate(EACH)
+    ],
+)
 def test_whoever_reads_a_state_goes_on_as_its_writer(deployment: Deployment, tmp_path, changes):
     config = AdaptConfig(**{**MOVING, **changes})
     users, items = deployment.observations("test")
