@@ -3,12 +3,10 @@
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from etarec.command_line import absolute_path, exit_status, experiment_parser
 from etarec.config import UserError
-from etarec.experiment_file import check_folder
-from search.journal import JOURNAL, holds_search
+from search.folder import check_directory, default_directory
 from search.redact import redacting
 from search.running.address import use_cluster_token
 from search.spec import Spec, load
@@ -30,10 +28,19 @@ def _search(arguments: argparse.Namespace) -> int:
         raise UserError("--accept-changes: there is nothing to accept without --resume")
     use_cluster_token(arguments.address)
     # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
-    from search import dry_run, experiment, prepare
+    from search import dry_run, experiment, prepare, warm_start
+    from search.console import Console
 
+    earlier = warm_start.Folders(tuple(arguments.warm_start), tuple(arguments.first_trials))
     search = experiment.Experiment(
-        spec, directory, arguments.address, arguments.resume, arguments.space, arguments.accept_changes
+        spec,
+        directory,
+        arguments.address,
+        arguments.resume,
+        arguments.space,
+        arguments.accept_changes,
+        earlier,
+        Console(arguments.output),
     )
     if arguments.dry_run:
         dry_run.dry_run(search)
@@ -49,29 +56,26 @@ def resolve(arguments: argparse.Namespace) -> Spec:
     return replace(load(arguments.space, [*arguments.set, *changes]), table=None)
 
 
-def default_directory(name: str, resume: bool) -> Path:
-    """The first of runs/NAME, runs/NAME-2 and so on that holds no search; to resume, the last that holds one."""
-    directory, number = Path("runs", name), 1
-    while holds_search(directory):
-        last, number = directory, number + 1
-        directory = Path("runs", f"{name}-{number}")
-    return (last if resume and number > 1 else directory).absolute()
-
-
-def check_directory(directory: Path, resume: bool) -> None:
-    """Raise UserError where a search would be overwritten, one to resume is missing, or the folder cannot be made."""
-    used = holds_search(directory)
-    if used and not resume:
-        raise UserError(f"{directory}: holds a search already; add --resume to finish it, or give another --out")
-    if resume and not used:
-        raise UserError(f"{directory}: holds no search to resume; expected a folder with a {JOURNAL}")
-    check_folder(directory, "--out")
-
-
 def parse() -> argparse.Namespace:
     parser = experiment_parser("search.tune", "Search for the gate of a recommender that adapts at test time.")
     parser.add_argument(
         "--out", type=absolute_path, metavar="DIR", help="output folder (default: runs/NAME, then runs/NAME-2 ...)"
+    )
+    parser.add_argument(
+        "--warm-start",
+        type=absolute_path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="take the finished trials of an earlier search on the same problem, beside --trials; may be repeated",
+    )
+    parser.add_argument(
+        "--first-trials",
+        type=absolute_path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="measure configurations of an earlier search's front first, maybe one on other data; may be repeated",
     )
     parser.add_argument("--trials", metavar="N", help="number of configurations to measure")
     parser.add_argument("--concurrency", metavar="N", help="trials that run at once, or auto")
@@ -89,6 +93,14 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, time one trial and print the plan; write nothing"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.set_defaults(output="text")
+    output.add_argument(
+        "--quiet", dest="output", action="store_const", const="quiet", help="print only warnings and the verdict"
+    )
+    output.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="print one JSON object a line, for programs"
     )
     return parser.parse_args()
 

@@ -16,8 +16,9 @@ from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.gate import Decision, Gate
+from etarec.gate import Decision
 from etarec.models import SequenceModel
+from etarec.own_gate import gate_of
 from etarec.ttt import InnerOptions
 
 Rows = slice | npt.NDArray[np.int64]  # places of samples in the stream
@@ -37,7 +38,7 @@ class NoAdaptation:
         shared: SharedPasses | None,
     ):
         self.config, self.model, self.clock, self.shared = config, model, clock, shared
-        self.gate, self.seed = Gate(config, seed), seed
+        self.gate, self.seed = gate_of(config, seed), seed
         self.learned = Learned()
         self.show: Callable[[Tensor], None] = lambda hidden: None
         self._place(encoder, stream)

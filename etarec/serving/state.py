@@ -74,7 +74,7 @@ def read(recommender: Recommender, path: Path) -> int:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a state of a served recommender ({error})") from error
-    for name, expected in identity(recommender).items():
+    for name, expected in json.loads(json.dumps(identity(recommender))).items():
         if about.get(name) != expected:
             raise UserError(
                 f"{path}: {name} is another than the recommender's; expected a state of the same checkpoint and "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from etarec.config import AdaptConfig, UserError
+from etarec.config import AdaptConfig, Reason, UserError
 from etarec.serving import state
 from etarec.serving.guard import Guard
 
@@ -61,3 +61,37 @@ def test_a_state_of_another_configuration_checkpoint_or_kind_is_refused(deployme
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="not a state of a served recommender"):
         state.read(deployment.recommender(AdaptConfig(**MOVING)), path)
+
+
+COUNTING = """
+import torch
+from etarec.config import Reason
+from etarec.gate import Decision, decide
+
+class EverySecond:
+    def __init__(self, options, seed):
+        self.batches = 0
+    def judge(self, batch):
+        self.batches += 1
+        skipped = torch.full_like(batch.nothing_to_learn, self.batches % 2 == 0)
+        return Decision(decide(batch.nothing_to_learn, skipped, Reason.OWN))
+    def state_dict(self):
+        return {"batches": torch.tensor(self.batches)}
+    def load_state_dict(self, tensors):
+        self.batches = int(tensors["batches"])
+"""
+
+
+@pytest.mark.parametrize("target", ["weights", "state"])
+def test_what_a_gate_of_the_users_own_keeps_is_kept(deployment: Deployment, tmp_path, own_package, target):
+    (own_package / "counting.py").write_text(COUNTING)
+    config = AdaptConfig(target=target, gate="mypackage.counting:EverySecond", batch_size=12, weighting="none")
+    users, items = deployment.observations("test")
+    one, other = (deployment.recommender(config) for _ in range(2))
+    one.observe(users[:36], items[:36])
+    one.recommend(users[:5])  # which leaves no trace in the gate
+    state.write(one, tmp_path / "state", 1)
+    state.read(other, tmp_path / "state")
+    expected, found = (r.observe(users[36:60], items[36:60]).batches for r in (one, other))
+    assert [batch.reasons.tolist() for batch in expected] == [batch.reasons.tolist() for batch in found]
+    assert (expected[0].reasons == Reason.OWN).any() and not (expected[1].reasons == Reason.OWN).any()
