@@ -35,7 +35,7 @@ def test_a_killed_process_continues_from_snapshot_and_journal(deployment, tmp_pa
     users, items = deployment.observations("test")
     unbroken = deployment.recommender(CONFIG)
     for begin in range(0, 80, 20):
-        served = Durable(deployment.recommender(CONFIG), tmp_path / "state", every=30)
+        served = Durable(deployment.recommender(CONFIG), tmp_path / "state", every=50)
         assert served.recommender.counts["observations"] == begin
         served.observe(users[begin : begin + 20], items[begin : begin + 20])
         if begin == 40:

@@ -28,7 +28,7 @@ EACH = [
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param(c, marks=[] if n in (2, 4) else [pytest.mark.slow], id="-".join(map(str, c.values())))
+        pytest.param(c, marks=[] if n in (2, 3) else [pytest.mark.slow], id="-".join(map(str, c.values())))
         for n, c in enumerate(EACH)
     ],
 )
