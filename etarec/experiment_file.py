@@ -18,7 +18,7 @@ from etarec.document import Location, Node, Schema, dotted, parse_override, quot
 T = TypeVar("T")
 Problem = tuple[Location, str]
 
-# All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec.py.
+# All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec/.
 KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines", "table")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from etarec import scoring
+from etarec import likelihood
 from etarec.clock import Stopwatch
 from etarec.config import AdaptConfig, TrainConfig, UserError
 from etarec.data import Interactions, stream, training_windows
@@ -105,8 +105,8 @@ def _loss(
 ) -> torch.Tensor:
     """The mean cross-entropy over all items or, with `negatives`, its estimate from that many items drawn now."""
     if negatives is None:
-        return scoring.cross_entropy(hidden, model.items.weight, targets, padding=1)
-    return scoring.drawn_cross_entropy(hidden, model.items.weight, targets, negatives, rng, padding=1)
+        return likelihood.cross_entropy(hidden, model.items.weight, targets, padding=1)
+    return likelihood.drawn_cross_entropy(hidden, model.items.weight, targets, negatives, rng, padding=1)
 
 
 def _steps(samples: npt.NDArray[np.int32], size: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from etarec import adapt, scoring
+from etarec import adapt, likelihood
 from etarec.adapt.shared_passes import SharedPasses
 from etarec.checkpoint import Checkpoint
 from etarec.clock import Clock
@@ -119,7 +119,7 @@ def warm_up(model: SequenceModel, encoder: Encoder) -> None:
     starts = encoder.data.offsets[:-1][:2]
     targets = encoder.items[torch.from_numpy(starts + 1).to(encoder.device)] - 1
     hidden = encoder.hidden(model, starts, starts + 1)
-    scoring.cross_entropy(hidden, model.items.weight, targets, padding=1).backward()
+    likelihood.cross_entropy(hidden, model.items.weight, targets, padding=1).backward()
     model.zero_grad()
 
 

@@ -49,7 +49,7 @@ def test_the_import_contracts_hold() -> None:
             "only search.running imports Ray and Optuna",
         ),
         (
-            "search/spec.py",
+            "search/spec/spec.py",
             "from optuna import distributions",
             "only search.running imports Ray and Optuna",
         ),

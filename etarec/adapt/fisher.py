@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etarec import scoring
+from etarec import likelihood
 from etarec.data import stream
 from etarec.encode import Encoder
 from etarec.models import SequenceModel
@@ -25,7 +25,7 @@ def diagonal(model: SequenceModel, encoder: Encoder, samples: int) -> dict[str, 
     for row in range(len(starts)):
         sample = slice(row, row + 1)
         target = encoder.items[torch.from_numpy(ends[sample]).to(encoder.device)] - 1
-        loss = scoring.cross_entropy(
+        loss = likelihood.cross_entropy(
             encoder.hidden(model, starts[sample], ends[sample]), model.items.weight, target, None, padding=1
         )
         gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)

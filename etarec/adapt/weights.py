@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from etarec import scoring
+from etarec import likelihood, scoring
 from etarec.adapt.fisher import diagonal
 from etarec.adapt.none import NoAdaptation, places
 from etarec.adapt.transitions import Observed, Offer, ServedLosses
@@ -175,7 +175,9 @@ class Weights(NoAdaptation):
         assert scan.losses is not None
         missing = self._losses.missing(offer, self.ends[rows])
         before = served.before(missing, self.ends[rows], served.states)
-        self._losses.record(missing.places, scoring.losses(before, self.model.item_vectors, self.items(missing.places)))
+        self._losses.record(
+            missing.places, likelihood.losses(before, self.model.item_vectors, self.items(missing.places))
+        )
         self._losses.record(self.ends[rows], scan.losses)
         counted = offer if self.config.correction == "none" else offer.newest()
         return torch.from_numpy(self._losses.means(counted, len(scan.losses))).to(scan.losses)
@@ -275,9 +277,9 @@ class Weights(NoAdaptation):
     ) -> Tensor:
         """Sum of weights . -log p(target)."""
         if self.config.correction == "none" or decision.threshold is None:
-            return scoring.cross_entropy_sum(hidden, table, targets, weights, padding=1)
+            return likelihood.cross_entropy_sum(hidden, table, targets, weights, padding=1)
         below = self.config.admit == "confident"
-        return scoring.selected_cross_entropy(
+        return likelihood.selected_cross_entropy(
             hidden, table, targets, weights, decision.threshold, below=below, padding=1
         )
 
@@ -287,10 +289,10 @@ class Weights(NoAdaptation):
         hidden, targets = self._shallow_hidden(rows, offer, served), self.items(offer.places)
         if self.config.shallow_negatives is None:
             weights = hidden.new_full((len(targets),), 1 / total)
-            yield scoring.cross_entropy_sum(hidden, self.model.items.weight, targets, weights, padding=1)
+            yield likelihood.cross_entropy_sum(hidden, self.model.items.weight, targets, weights, padding=1)
         else:
             table, negatives = self.model.items.weight, self.config.shallow_negatives
-            mean = scoring.drawn_cross_entropy(hidden, table, targets, negatives, self._drawn, padding=1)
+            mean = likelihood.drawn_cross_entropy(hidden, table, targets, negatives, self._drawn, padding=1)
             yield mean * (len(targets) / total)
 
     def _shallow_hidden(self, rows: slice, shallow: Offer, served: Served) -> Tensor:

@@ -1,7 +1,8 @@
-"""Faster forms of `ttt.primal`, of the TTT4Rec block and of `scoring`. All compute the same, up to rounding.
+"""Faster forms of `ttt.primal`, the TTT4Rec block, `scoring` and `likelihood`. All compute the same, up to rounding.
 
 A form runs where its module's `takes` says so; inner_loop.py asks Triton before C. ETAREC_COMPILED=no counts as no C
-compiler. Where no other form takes the tensors, torch computes: inner_loop_dual.py, models/ttt4rec.py and scoring.py.
+compiler. Where no other form takes the tensors, torch computes: inner_loop_dual.py, models/ttt4rec.py,
+scoring.py and likelihood.py.
 
 | operation              | form                 | runs on                                  | tests                     |
 |------------------------|----------------------|------------------------------------------|---------------------------|

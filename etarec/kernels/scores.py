@@ -1,8 +1,8 @@
 """Scores of all items and their reductions, without the matrix of scores, in C (scores.c).
 
 For float32 on the CPU and one thread, as in trials that run side by side: a library's product of a few rows and all
-items spends half of its time packing the items, again for every few rows. Where `takes` says no, scoring.py computes
-the same in torch.
+items spends half of its time packing the items, again for every few rows. Where `takes` says no, scoring.py and
+likelihood.py compute the same in torch.
 
 Symbols: B rows, D width, V items, K of Top-K.
 """

@@ -16,8 +16,8 @@ from search.running.faults import Fault, Kind
 from search.running.measuring import start_processes
 from search.running.plan import Plan
 from search.running.suggest import Suggestions
-from search.space import rule_of
 from search.spec import Spec, objectives_of, trial_config, trial_seed
+from search.spec.space import rule_of
 
 
 class JournalSearcher(Searcher):

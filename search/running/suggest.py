@@ -20,12 +20,12 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, R
 from optuna.trial import TrialState
 
 from search.baselines import NONE
-from search.dimension import Dimension
 from search.running.learning import FEWEST, lag
 from search.sampler.cube import Cube
 from search.sampler.proposal import Known, propose, spread
-from search.space import Space, acting, settled
 from search.spec import Spec, first_points, objectives_of
+from search.spec.dimension import Dimension
+from search.spec.space import Space, acting, settled
 
 ATTEMPTS = 20  # to draw a configuration that was not suggested before
 MOST_MODELLED = 200  # results that `auto` models by a Gaussian process, whose cost grows with their cube

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etarec.config import AdaptConfig
-from search.dimension import Dimension, Value
-from search.space import Space, acts
+from search.spec.dimension import Dimension, Value
+from search.spec.space import Space, acts
 
 Floats = NDArray[np.float64]
 

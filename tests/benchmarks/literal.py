@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from etarec.config import AdaptConfig, ModelConfig
 from etarec.data import Interactions, Stream
 
+SEED = 0  # of a trial
 Weights = dict[str, Tensor]
 
 
@@ -220,11 +221,12 @@ class _Trial:
     def __init__(self, weights: Weights, model: ModelConfig, data: Interactions, config: AdaptConfig):
         assert config.gate != "eta" or (config.admit == "confident" and config.top_k)
         assert config.criterion == "entropy" or config.cosine_threshold is None
-        assert config.filtered in ("nothing", "residual") and config.shallow_negatives is None
+        assert config.filtered in ("nothing", "residual")
         assert config.min_admitted == 0 and config.average_over == "admitted" and config.entropy_threshold is None
         self.weights, self.model, self.data, self.config = weights, model, data, config
         self.gate = Gate(config)
         self.optimizer = torch.optim.Adam(weights.values(), config.learning_rate, (config.momentum, 0.999))
+        self.drawn = np.random.default_rng([SEED, 1])  # the product's stream of draws, so that both draw the same items
 
     def serve(self, users: np.ndarray, positions: np.ndarray) -> tuple[Tensor, Tensor]:
         """Ranks int[B] and admitted bool[B] of a batch."""
@@ -272,11 +274,22 @@ class _Trial:
         losses = [F.cross_entropy(scores, admitted.targets, reduction="none") * factors]
         if len(skipped.targets):
             last = hidden(self.weights, self.model, skipped.inputs, skipped.lengths, constant_branches=True)
-            scores = last @ self.weights["items.weight"][1:].T
-            losses.append(F.cross_entropy(scores, skipped.targets, reduction="none"))
+            losses.append(self._shallow_losses(last, skipped.targets))
         self.optimizer.zero_grad()
         torch.cat(losses).mean().backward()
         self.optimizer.step()
+
+    def _shallow_losses(self, last: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy over all items, or with the normaliser estimated from drawn ones."""
+        vectors = self.weights["items.weight"][1:]
+        if self.config.shallow_negatives is None:
+            return F.cross_entropy(last @ vectors.T, targets, reduction="none")
+        size = min(self.config.shallow_negatives, len(vectors))
+        drawn = torch.from_numpy(self.drawn.choice(len(vectors), size, replace=False))
+        others, own = (last @ vectors[drawn].T).exp(), (last * vectors[targets]).sum(1)
+        is_target = drawn == targets[:, None]
+        mean = others.masked_fill(is_target, 0).sum(1) / (~is_target).sum(1)
+        return (own.exp() + (len(vectors) - 1) * mean).log() - own
 
     def _selected(self, z: Tensor, target: Tensor) -> Tensor:
         """The scores of the items that a gate by loss would admit, and of the target."""

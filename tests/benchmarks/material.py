@@ -14,6 +14,7 @@ from etarec.data import Interactions, Stream, load, stream
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement
 from etarec.models import SequenceModel
+from tests.benchmarks import literal
 from tests.benchmarks.frame import Settings
 
 DEVICE = torch.device("cpu")
@@ -65,7 +66,7 @@ class Subject:
         """look_up: take shared passes from memory, as a search does on validation; otherwise serve every sample."""
         self.checkpoint.reset(self.model)
         shared = self.shared if look_up else None
-        return evaluate.measure(self.model, self.encoder, self.stream, config, seed=0, shared=shared)
+        return evaluate.measure(self.model, self.encoder, self.stream, config, seed=literal.SEED, shared=shared)
 
 
 def epoch(model: SequenceModel, data: Interactions, config: TrainConfig, *optimizers: torch.optim.Optimizer) -> float:

@@ -39,5 +39,6 @@ def trial_operations(subject: material.Subject, config: AdaptConfig, admitted: n
         return float(served + row * admitted.sum())
     learned = lengths - (config.feedback == "next_request")
     adapted = forward_operations(model, learned[admitted].sum(), admitted.sum()) + row * admitted.sum()
-    skipped = 0 if config.filtered == "nothing" else (~admitted).sum()
-    return float(served + 3 * (adapted + row * skipped))
+    scored = row if config.shallow_negatives is None else 2 * model.width * config.shallow_negatives
+    skipped = 0 if config.filtered == "nothing" else scored * (~admitted).sum()
+    return float(served + 3 * (adapted + skipped))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etarec import scoring
+from etarec import likelihood, scoring
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions, training_windows
 from etarec.models import SequenceModel, build
@@ -156,7 +156,7 @@ def _scoring(settings: Settings, device: torch.device) -> list[Piece]:
             scoring.scan(hidden, vectors, targets, top_k=50)
 
     def loss() -> None:
-        scoring.cross_entropy(hidden, vectors, targets).backward()
+        likelihood.cross_entropy(hidden, vectors, targets).backward()
 
     return [
         Piece(f"ranks and Top-50, {rows:,} x {V:,}", scan, lambda: 2 * rows * 64 * V),

@@ -18,6 +18,15 @@ TRIALS = {
     "weights, half by loss, corrected": AdaptConfig(
         criterion="loss", calibrate="each_batch", cosine_threshold=None, correction="selection", weighting="none"
     ),
+    "weights, half by loss, corrected, shallow steps over 512 items": AdaptConfig(
+        criterion="loss",
+        calibrate="each_batch",
+        cosine_threshold=None,
+        correction="selection",
+        weighting="none",
+        filtered="residual",
+        shallow_negatives=512,
+    ),
     "state, adapt on everything": AdaptConfig(target="state", gate="open", weighting="none"),
 }
 PRODUCT = 2048  # rows and columns of the large product

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from etarec import split
+from etarec import score_blocks, split
 from etarec.checkpoint import Checkpoint
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig
 from etarec.data import Interactions
@@ -27,6 +27,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["one block", "blocks of rows", "chunks of items"])
+def form_of_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each way through the scores, for every test; chunks are 1024 items wide, so 2,500 items are three of them."""
+    if request.param != "one block":
+        monkeypatch.setitem(score_blocks.BLOCK, "cpu", 1000)
+    if request.param == "chunks of items":
+        monkeypatch.setattr(score_blocks, "MAX_ITEMS_OF_ROWS", 5)
+        monkeypatch.setattr(scores, "MAX_ITEMS", 5)
+    return request.param
 
 
 @pytest.fixture(scope="session")

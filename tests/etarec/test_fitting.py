@@ -11,7 +11,7 @@ from small_models import BERT4REC
 from torch import Tensor
 from torch.nn import functional as F
 
-from etarec import fitting, scoring
+from etarec import fitting, likelihood
 from etarec.checkpoint import Checkpoint
 from etarec.config import TrainConfig
 from etarec.data import Interactions, Stream, stream
@@ -62,13 +62,13 @@ def test_a_loss_at_every_position_is_the_loss_over_all_prefixes(model, frozen, l
 
 def test_every_training_sample_counts_once_at_any_stride_and_step_size(model, log, monkeypatch):
     counted = []
-    entropy = fitting.scoring.cross_entropy
+    entropy = fitting.likelihood.cross_entropy
 
     def counting(hidden, vectors, targets, **named):
         counted.append(targets.tolist())
         return entropy(hidden, vectors, targets, **named)
 
-    monkeypatch.setattr(fitting.scoring, "cross_entropy", counting)
+    monkeypatch.setattr(fitting.likelihood, "cross_entropy", counting)
     samples = stream(log, "train", "user", 0)
     expected = sorted((log.items[log.offsets[samples.users] + samples.positions] - 1).tolist())
     for stride, size in ((1, 10), (4, 25), (8, 1), (9, 10**6)):
@@ -142,14 +142,14 @@ def test_training_on_sampled_items_improves_the_ranking_and_repeats(log, model_c
 
 def test_a_step_on_sampled_items_changes_no_other_items(model, log, monkeypatch):
     before = model.items.weight.detach().clone()
-    seen, apply = [], scoring.drawn_cross_entropy
+    seen, apply = [], likelihood.drawn_cross_entropy
 
     def recording(hidden, table, targets, negatives, rng, padding):
         drawn = copy.deepcopy(rng).choice(len(table) - padding, negatives, replace=False)
         seen.extend((targets + padding, torch.from_numpy(drawn) + padding))
         return apply(hidden, table, targets, negatives, rng, padding)
 
-    monkeypatch.setattr(scoring, "drawn_cross_entropy", recording)
+    monkeypatch.setattr(likelihood, "drawn_cross_entropy", recording)
     model.items.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten()))
     list(fit(model, log, replace(ONE_STEP, batch_size=10, negatives=2)))
     trained = torch.cat(seen).unique()

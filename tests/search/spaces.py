@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from search.dimension import Dimension
 from search.spec import Spec
+from search.spec.dimension import Dimension
 
 
 def make(**space: Dimension) -> Spec:

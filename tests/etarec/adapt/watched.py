@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from etarec import scoring
+from etarec import likelihood
 from etarec.encode import Encoder
 from etarec.ttt import INNER_LOOP
 
@@ -23,7 +23,7 @@ class Work:
     def __init__(self, patch: pytest.MonkeyPatch):
         self.encoded: list[tuple[bool, bool, np.ndarray]] = []
         self.backward, self.losses = 0, 0
-        hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, scoring.cross_entropy_sum
+        hidden, backward, entropy = Encoder.hidden, torch.Tensor.backward, likelihood.cross_entropy_sum
 
         def counting(encoder, model, starts, ends, inner=INNER_LOOP, **options):
             self.encoded.append((torch.is_grad_enabled(), inner.enabled, ends))
@@ -39,7 +39,7 @@ class Work:
 
         patch.setattr(Encoder, "hidden", counting)
         patch.setattr(torch.Tensor, "backward", counted_backward)
-        patch.setattr(scoring, "cross_entropy_sum", counted_loss)
+        patch.setattr(likelihood, "cross_entropy_sum", counted_loss)
 
     def ends(self, *, graph: bool | None = None, inner_loop: bool | None = None) -> list[int]:
         chosen = [e for g, i, e in self.encoded if graph in (None, g) and inner_loop in (None, i)]

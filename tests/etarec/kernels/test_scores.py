@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from etarec import scoring
+from etarec import likelihood, scoring
 from etarec.kernels import build
 from etarec.kernels import scores as c_scores
 
@@ -88,7 +88,7 @@ def test_scores_that_are_not_finite(bad):
 def test_large_scores_do_not_overflow():
     hidden, vectors, targets = factors(9, 200, scale=30.0)
     exact = F.cross_entropy(hidden.double() @ vectors.double().T, targets, reduction="none")
-    torch.testing.assert_close(scoring.losses(hidden, vectors, targets).double(), exact, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(likelihood.losses(hidden, vectors, targets).double(), exact, rtol=1e-5, atol=1e-3)
 
 
 def test_both_forms_agree(monkeypatch):
@@ -98,7 +98,7 @@ def test_both_forms_agree(monkeypatch):
     found = []
     for _ in range(2):
         leaves = [x.clone().requires_grad_() for x in (hidden, torch.cat((torch.zeros(1, D), vectors)))]
-        loss = scoring.cross_entropy(*leaves, targets, weights, padding=1)
+        loss = likelihood.cross_entropy(*leaves, targets, weights, padding=1)
         scan = scoring.scan(hidden, vectors, targets, 20, losses=True)
         gradients = torch.autograd.grad(loss, leaves)
         assert not gradients[1][0].any()

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etarec.config import AdaptConfig
-from search.dimension import Dimension
 from search.sampler.cube import Axis, Cube
+from search.spec.dimension import Dimension
 
 DIMENSIONS = [
     Dimension(kind="int", low=2, high=500, log=True),

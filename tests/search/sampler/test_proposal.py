@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from etarec.config import AdaptConfig
-from search.dimension import Dimension
 from search.sampler.cube import Cube
 from search.sampler.proposal import Known, propose, spread
 from search.selection.pareto import hypervolume
+from search.spec.dimension import Dimension
 
 SPACE = {
     "top_k": Dimension(kind="int", low=2, high=500, log=True),

@@ -6,9 +6,9 @@ from formula import Formula
 from spaces import floats, make
 
 from etarec.config import AdaptConfig
-from search.dimension import Dimension
 from search.selection.anchors import anchor, configs, job
 from search.spec import SearchConfig, trial_seed
+from search.spec.dimension import Dimension
 
 
 def test_they_are_both_ends_and_five_rates_of_random_skipping() -> None:

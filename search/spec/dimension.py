@@ -15,7 +15,7 @@ Value = str | bool | int | float | None
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
 
 _FIELDS = Schema(TypeAdapter(AdaptConfig).json_schema())
-_OF_FIELD: dict[str, TypeAdapter[Any]] = {  # of the field alone: rules between fields are for search/space.py
+_OF_FIELD: dict[str, TypeAdapter[Any]] = {  # of the field alone: rules between fields are for search/spec/space.py
     name: TypeAdapter(hint, config=ConfigDict(strict=True))
     for name, hint in get_type_hints(AdaptConfig, include_extras=True).items()
 }

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from etarec.config import AdaptConfig, UserError
-from search import space as space_module
-from search.dimension import Dimension
-from search.space import acting, acts, problems, settled
 from search.spec import Spec, as_dict, check_measured, first_points, load, to_yaml, trial_config
+from search.spec import space as space_module
+from search.spec.dimension import Dimension
+from search.spec.space import acting, acts, problems, settled
 
 HINTS = get_type_hints(AdaptConfig)
 TARGETS = {"choices": ["weights", "state"]}

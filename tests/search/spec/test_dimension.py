@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from etarec.config import AdaptConfig
-from search.dimension import Dimension, complete
+from search.spec.dimension import Dimension, complete
 
 numbers = st.integers(1, 10**6) | st.floats(1e-9, 1e6)
 

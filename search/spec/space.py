@@ -13,7 +13,7 @@ from typing import Any
 
 from etarec.config import AdaptConfig
 from etarec.document import Location, quoted
-from search.dimension import Dimension, Value
+from search.spec.dimension import Dimension, Value
 
 Space = Mapping[str, Dimension]
 MOST_COMBINATIONS = 5_000  # of choices that are checked; of a larger space, as many drawn at random

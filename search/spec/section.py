@@ -1,0 +1,93 @@
+"""The section `search` of an experiment file: how to search, and how one configuration is chosen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from etarec.config import Count, NonNegative, Positive, SeedInt, Share
+from etarec.document import quoted
+from etarec.metrics import QUALITY_METRICS, QualityMetric
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+Objective = Literal[QualityMetric, "filter_rate"]
+SamplerName = Literal["auto", "tpe", "gp", "nsga2", "sobol", "random", "grid"]
+
+
+def _quality_and_filter_rate(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    if len(objectives) != 2 or objectives.count("filter_rate") != 1:
+        expected = f"filter_rate and one of {', '.join(QUALITY_METRICS)}"
+        raise ValueError(f"given {quoted(objectives)}, expected two: {expected}")
+    return objectives
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ChooseConfig:
+    """How one configuration is chosen from the front."""
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.005, description="share of the best quality that may be given up for a higher filter rate"
+    )
+    min_filter_rate: Share = Field(default=0.0, description="smallest filter rate to choose, where a point reaches it")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SearchConfig:
+    """How the search runs; except for `seed`, no field changes the measurement of a configuration."""
+
+    trials: Count = Field(default=64, description="number of configurations to measure")
+    seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
+    objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(
+        default=("hr_at_10", "filter_rate"), description="what is maximised: one quality metric and the filter rate"
+    )
+    sampler: SamplerName = Field(
+        default="auto",
+        description="what suggests configurations; auto: a Gaussian process and the expected gain of the front's area, "
+        "beyond 200 results `tpe` that avoids what is worse than no adaptation; grid: all values in turn; the others "
+        "are Optuna's",
+    )
+    concurrency: Count | Literal["auto"] = Field(
+        default="auto", description="trials at the same time; auto: as many as the resources allow"
+    )
+    cpus_per_trial: Positive | Literal["auto"] = Field(
+        default="auto", description="CPU cores of a trial, and its threads; auto: from the machine alone"
+    )
+    gpus_per_trial: NonNegative | Literal["auto"] = Field(
+        default="auto", description="GPUs of a trial; below 1, trials share a GPU; auto: as memory and cores allow"
+    )
+    cuda_mps: bool = Field(
+        default=True,
+        description="run trials side by side on a GPU by CUDA's Multi-Process Service, where the machine has it; "
+        "otherwise trials take turns on the GPU",
+    )
+    choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
+    random_points: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=8, description="rates of random skipping along the front, beside the baseline `random`; 0: none"
+    )
+    bootstrap_replicates: Count = Field(
+        default=2000, description="bootstrap resamples of the users for each interval on test"
+    )
+    max_failures_in_a_row: Count = Field(
+        default=10, description="stop the search after this many failed trials in a row"
+    )
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=2, description="repetitions of a trial whose process or node died, or whose memory ran out"
+    )
+    trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial fails")
+
+    @property
+    def quality(self) -> QualityMetric:
+        """The objective beside the filter rate."""
+        return quality_of(self.objectives)
+
+
+def quality_of(objectives: Sequence[str]) -> QualityMetric:
+    """The quality metric among the objectives of a search."""
+    return next(metric for metric in QUALITY_METRICS if metric in objectives)
+
+
+def objectives_of(search: SearchConfig, metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """The objectives' values among a trial's metrics, in the order of `search.objectives`."""
+    return tuple(metrics[name] for name in search.objectives)
