@@ -87,7 +87,7 @@ class Console:
 
     def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
         search = spec.search
-        self.entry("search", f"{search.trials} trials, sampler {search.sampler}; files in {short_path(directory)}")
+        self.entry("search", f"{search.budget} trials, sampler {search.sampler}; files in {short_path(directory)}")
         shown = (f"{name} ({numbers.short_name(name)}) {dimension}" for name, dimension in spec.space.items())
         self.entry("searched", *shown)
         self.prose("resources", str(plan))
@@ -115,9 +115,9 @@ class Console:
             epoch_seconds: duration of one training epoch; None with a trained checkpoint.
             data: the data of both measurements, on whose validation split they ran.
         """
-        front = min(EXPECTED_FRONT, spec.search.trials) + len(spec.baselines)
+        front = min(EXPECTED_FRONT, spec.search.budget) + len(spec.baselines)
         seconds, test_seconds = _seconds_each(pilot, served, data)
-        search = RAY_START + math.ceil(spec.search.trials / plan.concurrency) * seconds
+        search = RAY_START + math.ceil(spec.search.budget / plan.concurrency) * seconds
         test = math.ceil(front / plan.concurrency) * test_seconds
         if epoch_seconds is not None:
             most = f"at most {spec.train.epochs}, until validation stops improving"
@@ -134,7 +134,7 @@ class Console:
         """Yield a function that prints a trial when it has ended, above a progress bar."""
         ended = len(records.in_state(State.FINISHED, State.FAILED))
         with self._progress() as progress:
-            task = progress.add_task("trials", total=spec.search.trials, completed=ended)
+            task = progress.add_task("trials", total=spec.search.budget, completed=ended)
 
             def show(trial: Trial) -> None:
                 if trial.state is State.RUNNING:
@@ -164,7 +164,7 @@ class Console:
             self.error(_all_failed(records, ending))
         elif ending is not Ending.COMPLETE:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
-        elif len(records.trials) < spec.search.trials:
+        elif len(records.trials) < spec.search.budget:
             self.warn(f"the space holds only {_counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
         if answer.chosen:

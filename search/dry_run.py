@@ -16,9 +16,9 @@ from search.subject import Recommender, measure_on_validation
 
 def dry_run(experiment: Experiment) -> None:
     """Print the plan. Without a checkpoint one epoch is trained, to time it and to have a model for the trial."""
-    spec, console = experiment.spec, experiment.console
-    machine = runner.machine(experiment.address)
+    machine, console = runner.machine(experiment.address), experiment.console
     plan_on(experiment, machine)
+    spec = experiment.spec
     interactions, held_out = load_data(experiment)
     searched = held_out or interactions
     if held_out:

@@ -200,7 +200,7 @@ def _known(values: dict[str, float | None]) -> dict[str, float]:
 def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection, ending: Ending) -> dict[str, Any]:
     counts = {state.lower(): len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     return {
-        "requested": spec.search.trials,
+        "requested": spec.search.budget,
         **counts,
         "concurrency": plan.concurrency,
         "threads_per_trial": plan.threads_per_trial,

@@ -7,14 +7,16 @@ from etarec import checkpoint, data
 from etarec.checkpoint import Checkpoint
 from etarec.command_line import naming
 from etarec.data import Interactions
+from etarec.document import read_yaml
 from etarec.train import cache_path, load_or_train, progress
 from search import rehearsal
 from search.experiment import Experiment
 from search.provenance import about_checkpoint, about_data, settings
 from search.records import Records
 from search.running import runner
+from search.running.learning import default_trials
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
-from search.spec import check_against_data, check_measured, check_something_to_learn
+from search.spec import Spec, check_against_data, check_measured, check_something_to_learn
 from search.subject import Recommender
 
 
@@ -23,8 +25,8 @@ def prepare(experiment: Experiment) -> Recommender:
 
     Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
     """
-    spec = experiment.spec
     plan_on(experiment, runner.machine(experiment.address))
+    spec = experiment.spec
     interactions, held_out = load_data(experiment)
     experiment.provenance.data = about_data(spec, interactions)
     if experiment.resume:
@@ -36,9 +38,21 @@ def prepare(experiment: Experiment) -> Recommender:
 
 
 def plan_on(experiment: Experiment, machine: Machine, need: float = WORKER_BYTES) -> Plan:
-    """How many trials run at once; `need` is the memory of one, in bytes."""
+    """How many trials run at once; `need` is the memory of one, in bytes. Settles `search.trials: auto`."""
     with naming(experiment.file):
+        if experiment.spec.search.trials == "auto":
+            at_once = plan(experiment.spec.search, machine, need).concurrency
+            experiment.spec = _settled(experiment, at_once)
         return plan(experiment.spec.search, machine, need)
+
+
+def _settled(experiment: Experiment, concurrency: int) -> Spec:
+    """The spec with a number of trials: that of the search which is resumed, or the default of the sampler."""
+    spec, begun = experiment.spec, experiment.directory / "spec.yaml"
+    trials = default_trials(spec.search.sampler, len(spec.space), concurrency)
+    if experiment.resume and begun.exists():
+        trials = read_yaml(begun)["search"]["trials"]
+    return replace(spec, search=replace(spec.search, trials=trials))
 
 
 def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None]:

@@ -50,7 +50,7 @@ class JournalSearcher(Searcher):
         while (following := self._following()) is not None:
             if (started := self._start(trial_id, *following)) is not None or self._failing:
                 return started
-        if self._next < self.spec.search.trials and not self._exhausted:
+        if self._next < self.spec.search.budget and not self._exhausted:
             return None
         if not self._measures_next:
             self._measures_next = True
@@ -59,7 +59,7 @@ class JournalSearcher(Searcher):
 
     def draw_ahead(self) -> None:
         """Draws the next suggestion while all workers are busy, so that no worker waits for the sampler."""
-        if len(self._running) == self.plan.concurrency and self._next < self.spec.search.trials:
+        if len(self._running) == self.plan.concurrency and self._next < self.spec.search.budget:
             self._draw()
 
     def ended(self, number: int) -> None:
@@ -96,7 +96,7 @@ class JournalSearcher(Searcher):
         """Why the search ended, once it has."""
         if self._failing:
             return Ending.FAILING
-        whole = self._exhausted or self._next == self.spec.search.trials
+        whole = self._exhausted or self._next == self.spec.search.budget
         if self.records.in_state(State.KILLED) or not whole:
             return Ending.INTERRUPTED
         return Ending.COMPLETE if self.records.in_state(State.FINISHED) else Ending.ALL_FAILED
@@ -109,7 +109,7 @@ class JournalSearcher(Searcher):
 
     def _following(self) -> tuple[int, dict[str, Any]] | None:
         """The next suggestion without a result. The study is told the results of the suggestions before it."""
-        while self._next < self.spec.search.trials and self._draw() and self._ahead is not None:
+        while self._next < self.spec.search.budget and self._draw() and self._ahead is not None:
             number, parameters, self._ahead = self._next, self._ahead, None
             self._next += 1
             known = self.records.trials.get(number)

@@ -19,33 +19,17 @@ import pandas as pd
 
 from etarec.config import AdaptConfig
 from etarec.disk import write_whole
-from etarec.metrics import QUALITY_METRICS
 from search import prepare
 from search.experiment import Experiment
 from search.sampler.cube import Cube
 from search.sampler.proposal import spread
 from search.selection import anchors
-from search.space import settled
 from search.spec import Spec, load, trial_config, trial_seed
+from search.spec.space import settled
 from search.subject import Subject, measure_on_validation
+from tests.benchmarks.replay import KEPT, SPACE, TABLE
 
-ROOT = Path(__file__).parents[2]
-SPACE = ROOT / "configs" / "space.yaml"
-TABLE = Path(__file__).parent / "tables" / "space.csv.gz"
-KEPT = (*QUALITY_METRICS, "filter_rate")
 SEED = 0  # of the spread
-
-
-def read(path: Path = TABLE) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
-    """The configurations with their parameters and metrics, and the metrics of the anchors by their names."""
-    rows = pd.read_csv(path)
-    fixed = rows[rows["name"].notna()].set_index("name")
-    known = {str(name): {key: float(row[key]) for key in KEPT} for name, row in fixed.iterrows()}
-    measured = rows[rows["name"].isna()].drop(columns="name").reset_index(drop=True)
-    numbers = measured.select_dtypes("number").columns.difference(KEPT)
-    integral = [key for key in numbers if (measured[key] % 1 == 0).all()]
-    typed = measured.astype(dict.fromkeys(integral, int))  # beside the anchors' blanks they are floats
-    return typed.astype(object).where(typed.notna(), None), known
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ from etarec.config import UserError
 from search import prepare
 from search.experiment import Experiment
 from search.records import Records
+from search.running.learning import default_trials
 from search.running.plan import Machine
-from search.spec import load
+from search.spec import load, to_yaml
 
 TINY = {
     "data": {"simulation": {"users": 150, "items": 60}, "rehearsal_share": None},
@@ -83,3 +84,14 @@ def test_a_change_stops_a_resumed_search_before_it_trains(tmp_path: Path) -> Non
 def test_the_plan_fits_the_machine(tmp_path: Path) -> None:
     planned = prepare.plan_on(experiment_of(tmp_path, "search.trials=3"), Machine(cores=8))
     assert (planned.concurrency, planned.threads_per_trial) == (3, 1)
+
+
+def test_the_plan_settles_how_many_trials_there_are(tmp_path: Path) -> None:
+    begun, resumed = experiment_of(tmp_path), experiment_of(tmp_path, resume=True)
+    assert begun.spec.search.trials == "auto"
+    planned = prepare.plan_on(begun, Machine(cores=8))
+    assert begun.spec.search.trials == default_trials("auto", len(TINY["space"]), 8) and planned.concurrency == 8
+    begun.directory.mkdir()
+    (begun.directory / "spec.yaml").write_text(to_yaml(begun.spec))
+    prepare.plan_on(resumed, Machine(cores=2))
+    assert resumed.spec.search.trials == begun.spec.search.trials
