@@ -40,8 +40,7 @@ class SearchConfig:
 
     trials: Count | Literal["auto"] = Field(
         default="auto",
-        description="number of configurations to measure; auto: from the number of searched fields and of trials at the "
-        "same time",
+        description="number of configurations to measure; auto: from the searched fields and the trials at once",
     )
     seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(

@@ -25,7 +25,7 @@ from tests.benchmarks.search_plot import draw
 Floats = NDArray[np.float64]
 
 PLOTTED = 8  # trials at once
-SPACES = ("space", "amazon_video_games")  # files of configs/ and of tables/
+SPACES = sorted(file.name.removesuffix(".csv.gz") for file in TABLES.glob("*.csv.gz"))  # by their files in configs/
 CHECKPOINTS = (24, 48, 64, 96)
 LEVELS = (0.8, 0.9, 0.95)
 HEADING = "## Measured"
@@ -123,7 +123,9 @@ def _write(page: Path, sections: Sequence[str]) -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search", description=__doc__.splitlines()[0])
-    parser.add_argument("--space", nargs="+", choices=SPACES, default=SPACES, help="experiments of configs/")
+    parser.add_argument(
+        "--space", nargs="+", choices=SPACES, default=SPACES, help="experiments of configs/ that have a table"
+    )
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="searches of each kind")
     parser.add_argument("--trials", type=int, default=CHECKPOINTS[-1], metavar="N", help="of a search")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 16], metavar="N", help="trials at once")

@@ -51,7 +51,5 @@ def test_what_the_anchors_cover_is_free() -> None:
     truth = Truth(MEASURED)
     assert truth.beyond(truth.anchors) == 0 and 0 < truth.free < 1 < truth.share(truth.anchors) / truth.free
     both = np.concatenate([truth.anchors, truth.points[:40]])
-    covered = hypervolume(both, truth.corner) / hypervolume(
-        np.concatenate([truth.anchors, truth.points]), truth.corner
-    )
+    covered = hypervolume(both, truth.corner) / hypervolume(np.concatenate([truth.anchors, truth.points]), truth.corner)
     assert truth.beyond(truth.points[:40]) == pytest.approx((covered - truth.free) / (1 - truth.free))
