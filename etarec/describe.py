@@ -1,6 +1,6 @@
-"""Describes how a log is read, before anything is trained on it.
+"""Describes how a log is read, before anything is trained on it, and writes an experiment file for it.
 
-python -m etarec.describe FILE [--set key=value ...]
+python -m etarec.describe FILE [--set key=value ...] [--write EXPERIMENT]
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from etarec.readers.log import Log
 from etarec.readers.preview import Preview, preview
 
 _ADAPTER: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
+_TEMPLATE = Path(__file__).with_name("experiment.template.yaml")
 _SCHEMA = Schema(_ADAPTER.json_schema())
 _LABEL, _CELL, _ROWS = 12, 24, 3  # columns of labels and of values; first rows that are shown
 _EPOCH_UNITS = {1e11: 1, 1e14: 1e3, 1e17: 1e6, 1e20: 1e9}  # times below the key, in parts of a second
@@ -34,13 +36,28 @@ def main() -> int:
     """Run the command. Exit status: 0 if the log can be read, 2 for a user's error, 130 after Ctrl-C."""
     arguments = _parse()
     given = _given(arguments.file, arguments.set)
-    for line in report(given):
-        print(line)
+    if arguments.write is not None and arguments.write.exists():
+        raise UserError(f"--write: {arguments.write} exists already; expected the name of a new file")
+    *lines, block = report(given)
+    print(*lines, block, sep="\n")
+    if arguments.write is not None:
+        _write(arguments.write, block)
     return 0
 
 
+def _write(path: Path, block: str) -> None:
+    """Write the experiment file of a section `data`: what searches well on the logs that were tried."""
+    try:
+        path.write_text(f"name: {path.stem}\n{block}\n{_TEMPLATE.read_text(encoding='utf-8')}", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--write: {path} cannot be written ({error.strerror})") from error
+    print(f"\nwritten     {path}; now: python -m search.tune --space {path} --dry-run")
+
+
 def report(given: dict[str, Any]) -> Iterator[str]:
-    """How a log is read, line by line. given: the section `data` of an experiment file, which names the log.
+    """How a log is read, line by line, and last, as one text, the section `data` that reads it.
+
+    given: what is known of that section; it names the log.
 
     Raises UserError if it cannot be read, or if its columns can neither be guessed nor are given.
     """
@@ -52,6 +69,8 @@ def report(given: dict[str, Any]) -> Iterator[str]:
         yield _entry("guessed", _guess(guess, beginning.named))
     config = _config(given)
     log = prepared(config, given["path"])
+    if log.times is not None and "order" not in given:
+        given = given | {"order": "time"}
     yield from reading_lines(log)
     yield from _counts(log, config)
     yield from (f"warning: {doubt}" for doubt in log.reading.doubts)
@@ -169,6 +188,9 @@ def _parse() -> argparse.Namespace:
         default=[],
         metavar="key=value",
         help="keys of the section `data`, such as columns.user=1 columns.item=2",
+    )
+    parser.add_argument(
+        "--write", type=Path, metavar="EXPERIMENT", help="new experiment file (YAML) with that section, ready to search"
     )
     return parser.parse_args()
 

@@ -60,7 +60,7 @@ class Encoder:
         residual: bool = False,
     ) -> Tensor:
         """Hidden state of each prefix: [B, D]. inner: with a `rate_scale`, of [B], no passes are shared; nor are those
-        of a model that is not causal. residual: give the states before the last feed-forward layer; see `finish`."""
+        of a model that is not causal. residual: give what `SequenceModel.residual` does instead: [B, P D]."""
         if inner.rate_scale is None and model.causal:
             keys, row_of = np.unique(starts, return_inverse=True)
         else:
@@ -156,7 +156,7 @@ class Encoder:
 def _encode(model: SequenceModel, x: Tensor, outputs: OutputPositions, inner: InnerOptions, residual: bool) -> Tensor:
     if isinstance(model, InnerLoopModel):
         return model.residual(x, outputs, inner) if residual else model.encode(x, outputs, inner)
-    return model.encode(x, outputs)
+    return model.residual(x, outputs) if residual else model.encode(x, outputs)
 
 
 def group_by_length(lengths: Integers, limit: int, idle_rows: int) -> list[Int64s]:

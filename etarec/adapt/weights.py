@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from etarec import likelihood, scoring
 from etarec.adapt.fisher import diagonal
@@ -31,8 +32,8 @@ NO_TRANSITIONS = Offer(np.empty(0, np.int64), np.empty(0, np.int64))
 class Served(NamedTuple):
     """The results of serving a batch of B samples.
 
-    states: [B + U, D], hidden states of the samples, and before U further transitions; residual: [B + U, D], the same
-    states before the last feed-forward layer, where a shallow step will learn that far; further: the U transitions.
+    states: [B + U, D], hidden states of the samples, and before U further transitions; residual: [B + U, P D], what
+    `SequenceModel.residual` gives there, where a shallow step will learn that far; further: the U transitions.
     """
 
     states: Tensor
@@ -46,7 +47,7 @@ class Served(NamedTuple):
         return self.states[: self.size]
 
     def before(self, offer: Offer, own: npt.NDArray[np.int64], states: Tensor) -> Tensor:
-        """Rows of `states` before transitions [T, D]: own targets int[B] of the batch, or further ones."""
+        """Rows of `states` or `residual` before transitions: own targets int[B] of the batch, or further ones."""
         further = self.size + np.searchsorted(self.further.places, offer.places)
         index = np.where(offer.places == own[offer.owners], offer.owners, further)
         return states[torch.from_numpy(index).to(states.device)]
@@ -300,8 +301,9 @@ class Weights(NoAdaptation):
         if served.residual is None:
             return served.before(shallow, self.ends[rows], served.states)
         last = self.model.embed(self.encoder.items[torch.from_numpy(shallow.places - 1).to(self.encoder.device)])
-        stream = served.before(shallow, self.ends[rows], served.residual) + (last - last.detach())
-        return self.model.finish(stream, branch_learns=self.config.filtered == "mlp")
+        stream = served.before(shallow, self.ends[rows], served.residual)
+        along = F.pad(last - last.detach(), (0, stream.shape[1] - last.shape[1]))  # zeros that carry the gradient
+        return self.model.finish(stream + along, branch_learns=self.config.filtered == "mlp")
 
     def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()

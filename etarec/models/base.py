@@ -48,11 +48,19 @@ class SequenceModel(nn.Module):
         """The part that sees sequences: embedded items [N, L, D] -> hidden states at the wanted positions."""
         raise NotImplementedError
 
-    def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
-        """From the residual stream before the last feed-forward layer to hidden states: [..., D] -> [..., D].
+    def residual(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        """`encode` up to the last feed-forward layer; `finish` does the rest: [N, L, D] -> [N, outputs, P D].
 
-        For models whose `shallow_steps` go further than the output. branch_learns: whether the gradient enters that
-        layer; otherwise it goes back along the residual stream alone.
+        The first D of the P D columns are a point of the residual stream, to which the gradient at x is passed on; the
+        others are constants that `finish` needs. For models whose `shallow_steps` go further than the output.
+        """
+        raise NotImplementedError
+
+    def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
+        """From what `residual` gave to hidden states: [..., P D] -> [..., D].
+
+        branch_learns: whether the gradient enters the last feed-forward layer; otherwise it goes back along the
+        residual stream alone.
         """
         raise NotImplementedError
 
@@ -77,8 +85,9 @@ class InnerLoopModel(SequenceModel):
     def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
         raise NotImplementedError
 
-    def residual(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
-        """`encode` up to the residual stream before the last feed-forward layer; `finish` does the rest."""
+    def residual(
+        self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP
+    ) -> Tensor:
         raise NotImplementedError
 
     def takes_ragged(self) -> bool:
@@ -90,7 +99,7 @@ class InnerLoopModel(SequenceModel):
         raise NotImplementedError
 
     def residual_ragged(self, sequences: Ragged, x: Tensor, inner: InnerOptions) -> Tensor:
-        """`residual` of sequences without padding: embedded items [T, D] -> [Q, D]."""
+        """`residual` of sequences without padding: embedded items [T, D] -> [Q, P D]."""
         raise NotImplementedError
 
 

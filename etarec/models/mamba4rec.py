@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from etarec.config import ModelConfig
 from etarec.models.base import SequenceModel, normal_weights
+from etarec.models.post_norm import Branches, follow_stream, parts_of_stream
 from etarec.ragged import EVERY_POSITION, OutputPositions
 
 try:  # the authors' CUDA kernel, where it is installed
@@ -93,6 +94,7 @@ class Block(nn.Module):
 
 class Mamba4Rec(SequenceModel):
     projection_names: ClassVar[tuple[str, ...]] = ("in_proj", "x_proj", "dt_proj", "out_proj")
+    shallow_steps: ClassVar[tuple[str, ...]] = ("output", "residual", "mlp")
 
     def __init__(self, config: ModelConfig, n_items: int, dropout: float):
         super().__init__(config, n_items, dropout)
@@ -108,3 +110,13 @@ class Mamba4Rec(SequenceModel):
 
     def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
         return outputs.of(self.blocks(x))
+
+    def residual(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
+        return parts_of_stream(x, nn.Identity(), self._branches(), outputs)
+
+    def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
+        return follow_stream(residual, nn.Identity(), self._branches(), branch_learns=branch_learns)
+
+    def _branches(self) -> list[Branches]:
+        blocks = [each for each in self.blocks if isinstance(each, Block)]
+        return [Branches(each.mamba, each.mamba_norm, each.feed_forward, each.output_norm) for each in blocks]

@@ -109,7 +109,9 @@ class TTT4Rec(InnerLoopModel):
     def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP) -> Tensor:
         return self.output_norm(self._blocks_of(x, outputs, inner))
 
-    def residual(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions) -> Tensor:
+    def residual(
+        self, x: Tensor, outputs: OutputPositions = EVERY_POSITION, inner: InnerOptions = INNER_LOOP
+    ) -> Tensor:
         return self._blocks_of(x, outputs, inner, residual=True)
 
     def _blocks_of(self, x: Tensor, outputs: OutputPositions, inner: InnerOptions, *, residual: bool = False) -> Tensor:

@@ -1,9 +1,10 @@
 """Small models with weights far from their initial values, and their parts by formula."""
 
 import math
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etarec.config import ModelConfig
@@ -14,6 +15,7 @@ GRU4REC = ModelConfig(name="gru4rec", width=8, mlp_width=12, blocks=2)
 SASREC = ModelConfig(name="sasrec", width=8, heads=2, mlp_width=12, blocks=2, positions=20)
 BERT4REC = ModelConfig(name="bert4rec", width=8, heads=2, mlp_width=12, blocks=2, positions=20)
 MAMBA4REC = ModelConfig(name="mamba4rec", width=8, mlp_width=12, blocks=2, state_size=3)
+Outputs = Tensor | tuple[Tensor, None]
 STATIC = (GRU4REC, SASREC, BERT4REC, MAMBA4REC)
 
 
@@ -67,3 +69,30 @@ def transformer_states(model: SequenceModel, x: Tensor, seen_by: list[list[int]]
         x = layer_norm(x + block.self_attn.out_proj(torch.cat(heads, dim=-1)), block.norm1)
         x = layer_norm(x + block.linear2(gelu(block.linear1(x))), block.norm2)
     return x
+
+
+def _branches(model: SequenceModel) -> Iterable[tuple[nn.Module, nn.Module]]:
+    """The modules whose outputs are a block's two branches."""
+    if model.config.name == "sasrec":
+        return [(block.self_attn, block.linear2) for block in model.blocks.layers]
+    return [(block.mamba, block.feed_forward) for block in model.blocks]
+
+
+def _detached(
+    _module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, None]
+) -> Tensor | tuple[Tensor, None]:
+    return output.detach() if isinstance(output, Tensor) else (output[0].detach(), None)
+
+
+def hidden_with_constant_branches(model: SequenceModel, items: Tensor, depth: str) -> Tensor:
+    """The last hidden state of a post-norm model, by a pass over items int[1, L] in which the branches are constants.
+
+    depth: with "mlp", the last feed-forward layer is no constant.
+    """
+    *below, (mix, feed) = _branches(model)
+    constants = [mix, *(module for pair in below for module in pair), *([] if depth == "mlp" else [feed])]
+    handles = [module.register_forward_hook(_detached) for module in constants]
+    hidden = model(items)[0, -1]
+    for handle in handles:
+        handle.remove()
+    return hidden

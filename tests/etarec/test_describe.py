@@ -8,9 +8,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from etarec import data, describe
-from etarec.config import DataConfig
+from etarec.config import AdaptConfig, DataConfig
 from etarec.document import parse_yaml
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 LOG = "user_id,item_id,rating,timestamp\n" + "".join(
     f"{user},{item},4.5,{1_292_198_400 + 10 * user + item}\n" for user in range(1, 9) for item in range(1, 8)
 )
@@ -49,7 +50,22 @@ def test_the_command_prints_what_was_understood(run, tmp_path: Path) -> None:
     block = parse_yaml(out.partition("\n\n")[2], "the block")["data"]
     columns = {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
     path = str(tmp_path / "log.csv")
-    assert block == {"path": path, "k_core": 2, "split": "leave_one_out", "columns": columns}
+    expected = {"path": path, "k_core": 2, "split": "leave_one_out", "columns": columns, "order": "time"}
+    assert block == expected
+
+
+def test_the_written_experiment_has_the_block_and_the_recommended_space(run, tmp_path: Path) -> None:
+    status, out, _ = run(LOG, "--set", "k_core=2", "--write", "mine.yaml")
+    assert status == 0 and "written     mine.yaml" in out
+    written = parse_yaml((tmp_path / "mine.yaml").read_text(), "mine.yaml")
+    recommended = parse_yaml((CONFIGS / "amazon_video_games.yaml").read_text(), "amazon_video_games.yaml")
+    assert written["name"] == "mine"
+    assert written["data"]["columns"] == {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
+    assert written["space"] == recommended["space"]
+    ours, theirs = (AdaptConfig(**each["adapt"]) for each in (written, recommended))
+    assert ours == theirs
+    status, _, err = run(LOG, "--set", "k_core=2", "--write", "mine.yaml")
+    assert status == 2 and "mine.yaml exists already" in err
 
 
 def test_settings_reach_the_block_and_what_they_leave_out_is_said(run) -> None:

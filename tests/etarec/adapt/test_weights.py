@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from literal_adapt import CPU, LiteralWeights, World
+from small_models import BERT4REC, GRU4REC, MAMBA4REC, SASREC, hidden_with_constant_branches, model_of
+from torch.nn import functional as F
 from watched import ALWAYS, AT_ONCE, AT_REQUEST, BY_LOSS, GATED, NEVER, WEIGHTS, Work
 
 from etarec import adapt, scoring
 from etarec.clock import Clock
-from etarec.config import AdaptConfig, Reason
+from etarec.config import AdaptConfig, Reason, UserError
 from etarec.encode import Encoder
 from etarec.gate import Gate
 
@@ -278,6 +280,34 @@ def test_a_shallow_step_moves_targets_and_drawn_items_only(world: World) -> None
     assert len(moved) > len(targets)
     now = [weight for name, weight in model.named_parameters() if name != "items.weight"]
     assert all(torch.equal(a, b) for a, b in zip(stays, now, strict=True))
+
+
+@pytest.mark.parametrize("small", [SASREC, MAMBA4REC], ids=lambda small: small.name)
+@pytest.mark.parametrize("depth", ["residual", "mlp"])
+def test_a_shallow_step_of_a_post_norm_model_is_that_of_constant_branches(world: World, small, depth: str) -> None:
+    config = AdaptConfig(**WEIGHTS, **AT_ONCE, gate="random", random_rate=1.0, filtered=depth, optimizer="sgd")
+    models = [model_of(small, len(world.log.vocabulary) + 1).requires_grad_(True) for _ in range(2)]
+    if small.name == "sasrec":
+        models[1].positions.table.weight.requires_grad_(False)
+    samples = world.samples()
+    adapt.build(config, models[0], Encoder(world.log, CPU), samples, Clock(CPU), 3).serve(slice(0, 8))
+    losses = []
+    for user, position in zip(samples.users[:8], samples.positions[:8], strict=True):
+        hidden = hidden_with_constant_branches(models[1], world.inputs(user, position)[None], depth)
+        losses.append(F.cross_entropy(models[1].item_vectors @ hidden, torch.tensor(world.target(user, position))))
+    torch.stack(losses).mean().backward()
+    for (name, ours), literal in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        pull = torch.zeros_like(literal) if literal.grad is None else literal.grad.to_dense()
+        expected = literal.detach() - config.learning_rate * pull
+        torch.testing.assert_close(ours.detach(), expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_models_without_a_residual_stream_from_the_last_item_refuse_deeper_shallow_steps(world: World) -> None:
+    config = AdaptConfig(**WEIGHTS, filtered="residual")
+    for small in (GRU4REC, BERT4REC):
+        model = model_of(small, len(world.log.vocabulary) + 1)
+        with pytest.raises(UserError, match=r"adapt\.filtered: given residual, .* expected nothing or output"):
+            adapt.build(config, model, Encoder(world.log, CPU), world.samples(), Clock(CPU), 3)
 
 
 @pytest.mark.parametrize("objective", ["next_item", "entropy"])
