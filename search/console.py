@@ -4,8 +4,9 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from etarec.evaluate import Measurement
 from etarec.kernels import build
 from etarec.metrics import EARLY_STOPPING, label, labelled
 from search import numbers
-from search.records import Ending, Records, State, Trial, frequent_reason
+from search.records import Ending, Records, Source, State, Trial, frequent_reason
 from search.redact import shown_uri
 from search.report.answer import Answer
 from search.running.plan import Plan
@@ -85,11 +86,13 @@ class Console:
         where = rehearsal_text(held_out.sample_counts(), "a second checkpoint")
         self.prose("rehearsal", f"trials {where}")
 
-    def plan(self, spec: Spec, plan: Plan, directory: Path) -> None:
+    def plan(self, spec: Spec, plan: Plan, directory: Path, earlier: Sequence[Source] = ()) -> None:
         search = spec.search
         self.entry("search", f"{search.budget} trials, sampler {search.sampler}; files in {short_path(directory)}")
         shown = (f"{name} ({numbers.short_name(name)}) {dimension}" for name, dimension in spec.space.items())
         self.entry("searched", *shown)
+        if earlier:
+            self.entry("earlier", *(str(replace(one, folder=short_path(Path(one.folder)))) for one in earlier))
         self.prose("resources", str(plan))
         if plan.note:
             self.prose("note", plan.note)
@@ -132,8 +135,9 @@ class Console:
     @contextmanager
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
         """Yield a function that prints a trial when it has ended, above a progress bar."""
-        ended = len(records.in_state(State.FINISHED, State.FAILED))
+        taken = len(records.taken)
         with self._progress() as progress:
+            ended = len(records.in_state(State.FINISHED, State.FAILED)) - taken
             task = progress.add_task("trials", total=spec.search.budget, completed=ended)
 
             def show(trial: Trial) -> None:
@@ -141,7 +145,7 @@ class Console:
                     return
                 for text in _trial_lines(spec, trial):
                     self.line(text)
-                progress.update(task, completed=len(records.in_state(State.FINISHED, State.FAILED)))
+                progress.update(task, completed=len(records.in_state(State.FINISHED, State.FAILED)) - taken)
 
             yield show
 
@@ -155,7 +159,9 @@ class Console:
     def result(self, spec: Spec, records: Records, answer: Answer, directory: Path, ending: Ending) -> None:
         """Print the end of a search: the table, then the verdict, which stays in view above the prompt."""
         counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
-        self.entry("trials", ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count))
+        of_earlier = f", {len(records.taken)} of them in earlier searches" if records.taken else ""
+        ended = ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count)
+        self.entry("trials", ended + of_earlier)
         if answer.front:
             self.out.print(_table(answer))
             self._footnotes(answer)
@@ -164,7 +170,7 @@ class Console:
             self.error(_all_failed(records, ending))
         elif ending is not Ending.COMPLETE:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
-        elif len(records.trials) < spec.search.budget:
+        elif len(records.trials) - len(records.taken) < spec.search.budget:
             self.warn(f"the space holds only {_counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
         if answer.chosen:

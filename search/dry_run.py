@@ -8,7 +8,8 @@ from etarec.data import Interactions
 from etarec.train import cache_path, train
 from search.baselines import PUBLISHED, baseline_config
 from search.experiment import Experiment
-from search.prepare import given_checkpoint, load_data, plan_on
+from search.prepare import check_earlier, given_checkpoint, load_data, plan_on
+from search.provenance import about_data
 from search.running import runner
 from search.running.plan import trial_bytes
 from search.subject import Recommender, measure_on_validation
@@ -20,13 +21,15 @@ def dry_run(experiment: Experiment) -> None:
     plan_on(experiment, machine)
     spec = experiment.spec
     interactions, held_out = load_data(experiment)
+    experiment.provenance.data = about_data(spec, interactions)
+    earlier = check_earlier(experiment).sources if not experiment.resume else ()
     searched = held_out or interactions
     if held_out:
         console.to_rehearse(held_out)
     trained = _checkpoint(experiment, searched, given=None if held_out else spec.checkpoint)
     subject = Recommender(searched, trained, spec.data.order, spec.data.order_seed).without_test()
     planned = plan_on(experiment, machine, trial_bytes(subject))
-    console.plan(spec, planned, experiment.directory)
+    console.plan(spec, planned, experiment.directory, earlier)
     config = baseline_config(PUBLISHED, spec.adapt, n_items=interactions.n_items - 1)
     pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
     served = subject.serve(config, "valid", spec.search.seed)

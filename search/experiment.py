@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 from etarec.config import UserError
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
+from search import warm_start
 from search.console import Console
 from search.journal import JOURNAL, held
 from search.provenance import Provenance, settings
@@ -20,7 +21,7 @@ from search.records import PARENT_STATES, Ending, Records, State, Trial
 from search.report import render
 from search.report.answer import Answer
 from search.report.files import load
-from search.running import runner
+from search.running import learning, runner
 from search.running.plan import Plan, trial_bytes
 from search.selection import anchors
 from search.selection import front as selection
@@ -28,6 +29,7 @@ from search.selection.front import Selection
 from search.spec import Spec, as_dict, flat, to_yaml
 from search.subject import Job, Subject
 from search.track.live import Tracker, track_command
+from search.warm_start import Folders
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Experiment:
     resume: bool = False
     file: Path | None = None
     accept_changes: bool = False
+    earlier: Folders = field(default_factory=Folders)
     console: Console = field(default_factory=Console)
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -67,8 +70,7 @@ class _Search:
         self.records = Records(self.directory)
 
     def run(self) -> Ending:
-        accepted = self.records.begin(settings(self.spec, self.experiment.provenance), self.experiment.accept_changes)
-        for change in accepted:
+        for change in self._begin():
             self.console.warn(f"the search goes on with a changed setting: {change}")
         write_whole(self.directory / "spec.yaml", to_yaml(self.spec))
         tracker = Tracker(self.spec.name, self.records, flat(as_dict(self.spec)), self.console.warn)
@@ -78,6 +80,12 @@ class _Search:
         self._close(tracker, ending, selected, answer)
         self.console.result(self.spec, self.records, answer, self.directory, ending)
         return ending
+
+    def _begin(self) -> list[str]:
+        """Begin in the journal, or go on there; the changed settings that the user accepted."""
+        begun, now = self.experiment, settings(self.spec, self.experiment.provenance)
+        start = None if self.records.identity else warm_start.start(self.spec, now, begun.earlier)
+        return self.records.begin(now, begun.accept_changes, start)
 
     @contextmanager
     def _closing_on_errors(self, tracker: Tracker) -> Iterator[None]:
@@ -95,7 +103,9 @@ class _Search:
         spec, need = self.spec, trial_bytes(self.subject)
         with runner.cluster(spec.search, self.experiment.address, need, self.console.warn) as plan:
             runner.take_sigterm_for_ctrl_c()
-            self.console.plan(spec, plan, self.directory)
+            taken = len(self.records.taken)
+            plan = replace(plan, learning=learning.sentence(spec.search, plan.concurrency, taken)) if taken else plan
+            self.console.plan(spec, plan, self.directory, self.records.sources)
             ending = self._search(plan, tracker)
             try:
                 selected = self._select(plan, ending)
@@ -201,6 +211,7 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
     counts = {state.lower(): len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
     return {
         "requested": spec.search.budget,
+        "earlier": [str(source) for source in records.sources],
         **counts,
         "concurrency": plan.concurrency,
         "threads_per_trial": plan.threads_per_trial,

@@ -9,10 +9,10 @@ from etarec.command_line import naming
 from etarec.data import Interactions
 from etarec.document import read_yaml
 from etarec.train import cache_path, load_or_train, progress
-from search import rehearsal
+from search import rehearsal, warm_start
 from search.experiment import Experiment
 from search.provenance import about_checkpoint, about_data, settings
-from search.records import Records
+from search.records import Records, Start
 from search.running import runner
 from search.running.learning import default_trials
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
@@ -31,6 +31,8 @@ def prepare(experiment: Experiment) -> Recommender:
     experiment.provenance.data = about_data(spec, interactions)
     if experiment.resume:
         _check_resumed(experiment)
+    else:
+        check_earlier(experiment)
     trained = _checkpoint(experiment, interactions)
     cache = cache_path(interactions, spec.model, spec.train).parent
     subject = Recommender(interactions, trained, spec.data.order, spec.data.order_seed, cache)
@@ -99,12 +101,19 @@ def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interacti
     return searched
 
 
+def check_earlier(experiment: Experiment) -> Start:
+    """The earlier searches' part in this one, as far as it is known before training. Raises UserError as `start`."""
+    now = settings(experiment.spec, experiment.provenance)
+    return warm_start.start(experiment.spec, now, experiment.earlier, warm_start.TRAINED)
+
+
 def _check_resumed(experiment: Experiment) -> None:
     """Raise UserError for a change that the user has not accepted, before a checkpoint is trained with it."""
     records = Records(experiment.directory)
-    trained_later = {"checkpoint sha256", "rehearsal checkpoint sha256"} & records.settings.keys()
+    trained_later = {*warm_start.TRAINED} & records.settings.keys()
     as_before = {name: records.settings[name] for name in trained_later}
     now = settings(experiment.spec, experiment.provenance)
+    experiment.earlier.check_resumed(records)
     records.check({**now, **as_before}, experiment.accept_changes)
     with naming(experiment.file):
         check_measured(experiment.spec, {trial.trial_id: trial.parameters for trial in records.trials.values()})

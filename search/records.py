@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ PARENT_STATES = {
 
 @dataclass
 class Trial:
-    """One configuration and its outcome. `number` counts the searcher's suggestions from 0."""
+    """One configuration and its outcome. `number` counts from 0: first the trials taken from earlier searches, then the
+    searcher's suggestions."""
 
     number: int
     parameters: dict[str, Any]
@@ -74,6 +75,7 @@ class Trial:
     traceback: str = ""
     mlflow_run_id: str = ""
     retries: int = 0  # attempts that ended without a result and were repeated
+    source: str = ""  # where an earlier search measured it: FOLDER/TRIAL; empty for a trial of this search
     began: float = field(default=0.0, compare=False)  # seconds since 1970
     ended: float = field(default=0.0, compare=False)
 
@@ -89,6 +91,33 @@ class Anchor:
     name: str
     adapt: dict[str, Any]
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An earlier search from which this one started.
+
+    trials: number of its trials that were taken. first: number of its configurations that are tried first.
+    """
+
+    folder: str
+    identity: str
+    trials: int = 0
+    first: int = 0
+
+    def __str__(self) -> str:
+        """30 trials of /home/ada/runs/mine"""
+        count, what = (self.trials, "trial") if self.trials or not self.first else (self.first, "first trial")
+        return f"{count} {what}{'s' * (count != 1)} {'of' if what == 'trial' else 'from the front of'} {self.folder}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The trials taken from earlier searches, numbered from 0, and the parameters to try first."""
+
+    trials: Sequence[Trial] = ()
+    first: Sequence[dict[str, Any]] = ()
+    sources: Sequence[Source] = ()
 
 
 def trial_id(number: int) -> str:
@@ -114,6 +143,9 @@ class Records:
         self.identity = ""  # of the search; a copied folder keeps it
         self.settings: dict[str, Any] = {}
         self.accepted: list[str] = []  # changed settings that the user accepted
+        self.mixed: set[str] = set()  # their names, without those of code and packages
+        self.sources: list[Source] = []
+        self.first: list[dict[str, Any]] = []  # parameters from earlier searches to try first
         for number, line in enumerate(journal.lines(self._journal), start=1):
             try:
                 self._apply(json.loads(line))
@@ -122,13 +154,16 @@ class Records:
                     f"{self._journal}: line {number} is damaged ({error!r}); expected one JSON event a line"
                 ) from error
 
-    def begin(self, settings: Mapping[str, Any], accept_changes: bool = False) -> list[str]:
+    def begin(self, settings: Mapping[str, Any], accept_changes: bool = False, start: Start | None = None) -> list[str]:
         """Begin a search, or go on with the one in the journal if its settings are the same.
+
+        The earlier trials are part of the first event, so a search that was killed never lacks some of them.
 
         Args:
             settings: everything that a trial's numbers or the suggestions depend on, by name; a value may be a
                 mapping, such as the digests of the source files.
             accept_changes: go on with other settings, and record them in the journal.
+            start: trials of earlier searches, for a search that begins.
 
         Returns:
             The changed settings that were accepted, in words.
@@ -137,7 +172,8 @@ class Records:
             UserError: a setting has changed and that is not accepted, or the searched fields have changed.
         """
         if not self.identity:
-            self._append({"event": "search", "identity": uuid.uuid4().hex, "settings": dict(settings)})
+            earlier = asdict(start) if start and start.sources else {}
+            self._append({"event": "search", "identity": uuid.uuid4().hex, "settings": dict(settings), **earlier})
         changes = self.check(settings, accept_changes)
         if changes:
             self._append({"event": "accepted", "changes": changes, "settings": dict(settings)})
@@ -189,6 +225,11 @@ class Records:
     def parent_tracked(self, run_id: str) -> None:
         self._append({"event": "parent_tracked", "mlflow_run_id": run_id})
 
+    @property
+    def taken(self) -> list[Trial]:
+        """The trials of earlier searches, by number."""
+        return [trial for trial in self.in_state(State.FINISHED) if trial.source]
+
     def in_state(self, *states: State) -> list[Trial]:
         """The trials in one of these states, by number."""
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
@@ -214,10 +255,12 @@ class Records:
                 "mlflow_run_id": trial.mlflow_run_id,
                 "error": trial.error,
                 "traceback": trial.traceback.replace("\n", "\\n"),
+                "source": trial.source,
             }
             for trial in trials
         ]
         columns = ["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error", "traceback"]
+        columns += ["source"] * any(trial.source for trial in trials)
         # As objects first: beside a null, pandas would make an integer a float.
         table = pd.DataFrame(rows, columns=columns, dtype=object)
         return without_idle_columns(table.astype(dict.fromkeys(METRICS, float)))
@@ -239,7 +282,9 @@ class Records:
         match event["event"]:
             case "search":
                 self.identity, self.settings = event["identity"], event["settings"]
+                self._start(event)
             case "accepted":
+                self.mixed |= _other_than_software(self.settings, event["settings"])
                 self.settings = event["settings"]
                 self.accepted += event["changes"]
             case "parent_tracked":
@@ -260,6 +305,18 @@ class Records:
                 trial.error, trial.traceback = event.get("error", ""), event.get("traceback", "")
             case "tracked":
                 self.trials[number].mlflow_run_id = event["mlflow_run_id"]
+
+    def _start(self, event: dict[str, Any]) -> None:
+        taken = [Trial(**trial) for trial in event.get("trials", ())]
+        self.trials = {trial.number: replace(trial, state=State(trial.state)) for trial in taken}
+        self.first = event.get("first", [])
+        self.sources = [Source(**source) for source in event.get("sources", ())]
+
+
+def _other_than_software(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """The names of the changed settings, without those of code and packages."""
+    changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    return changed - {"code", "packages"}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -30,10 +30,11 @@ def _search(arguments: argparse.Namespace) -> int:
         raise UserError("--accept-changes: there is nothing to accept without --resume")
     use_cluster_token(arguments.address)
     # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
-    from search import dry_run, experiment, prepare
+    from search import dry_run, experiment, prepare, warm_start
 
+    earlier = warm_start.Folders(tuple(arguments.warm_start), tuple(arguments.first_trials))
     search = experiment.Experiment(
-        spec, directory, arguments.address, arguments.resume, arguments.space, arguments.accept_changes
+        spec, directory, arguments.address, arguments.resume, arguments.space, arguments.accept_changes, earlier
     )
     if arguments.dry_run:
         dry_run.dry_run(search)
@@ -72,6 +73,22 @@ def parse() -> argparse.Namespace:
     parser = experiment_parser("search.tune", "Search for the gate of a recommender that adapts at test time.")
     parser.add_argument(
         "--out", type=absolute_path, metavar="DIR", help="output folder (default: runs/NAME, then runs/NAME-2 ...)"
+    )
+    parser.add_argument(
+        "--warm-start",
+        type=absolute_path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="take the finished trials of an earlier search on the same problem, beside --trials; may be repeated",
+    )
+    parser.add_argument(
+        "--first-trials",
+        type=absolute_path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="measure configurations of an earlier search's front first, maybe one on other data; may be repeated",
     )
     parser.add_argument("--trials", metavar="N", help="number of configurations to measure")
     parser.add_argument("--concurrency", metavar="N", help="trials that run at once, or auto")

@@ -73,7 +73,7 @@ class Answer:
         if self.view.split == "valid":
             return _command(*resume)
         if self.advice.verdict in (Verdict.NOT_SETTLED, Verdict.ADAPT_ON_ALL):
-            return _command(*resume, f"--trials {2 * len(self.run.trials)}")
+            return _command(*resume, f"--trials {2 * self.run.measured}")
         if self.run.spec.get("checkpoint"):
             return self.fixed_command(folder)
         seed = f"--set train.seed={int(train.get('seed') or 0) + 1}"

@@ -38,6 +38,11 @@ class Run:
         return self.trials[self.trials["state"] == "FINISHED"]
 
     @property
+    def measured(self) -> int:
+        """The number of the search's own trials, without those of earlier searches."""
+        return len(self.trials) - int((self.trials.get("source", pd.Series(dtype=str)) != "").sum())
+
+    @property
     def parameters(self) -> list[str]:
         return [str(name) for name in self.spec["space"]]
 
@@ -137,7 +142,7 @@ def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) ->
 
 
 def _numbers(path: Path, frame: pd.DataFrame, parameters: dict[str, Any]) -> pd.DataFrame:
-    words = ["trial_id", "state", "mlflow_run_id", "error", "traceback", "on_test_front"]
+    words = ["trial_id", "state", "mlflow_run_id", "error", "traceback", "source", "on_test_front"]
     for name in frame.columns.difference(words):
         parsed = pd.to_numeric(frame[name].where(frame[name] != ""), errors="coerce").astype(float)
         wrong = parsed.isna() & (frame[name] != "")

@@ -24,6 +24,7 @@ def labelled(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("checkpoint on validation", _joined(f"{label(name)} {value:.4f}" for name, value in valid)),
         ("rehearsal checkpoint", (record.get("rehearsal") or {}).get("path")),
         ("search", _how(record.get("search") or {})),
+        ("started from", "; ".join((record.get("search") or {}).get("earlier") or ())),
         ("hardware", _machine(record.get("hardware") or {})),
         ("versions", _joined(f"{name} {version}" for name, version in (record.get("versions") or {}).items())),
     ]

@@ -35,11 +35,16 @@ def default_trials(sampler: SamplerName, fields: int, concurrency: int) -> int:
     return concurrency * math.ceil((blind + INFORMED_PER_FIELD * fields) / concurrency)
 
 
-def sentence(search: SearchConfig, concurrency: int) -> str:
-    """the sampler learns from trial-0006 on"""
+def sentence(search: SearchConfig, concurrency: int, taken: int = 0) -> str:
+    """the sampler learns from trial-0006 on
+
+    taken: number of results of earlier searches, which have the first numbers.
+    """
     first = first_informed(search.sampler, concurrency)
     if first is None:
         return f"sampler {search.sampler} does not learn from results"
-    if first < search.most_trials:
+    if taken >= FEWEST[search.sampler]:
+        return f"the sampler knows {taken} results of earlier searches from the start"
+    if first < taken + search.most_trials:
         return f"the sampler learns from {trial_id(first)} on"
     return f"too few trials for the sampler to learn: it would from {trial_id(first)} on"

@@ -27,12 +27,14 @@ class JournalSearcher(Searcher):
         super().__init__()
         self.spec, self.records, self.plan, self.on_change = spec, records, plan, on_change
         anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
-        self.suggestions = Suggestions(spec, plan.concurrency, anchors)
+        taken = [(trial.parameters, objectives_of(spec.search, trial.metrics)) for trial in records.taken]
+        self.suggestions = Suggestions(spec, plan.concurrency, anchors, taken, records.first)
         self.numbers: dict[str, int] = {}  # of trials, by Ray's trial id
         self._running: set[int] = set()
         self._again: deque[int] = deque()  # trials to repeat
         self._alone: set[int] = set()  # trials that run with nothing beside them
-        self._next = 0
+        self._next = len(taken)
+        self._end = len(taken) + spec.search.budget
         self._ahead: dict[str, Any] | None = None  # the next trial's parameters, once they are drawn
         self._exhausted = self._measures_next = self._failing = False
         self._failures_in_a_row = 0
@@ -50,7 +52,7 @@ class JournalSearcher(Searcher):
         while (following := self._following()) is not None:
             if (started := self._start(trial_id, *following)) is not None or self._failing:
                 return started
-        if self._next < self.spec.search.budget and not self._exhausted:
+        if self._next < self._end and not self._exhausted:
             return None
         if not self._measures_next:
             self._measures_next = True
@@ -59,7 +61,7 @@ class JournalSearcher(Searcher):
 
     def draw_ahead(self) -> None:
         """Draws the next suggestion while all workers are busy, so that no worker waits for the sampler."""
-        if len(self._running) == self.plan.concurrency and self._next < self.spec.search.budget:
+        if len(self._running) == self.plan.concurrency and self._next < self._end:
             self._draw()
 
     def ended(self, number: int) -> None:
@@ -96,7 +98,7 @@ class JournalSearcher(Searcher):
         """Why the search ended, once it has."""
         if self._failing:
             return Ending.FAILING
-        whole = self._exhausted or self._next == self.spec.search.budget
+        whole = self._exhausted or self._next == self._end
         if self.records.in_state(State.KILLED) or not whole:
             return Ending.INTERRUPTED
         return Ending.COMPLETE if self.records.in_state(State.FINISHED) else Ending.ALL_FAILED
@@ -109,7 +111,7 @@ class JournalSearcher(Searcher):
 
     def _following(self) -> tuple[int, dict[str, Any]] | None:
         """The next suggestion without a result. The study is told the results of the suggestions before it."""
-        while self._next < self.spec.search.budget and self._draw() and self._ahead is not None:
+        while self._next < self._end and self._draw() and self._ahead is not None:
             number, parameters, self._ahead = self._next, self._ahead, None
             self._next += 1
             known = self.records.trials.get(number)

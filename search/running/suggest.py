@@ -36,21 +36,34 @@ class Suggestions:
     """The study of one search; `ask` and `tell` number its suggestions from 0.
 
     anchors: the metrics of the configurations that were measured before the trials, by their names.
+    taken: the parameters and objectives of earlier searches' trials, which have the first numbers.
+    first: further configurations to suggest before the sampler's.
     """
 
     most_modelled = MOST_MODELLED
 
-    def __init__(self, spec: Spec, concurrency: int, anchors: Mapping[str, Mapping[str, float]] | None = None):
+    def __init__(
+        self,
+        spec: Spec,
+        concurrency: int,
+        anchors: Mapping[str, Mapping[str, float]] | None = None,
+        taken: Sequence[tuple[Parameters, Sequence[float]]] = (),
+        first: Sequence[Parameters] = (),
+    ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.spec, self.search, self._lag = spec, spec.search, lag(concurrency)
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
         self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
         self._cube = Cube(spec.space, spec.adapt)
         self._anchors = anchors or {}
-        self._first = first_points(spec)  # enqueued one by one, so that a recorded trial can come before the next
+        known, points = [parameters for parameters, _ in taken], first_points(spec)
+        points += [point for point in first if point not in points]
+        # They are enqueued one by one, so that a recorded trial can come before the next.
+        self._first = [point for point in points if point not in known]
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
         self._told = 0
+        self._begin_with(taken)
 
     def ready(self) -> bool:
         """Whether all results on which the next suggestion rests have been told."""
@@ -83,6 +96,12 @@ class Suggestions:
         for number in range(self._told, len(self._asked)):
             if number in self._results:
                 self._tell_study(number)
+
+    def _begin_with(self, taken: Sequence[tuple[Parameters, Sequence[float]]]) -> None:
+        for number, (parameters, values) in enumerate(taken):
+            self._asked.append(self._take(parameters))
+            self.tell(number, values)
+            self._tell_study(number)
 
     def _due(self) -> int:
         return max(0, len(self._asked) - self._lag + 1)

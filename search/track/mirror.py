@@ -26,6 +26,7 @@ from search.track.wanted import (
     Wanted,
     points,
     search_name,
+    storable,
     trial_name,
     version,
     wanted_of,
@@ -33,6 +34,7 @@ from search.track.wanted import (
 
 MAX_PASSES = 4  # over all runs at the end of a search, until a pass finds nothing to change
 SEARCH_TAG = "etarec.search"
+EARLIER_TAG = "started_from"  # earlier searches, in words
 ARTIFACTS_TAG = "etarec.artifacts"
 ARTIFACT_TYPES = {".yaml", ".json", ".jsonl", ".csv", ".html", ".md", ".png", ".svg"}
 
@@ -124,7 +126,9 @@ class Mirror:
     def _create_search(self) -> Copy:
         began = self._began()
         name = search_name(self.experiment, self.parameters, began)
-        return self._create("search", name, {SEARCH_TAG: self.records.identity}, began)
+        sources = "; ".join(map(str, self.records.sources))
+        tags = {SEARCH_TAG: self.records.identity} | ({EARLIER_TAG: storable(sources)} if sources else {})
+        return self._create("search", name, tags, began)
 
     def _adopt(self, former: str, parent: str) -> None:
         """Move the children of a parent run that was deleted to the new parent run."""
@@ -174,7 +178,7 @@ class Mirror:
         return _copy(runs[0]) if runs else None
 
     def _began(self) -> float:
-        return min((trial.began for trial in self.records.snapshot()), default=0.0)
+        return min((trial.began for trial in self.records.snapshot() if not trial.source), default=0.0)
 
     def _create(self, key: str, name: str, tags: Mapping[str, str], began: float) -> Copy:
         """Create a run. `key` is the trial id, or `search` for the parent."""

@@ -157,7 +157,7 @@ def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wan
     # A point that is written again has the same moment, since MLflow keeps equal points of one moment only once.
     moment = trial.ended or began
     metrics = (*points(trial.metrics, moment), *_curve(trial, moment)) if trial.state is State.FINISHED else ()
-    tags = {name: _storable(text) for name in _REASONS if (text := getattr(trial, name))}
+    tags = {name: storable(text) for name in (*_REASONS, "source") if (text := getattr(trial, name))}
     unwanted = tuple(name for name in _REASONS if name not in tags)
     if outcome is not None and outcome.front is not None:
         if trial.trial_id in outcome.front:
@@ -190,6 +190,6 @@ def _text(value: object) -> str:
     return "null" if value is None else str(value)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """The end of a text as a tag: Postgres refuses NUL characters, and MLflow more than 8,000 characters."""
     return text.encode("utf-8", "replace").decode().replace("\0", "")[-5000:]

@@ -117,8 +117,10 @@ def main() -> None:
 
 
 def _write(page: Path, sections: Sequence[str]) -> None:
-    kept = page.read_text(encoding="utf-8").split(f"\n{HEADING}\n")[0]
-    page.write_text("\n".join([kept, HEADING, "", *sections]), encoding="utf-8")
+    """Replace the section of the heading, up to the next heading of its level."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(f"{HEADING}\n")
+    _, mark, after = rest.partition("\n## ")
+    page.write_text(before + "\n".join([HEADING, "", *sections]) + mark + after, encoding="utf-8")
 
 
 def _parse() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.benchmarks import search
 from tests.benchmarks.search_plot import draw
@@ -15,12 +16,13 @@ def test_the_median_of_the_trials_to_a_level_counts_the_searches_that_never_reac
     assert search._trials_to(0.95, reached) == "-"
 
 
-def test_a_page_keeps_its_text_before_the_measured_section(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", ["", "\n## Next\n\nText.\n"])
+def test_a_page_keeps_its_text_around_the_measured_section(tmp_path: Path, after: str) -> None:
     page = tmp_path / "search.md"
-    page.write_text(f"# Title\n\nText.\n\n{search.HEADING}\n\nold\n")
+    page.write_text(f"# Title\n\nText.\n\n{search.HEADING}\n\nold\n{after}")
     search._write(page, ["### space\n"])
     search._write(page, ["### space\n"])
-    assert page.read_text() == f"# Title\n\nText.\n\n{search.HEADING}\n\n### space\n"
+    assert page.read_text() == f"# Title\n\nText.\n\n{search.HEADING}\n\n### space\n{after}"
 
 
 def test_the_same_searches_give_the_same_plot(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """A search of the formula as a program, so that tests can kill it.
 
-formula_search.py DIR TRIALS SLEEP [resume]
+formula_search.py DIR TRIALS SLEEP [resume] [warm=DIR]
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from formula import Formula
@@ -13,20 +14,27 @@ from search import experiment
 from search.experiment import Experiment
 from search.records import Ending
 from search.spec import load
+from search.warm_start import Folders
 
 
-def main() -> int:
-    folder, trials, sleep, resume = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), "resume" in sys.argv
+def document(trials: int) -> dict[str, Any]:
+    """The experiment file."""
     space = {
         "top_k": {"low": 2, "high": 500, "log": True},
         "entropy_quantile": {"low": 0.05, "high": 1.0},
         "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
     }
     search = {"trials": trials, "concurrency": 2, "bootstrap_replicates": 50}
+    return {"name": "formula", "space": space, "search": search}
+
+
+def main() -> int:
+    folder, trials, sleep, resume = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), "resume" in sys.argv
     folder.mkdir(exist_ok=True)
     file = folder / "space.yaml"
-    file.write_text(yaml.safe_dump({"name": "formula", "space": space, "search": search}))
-    ran = Experiment(load(file), folder / "out", resume=resume)
+    file.write_text(yaml.safe_dump(document(trials)))
+    warm = [Path(text.removeprefix("warm=")) for text in sys.argv if text.startswith("warm=")]
+    ran = Experiment(load(file), folder / "out", resume=resume, earlier=Folders(tuple(warm)))
     ending = experiment.run(ran, Formula(sleep=sleep, log=folder / "measured"), n_items=1000)
     return 0 if ending is Ending.COMPLETE else 130
 

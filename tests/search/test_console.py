@@ -11,7 +11,7 @@ from spaces import floats, integers, make
 
 from etarec.readers import Reading
 from search.console import WIDTH, Console
-from search.records import Ending, Records, State
+from search.records import Ending, Records, Source, State
 from search.report.answer import Answer
 from search.report.files import load
 from search.running.plan import Plan
@@ -57,7 +57,8 @@ def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.Captu
     console.checkpoint(spec, CHECKPOINT, FILE)
     console.rehearsal(spec, DATA, CHECKPOINT, FILE)
     console.to_rehearse(DATA)
-    console.plan(spec, PLAN, Path("runs/demo").absolute())
+    earlier = [Source(str(Path("runs/mine").absolute()), "", trials=30), Source("/runs/other", "", first=1)]
+    console.plan(spec, PLAN, Path("runs/demo").absolute(), earlier)
     console.pilot(spec, PLAN, measurement(12.3), measurement(123.4), 123.4, DATA)
     out = capsys.readouterr().out
     assert too_long(out) == []
@@ -70,11 +71,13 @@ def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.Captu
         "log scale",
         "top_k (k) 2 to 500",
         "0.0625 GPU each",
+        "\nearlier     30 trials of runs/mine\n            1 first trial from the front of /runs/other\n",
     ):
         assert words in out
     labels = re.findall(r"^(\w+) +", out, flags=re.MULTILINE)
     expected = (
-        "data checkpoint rehearsal rehearsal search searched resources note training pilot expected MLflow nothing"
+        "data checkpoint rehearsal rehearsal search searched earlier resources note training pilot expected MLflow "
+        "nothing"
     )
     assert labels == expected.split()
 

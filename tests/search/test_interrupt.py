@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,11 +15,15 @@ import mlflow
 import pandas as pd
 import psutil
 import pytest
+import yaml
+from earlier_search import written
+from formula_search import document
 
+from search.provenance import Provenance
 from search.records import Records, State
 from search.running.learning import first_informed
 from search.running.suggest import Suggestions
-from search.spec import load
+from search.spec import load, objectives_of
 from tests.faults.stage import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -182,3 +187,35 @@ def test_resume_after_kill_9_measures_no_trial_twice(tmp_path: Path) -> None:
         top_k, quantile = trial.parameters["top_k"], trial.parameters["entropy_quantile"]
         if (top_k, quantile) != (50, 0.5):  # the published gate is a baseline too
             assert f"valid eta weights {top_k} {quantile!r}\n" not in since
+
+
+def test_a_search_that_starts_from_another_goes_on_alike_after_kill_9(tmp_path: Path) -> None:
+    space, earlier = tmp_path / "space.yaml", tmp_path / "earlier"
+    space.write_text(yaml.safe_dump(document(TRIALS)))
+    quantiles = (0.2, 0.4, 0.6, 0.8)
+    trials = [{"top_k": 60, "entropy_quantile": quantile, "cosine_threshold": 1.0} for quantile in quantiles]
+    written(earlier, load(space), trials, Provenance())
+    search = start(tmp_path, f"warm={earlier}")
+    wait_for_finished(search, tmp_path, len(trials) + 3)
+    kill_9(search)
+    shutil.rmtree(earlier)  # the journal holds all that was taken
+    assert start(tmp_path, "resume").wait(timeout=120) == 0, (tmp_path / "output").read_text()
+
+    records, table = Records(tmp_path / "out"), pd.read_csv(tmp_path / "out/trials.csv")
+    assert list(table.state) == ["FINISHED"] * (len(trials) + TRIALS) and table.source.notna().sum() == len(trials)
+    taken = [(trial.parameters, objectives_of(load(space).search, trial.metrics)) for trial in records.taken]
+    anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
+    suggestions = Suggestions(load(space), 2, anchors, taken)
+    for number in range(len(trials), len(table)):
+        assert suggestions.ask() == records.trials[number].parameters
+        suggestions.tell(number, objectives_of(load(space).search, records.trials[number].metrics))
+    measured = (tmp_path / "measured").read_text()
+    front = pd.read_csv(tmp_path / "out/pareto.csv")
+    assert "trial-0001" in set(front.trial_id) and "test eta weights 60 0.4" in measured
+    assert not any(f"valid eta weights 60 {quantile}" in measured for quantile in quantiles)
+    assert f"| started from | 4 trials of {earlier} |" in (tmp_path / "out/report.md").read_text()
+    store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    assert parent.data.tags["started_from"] == f"4 trials of {earlier}"
+    assert sum("source" in run.data.tags for run in runs) == 4 and len(runs) == 1 + len(table)

@@ -1,5 +1,6 @@
 """The checks before anything is trained, and the data and checkpoint with which a search then runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import yaml
 from etarec.config import UserError
 from search import prepare
 from search.experiment import Experiment
+from search.provenance import settings
 from search.records import Records
 from search.running.learning import default_trials
 from search.running.plan import Machine
 from search.spec import load, to_yaml
+from search.warm_start import Folders, start
 
 TINY = {
     "data": {"simulation": {"users": 150, "items": 60}, "rehearsal_share": None},
@@ -64,13 +67,41 @@ def test_a_given_checkpoint_is_one_of_these_data(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("space.top_k.high=900", "space.top_k.high: given 900, expected at most 55"),
+        ("space.top_k.high=900", "space.top_k.high: given 900, expected at most 54"),
         ("search.gpus_per_trial=64", "search.gpus_per_trial: given 64, expected at most"),
     ],
 )
 def test_a_spec_that_does_not_fit_is_named_with_its_file(tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(UserError, match=f"space.yaml: {message}"):
         prepare.prepare(experiment_of(tmp_path, change))
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_another_problem_stops_a_warm_start_before_it_trains(tmp_path: Path) -> None:
+    for folder in ("earlier", "out"):
+        (tmp_path / folder).mkdir()
+    settings = {"data sha256": "of another log", "space.top_k.low": 2, "search.objectives": ["hr_at_10", "filter_rate"]}
+    Records(tmp_path / "earlier").begin(settings)
+    ran = replace(experiment_of(tmp_path), earlier=Folders((tmp_path / "earlier",)))
+    with pytest.raises(UserError, match='earlier: its problem is another one; data sha256: there "of another log", '):
+        prepare.prepare(ran)
+    Records(tmp_path / "out").begin(settings)
+    with pytest.raises(UserError, match="began without it; leave it out with --resume"):
+        prepare.prepare(replace(ran, resume=True))
+
+
+def test_a_search_on_the_same_problem_may_be_taken(tmp_path: Path) -> None:
+    first = experiment_of(tmp_path)
+    prepare.prepare(first)
+    (tmp_path / "earlier").mkdir()
+    records = Records(tmp_path / "earlier")
+    records.begin(settings(first.spec, first.provenance))
+    records.started(0, {"top_k": 7})
+    records.finished(0, {"hr_at_10": 0.5, "filter_rate": 0.5}, {})
+    ran = replace(experiment_of(tmp_path, "search.seed=1"), earlier=Folders((tmp_path / "earlier",)))
+    prepare.prepare(ran)
+    taken = start(ran.spec, settings(ran.spec, ran.provenance), ran.earlier).trials
+    assert [trial.parameters for trial in taken] == [{"top_k": 7}]
 
 
 @pytest.mark.usefixtures("nothing_is_trained")

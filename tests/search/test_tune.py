@@ -18,6 +18,7 @@ import ray
 from search import experiment, prepare
 from search.records import Ending
 from search.track import live
+from search.warm_start import Folders
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -182,6 +183,9 @@ def test_arguments_reach_the_search(run: Run, folder, monkeypatch: pytest.Monkey
     assert n_items == 41
     assert run("--resume", "--out", "used")[0] == status
     assert (searches[2].directory, searches[2].resume) == (folder / "used", True)
+    assert searches[2].earlier == Folders()
+    run("--warm-start", "used", "--first-trials", "front", "--warm-start", "other")
+    assert searches[4].earlier == Folders((folder / "used", folder / "other"), (folder / "front",))
 
 
 class FakeSubject:

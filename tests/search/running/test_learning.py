@@ -57,3 +57,6 @@ def test_the_plan_says_so() -> None:
     )
     assert sentence(SearchConfig(trials=16), 8) == "the sampler learns from trial-0015 on"
     assert sentence(SearchConfig(sampler="random"), 2) == "sampler random does not learn from results"
+    assert sentence(SearchConfig(), 2, 4) == "the sampler knows 4 results of earlier searches from the start"
+    assert sentence(SearchConfig(), 2, 3) == "the sampler learns from trial-0006 on"
+    assert sentence(SearchConfig(trials=4), 2, 3) == "the sampler learns from trial-0006 on"

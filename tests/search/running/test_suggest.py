@@ -242,3 +242,40 @@ def test_beyond_its_limit_auto_goes_on_with_tpe_and_the_constraint(spec: Any, mo
     suggestions.tell_rest()
     violations = [trial.constraints["no worse than no adaptation"] for trial in suggestions.study.trials]
     assert violations == pytest.approx([0.05 if number % 2 else -0.05 for number in range(25)])
+
+
+EARLIER = [
+    {**dict.fromkeys(("admit",), "confident"), "top_k": top_k, "entropy_quantile": quantile, "cosine_threshold": 0.1,
+     "batch_size": 64, "min_admitted": 0.0, "new_transitions_only": True}
+    for top_k, quantile in ((10, 0.2), (50, 0.4), (None, 0.6), (10, 0.8), (50, 0.9))
+]  # fmt: skip
+
+
+def warm(its: Spec, sign: float = 1.0, recorded: list[Parameters] | None = None, trials: int = 6) -> list[Parameters]:
+    """The suggestions of a search that starts from earlier trials and from another front."""
+    taken = [(parameters, [sign * parameters["entropy_quantile"], 0.5]) for parameters in EARLIER]
+    front = {**EARLIER[0], "batch_size": 128}
+    suggestions = Suggestions(its, 2, {}, taken, [EARLIER[1], front])
+    asked: list[Parameters] = []
+    for number in range(len(EARLIER), len(EARLIER) + trials):
+        assert suggestions.ready()
+        parameters = suggestions.ask(recorded[len(asked)] if recorded and len(asked) < len(recorded) else None)
+        assert parameters is not None
+        asked.append(parameters)
+        suggestions.tell(number, objectives(number, parameters))
+    assert front in asked[:4] and not [point for point in asked if point in EARLIER]
+    assert len(suggestions.study.trials) == len(EARLIER) + trials  # no suggestion was thrown away
+    return asked
+
+
+def test_a_search_that_starts_from_others_learns_from_its_first_own_suggestion_on(spec: Any) -> None:
+    its = spec()
+    up, down = warm(its), warm(its, -1.0)
+    own = len(first_points(its)) + 1
+    assert up[:own] == down[:own] and up[own] != down[own]
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "sobol"])
+def test_a_search_that_starts_from_others_goes_on_alike(spec: Any, sampler: str) -> None:
+    its = spec(sampler=sampler)
+    assert warm(its, recorded=warm(its)[:5]) == warm(its)

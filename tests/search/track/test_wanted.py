@@ -1,6 +1,7 @@
 """The wanted content of a run, and the part that an existing run lacks."""
 
 import math
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,10 @@ def test_a_finished_trial_is_its_metrics_and_its_curve_at_the_time_of_its_end() 
     (difference,) = copy.lacks(wanted)
     assert [point.step for point in difference.metrics] == [10, 20]  # a curve without its end comes whole
     assert difference.params == {"top_k": "null", "admit": "confident"}
+
+
+def test_a_trial_of_an_earlier_search_names_its_place() -> None:
+    assert wanted_of(replace(FINISHED, source="runs/mine/trial-0003"), 1.0).tags == {"source": "runs/mine/trial-0003"}
 
 
 def test_a_journal_without_times_has_those_of_the_run() -> None:
