@@ -133,8 +133,8 @@ class Console(Phases):
 
     def _search(self, spec: Spec, directory: Path) -> None:
         search, space = spec.search, {name: str(dimension) for name, dimension in spec.space.items()}
-        self.event("search", trials=search.trials, sampler=search.sampler, directory=str(directory), space=space)
-        self.entry("search", f"{search.trials} trials, sampler {search.sampler}; files in {short_path(directory)}")
+        self.event("search", trials=search.budget, sampler=search.sampler, directory=str(directory), space=space)
+        self.entry("search", f"{search.budget} trials, sampler {search.sampler}; files in {short_path(directory)}")
         self.entry("searched", *(f"{name} ({numbers.short_name(name)}) {text}" for name, text in space.items()))
 
     def _resources(self, plan: Plan) -> None:
@@ -165,9 +165,9 @@ class Console(Phases):
             epoch_seconds: duration of one training epoch; None with a trained checkpoint.
             data: the data of both measurements, on whose validation split they ran.
         """
-        front = min(EXPECTED_FRONT, spec.search.trials) + len(spec.baselines)
+        front = min(EXPECTED_FRONT, spec.search.budget) + len(spec.baselines)
         seconds, test_seconds = _seconds_each(pilot, served, data)
-        search = RAY_START + math.ceil(spec.search.trials / plan.concurrency) * seconds
+        search = RAY_START + math.ceil(spec.search.budget / plan.concurrency) * seconds
         test = math.ceil(front / plan.concurrency) * test_seconds
         if epoch_seconds is not None:
             most = f"at most {spec.train.epochs}, until validation stops improving"
@@ -185,7 +185,7 @@ class Console(Phases):
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
         """Yield a function that prints a trial when it has ended, above the progress of the search."""
         taken = len(records.taken)
-        with self.phase("search", spec.search.trials) as phase:
+        with self.phase("search", spec.search.budget) as phase:
 
             def update() -> None:
                 note, facts = best_so_far(spec, records)
@@ -230,8 +230,8 @@ class Console(Phases):
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
         elif ending is not Ending.COMPLETE:
             own = len(records.trials) - len(records.taken)
-            self.entry("", f"the search stopped after {own} of {counted(spec.search.trials, 'trial')}: {ending}")
-        elif len(records.trials) - len(records.taken) < spec.search.trials:
+            self.entry("", f"the search stopped after {own} of {counted(spec.search.budget, 'trial')}: {ending}")
+        elif len(records.trials) - len(records.taken) < spec.search.budget:
             self.warn(f"the space holds only {counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
         if answer.chosen:

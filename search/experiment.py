@@ -239,7 +239,7 @@ def _known(values: dict[str, float | None]) -> dict[str, float]:
 def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection, ending: Ending) -> dict[str, Any]:
     counts = {state.lower(): len(records.in_state(state)) for state in State if state is not State.RUNNING}
     return {
-        "requested": spec.search.trials,
+        "requested": spec.search.budget,
         "earlier": [str(source) for source in records.sources],
         **counts,
         "concurrency": plan.concurrency,

@@ -37,7 +37,7 @@ def run_search(
     on_change: Callable[[Trial], Any],
     warn: Callable[[str], Any] = lambda text: None,
 ) -> Ending:
-    """Measures `spec.search.trials` configurations, without those whose end is in the records.
+    """Measures `spec.search.budget` configurations, without those whose end is in the records.
 
     A space with fewer configurations is measured completely. A trial whose process or node died is repeated, at most
     `spec.search.retries` times. Ctrl-C leaves running trials KILLED.
@@ -67,7 +67,7 @@ def _tuner(
         tune_config=ray.tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=spec.search.trials * (1 + spec.search.retries),
+            num_samples=spec.search.budget * (1 + spec.search.retries),
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(

@@ -37,7 +37,7 @@ class JournalSearcher(Searcher):
         self._again: deque[int] = deque()  # trials to repeat
         self._alone: set[int] = set()  # trials that run with nothing beside them
         self._next = len(taken)
-        self._end = len(taken) + spec.search.trials
+        self._end = len(taken) + spec.search.budget
         self._ahead: dict[str, Any] | None = None  # the next trial's parameters, once they are drawn
         self._exhausted = self._measures_next = self._failing = self._over = False
         self._began = time.monotonic()

@@ -1,5 +1,6 @@
 """The section `search` of an experiment file: how to search, and how one configuration is chosen."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -67,7 +68,10 @@ class PruneConfig:
 class SearchConfig:
     """How the search runs; except for `seed`, no field changes the measurement of a configuration."""
 
-    trials: Count = Field(default=64, description="number of configurations to measure")
+    trials: Count | Literal["auto"] = Field(
+        default="auto",
+        description="number of configurations to measure; auto: from the searched fields and the trials at once",
+    )
     seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
     max_minutes: Positive | None = Field(
         default=None, description="minutes after which no other trial begins; the search then goes on with test"
@@ -127,6 +131,18 @@ class SearchConfig:
         default=2, description="repetitions of a trial whose process or node died, or whose memory ran out"
     )
     trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial fails")
+
+    @property
+    def budget(self) -> int:
+        """`trials` as a number, which the plan has settled. Raises ValueError while it is `auto`."""
+        if self.trials == "auto":
+            raise ValueError("search.trials: given auto, expected a number, which the plan of the search settles")
+        return self.trials
+
+    @property
+    def most_trials(self) -> float:
+        """The largest number of trials, infinite while it is `auto`."""
+        return math.inf if self.trials == "auto" else self.trials
 
     @property
     def quality(self) -> QualityMetric:

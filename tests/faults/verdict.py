@@ -55,7 +55,7 @@ def after_search(directory: Path, spec: Spec, store: mlflow.MlflowClient, concur
     """The verdict on a finished search."""
     records, found = Records(directory), Verdict()
     trials = [records.trials[number] for number in sorted(records.trials)]
-    missing = set(range(spec.search.trials)) - {trial.number for trial in trials if trial.state in ENDED}
+    missing = set(range(spec.search.budget)) - {trial.number for trial in trials if trial.state in ENDED}
     found.lost += [f"trial {number}: no end in the journal" for number in sorted(missing)]
     found.duplicated += _twice(directory)
     found.disagreeing += _table(directory, trials) + _study(spec, records, trials, concurrency)
