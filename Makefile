@@ -24,7 +24,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # test's failure.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 10 --reruns 1 --only-rerun "the process ended"
 
-.PHONY: help tune test slow-test data-test team-test faults bench bench-search lint format lock ui clean
+.PHONY: help tune test slow-test data-test team-test browser-test faults bench bench-search lint format lock ui clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -37,13 +37,16 @@ test: $(STAMP)  ## run the tests that need nothing but the project
 	@$(PYTEST) $(ARGS)
 
 slow-test: $(STAMP)  ## run the tests of more than a few seconds
-	@$(PYTEST) -m "slow and not data and not gpu and not postgres" $(ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) -m "slow and not data and not gpu and not postgres and not browser" $(ARGS) || [ $$? -eq 5 ]
 
 data-test: $(STAMP)  ## run the tests on the real logs in ../shared/data
-	@$(PYTEST) -m "data and not gpu and not postgres" $(ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) -m "data and not gpu and not postgres and not browser" $(ARGS) || [ $$? -eq 5 ]
 
 team-test: $(STAMP)  ## run the tests of mlflow/serve.sh on a PostgreSQL of their own (Debian: apt-get install postgresql)
 	@$(PYTEST) -m "postgres and not slow" $(ARGS)
+
+browser-test: $(STAMP)  ## run the tests of the pages in a real browser (Debian: apt-get install chromium)
+	@$(PYTEST) -n 0 -m "browser and not slow" $(ARGS)
 
 faults: $(STAMP)  ## kill searches at random moments and count what that lost (ARGS: --kills, --seed)
 	@$(BIN)/python -m tests.faults $(ARGS)

@@ -1,6 +1,8 @@
 """The rules that all commands share: their common arguments, their exit statuses, and how a message names a file."""
 
 import argparse
+import errno
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import ParamSpec
 
 from etarec.config import UserError
 
-USER_ERROR, INTERRUPTED = 2, 130  # 130 is 128 + SIGINT, as shells report a Ctrl-C
+FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130  # 130 is 128 + SIGINT, as shells report a Ctrl-C
 P = ParamSpec("P")
 
 
@@ -29,17 +31,28 @@ def experiment_parser(module: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def absolute_path(text: str) -> Path:
+def named_path(text: str) -> Path:
     """The type of an argument that names a file or folder."""
-    return Path(text).absolute()
+    if not text.strip():
+        raise argparse.ArgumentTypeError("given an empty text, expected a path")
+    return Path(text)
+
+
+def absolute_path(text: str) -> Path:
+    """The type of an argument that names a file or folder, made absolute."""
+    return named_path(text).absolute()
 
 
 def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Decorate a command's `main`: a UserError gives one message and status 2, Ctrl-C `interrupted` and status 130."""
+    """Decorate a command's `main`: a UserError gives one message and status 2, Ctrl-C `interrupted` and status 130.
+
+    A full disk gives one message, too, and status 1. Other errors keep their traceback.
+    """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @wraps(main)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+            _replace_what_stdout_cannot_encode()
             try:
                 return main(*args, **kwargs)
             except UserError as error:
@@ -48,10 +61,38 @@ def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, in
             except KeyboardInterrupt:
                 print(interrupted, file=sys.stderr)
                 return INTERRUPTED
+            except Exception as error:
+                full = _full_disk(error)
+                if full is None:
+                    raise
+                print(f"error: {full}", file=sys.stderr)
+                return FAILED
 
         return guarded
 
     return decorate
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """The message about the full disk on which an error rests; None for another error.
+
+    The first of several such errors counts: later ones come from work that ends the program.
+    """
+    message = None
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = (
+                f"{error.filename or 'a file'}: {error.strerror}; free space there, then give the same command again, "
+                "for a search with --resume"
+            )
+        error = error.__cause__ or error.__context__
+    return message
+
+
+def _replace_what_stdout_cannot_encode() -> None:
+    """Characters that the terminal's or the log's encoding lacks are printed as `?`, and end no search."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -18,6 +18,12 @@ Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ClassPath = Annotated[
+    str,
+    Field(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$", json_schema_extra={"examples": ["package.module:Class"]}),
+]
+Option = str | bool | int | float | None
+Options = Annotated[dict[str, Option | list[Option]], Field(description="options of a class of your own")]
 SeedInt = Annotated[int, Field(ge=0, lt=2**31)]
 
 SplitName = Literal["train", "valid", "test"]
@@ -115,7 +121,7 @@ class DataConfig:
         return self
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=_STRICT | ConfigDict(validate_by_name=True, validate_by_alias=True))
 class ModelConfig:
     """Architecture and sizes. The defaults are TTT4Rec's (arXiv 2409.19142); fields of other models are refused."""
 
@@ -134,20 +140,50 @@ class ModelConfig:
     rope_base: Positive = Field(default=1000.0, description="base of the rotary position embedding")
     state_size: Count = Field(default=32, description="Mamba4Rec: N, states per channel")
     positions: Count = Field(default=50, description="SASRec, BERT4Rec: learned positions, at least data.max_length")
+    class_path: ClassPath | None = Field(
+        default=None, alias="class", description="a model of your own, instead of `name` and sizes: docs/own-model.md"
+    )
+    options: Options = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def label(self) -> str:
+        """The model's name in messages and file names: that of its architecture or of its class."""
+        return self.class_path.partition(":")[2] if self.class_path else self.name
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that describe this model, by name; `ModelConfig(**settings)` is the same configuration."""
+        fields = dataclasses.asdict(self)
+        own = {name: fields.pop(name) for name in OWN_MODEL_FIELDS}
+        return own if self.class_path else fields
 
     @model_validator(mode="after")
     def _fields_of_the_model(self) -> Self:
-        own = {"name", "width", "blocks", *_MODEL_FIELDS[self.name]}
+        if self.class_path:
+            return self._only_own_options()
+        if self.options:
+            raise ValueError(
+                "options belong to a model of your own; expected `class: package.module:Class` beside them"
+            )
+        own = {"name", "width", "blocks", *OWN_MODEL_FIELDS, *_MODEL_FIELDS[self.name]}
         for field in dataclasses.fields(self):
             if field.name not in own and getattr(self, field.name) != type(self).__dict__[field.name]:
-                raise ValueError(f"{self.name} has no {field.name}; expected one of {', '.join(sorted(own))}")
+                known = ", ".join(sorted(own - {*OWN_MODEL_FIELDS}))
+                raise ValueError(f"{self.name} has no {field.name}; expected one of {known}")
         if self.name == "ttt4rec" and self.width % (2 * self.heads):
             raise ValueError(f"width: given {self.width}, expected a multiple of 2 x heads, which is {2 * self.heads}")
         if "heads" in own and self.width % self.heads:
             raise ValueError(f"width: given {self.width}, expected a multiple of heads, which is {self.heads}")
         return self
 
+    def _only_own_options(self) -> Self:
+        defaults = type(self).__dict__
+        for field in dataclasses.fields(self):
+            if field.name not in OWN_MODEL_FIELDS and getattr(self, field.name) != defaults[field.name]:
+                raise ValueError(f"{field.name} is not a key of a model of your own; expected it among `options`")
+        return self
 
+
+OWN_MODEL_FIELDS = ("class_path", "options")
 _MODEL_FIELDS = {
     "ttt4rec": ("heads", "mlp_width", "inner", "mini_batch", "inner_rate", "rope_base"),
     "gru4rec": ("mlp_width",),
@@ -259,6 +295,7 @@ class Reason(IntEnum):
     REDUNDANCY = 3
     CHANCE = 4
     LOSS = 5
+    OWN = 6  # decided by a gate of the user's own
 
     @property
     def column(self) -> str:
@@ -276,9 +313,12 @@ class AdaptConfig(LearningConfig):
     Source of the gate: ETA-Rec (the report).
     """
 
-    gate: Literal["eta", "open", "random"] = Field(
-        default="eta", description="eta: the two tests of ETA-Rec; open: admit everything; random: skip at random"
+    gate: Literal["eta", "open", "random"] | ClassPath = Field(
+        default="eta",
+        description="eta: the two tests of ETA-Rec; open: admit everything; random: skip at random; or a gate of your "
+        "own, package.module:Class: docs/own-model.md",
     )
+    gate_options: Options = dataclasses.field(default_factory=dict, hash=False)
     criterion: Literal["entropy", "loss"] = Field(
         default="entropy",
         description="value compared with E0: the Top-K entropy, or the loss at which the transition was served",
@@ -339,11 +379,17 @@ class AdaptConfig(LearningConfig):
             raise ValueError("reset: batch needs serve: after, else no sample is ranked by the adapted model")
         return self
 
+    @property
+    def own_gate(self) -> str | None:
+        """The class path of a gate of the user's own."""
+        return self.gate if ":" in self.gate else None
+
     @classmethod
     def published(cls, top_k: int = 50, **fixed: Any) -> Self:
         """The gate of the ETA-Rec report with K = `top_k`, on the adaptation that `fixed` describes."""
         gate = {
             "gate": "eta",
+            "gate_options": {},
             "criterion": "entropy",
             "correction": "none",
             "calibrate": "first_batch",

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ Layout = dict[str, tuple[type, tuple[int, ...]]]  # dtype and shape by name
 # Keep at most this many artifacts and bytes; the least recently used go first.
 MAX_ARTIFACTS, MAX_BYTES = 1000, 4 * 2**30
 LOCK_SECONDS = 3600.0  # a process that has waited this long for another one's lock computes the arrays itself
+TRIES = 3  # of `try_folder`
 MANIFEST = "manifest.json"
 PREFIX = "shared-"
 
@@ -128,6 +130,29 @@ def _remove(place: Path) -> None:
         place.unlink(missing_ok=True)
 
 
+def try_folder(folder: Path, size: int = 1) -> None:
+    """Write a file of `size` bytes in the folder and remove it again, with the folders that had to be made for it.
+
+    Raises OSError if the folder cannot be made, does not take a file, or has no room for it.
+    """
+    made = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    for attempt in range(TRIES):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=folder, prefix=".", suffix=".partial") as file:
+                file.write(b"0")
+                file.flush()
+                os.posix_fallocate(file.fileno(), 0, size)
+            return
+        except FileNotFoundError:  # another process has just removed the folders that it had made for its own try
+            if attempt == TRIES - 1:
+                raise
+        finally:
+            for one in made:
+                with suppress(OSError):  # not empty: another process uses it
+                    one.rmdir()
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -141,16 +166,28 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """An OSError of the block that names no file, as one of writing does, gets the name of this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; after the block, the file written there replaces `path`.
 
     If the block raises, `path` is left as it was. The temporary name is unique, so several processes may write the same
     file at the same time.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")  # without the name, which may be as long as can be
     try:
-        yield partial
-        partial.replace(path)
+        with naming_file(path):
+            yield partial
+            partial.replace(path)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -130,10 +130,15 @@ class Schema:
 
     def _steps(self, node: Node, part: str | int) -> Iterator[Node]:
         for member in self._members(node):
-            named = member.get("properties", {}).get(part, self._free(member))
+            named = member.get("properties", {}).get(part) or self._alike(member, part) or self._free(member)
             found = member.get("items") if isinstance(part, int) else named
             if found is not None:
                 yield found
+
+    def _alike(self, member: Node, part: str | int) -> Node | None:
+        """The schema of a mapping's keys that match a pattern, which have no names of their own."""
+        patterns = member.get("patternProperties", {}).items()
+        return next((node for pattern, node in patterns if re.match(pattern, str(part))), None)
 
     def _free(self, member: Node) -> Node | None:
         """The schema of every value of a mapping that may have any key; None for another value."""
@@ -158,6 +163,8 @@ class Schema:
             return "a mapping of names to values"
         if node["type"] == "object":
             return f"a mapping with keys of: {', '.join(node.get('properties', ()))}"
+        if "examples" in node:
+            return f"text such as {node['examples'][0]}"
         bounds = next((bounds for bounds in _RANGE_WORDS if all(bound in node for bound in bounds)), ())
         extent = " " + _RANGE_WORDS[bounds].format(*(node[bound] for bound in bounds)) if bounds else ""
         return _TYPE_WORDS[node["type"]] + extent
@@ -183,7 +190,21 @@ def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
             raise UserError(f"{source}: {single} has no keys, expected {single}=VALUE with {expected}")
         if key not in known:
             raise UserError(f"{source}: {dotted(keys[: end + 1])}: {schema.unknown(keys[: end + 1])}")
-    return keys, parse_yaml(value, source)
+    return keys, _value(value, source)
+
+
+def _value(text: str, source: str) -> Any:
+    """The value of an override: YAML in which `#` begins no comment, since nobody annotates a command line."""
+    value = parse_yaml(text, source)
+    if "#" not in text:
+        return value
+    node: Any = yaml.compose(text, Loader=_Loader)
+    rest = text[node.end_mark.index if node else 0 :].strip()
+    if not rest.startswith("#"):
+        return value
+    if node is None or (isinstance(node, yaml.ScalarNode) and not node.style):
+        return text.strip()
+    raise UserError(f"{source}: given {quoted(rest)} after the value, expected nothing there, or quotes around it all")
 
 
 class _Loader(yaml.SafeLoader):
@@ -229,7 +250,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_CONSTRUCTORS: dict[str | None, Callable[[Any, Any], Any]] = {
+_CONSTRUCTORS: dict[str, Callable[[Any, Any], Any]] = {
     "null": lambda loader, node: None,
     "bool": lambda loader, node: node.value.lower() == "true",
     "int": _Loader.number,
@@ -237,7 +258,6 @@ _CONSTRUCTORS: dict[str | None, Callable[[Any, Any], Any]] = {
     "str": _Loader.text,
     "seq": lambda loader, node: [loader.construct_object(child, deep=True) for child in node.value],
     "map": _Loader.mapping,
-    None: _Loader.construct_undefined,
 }
 _SCALAR_PATTERNS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -248,7 +268,26 @@ _SCALAR_PATTERNS = {
         list("-+.0123456789"),
     ),
 }
-for _name, _construct in _CONSTRUCTORS.items():
-    _Loader.add_constructor(_name and f"tag:yaml.org,2002:{_name}", _construct)
+
+
+def _checked(name: str) -> Callable[[Any, Any], Any]:
+    """The constructor of a tag. A file may put a tag before any value, such as `!!seq 3` or `!!bool maybe`."""
+    construct = _CONSTRUCTORS[name]
+    kind = {"seq": yaml.SequenceNode, "map": yaml.MappingNode}.get(name, yaml.ScalarNode)
+    pattern = re.compile(rf"(?:{_SCALAR_PATTERNS.get(name, ('(?s:.*)',))[0]})\Z")
+
+    def constructed(loader: Any, node: Any) -> Any:
+        if not isinstance(node, kind) or (kind is yaml.ScalarNode and not pattern.match(node.value)):
+            problem = f"the tag !!{name} does not fit its value, expected the value without a tag"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return construct(loader, node)
+
+    return constructed
+
+
+_UNDEFINED: Callable[[Any, Any], Any] = _Loader.construct_undefined
+_Loader.add_constructor(None, _UNDEFINED)
+for _name in _CONSTRUCTORS:
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _checked(_name))
 for _name, (_pattern, _first) in _SCALAR_PATTERNS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)

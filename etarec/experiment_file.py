@@ -3,6 +3,7 @@
 The dataclasses alone hold ranges and defaults. Messages are derived from the JSON schema of the dataclasses.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,13 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from etarec.config import DataConfig, ModelConfig, TrainConfig, UserError
+from etarec.disk import try_folder
 from etarec.document import Location, Node, Schema, dotted, parse_override, quoted, read_yaml
 
 T = TypeVar("T")
 Problem = tuple[Location, str]
+
+LONGEST_NAME = 255  # bytes; file systems take no longer one
 
 # All top-level keys, in the order in which messages list them. Those that only a search reads: search/spec/.
 KEYS = ("name", "data", "checkpoint", "model", "train", "adapt", "space", "search", "baselines", "table")
@@ -131,16 +135,38 @@ def load_training(path: Path, overrides: Sequence[str] = ()) -> TrainingSpec:
     return file.validated(_ADAPTER, read, problems)
 
 
-def check_folder(folder: Path, flag: str) -> None:
-    """Check that files can be written to `folder`, which need not exist yet.
+def check_folder(folder: Path, flag: str, size: int = 1) -> None:
+    """Check that `size` bytes can be written to `folder`, which need not exist yet, by writing them.
 
     Raises UserError, whose message begins with the option `flag`, if the folder can be neither used nor created.
     """
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        try_folder(folder, size)
+    except OSError as error:
+        raise UserError(f"{flag}: {_fault(folder, error, size)}") from error
+
+
+def check_file(path: Path, flag: str) -> None:
+    """Check that a file can be written to `path`. Raises UserError, whose message begins with the option `flag`."""
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise UserError(f"{flag}: {path}: expected a file name of at most {LONGEST_NAME} bytes")
+    if path.is_dir():
+        raise UserError(f"{flag}: {path} is a folder, expected a file name")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{flag}: {path} is not an ordinary file, expected a file name")
+    check_folder(path.parent, flag)
+
+
+def _fault(folder: Path, error: OSError, size: int) -> str:
+    """Why files cannot be written to `folder`, and what was expected."""
+    nearest = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    if nearest.is_symlink() and not nearest.exists():
+        return f"{nearest} is a symbolic link that leads nowhere, expected a folder"
     if not nearest.is_dir():
-        raise UserError(f"{flag}: {nearest} is a file, expected a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{flag}: {nearest} is not writable, expected a folder that is")
+        return f"{nearest} is a file, expected a folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{folder} has no room for {size / 2**20:,.0f} MiB ({error.strerror}), expected that much free space"
+    return f"{folder} cannot be written to ({error.strerror}), expected a folder that can"
 
 
 def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
@@ -172,7 +198,8 @@ def _drop_replaced(document: dict[str, Any], change: dict[str, Any]) -> None:
                 old.pop(other, None)
     fixed, space = change.get("adapt"), document.get("space")
     if isinstance(fixed, dict) and isinstance(space, dict):
-        for key in fixed:
+        options = fixed.get("gate_options")
+        for key in (*fixed, *(f"gate_options.{name}" for name in (options if isinstance(options, dict) else ()))):
             space.pop(key, None)
     if change.get("checkpoint") is not None:
         document.pop("model", None)

@@ -1,7 +1,7 @@
 """Fitting of a model's weights: epochs over the training samples until validation stops improving.
 
-All models but BERT4Rec are causal, so a loss at every position of a window is the loss over all its prefixes, at a
-fraction of the cost. BERT4Rec learns to fill in masked items.
+A loss at every position of a window is, for a causal model, the loss over all its prefixes, at a fraction of the cost.
+A model that is not causal learns to fill in masked items, as in BERT4Rec.
 """
 
 import math
@@ -19,7 +19,7 @@ from etarec.data import Interactions, stream, training_windows
 from etarec.encode import IDLE_ROWS, Encoder, group_by_length
 from etarec.evaluate import measure
 from etarec.metrics import EARLY_STOPPING, quality
-from etarec.models import BERT4Rec, SequenceModel
+from etarec.models import SequenceModel
 from etarec.ttt import InnerOptions
 
 TOKENS_PER_PASS = 2**13  # training uses all cores, and several threads need larger passes than one does
@@ -127,7 +127,7 @@ def _hidden_states(
     """Hidden states [T, D] and targets int [T] at the T positions with a loss, in windows of `training_windows`."""
     starts, lengths, first_loss = windows
     kept = torch.from_numpy((rng.random(len(starts)) >= config.skip_rate).astype(np.float32))
-    if isinstance(model, BERT4Rec):
+    if not model.causal:
         return _masked(model, encoder, starts, lengths + 1, config, rng)
     scale = kept.to(encoder.device) if config.skip_rate else None
     return _windows(model, encoder, starts, lengths, first_loss, scale)
@@ -155,7 +155,7 @@ def _windows(
 
 
 def _masked(
-    model: BERT4Rec,
+    model: SequenceModel,
     encoder: Encoder,
     starts: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int32],

@@ -14,19 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from etarec import checkpoint
 from etarec.checkpoint import Checkpoint
-from etarec.command_line import exit_status, experiment_parser
+from etarec.command_line import exit_status, experiment_parser, named_path, naming
 from etarec.config import ModelConfig, TrainConfig, UserError
 from etarec.data import Interactions, load
 from etarec.device import default_device
-from etarec.experiment_file import check_folder, load_training
+from etarec.experiment_file import check_file, check_folder, load_training
 from etarec.fitting import Epoch, fit
-from etarec.metrics import labelled
-from etarec.models import build
+from etarec.metrics import EARLY_STOPPING, label, labelled
+from etarec.models import InnerLoopModel, build, check, class_of
+from etarec.progress import Phases
 
 # Part of the key of a cached checkpoint. Raise it when the same settings begin to give other weights (rounding aside).
 RECIPE = 4
@@ -39,8 +38,8 @@ def train(
 
     Raises UserError if the loss is not finite, or for `skip_rate` with a model that has no inner loop.
     """
-    if config.skip_rate and model.name != "ttt4rec":
-        raise UserError(f"train.skip_rate turns off the inner loop, and {model.name} has none; expected 0")
+    if config.skip_rate and not issubclass(class_of(model), InnerLoopModel):
+        raise UserError(f"train.skip_rate turns off the inner loop, and {model.label} has none; expected 0")
     torch.manual_seed(config.seed)
     learner = build(model, data.n_items, config.dropout).to(default_device())
     best, weights = None, {}
@@ -51,16 +50,33 @@ def train(
     assert best is not None
     del learner
     torch.cuda.empty_cache()  # frees GPU memory for other processes; does nothing without CUDA
-    return Checkpoint(model, config, weights, data.vocabulary, data.sha256, best.number, best.valid)
+    about = (data.vocabulary, data.sha256, best.number, best.valid, checkpoint.code_of(model))
+    return Checkpoint(model, config, weights, *about)
 
 
 def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
     """The file in $ETAREC_CACHE, or else in .cache/etarec, for the checkpoint of these data, model and settings."""
     # A setting that is null is left out, so that a new setting that is off by default keeps old keys.
     chosen = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
-    settings = [RECIPE, data.sha256, dataclasses.asdict(model), chosen]
+    settings = [RECIPE, data.sha256, model.settings(), chosen, *filter(None, [checkpoint.code_of(model)])]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    return Path(os.environ.get("ETAREC_CACHE", ".cache/etarec")).absolute() / f"{model.name}-{key}.safetensors"
+    return cache_folder() / f"{model.label.lower()}-{key}.safetensors"
+
+
+def cache_folder() -> Path:
+    """$ETAREC_CACHE, or else .cache/etarec. Raises UserError if the variable is empty."""
+    given = os.environ.get("ETAREC_CACHE", ".cache/etarec")
+    if not given.strip():
+        raise UserError("ETAREC_CACHE: given an empty text, expected a folder for trained checkpoints")
+    return Path(given).expanduser().absolute()
+
+
+def check_cache(path: Path, data: Interactions, model: ModelConfig) -> None:
+    """Raise UserError if the checkpoint that is to be trained could not be written to `path`, a `cache_path`."""
+    with torch.device("meta" if model.class_path is None else "cpu"):  # only shapes, no memory
+        tensors = build(model, data.n_items).state_dict().values()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) + data.vocabulary.nbytes
+    check_folder(path.parent, "ETAREC_CACHE", size)
 
 
 def load_or_train(
@@ -72,56 +88,64 @@ def load_or_train(
     """
     path = cache_path(data, model, config)
     if not path.exists():
+        check_cache(path, data, model)
         checkpoint.write(train(data, model, config, watch), path)
     return checkpoint.read(path), path
 
 
 @contextmanager
-def progress(config: TrainConfig, terminal: Console) -> Iterator[Callable[[Epoch], None]]:
-    """Yield a `watch` for `train` that prints a line per epoch and, on a terminal, draws a progress bar below."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bar = Progress(TextColumn("training"), *columns, console=terminal, transient=True, disable=not terminal.is_terminal)
-    with bar:
-        task = bar.add_task("training", total=config.epochs)
+def progress(config: TrainConfig, phases: Phases) -> Iterator[Callable[[Epoch], None]]:
+    """Yield a `watch` for `train` that prints a line per epoch and shows how far the training is.
+
+    The total is the largest number of epochs; training usually stops earlier.
+    """
+    with phases.phase("training", config.epochs) as phase:
 
         def watch(epoch: Epoch) -> None:
             mark = "  best so far" if epoch.improved else ""
-            valid = f"validation {labelled(epoch.valid)}"
-            terminal.print(f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {valid}  {epoch.seconds:.1f} s{mark}")
-            bar.update(task, completed=epoch.number)
+            phases.line(
+                f"  epoch {epoch.number:3}  loss {epoch.loss:.3f}  {labelled(epoch.valid)}  {epoch.seconds:.1f} s{mark}"
+            )
+            note, facts = (_best(epoch), epoch.valid) if epoch.improved else (None, {})
+            phase.advance(epoch.number, note, **facts)
 
         yield watch
+
+
+def _best(epoch: Epoch) -> str:
+    return f"best {label(EARLY_STOPPING)} {epoch.valid[EARLY_STOPPING]:.4f}, epoch {epoch.number}"
 
 
 @exit_status(interrupted="interrupted; no checkpoint was written")
 def main() -> int:
     """Run the command. Exit status: 0 if the checkpoint was written, 2 for a user's error, 130 after Ctrl-C."""
     arguments = _parse()
-    out, terminal = arguments.out, Console(highlight=False, markup=False, soft_wrap=True)
+    out, phases = arguments.out, Phases()
     spec = load_training(arguments.space, arguments.set)
+    with naming(arguments.space):
+        check(spec.model)
     _check_out(out, arguments.space, spec.data.path)
-    data = load(spec.data)
+    with phases.phase("loading"):
+        data = load(spec.data)
     for line in (*data.reading.summary(), *(f"warning: {doubt}" for doubt in data.reading.doubts)):
-        terminal.print(line)
-    with progress(spec.train, terminal) as watch:
+        phases.line(line)
+    with progress(spec.train, phases) as watch:
         trained = train(data, spec.model, spec.train, watch)
     checkpoint.write(trained, out)
-    terminal.print(f"checkpoint  {out}: epoch {trained.epochs}, validation {labelled(trained.valid)}")
+    phases.line(f"checkpoint  {out}: epoch {trained.epochs}, validation {labelled(trained.valid)}")
     return 0
 
 
 def _check_out(out: Path, *inputs: Path | str | None) -> None:
     """Fail now, not after hours of training, if --out cannot be written or would overwrite one of `inputs`."""
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder, expected a file name")
+    check_file(out.absolute(), "--out")
     if out.exists() and any(given and os.path.exists(given) and out.samefile(given) for given in inputs):
         raise UserError(f"--out {out}: is an input of the training, expected another file name")
-    check_folder(out.absolute().parent, "--out")
 
 
 def _parse() -> argparse.Namespace:
     parser = experiment_parser("etarec.train", "Train a sequential recommender.")
-    parser.add_argument("--out", type=Path, required=True, metavar="CHECKPOINT", help="safetensors file to write")
+    parser.add_argument("--out", type=named_path, required=True, metavar="CHECKPOINT", help="safetensors file to write")
     return parser.parse_args()
 
 

@@ -1,1 +1,20 @@
-"""The search harness around `etarec`."""
+"""The search harness around `etarec`.
+
+`load`, `run` and `Result` are its Python interface, see search/api.py. They are imported when they are first used, so
+that a command's `--help` does not wait for pandas.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.api import Result, load, run
+
+__all__ = ["Result", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from search import api
+
+    return getattr(api, name)

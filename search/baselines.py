@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Final, Literal, get_args
 
-from etarec.config import GATE_FIELDS, AdaptConfig
+from etarec.config import AdaptConfig
+from search.fields import of_gate
 
 BaselineName = Literal["none", "all", "random", "naive", "published"]
 GateBaseline = Literal["naive", "published"]  # baselines that differ by a gate of their own
@@ -27,7 +28,7 @@ ANCHOR_RATES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of random skipping, measured before 
 
 def adapting_like(chosen: AdaptConfig, fixed: AdaptConfig, searched: Iterable[str]) -> AdaptConfig:
     """`fixed` with the values of `chosen` for the searched fields of the adaptation; the gate stays that of `fixed`."""
-    return replace(fixed, **{key: getattr(chosen, key) for key in set(searched) - GATE_FIELDS})
+    return replace(fixed, **{key: getattr(chosen, key) for key in searched if not of_gate(key)})
 
 
 def baseline_config(name: BaselineName, base: AdaptConfig, *, n_items: int, random_rate: float = 0.0) -> AdaptConfig:
@@ -41,13 +42,13 @@ def baseline_config(name: BaselineName, base: AdaptConfig, *, n_items: int, rand
     """
     match name:
         case "none" if base.target == "state":  # the model without its inner loop, which target none would run
-            return replace(base, gate="random", random_rate=1.0)
+            return replace(base, gate="random", gate_options={}, random_rate=1.0)
         case "none":
             return replace(base, target="none")
         case "all":
-            return replace(base, gate="open")
+            return replace(base, gate="open", gate_options={})
         case "random":
-            return replace(base, gate="random", random_rate=random_rate)
+            return replace(base, gate="random", gate_options={}, random_rate=random_rate)
         case "naive":
             threshold = NAIVE_SHARE_OF_LN_V * math.log(n_items)
             return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)

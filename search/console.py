@@ -1,52 +1,74 @@
-"""The terminal's output of a search: progress bars on a terminal, plain lines elsewhere."""
+"""The output of a search: text for people, or with `--json` one JSON object a line for programs.
 
+docs/output.md lists the objects.
+"""
+
+import json
 import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from etarec.checkpoint import Checkpoint
-from etarec.clock import Stopwatch
 from etarec.command_line import short_path
 from etarec.data import Interactions, rehearsal_text
 from etarec.evaluate import Measurement
 from etarec.kernels import build
-from etarec.metrics import EARLY_STOPPING, label, labelled
+from etarec.metrics import EARLY_STOPPING, labelled
+from etarec.progress import Phase, Phases
 from search import numbers
-from search.records import Ending, Records, Source, State, Trial, frequent_reason
+from search.lines import WIDTH, all_failed, best_so_far, counted, result_table, trial_lines
+from search.records import Ending, Records, Source, State, Trial
 from search.redact import shown_uri
 from search.report.answer import Answer
 from search.running.plan import Plan
-from search.selection.chance import gate_rate
-from search.selection.view import Row, View
 from search.spec import Spec
 
-T = TypeVar("T")
+Output = Literal["text", "quiet", "json"]
 
-WIDTH, LABEL_WIDTH, CONFIGURATION_WIDTH = 80, 12, 16  # columns
+LABEL_WIDTH = 12  # columns
+LOG_WIDTH = 140  # of tables in a log file, which has no edge to break them at
 RAY_START = 15  # seconds, about
 EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
 
 
-class Console:
-    """All output goes through here; nothing else prints. Lines fit 80 columns where paths and numbers let them."""
+class Console(Phases):
+    """All output goes through here; nothing else prints. Lines fit 80 columns where paths and numbers let them.
 
-    def __init__(self) -> None:
-        self.out = Terminal(highlight=False, soft_wrap=True)
+    output: `quiet` leaves warnings and the verdict, `json` prints events.
+    """
+
+    def __init__(self, output: Output = "text") -> None:
+        silent = output != "text"
+        interactive = False if silent else None  # None: as rich finds it
+        # In a notebook, plain lines.
+        super().__init__(
+            Terminal(highlight=False, soft_wrap=True, quiet=silent, force_terminal=interactive, force_jupyter=False)
+        )
+        self.output = output
+        self._planned: Plan | None = None
         if not self.out.is_terminal:
-            self.out.width = max(self.out.width, 140)  # a log file has no edge to break a table at
+            self.out.width = max(self.out.width, LOG_WIDTH)
 
-    def line(self, text: str) -> None:
-        self.out.print(text, markup=False)
+    def event(self, name: str, **values: object) -> None:
+        """Print a JSON object, if that is the output."""
+        if self.output == "json":
+            print(json.dumps({"event": name, **values}, ensure_ascii=False), flush=True)
+
+    def tell(self, phase: Phase) -> None:
+        super().tell(phase)
+        self.step(phase)
+
+    def step(self, phase: Phase) -> None:
+        seconds = round(phase.stopwatch.seconds, 3)
+        self.event("progress", phase=phase.name, done=phase.done, total=phase.total, seconds=seconds, **phase.facts)
 
     def entry(self, label: str, *lines: str) -> None:
         """Print a label, such as `report`, and lines below each other to its right."""
@@ -58,16 +80,22 @@ class Console:
         self.entry(label, *textwrap.wrap(text, WIDTH - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False))
 
     def warn(self, text: str) -> None:
+        if self.output == "quiet":
+            print(f"warning: {text}", file=sys.stderr)
+        self.event("warning", text=text)
         self.out.print(f"warning: {text}", style="yellow", markup=False)
 
     def error(self, text: str) -> None:
         """Print a message on standard error; the program then ends with an exit status other than 0."""
+        self.event("error", text=text)
         print(f"error: {text}", file=sys.stderr)
 
     def data(self, spec: Spec, data: Interactions) -> None:
         source = spec.data.path or f"embedded data '{spec.data.dataset}'"
         samples = ", ".join(f"{count:,} {split}" for split, count in data.sample_counts().items())
         counts = f"{source}: {data.n_users:,} users, {data.n_items - 1:,} items"
+        size = {"users": data.n_users, "items": data.n_items - 1, "samples": data.sample_counts()}
+        self.event("data", source=source, **size, reading=list(data.reading.summary()))
         self.entry("data", counts, f"samples: {samples}", *data.reading.summary())
         for doubt in data.reading.doubts:
             self.warn(doubt)
@@ -75,10 +103,12 @@ class Console:
     def checkpoint(self, spec: Spec, checkpoint: Checkpoint, path: Path) -> None:
         metrics = dict.fromkeys((spec.search.quality, EARLY_STOPPING))
         valid = labelled(checkpoint.valid, metrics)
+        self.event("checkpoint", path=str(path), epochs=checkpoint.epochs, valid=checkpoint.valid)
         self.entry("checkpoint", f"{short_path(path)}: epoch {checkpoint.epochs}", f"validation {valid}")
 
     def rehearsal(self, spec: Spec, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
         valid = labelled(checkpoint.valid, [spec.search.quality])
+        self.event("rehearsal", path=str(path), samples=held_out.sample_counts(), valid=checkpoint.valid)
         self.prose("rehearsal", f"trials {rehearsal_text(held_out.sample_counts())}, with {valid}:")
         self.entry("", short_path(path))
 
@@ -87,12 +117,28 @@ class Console:
         self.prose("rehearsal", f"trials {where}")
 
     def plan(self, spec: Spec, plan: Plan, directory: Path, earlier: Sequence[Source] = ()) -> None:
-        search = spec.search
-        self.entry("search", f"{search.budget} trials, sampler {search.sampler}; files in {short_path(directory)}")
-        shown = (f"{name} ({numbers.short_name(name)}) {dimension}" for name, dimension in spec.space.items())
-        self.entry("searched", *shown)
+        """Print the plan of a search. Said again, it is printed only where other resources were found since.
+
+        earlier: the searches from which this one starts.
+        """
+        before, self._planned = self._planned, plan
+        if before is None:
+            self._search(spec, directory)
         if earlier:
+            self.event("earlier", sources=[asdict(one) for one in earlier])
             self.entry("earlier", *(str(replace(one, folder=short_path(Path(one.folder)))) for one in earlier))
+        if before is None or before.resources_each != plan.resources_each:
+            self._resources(plan)
+
+    def _search(self, spec: Spec, directory: Path) -> None:
+        search, space = spec.search, {name: str(dimension) for name, dimension in spec.space.items()}
+        self.event("search", trials=search.budget, sampler=search.sampler, directory=str(directory), space=space)
+        self.entry("search", f"{search.budget} trials, sampler {search.sampler}; files in {short_path(directory)}")
+        self.entry("searched", *(f"{name} ({numbers.short_name(name)}) {text}" for name, text in space.items()))
+
+    def _resources(self, plan: Plan) -> None:
+        each = {"threads_per_trial": plan.threads_per_trial, **plan.resources}
+        self.event("resources", concurrency=plan.concurrency, **each, text=str(plan), note=plan.note)
         self.prose("resources", str(plan))
         if plan.note:
             self.prose("note", plan.note)
@@ -126,35 +172,45 @@ class Console:
             most = f"at most {spec.train.epochs}, until validation stops improving"
             self.entry("training", f"first: {epoch_seconds:.0f} s an epoch, {most}")
         self.entry("pilot", f"one trial takes {seconds:.1f} s, one configuration on test about {test_seconds:.0f} s")
+        store = shown_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+        each = {"epoch": epoch_seconds, "trial": seconds, "configuration_on_test": test_seconds}
+        self.event("expected", seconds=each | {"search": search, "test": test}, configurations=front, mlflow=store)
         minutes = f"{search / 60:.1f} min of search, {test / 60:.1f} min of test"
         self.entry("expected", f"{minutes} (about {front} configurations)")
-        store = shown_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         self.entry("MLflow", f"experiment '{spec.name}' in {store}")
         self.line("nothing was started or written (--dry-run)")
 
     @contextmanager
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
-        """Yield a function that prints a trial when it has ended, above a progress bar."""
+        """Yield a function that prints a trial when it has ended, above the progress of the search."""
         taken = len(records.taken)
-        with self._progress() as progress:
-            ended = len(records.in_state(State.FINISHED, State.FAILED)) - taken
-            task = progress.add_task("trials", total=spec.search.budget, completed=ended)
+        with self.phase("search", spec.search.budget) as phase:
+
+            def update() -> None:
+                note, facts = best_so_far(spec, records)
+                ended = len(records.in_state(State.FINISHED, State.FAILED)) - taken
+                phase.advance(ended, note or "starting workers", **facts)
 
             def show(trial: Trial) -> None:
                 if trial.state is State.RUNNING:
                     return
-                for text in _trial_lines(spec, trial):
+                for text in trial_lines(spec, trial):
                     self.line(text)
-                progress.update(task, completed=len(records.in_state(State.FINISHED, State.FAILED)) - taken)
+                about = {"parameters": trial.parameters, "metrics": trial.metrics, "error": trial.error}
+                self.event("trial", trial_id=trial.trial_id, state=str(trial.state), **about)
+                update()
 
+            update()
             yield show
 
-    def counted(self, what: str, items: Iterable[T], total: int) -> Iterator[T]:
-        """Pass on measurements on the split `what`, above a progress bar, and print their duration."""
-        stopwatch = Stopwatch()
-        with self._progress() as progress:
-            yield from progress.track(items, total=total, description=what)
-        self.line(f"  {total} configuration{'s' * (total != 1)} measured on {what} in {stopwatch.seconds:.0f} s")
+    @contextmanager
+    def measuring(self, what: str, split: str, total: int | None = None) -> Iterator[Phase]:
+        """Yield the phase of measurements on `split`, each of which advances it, and print their number at its end."""
+        with self.phase(what, total) as phase:
+            yield phase
+        if phase.done:
+            seconds = f"{phase.stopwatch.seconds:.0f} s"
+            self.line(f"  {counted(phase.done, 'configuration')} measured on {split} in {seconds}")
 
     def result(self, spec: Spec, records: Records, answer: Answer, directory: Path, ending: Ending) -> None:
         """Print the end of a search: the table, then the verdict, which stays in view above the prompt."""
@@ -163,19 +219,21 @@ class Console:
         ended = ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count)
         self.entry("trials", ended + of_earlier)
         if answer.front:
-            self.out.print(_table(answer))
+            self.out.print(result_table(answer))
             self._footnotes(answer)
+        self.out.quiet = self.output == "json"  # the verdict is what --quiet leaves
         self._verdict(answer)
         if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
-            self.error(_all_failed(records, ending))
+            self.error(all_failed(records, ending))
         elif ending is not Ending.COMPLETE:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
         elif len(records.trials) - len(records.taken) < spec.search.budget:
-            self.warn(f"the space holds only {_counted(len(records.trials), 'configuration')}; all were measured")
+            self.warn(f"the space holds only {counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
         if answer.chosen:
             self.prose("next", f"{answer.purpose()}:")
             self.entry("", *answer.command(Path(short_path(directory))).splitlines())
+        self.event("result", **_result(answer, directory, ending, counts))
 
     def _verdict(self, answer: Answer) -> None:
         self.prose("verdict", answer.advice.title)
@@ -189,17 +247,7 @@ class Console:
         if along := answer.along_front:
             rates = [answer.view.skipped(row) for row in along]
             spread = f"{min(rates):.0%} to {max(rates):.0%}"
-            self.entry("", f"random skipping at {_counted(len(along), 'more rate')}, {spread}, is in the report")
-
-    def _progress(self) -> Progress:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        return Progress(*columns, console=self.out, transient=True, disable=not self.out.is_terminal)
+            self.entry("", f"random skipping at {counted(len(along), 'more rate')}, {spread}, is in the report")
 
 
 def _seconds_each(pilot: Measurement, served: Measurement, data: Interactions) -> tuple[float, float]:
@@ -208,72 +256,17 @@ def _seconds_each(pilot: Measurement, served: Measurement, data: Interactions) -
     return pilot.seconds["seconds"], served.seconds["seconds"] * samples["test"] / samples["valid"]
 
 
-def _all_failed(records: Records, ending: Ending) -> str:
-    failed = records.in_state(State.FAILED)
-    reason, count = frequent_reason(trial.error for trial in failed)
-    text = f"every trial failed, {count} of {len(failed)} with: {reason}; "
-    if ending is Ending.FAILING:
-        return f"{text}the search ended early ({ending}), and --resume measures the trials that it has not begun"
-    return f"{text}--resume does not repeat failed trials, so start a new search when the cause is fixed"
-
-
-def _trial_lines(spec: Spec, trial: Trial) -> list[str]:
-    """A trial's result in one line where 80 columns suffice; no word is broken."""
-    configuration = numbers.configuration(trial.parameters)
-    if trial.state is not State.FINISHED:
-        text = f"{trial.trial_id}  {trial.state}  {configuration}  {trial.error}"
-    else:
-        quality, metrics = spec.search.quality, trial.metrics
-        text = (
-            f"{trial.trial_id}  {label(quality)} {metrics[quality]:.4f}  skipped {gate_rate(metrics):5.1%}  "
-            f"compute {metrics['arithmetic']:3.0%}  {metrics['seconds']:4.1f} s  {configuration}"
-        )
-    shape = textwrap.TextWrapper(WIDTH, initial_indent="  ", subsequent_indent=" " * 14)
-    shape.break_long_words = shape.break_on_hyphens = False
-    return shape.wrap(text)
-
-
-def _table(answer: Answer) -> Table:
-    """The front and the baselines in 80 columns. Random skipping along the front stays out."""
-    table = Table(
-        title="Pareto front and baselines", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    rows = [row for row in (*answer.front, *answer.fixed) if row not in answer.along_front]
-    texts = {str(row["trial_id"]): _configuration(answer, row) for row in rows}
-    shown = max(map(len, texts.values())) <= CONFIGURATION_WIDTH
-    table.add_column("", no_wrap=True)
-    if shown:
-        table.add_column("\nconfiguration", no_wrap=True)
-    quality = answer.view.label
-    for name in ("valid\nskipped", f"valid\n{quality}", "test\nskipped", f"test\n{quality}", "test\ncompute"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("\non test", no_wrap=True)
-    for row in rows:
-        chosen = answer.chosen is not None and row["trial_id"] == answer.chosen["trial_id"]
-        table.add_row(*_cells(answer, row, [texts[str(row["trial_id"])]] * shown), style="bold" if chosen else None)
-        if row is answer.front[-1]:
-            table.add_section()
-    return table
-
-
-def _cells(answer: Answer, row: Row, configuration: list[str]) -> list[str]:
-    name, valid = str(row["trial_id"]), View("valid", answer.view.metric)
-    mark = " *" if answer.chosen is not None and name == answer.chosen["trial_id"] else ""
-    cells = [name + mark, *configuration, f"{valid.skipped(row):.1%}", numbers.score(valid.quality(row))]
-    tested = View("test", answer.view.metric)
-    if not tested.measured(row):
-        return [*cells, "", "", "", ""]
-    computing = tested.computing(row)
-    cells += [f"{tested.skipped(row):.1%}", numbers.score(tested.quality(row))]
-    return [*cells, "" if computing is None else f"{computing:.0%}", str(answer.judged[name].judgement)]
-
-
-def _configuration(answer: Answer, row: Row) -> str:
-    """The searched parameters; most baselines do not depend on them, so their cells stay empty."""
-    if row["trial_id"] in answer.baselines:
-        return ""
-    return numbers.configuration({name: row[name] for name in answer.run.parameters})
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+def _result(answer: Answer, directory: Path, ending: Ending, trials: dict[str, int]) -> dict[str, object]:
+    """The values of the last event."""
+    advice, chosen = answer.advice, answer.run.chosen
+    return {
+        "ending": str(ending),
+        "trials": trials,
+        "verdict": str(advice.verdict),
+        "advice": [advice.title, *advice.reasons],
+        "findings": [{"tone": finding.tone, "title": finding.title} for finding in answer.findings],
+        "chosen": chosen.get("trial_id"),
+        "set": chosen.get("set") or [],
+        "report": str(directory / "report.html"),
+        "next": answer.command(directory) if chosen.get("trial_id") else None,
+    }

@@ -5,23 +5,25 @@ from pathlib import Path
 
 from etarec.checkpoint import Checkpoint
 from etarec.data import Interactions
-from etarec.train import cache_path, train
+from etarec.train import cache_path, check_cache, train
+from search import preflight
 from search.baselines import PUBLISHED, baseline_config
 from search.experiment import Experiment
 from search.prepare import check_earlier, given_checkpoint, load_data, plan_on
-from search.provenance import about_data
 from search.running import runner
 from search.running.plan import trial_bytes
+from search.spec import class_paths
 from search.subject import Recommender, measure_on_validation
 
 
 def dry_run(experiment: Experiment) -> None:
     """Print the plan. Without a checkpoint one epoch is trained, to time it and to have a model for the trial."""
-    machine, console = runner.machine(experiment.address), experiment.console
+    console = experiment.console
+    machine = runner.machine(experiment.address, class_paths(experiment.spec))
     plan_on(experiment, machine)
+    preflight.check(experiment)
     spec = experiment.spec
     interactions, held_out = load_data(experiment)
-    experiment.provenance.data = about_data(spec, interactions)
     earlier = check_earlier(experiment).sources if not experiment.resume else ()
     searched = held_out or interactions
     if held_out:
@@ -31,8 +33,9 @@ def dry_run(experiment: Experiment) -> None:
     planned = plan_on(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory, earlier)
     config = baseline_config(PUBLISHED, spec.adapt, n_items=interactions.n_items - 1)
-    pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
-    served = subject.serve(config, "valid", spec.search.seed)
+    with console.phase("pilot"):
+        pilot = measure_on_validation(subject, config, spec.search.seed, planned.threads_per_trial)
+        served = subject.serve(config, "valid", spec.search.seed)
     console.pilot(spec, planned, pilot, served, experiment.provenance.seconds.get("epoch"), searched)
 
 
@@ -44,5 +47,6 @@ def _checkpoint(experiment: Experiment, searched: Interactions, given: str | Non
         trained = given_checkpoint(path, searched)
         experiment.console.checkpoint(spec, trained, path)
         return trained
-    with experiment.provenance.timed("epoch"):
+    check_cache(path, searched, spec.model)
+    with experiment.provenance.timed("epoch"), experiment.console.phase("one epoch"):
         return train(searched, spec.model, replace(spec.train, epochs=1))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,15 @@ from typing import Any
 
 import yaml
 
+from etarec.command_line import short_path
 from etarec.config import UserError
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
+from etarec.progress import Phase
 from search import warm_start
 from search.console import Console
 from search.journal import JOURNAL, held
+from search.last_words import last_words
 from search.provenance import Provenance, settings
 from search.records import PARENT_STATES, Ending, Records, State, Trial
 from search.report import render
@@ -26,7 +29,7 @@ from search.running.plan import Plan, trial_bytes
 from search.selection import anchors
 from search.selection import front as selection
 from search.selection.front import Selection
-from search.spec import Spec, as_dict, flat, to_yaml
+from search.spec import Spec, as_dict, class_paths, flat, to_yaml
 from search.subject import Job, Subject
 from search.track.live import Tracker, track_command
 from search.warm_start import Folders
@@ -55,7 +58,9 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     Raises UserError where another process is at work in the folder, or has begun a search there meanwhile.
     """
     experiment.directory.mkdir(parents=True, exist_ok=True)
-    with held(experiment.directory):
+    folder = short_path(experiment.directory)
+    died = f"the search in {folder} ended without a word: killed, or one of Ray's processes died; --resume goes on"
+    with held(experiment.directory), last_words(f"error: {died}"):
         if not experiment.resume and (experiment.directory / JOURNAL).stat().st_size:
             raise UserError(f"{experiment.directory}: another search came first; give another --out, or add --resume")
         return _Search(experiment, subject, n_items).run()
@@ -76,8 +81,10 @@ class _Search:
         tracker = Tracker(self.spec.name, self.records, flat(as_dict(self.spec)), self.console.warn)
         with self._closing_on_errors(tracker):
             ending, selected = self._measured(tracker)
-            answer = self._advised()
-        self._close(tracker, ending, selected, answer)
+            with self.console.phase("report"):
+                answer = self._advised()
+        with self.console.phase("MLflow"):
+            self._close(tracker, ending, selected, answer)
         self.console.result(self.spec, self.records, answer, self.directory, ending)
         return ending
 
@@ -101,8 +108,13 @@ class _Search:
     def _measured(self, tracker: Tracker) -> tuple[Ending, Selection]:
         """Make all measurements and write all files about them."""
         spec, need = self.spec, trial_bytes(self.subject)
-        with runner.cluster(spec.search, self.experiment.address, need, self.console.warn) as plan:
-            runner.take_sigterm_for_ctrl_c()
+        with ExitStack() as stack:
+            with self.console.phase("Ray"):
+                cluster = runner.cluster(
+                    spec.search, self.experiment.address, need, self.console.warn, class_paths(spec)
+                )
+                plan = stack.enter_context(cluster)
+            runner.take_endings_for_ctrl_c()
             taken = len(self.records.taken)
             plan = replace(plan, learning=learning.sentence(spec.search, plan.concurrency, taken)) if taken else plan
             self.console.plan(spec, plan, self.directory, self.records.sources)
@@ -112,7 +124,8 @@ class _Search:
             except KeyboardInterrupt:
                 ending, selected = Ending.INTERRUPTED, self._selected_on_validation()
         self.records.write_table()
-        self._write(plan, selected, ending)
+        with self.console.phase("intervals"):
+            self._write(plan, selected, ending)
         return ending, selected
 
     def _measure_anchors(self, plan: Plan) -> None:
@@ -122,13 +135,23 @@ class _Search:
         if not missing:
             return
         jobs = [anchors.job(self.spec, config) for config in missing.values()]
-        with self.experiment.provenance.timed("anchors"):
-            measured = self.console.counted("validation", self._on_validation(plan, jobs), len(jobs))
+        with self.experiment.provenance.timed("anchors"), self.console.measuring("baselines", "validation") as phase:
+            phase.advance(0, "caching what all trials share")
+            measured = self._on_validation(plan, phase, jobs)
             for (name, config), one in zip(missing.items(), measured, strict=True):
                 self.records.anchored(anchors.anchor(name, config, one))
 
-    def _on_validation(self, plan: Plan, jobs: Sequence[Job]) -> Iterator[Measurement | None]:
-        return runner.measure_all(self.subject.without_test(), jobs, plan, self.console.warn, on_test=False)
+    def _on_validation(self, plan: Plan, phase: Phase, jobs: Sequence[Job]) -> Iterator[Measurement | None]:
+        phase.expect(len(jobs))
+        return self._each(plan, phase, jobs, on_test=False)
+
+    def _on_test(self, plan: Plan, phase: Phase, jobs: Sequence[Job]) -> Iterator[Measurement | None]:
+        return self._each(plan, phase, jobs, on_test=True)
+
+    def _each(self, plan: Plan, phase: Phase, jobs: Sequence[Job], *, on_test: bool) -> Iterator[Measurement | None]:
+        """The measurements of the jobs, which advance the phase as they come."""
+        subject = self.subject if on_test else self.subject.without_test()
+        return runner.measure_all(subject, jobs, plan, self.console.warn, on_test=on_test, done=phase.advance)
 
     def _search(self, plan: Plan, tracker: Tracker) -> Ending:
         try:
@@ -145,17 +168,16 @@ class _Search:
             return runner.run_search(self.spec, searched, self.records, plan, on_change, warn)
 
     def _select(self, plan: Plan, ending: Ending) -> Selection:
-        def on_test(jobs: Sequence[Job]) -> Iterator[Measurement | None]:
-            measured = runner.measure_all(self.subject, jobs, plan, self.console.warn, on_test=True)
-            return self.console.counted("test", measured, len(jobs))
-
         if ending is not Ending.COMPLETE:
             return self._selected_on_validation()
         with self.experiment.provenance.timed("test"):
-            on_validation = partial(self._on_validation, plan)
-            finished, known = self.records.in_state(State.FINISHED), list(self.records.anchors.values())
-            selected = selection.select(self.spec, finished, self.n_items, on_validation, known)
-            return selection.remeasure(self.spec, selected, self.n_items, on_test)
+            with self.console.measuring("baselines", "validation") as phase:
+                on_validation = partial(self._on_validation, plan, phase)
+                finished, known = self.records.in_state(State.FINISHED), list(self.records.anchors.values())
+                selected = selection.select(self.spec, finished, self.n_items, on_validation, known)
+            rows = len(selected.front) + len(selected.baselines)
+            with self.console.measuring("test", "test", rows) as phase:
+                return selection.remeasure(self.spec, selected, self.n_items, partial(self._on_test, plan, phase))
 
     def _selected_on_validation(self) -> Selection:
         known = list(self.records.anchors.values())

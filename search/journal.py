@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from etarec.config import UserError
+from etarec.disk import naming_file
 
 JOURNAL = "trials.jsonl"
 
@@ -32,7 +33,7 @@ def append(journal: Path, event: dict[str, Any]) -> dict[str, Any]:
     Raises ValueError for a number that JSON does not have, and then writes nothing.
     """
     line = json.dumps(event, allow_nan=False) + "\n"
-    with journal.open("ab+") as file:
+    with naming_file(journal), journal.open("ab+") as file:
         _cut_torn_line(file, journal)
         file.write(line.encode())
         file.flush()

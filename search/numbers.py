@@ -64,8 +64,8 @@ def configuration(parameters: Mapping[str, Any]) -> str:
 
 def short_name(name: str) -> str:
     """A parameter in a few letters: k, q, c, the initials of other names of several words, four letters of one word."""
-    words = name.split("_")
-    return _SHORT_NAMES.get(name) or ("".join(word[0] for word in words) if len(words) > 1 else name[:4])
+    words = name.rpartition(".")[2].split("_")
+    return _SHORT_NAMES.get(name) or ("".join(word[0] for word in words) if len(words) > 1 else words[0][:4])
 
 
 def _short_value(name: str, value: object) -> str:

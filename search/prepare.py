@@ -7,16 +7,17 @@ from etarec import checkpoint, data
 from etarec.checkpoint import Checkpoint
 from etarec.command_line import naming
 from etarec.data import Interactions
+from etarec.disk import file_sha256
 from etarec.document import read_yaml
 from etarec.train import cache_path, load_or_train, progress
-from search import rehearsal, warm_start
+from search import preflight, rehearsal, warm_start
 from search.experiment import Experiment
 from search.provenance import about_checkpoint, about_data, settings
 from search.records import Records, Start
 from search.running import runner
 from search.running.learning import default_trials
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
-from search.spec import Spec, check_against_data, check_measured, check_something_to_learn
+from search.spec import Spec, check_against_data, check_measured, check_something_to_learn, class_paths, own_code
 from search.subject import Recommender
 
 
@@ -25,13 +26,12 @@ def prepare(experiment: Experiment) -> Recommender:
 
     Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
     """
-    plan_on(experiment, runner.machine(experiment.address))
+    planned = plan_on(experiment, runner.machine(experiment.address, class_paths(experiment.spec)))
+    preflight.check(experiment)
     spec = experiment.spec
     interactions, held_out = load_data(experiment)
-    experiment.provenance.data = about_data(spec, interactions)
-    if experiment.resume:
-        _check_resumed(experiment)
-    else:
+    experiment.console.plan(spec, planned, experiment.directory)
+    if not experiment.resume:
         check_earlier(experiment)
     trained = _checkpoint(experiment, interactions)
     cache = cache_path(interactions, spec.model, spec.train).parent
@@ -58,9 +58,12 @@ def _settled(experiment: Experiment, concurrency: int) -> Spec:
 
 
 def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None]:
-    """The data, and their split for a rehearsal if there is to be one."""
+    """The data, and their split for a rehearsal if there is to be one.
+
+    Raises UserError where spec and data do not fit each other, or do not fit the search that is resumed.
+    """
     spec = experiment.spec
-    with experiment.provenance.timed("data"):
+    with experiment.provenance.timed("data"), experiment.console.phase("loading"):
         interactions = data.load(spec.data)
         with naming(experiment.file):
             check_against_data(spec, interactions.n_items - 1)
@@ -68,6 +71,10 @@ def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None
             check_something_to_learn(spec, held_out or interactions)
             data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
     experiment.console.data(spec, interactions)
+    experiment.provenance.data = about_data(spec, interactions)
+    experiment.provenance.own_code = own_code.sources(spec)
+    if experiment.resume:
+        _check_resumed(experiment, interactions, held_out)
     return interactions, held_out
 
 
@@ -85,7 +92,7 @@ def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoin
             path = Path(spec.checkpoint)
             trained = given_checkpoint(path, interactions)
         else:
-            with progress(spec.train, console.out) as watch:
+            with progress(spec.train, console) as watch:
                 trained, path = load_or_train(interactions, spec.model, spec.train, watch)
     console.checkpoint(spec, trained, path)
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
@@ -107,13 +114,23 @@ def check_earlier(experiment: Experiment) -> Start:
     return warm_start.start(experiment.spec, now, experiment.earlier, warm_start.TRAINED)
 
 
-def _check_resumed(experiment: Experiment) -> None:
+def _check_resumed(experiment: Experiment, interactions: Interactions, held_out: Interactions | None) -> None:
     """Raise UserError for a change that the user has not accepted, before a checkpoint is trained with it."""
     records = Records(experiment.directory)
-    trained_later = {*warm_start.TRAINED} & records.settings.keys()
-    as_before = {name: records.settings[name] for name in trained_later}
+    files = _checkpoint_files(experiment.spec, interactions, held_out)
+    # A checkpoint that is still to be trained is compared when the search begins.
+    before = {name: records.settings[name] for name in warm_start.TRAINED if name in records.settings}
+    there = {name: file_sha256(file) for name, file in files.items() if name in before and file.is_file()}
     now = settings(experiment.spec, experiment.provenance)
     experiment.earlier.check_resumed(records)
-    records.check({**now, **as_before}, experiment.accept_changes)
+    records.check({**now, **before, **there}, experiment.accept_changes)
     with naming(experiment.file):
         check_measured(experiment.spec, {trial.trial_id: trial.parameters for trial in records.trials.values()})
+
+
+def _checkpoint_files(spec: Spec, interactions: Interactions, held_out: Interactions | None) -> dict[str, Path]:
+    """The files of the checkpoints that are known before one is read, by the names of their digests in the settings."""
+    if spec.checkpoint is not None:
+        return dict(zip(warm_start.TRAINED, [Path(spec.checkpoint)], strict=False))
+    data = filter(None, (interactions, held_out))
+    return dict(zip(warm_start.TRAINED, (cache_path(one, spec.model, spec.train) for one in data), strict=False))

@@ -22,7 +22,7 @@ from etarec.clock import Stopwatch
 from etarec.data import Interactions
 from etarec.kernels import build
 from search.redact import redacted
-from search.spec import Spec, as_dict, flat
+from search.spec import Spec, as_dict, flat, own_code
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "pandas", "numpy")
 NUMERIC = ("torch", "numpy", "optuna")  # a trial's numbers and the suggestions depend on their versions
@@ -55,6 +55,7 @@ class Provenance:
     rehearsal: dict[str, Any] = field(default_factory=dict)  # its checkpoint and samples; empty without one
     seconds: dict[str, float] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
+    own_code: dict[str, str] = field(default_factory=dict)  # the digests of the sources of the user's own classes
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -70,6 +71,7 @@ class Provenance:
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": git(Path(__file__).parent),
+            **({"own_code": self.own_code} if self.own_code else {}),
             "data": self.data,
             "checkpoint": self.checkpoint,
             **({"rehearsal": self.rehearsal} if self.rehearsal else {}),
@@ -93,7 +95,9 @@ def about_data(spec: Spec, data: Interactions) -> dict[str, Any]:
 
 
 def about_checkpoint(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
-    return {"path": str(path), "sha256": checkpoint.sha256, "epochs": checkpoint.epochs, "valid": checkpoint.valid}
+    about = {"path": str(path), "sha256": checkpoint.sha256, "epochs": checkpoint.epochs, "valid": checkpoint.valid}
+    own = {"class": checkpoint.model.class_path, "code": checkpoint.code} if checkpoint.model.class_path else {}
+    return {**about, **own}
 
 
 def settings(spec: Spec, provenance: Provenance) -> dict[str, Any]:
@@ -104,7 +108,14 @@ def settings(spec: Spec, provenance: Provenance) -> dict[str, Any]:
     if provenance.rehearsal:
         sha256["rehearsal checkpoint"] = provenance.rehearsal
     about_them = {f"{key} sha256": about.get("sha256") for key, about in sha256.items()}
-    return {**kept, **about_them, "packages": packages(NUMERIC), "code": sources()}
+    order = ", ".join(spec.space)  # the sampler draws the fields in this order
+    return {
+        **kept,
+        "search.order_of_space": order,
+        **about_them,
+        "packages": packages(NUMERIC),
+        "code": sources() | own_code.sources(spec),
+    }
 
 
 def command() -> str:

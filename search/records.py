@@ -26,6 +26,7 @@ from search import journal
 from search.journal import JOURNAL
 
 METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *COSTS, *SECONDS)
+_COLUMNS = {"trial_id", "state", *METRICS, "mlflow_run_id", "error", "traceback"}
 TABLE_SHARE = 0.05  # of a search's time, at most, goes into writing trials.csv
 # The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
 _ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
@@ -292,6 +293,8 @@ class Records:
             case "anchor":
                 self.anchors[event["name"]] = Anchor(event["name"], event["adapt"], event["metrics"])
             case "started":
+                if taken := _COLUMNS & event["parameters"].keys():
+                    raise ValueError(f"a parameter has the name of a column of trials.csv: {min(taken)}")
                 trial, before = Trial(number, event["parameters"], began=moment), self.trials.get(number)
                 if before is not None:
                     trial.mlflow_run_id, trial.retries = before.mlflow_run_id, before.retries

@@ -47,6 +47,6 @@ def held_out(spec: Spec, interactions: Interactions) -> Interactions | None:
 def rehearsing(subject: Recommender, held_out: Interactions, console: Console) -> tuple[Recommender, Path]:
     """`subject` on the split of a rehearsal, and the file of the checkpoint trained for it with the same settings."""
     settings = subject.checkpoint.train
-    with progress(settings, console.out) as watch:
+    with progress(settings, console) as watch:
         trained, path = load_or_train(held_out, subject.checkpoint.model, settings, watch)
     return replace(subject, data=held_out, checkpoint=trained), path

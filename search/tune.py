@@ -3,12 +3,10 @@
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from etarec.command_line import absolute_path, exit_status, experiment_parser
 from etarec.config import UserError
-from etarec.experiment_file import check_folder
-from search.journal import JOURNAL, holds_search
+from search.folder import check_directory, default_directory
 from search.redact import redacting
 from search.running.address import use_cluster_token
 from search.spec import Spec, load
@@ -31,10 +29,18 @@ def _search(arguments: argparse.Namespace) -> int:
     use_cluster_token(arguments.address)
     # Ray, MLflow and torch take seconds to import: --help and a bad file do not wait for them.
     from search import dry_run, experiment, prepare, warm_start
+    from search.console import Console
 
     earlier = warm_start.Folders(tuple(arguments.warm_start), tuple(arguments.first_trials))
     search = experiment.Experiment(
-        spec, directory, arguments.address, arguments.resume, arguments.space, arguments.accept_changes, earlier
+        spec,
+        directory,
+        arguments.address,
+        arguments.resume,
+        arguments.space,
+        arguments.accept_changes,
+        earlier,
+        Console(arguments.output),
     )
     if arguments.dry_run:
         dry_run.dry_run(search)
@@ -48,25 +54,6 @@ def resolve(arguments: argparse.Namespace) -> Spec:
     flags = {name: getattr(arguments, name) for name in ("trials", "concurrency", "gpus_per_trial")}
     changes = [f"search.{name}={value}" for name, value in flags.items() if value is not None]
     return replace(load(arguments.space, [*arguments.set, *changes]), table=None)
-
-
-def default_directory(name: str, resume: bool) -> Path:
-    """The first of runs/NAME, runs/NAME-2 and so on that holds no search; to resume, the last that holds one."""
-    directory, number = Path("runs", name), 1
-    while holds_search(directory):
-        last, number = directory, number + 1
-        directory = Path("runs", f"{name}-{number}")
-    return (last if resume and number > 1 else directory).absolute()
-
-
-def check_directory(directory: Path, resume: bool) -> None:
-    """Raise UserError where a search would be overwritten, one to resume is missing, or the folder cannot be made."""
-    used = holds_search(directory)
-    if used and not resume:
-        raise UserError(f"{directory}: holds a search already; add --resume to finish it, or give another --out")
-    if resume and not used:
-        raise UserError(f"{directory}: holds no search to resume; expected a folder with a {JOURNAL}")
-    check_folder(directory, "--out")
 
 
 def parse() -> argparse.Namespace:
@@ -106,6 +93,14 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, time one trial and print the plan; write nothing"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.set_defaults(output="text")
+    output.add_argument(
+        "--quiet", dest="output", action="store_const", const="quiet", help="print only warnings and the verdict"
+    )
+    output.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="print one JSON object a line, for programs"
     )
     return parser.parse_args()
 

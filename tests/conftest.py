@@ -1,13 +1,17 @@
 """Fixtures for all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
+from etarec import own
 from tests.faults.stage import restore_ctrl_c
+from tests.own_package import PACKAGE, write_package
 
 settings.register_profile("untimed", deadline=None)  # a slow example on a busy machine is not a failure
 settings.load_profile("untimed")
@@ -45,6 +49,16 @@ def _own_auth_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", ""))  # restored after the test
     if not os.environ["RAY_AUTH_MODE"]:
         monkeypatch.delenv("RAY_AUTH_MODE")
+
+
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a freshly imported package of the user's own, see tests/own_package.py."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(own, "_IMPORTED", {})
+    yield write_package(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from etarec import own_gate
 from etarec.adapt.learned import Learned
 from etarec.adapt.none import NoAdaptation
 from etarec.adapt.shared_passes import SharedPasses
@@ -44,17 +45,22 @@ def build(
 
     shared: passes of this stream and model, which the adapter looks up instead of computing them.
 
-    Raises UserError for target `state` and a model without an inner loop.
+    Raises UserError for an adaptation or a gate that the model or the configuration does not offer.
     """
     if config.target == "state" and not isinstance(model, InnerLoopModel):
         raise UserError(
-            f"adapt.target: given state, but {model.config.name} has no inner loop to adapt; expected weights"
+            f"adapt.target: given state, but {type(model).__name__} has no inner loop to adapt; expected weights"
         )
     if config.target == "weights" and config.filtered not in ("nothing", *model.shallow_steps):
         raise UserError(
-            f"adapt.filtered: given {config.filtered}, but {model.config.name} has no residual stream from the last "
+            f"adapt.filtered: given {config.filtered}, but {type(model).__name__} has no residual stream from the last "
             f"item to the output; expected nothing or {' or '.join(model.shallow_steps)}"
         )
+    if config.target == "weights" and not model.adaptable(config.parameters):
+        raise UserError(
+            f"adapt.parameters: given {config.parameters}, but {type(model).__name__} has no such weights; expected all"
+        )
+    own_gate.check(config)
     model.eval()
     kinds: dict[str, type[NoAdaptation]] = {"none": NoAdaptation, "state": State, "weights": Weights}
     return kinds[config.target](config, model, encoder, stream, clock, seed, shared)

@@ -12,8 +12,9 @@ from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.gate import Decision, Gate
+from etarec.gate import Decision
 from etarec.models import SequenceModel
+from etarec.own_gate import gate_of
 from etarec.ttt import InnerOptions
 
 Rows = slice | npt.NDArray[np.int64]  # places of samples in the stream
@@ -33,7 +34,7 @@ class NoAdaptation:
         shared: SharedPasses | None,
     ):
         self.config, self.model, self.encoder, self.clock, self.shared = config, model, encoder, clock, shared
-        self.gate, self.seed = Gate(config, seed), seed
+        self.gate, self.seed = gate_of(config, seed), seed
         self.learned = Learned()
         self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
         self.targets = self.items(self.ends)

@@ -22,7 +22,8 @@ class State(NoAdaptation):
     """
 
     def prepare(self, stream: Stream) -> None:
-        weighted = self.config.gate == "eta" and self.config.weighting == "entropy"
+        by_entropy = self.config.gate == "eta" and self.config.weighting == "entropy"
+        weighted = by_entropy or self.config.own_gate is not None
         self.ranks = None if self.shared is None or weighted else self.shared.ranks
         self._ahead: dict[int, tuple[Tensor, Decision]] = {}  # by a batch's first place
         if self.shared is not None:

@@ -1,7 +1,12 @@
-"""Sequential recommenders, one file for each value of `model.name`; base.py is their interface."""
+"""Sequential recommenders, one file for each value of `model.name`; base.py is their interface.
+
+own.py loads a model of the user's own, which `model.class` names.
+"""
 
 from etarec.config import ModelConfig
-from etarec.models.base import InnerLoopModel, SequenceModel
+from etarec.document import Location
+from etarec.models import own
+from etarec.models.base import InnerLoopModel, SequenceModel, normal_weights
 from etarec.models.bert4rec import BERT4Rec
 from etarec.models.gru4rec import GRU4Rec
 from etarec.models.mamba4rec import Mamba4Rec
@@ -17,9 +22,25 @@ ARCHITECTURES: dict[str, type[SequenceModel]] = {
 }
 
 
+def class_of(config: ModelConfig) -> type[SequenceModel]:
+    """The class of the model. Raises UserError where `model.class` names none."""
+    return ARCHITECTURES[config.name] if config.class_path is None else own.class_of(config.class_path, own.SECTION)
+
+
 def build(config: ModelConfig, n_items: int, dropout: float = 0.0) -> SequenceModel:
-    """A freshly initialised model over `n_items` items, padding included."""
-    return ARCHITECTURES[config.name](config, n_items, dropout)
+    """A freshly initialised model over `n_items` items, padding included.
+
+    Raises UserError where `model.class` names no class, or the class does not take `model.options`.
+    """
+    if config.class_path is None:
+        return ARCHITECTURES[config.name](config, n_items, dropout)
+    return own.build(config.class_path, config.options, n_items, dropout)
 
 
-__all__ = ["BERT4Rec", "InnerLoopModel", "SequenceModel", "build"]
+def check(config: ModelConfig, section: Location = own.SECTION) -> None:
+    """Raise UserError, which names the key below `section`, for a model of the user's own that cannot be used."""
+    if config.class_path is not None:
+        own.check(config.class_path, config.options, section)
+
+
+__all__ = ["InnerLoopModel", "SequenceModel", "build", "check", "class_of", "normal_weights"]

@@ -1,16 +1,35 @@
 """The interface of every recommender: hidden states of item sequences, and groups of weights that may adapt.
 
+A model of the user's own (`model: {class: package.module:Class, options: {...}}`) is a subclass of `SequenceModel`, or
+any other `nn.Module` with its attributes. It is built as `Class(options, n_items, dropout)` and needs:
+
+- `items`: an `nn.Embedding` of V rows and width D, row 0 for the padding; `item_vectors`: its other rows;
+- `embed` and `encode`, whose composition gives hidden states at wanted positions; `forward` is that composition;
+- `causal`; a model that is not causal also has `fill_in`, by which it is trained;
+- `adaptable`: the weights of each group of `adapt.parameters`; `shallow_steps`, and `residual` and `finish` where
+  they go further than `output`.
+
+`SequenceModel` has all of it but `encode`, and names groups by `projection_names`. `etarec/models/own.py` tries a small
+instance of the class before anything is trained.
+
 Symbols: N sequences, L positions, T tokens and Q queries of sequences without padding, D width, V items including the
 padding id 0.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from etarec.config import ModelConfig
 from etarec.ragged import EVERY_POSITION, OutputPositions, Ragged
 from etarec.ttt import INNER_LOOP, InnerOptions
+
+
+class Sized(Protocol):
+    """The sizes of a model: a ModelConfig, or the options of a model of the user's own."""
+
+    @property
+    def width(self) -> int:
+        """D, width of embeddings and hidden states."""
 
 
 class SequenceModel(nn.Module):
@@ -20,11 +39,11 @@ class SequenceModel(nn.Module):
     right, serves all its prefixes. A model that is not causal gets each prefix by itself, with `outputs.lengths`.
     """
 
-    projection_names: ClassVar[tuple[str, ...]]  # name parts of the weights that `parameters: projections` adapts
+    projection_names: ClassVar[tuple[str, ...]] = ()  # name parts of the weights that `parameters: projections` adapts
     causal: ClassVar[bool] = True
     shallow_steps: ClassVar[tuple[str, ...]] = ("output",)  # values of `adapt.filtered` that the model offers
 
-    def __init__(self, config: ModelConfig, n_items: int, dropout: float):
+    def __init__(self, config: Sized, n_items: int, dropout: float):
         super().__init__()
         self.config = config
         # A dense gradient would be an array of zeros over all items beside the loss's, in every step.
@@ -46,6 +65,14 @@ class SequenceModel(nn.Module):
 
     def encode(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:
         """The part that sees sequences: embedded items [N, L, D] -> hidden states at the wanted positions."""
+        raise NotImplementedError
+
+    def fill_in(self, x: Tensor, masked: Tensor, lengths: Tensor) -> Tensor:
+        """For models that are not causal: hidden states [N, L, D] of embedded items [N, L, D], with a mask in place of
+        those `masked`, bool[N, L]. Training predicts the masked items from them.
+
+        lengths: int[N]; positions behind them are padding.
+        """
         raise NotImplementedError
 
     def residual(self, x: Tensor, outputs: OutputPositions = EVERY_POSITION) -> Tensor:

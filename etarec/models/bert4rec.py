@@ -38,10 +38,6 @@ class BERT4Rec(SequenceModel):
         return self.fill_in(x, masked, ends + 1)[masked][:, None]
 
     def fill_in(self, x: Tensor, masked: Tensor, lengths: Tensor) -> Tensor:
-        """Hidden states [N, L, D] of embedded items [N, L, D], with the mask in place of those `masked`, bool[N, L].
-
-        lengths: int[N]; positions behind them are padding.
-        """
         x = torch.where(masked[..., None], self.mask, x)
         padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
         states = self.blocks(self.positions(x), src_key_padding_mask=padding)

@@ -68,10 +68,6 @@ def encode(column: pa.ChunkedArray, what: str, places: Places) -> Ids:
         numbers, codes = pc.fill_null(numbers, len(codes)), np.append(codes, np.int32(-1))
     return Ids(codes[numbers.to_numpy(False)] if len(codes) else np.full(len(array), -1, np.int32), tokens)
 
-    def of(self, keep: Bools) -> "Ids":
-        """The ids for which `keep`, bool [N], is true."""
-        return Ids(self.codes[keep], self.tokens)
-
 
 def check_complete(ids: Ids, what: str, places: Places) -> None:
     """Raise UserError, which names the row, if an id is missing."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from etarec.command_line import short_path
@@ -22,7 +21,7 @@ from etarec.disk import write_whole
 from etarec.metrics import SECONDS
 from search import baselines, numbers
 from search.records import frequent_reason
-from search.report import findings, parameters, plots, provenance, seconds, tables
+from search.report import findings, parameters, plots, provenance, seconds, tables, templates
 from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
 from search.selection.differences import TO_ALL, TO_NONE, Kind
@@ -259,14 +258,4 @@ def _serving(answer: Answer) -> str:
 
 
 def _write(path: Path, template: str, context: dict[str, Any]) -> None:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html.j2"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(s=numbers.seconds, sig=numbers.significant, cell=_cell)
-    write_whole(path, environment.get_template(template).render(context))
-
-
-def _cell(text: Any) -> str:
-    """Text escaped for a cell of a Markdown table."""
-    return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+    write_whole(path, templates.filled(template, context))

@@ -21,9 +21,17 @@ RETRIES = 3  # of one measurement
 
 
 def measure_all(
-    subject: Subject, jobs: Sequence[Job], plan: Plan, warn: Callable[[str], None], *, on_test: bool
+    subject: Subject,
+    jobs: Sequence[Job],
+    plan: Plan,
+    warn: Callable[[str], None],
+    *,
+    on_test: bool,
+    done: Callable[[], None] = lambda: None,
 ) -> Iterator[Measurement | None]:
     """Measures the jobs, at most `plan.concurrency` at once, and yields their measurements in the jobs' order.
+
+    `done` is called as each outcome comes in, whatever its place.
 
     A job that fails yields None. One whose process or node died runs again, at most RETRIES times. One that ran out of
     memory runs once more, with nothing beside it. One whose GPU failed, perhaps because of a job beside it, runs alone
@@ -35,7 +43,7 @@ def measure_all(
     def start(place: int) -> Any:
         return task.remote(function, shared, jobs[place].config, jobs[place].seed, plan.threads_per_trial)
 
-    queue = _Queue(jobs, plan.concurrency, start)
+    queue = _Queue(jobs, plan.concurrency, start, done)
     try:
         for place in range(len(jobs)):
             outcome = queue.outcome(place)
@@ -49,9 +57,10 @@ def measure_all(
 class _Queue:
     """Jobs by their place: those that wait, those that run, and the outcomes not yet handed out."""
 
-    def __init__(self, jobs: Sequence[Job], concurrency: int, start: Callable[[int], Any]):
+    def __init__(self, jobs: Sequence[Job], concurrency: int, start: Callable[[int], Any], done: Callable[[], None]):
         longest_first = sorted(range(len(jobs)), key=lambda place: _relative_cost(jobs[place].config), reverse=True)
-        self._waiting, self._concurrency, self._start = deque(longest_first), concurrency, start
+        self._waiting, self._concurrency = deque(longest_first), concurrency
+        self._start, self._done = start, done
         self._running: dict[Any, int] = {}  # by Ray's reference
         self._alone: set[int] = set()  # jobs that run with nothing beside them
         self._retries = Counter[int]()
@@ -90,6 +99,7 @@ class _Queue:
         place = self._running.pop(reference)
         if not self._again(place, outcome):
             self._outcomes[place] = outcome
+            self._done()
 
     def _again(self, place: int, outcome: Measurement | Exception) -> bool:
         """Whether the job was queued once more: at the end if it must run alone, else at the head."""

@@ -59,6 +59,11 @@ class Plan:
     def resources(self) -> dict[str, float]:
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
+    @property
+    def resources_each(self) -> tuple[int, int, float, float]:
+        """Everything of the plan that a trial's speed depends on."""
+        return self.concurrency, self.threads_per_trial, self.cpus_per_trial, self.gpus_per_trial
+
     def __str__(self) -> str:
         """2 trials at once (2 cores, memory for 18), 1 thread each; the sampler learns from trial-0006 on"""
         gpu = f" and {self.gpus_per_trial:.3g} GPU" if self.gpus_per_trial else ""
@@ -100,12 +105,17 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
     The number of threads changes the last digits of a trial's numbers, so it depends on the machine's size alone: its
     cores divided by the trials that fit into its memory and GPUs, whatever is free and however many trials there are.
 
-    need: bytes per trial, without CUDA's. Raises UserError for GPUs that do not exist.
+    need: bytes per trial, without CUDA's. Raises UserError for GPUs or cores that do not exist.
     """
     gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
     if gpu_share > machine.gpus:
         raise UserError(
             f"search.gpus_per_trial: given {gpu_share:g}, expected at most {machine.gpus:g}, the number of GPUs"
+        )
+    if search.cpus_per_trial != "auto" and search.cpus_per_trial > machine.cores:
+        raise UserError(
+            f"search.cpus_per_trial: given {search.cpus_per_trial:g}, expected at most {machine.cores:g}, the number "
+            "of cores"
         )
     need += CUDA_BYTES if gpu_share else 0
     by_gpu = _fitting(machine.gpus, gpu_share) if gpu_share else math.inf

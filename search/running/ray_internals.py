@@ -4,9 +4,16 @@ All of them are those of Ray 2.60. tests/search/running/test_ray_internals.py fa
 Ray lacks.
 """
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import ray
+from ray._private import ray_constants, services
+from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
 
 # Words of the message of a `RayActorError`.
 IN_CREATION = "error raised in its creation task"  # the worker's constructor raised an exception
@@ -25,8 +32,9 @@ DRIVER = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's experiment files are never read
     "TUNE_WARN_THRESHOLD_S": "60",
 }
-# The environment of a cluster that a search starts: processes that `start_processes` starts wait a minute for work.
-PROCESSES = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
+# The environment of a cluster that a search starts: processes that `start_processes` starts wait a minute for work, and
+# workers are no nicer than this process. Ray's own niceness of 15 would starve them beside any other load.
+PROCESSES = {"RAY_idle_worker_killing_time_threshold_ms": "60000", "RAY_worker_niceness": "0"}
 
 
 def files_in(folder: Path) -> dict[str, Any]:
@@ -38,3 +46,48 @@ def other_versions(error: Exception) -> str:
     """The cluster's versions if `ray.init` refused it for them, such as "Ray 2.59.0 and Python 3.12.1"; else empty."""
     found = re.search(r"ersion mismatch.*?Ray: (\S+)\s+Python: (\S+)", str(error), re.DOTALL)
     return f"Ray {found[1]} and Python {found[2]}" if found else ""
+
+
+def wants_token_file() -> bool:
+    """Whether a cluster that this process starts reads its token from the home folder, where Ray would make it."""
+    elsewhere = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return not elsewhere and os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+
+
+def new_token() -> str:
+    """A token as Ray makes them for its clusters."""
+    return generate_new_authentication_token()
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Clusters started in the block listen on the loopback interface alone, as Ray has it on Windows and macOS.
+
+    A value of Ray's variable that the user has set is kept.
+    """
+    variable, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    if variable in os.environ:
+        yield
+        return
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def timed_out(error: Exception) -> bool:
+    """Whether `ray.init` gave up waiting for the processes that it had started."""
+    return re.search(r"timed out|Failed to start GCS|Failed to get node", str(error)) is not None
+
+
+def address_of_auto() -> str:
+    """The HOST:PORT that `auto` stands for. Raises ConnectionError if this machine belongs to no cluster."""
+    return str(services.get_ray_address_from_environment("auto", None))
+
+
+def folder_of_cluster() -> Path:
+    """The folder of the joined cluster's files, as the head names it."""
+    node: Any = ray._private.worker._global_node
+    return Path(node.get_temp_dir_path())

@@ -6,10 +6,7 @@ scratch and are never read again.
 """
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +21,12 @@ from search.running.plan import Plan
 from search.running.recorder import Recorder
 from search.running.scratch import scratch
 from search.running.searcher import JournalSearcher
+from search.running.signals import signals_as_before, take_endings_for_ctrl_c
 from search.running.worker import TrialWorker
 from search.spec import Spec
 from search.subject import Subject
 
-__all__ = ["cluster", "machine", "measure_all", "run_search", "take_sigterm_for_ctrl_c"]
+__all__ = ["cluster", "machine", "measure_all", "run_search", "take_endings_for_ctrl_c"]
 
 
 def run_search(
@@ -46,7 +44,7 @@ def run_search(
     """
     searcher = JournalSearcher(spec, records, plan, on_change)
     try:
-        with scratch(warn) as folder, _signals_as_before(), tolerant_actor_manager():
+        with scratch(warn) as folder, signals_as_before(), tolerant_actor_manager():
             _tuner(spec, subject, plan, searcher, Recorder(records, searcher, warn), folder).fit()
     finally:  # a second Ctrl-C, or an error inside Ray, comes out of `fit` itself
         for running in records.in_state(State.RUNNING):
@@ -78,29 +76,3 @@ def _tuner(
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-
-
-def take_sigterm_for_ctrl_c() -> None:
-    """Makes SIGTERM end a search as Ctrl-C does. Batch systems and `kill` send it; after `ray.init` it would abort."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _as_ctrl_c)
-
-
-def _as_ctrl_c(*_: object) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell started this process in the background
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
-
-
-@contextmanager
-def _signals_as_before() -> Iterator[None]:
-    """Restores the signal handlers after the block. Ray Tune would go on catching Ctrl-C when its work is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from etarec.config import UserError
+from etarec.experiment_file import check_folder
 from search.running import mps
+from search.running.signals import uninterrupted
 
 PREFIX, DIGITS = ".etarec-", 14
 RAY = "ray"  # Ray opens its folder to everybody (0777), so it gets one inside ours (0700)
 MARKER = "about"
 # A socket's path has at most 107 characters: 16 of the base, 23 and 4 of these two folders, 64 of Ray's files in them.
 LONGEST_BASE = 16
+RAY_BYTES = 2**27  # twice what Ray's files took in a search of 1,000 trials: docs/reliability.md
+_SOURCE = "RAY_TMPDIR, the folder for temporary files"
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{DIGITS}}}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # opening a pipe of that name does not block
@@ -34,6 +38,8 @@ _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # opening a pipe of that na
 def scratch(warn: Callable[[str], Any]) -> Iterator[Path]:
     """A folder for the time of the block that only this user can enter. `warn` gets a message per folder removed."""
     base = _base()
+    check_folder(base, _SOURCE)
+    base.mkdir(parents=True, exist_ok=True)
     for left in base.glob(f"{PREFIX}*"):
         if _remove_left(left):
             warn(f"removed {left}, the temporary files of a search that was killed")
@@ -45,17 +51,31 @@ def scratch(warn: Callable[[str], Any]) -> Iterator[Path]:
             (folder / MARKER).write_bytes(_mark(folder.name))
             yield folder
         finally:
-            _remove_patiently(folder, inside)
+            with uninterrupted():
+                _remove_patiently(folder, inside)
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a path lies in the folder of a search, as its name tells."""
+    return any(_NAME.fullmatch(part) for part in path.parts)
+
+
+def check_scratch() -> None:
+    """Raise UserError if Ray's files cannot be written to the folder for temporary files."""
+    check_folder(_base(), _SOURCE, RAY_BYTES)
 
 
 def _base() -> Path:
-    wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    base = Path(wanted if len(os.fsencode(wanted)) <= LONGEST_BASE else "/tmp")
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        expected = "expected a folder, or a path at which one can be made"
-        raise UserError(f"RAY_TMPDIR={base}: {expected} ({error.strerror})") from None
+    """Raises UserError for a RAY_TMPDIR below which Ray's sockets would have too long paths."""
+    given, usual = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir()
+    if not given:
+        return Path(usual if len(os.fsencode(usual)) <= LONGEST_BASE else "/tmp")
+    base = Path(given).expanduser().absolute()
+    if (size := len(os.fsencode(base))) > LONGEST_BASE:
+        raise UserError(
+            f"RAY_TMPDIR={given}: the path has {size} bytes, expected at most {LONGEST_BASE}, because the paths of "
+            "Ray's sockets below it are limited; a symbolic link such as /tmp/ray-here will do"
+        )
     return base
 
 

@@ -17,6 +17,7 @@ from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import label
 from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_random, baseline_config, random_at
+from search.fields import value_of
 from search.records import METRICS, Anchor, Trial, without_idle_columns
 from search.selection import chance, differences
 from search.selection.area import AREAS, area_share, gain_over_dice
@@ -167,7 +168,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
     rows = [
         {
             "trial_id": point.name,
-            **{name: getattr(point.config, name) for name in names},
+            **{name: value_of(point.config, name) for name in names},
             **{f"valid_{name}": point.valid.get(name) for name in METRICS},
             **{f"test_{name}": value for name, value in _test_metrics(point).items()},
         }
@@ -186,15 +187,15 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
     """chosen.yaml: the whole recommended configuration, the same as `--set` texts, and the reason for the choice."""
     if selection.chosen is None or selection.choice is None:
         return {"trial_id": None, "why": _why_none(selection)}
-    config = dict(vars(selection.chosen.config))
+    config, searched = selection.chosen.config, {name: value_of(selection.chosen.config, name) for name in spec.space}
     return {
         "trial_id": selection.chosen.name,
         "rule": _asked(spec) + f"the highest filter rate whose {label(spec.search.quality)} on validation is within "
         f"{spec.search.choose.tolerance:.1%} of the best point's, adapting on every sample included; otherwise the "
         f"point of highest {label(spec.search.quality)}",
         "why": selection.choice.reason + _beaten_by(spec, selection, selection.chosen),
-        "adapt": config,
-        "set": [f"adapt.{name}={'null' if config[name] is None else config[name]}" for name in spec.space],
+        "adapt": dict(vars(config)),
+        "set": [f"adapt.{name}={'null' if value is None else value}" for name, value in searched.items()],
     }
 
 

@@ -7,6 +7,7 @@ UserError.
 from search.spec.checks import check_against_data, check_measured, check_something_to_learn, check_top_k
 from search.spec.configurations import canonical, first_points, neutral_config, trial_config, trial_seed
 from search.spec.loading import load
+from search.spec.own_code import class_paths
 from search.spec.section import (
     ChooseConfig,
     Objective,
@@ -29,6 +30,7 @@ __all__ = [
     "check_measured",
     "check_something_to_learn",
     "check_top_k",
+    "class_paths",
     "first_points",
     "flat",
     "load",

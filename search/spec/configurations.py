@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from etarec.config import OPENING_FIELDS, AdaptConfig
 from search.baselines import PUBLISHED_TOP_K
+from search.fields import value_of, with_values
 from search.spec.dimension import Dimension, Value
 from search.spec.space import settled
 from search.spec.spec import Spec
@@ -14,7 +15,10 @@ from search.spec.spec import Spec
 
 def canonical(config: AdaptConfig) -> str:
     """A configuration as JSON with sorted keys; equal configurations have equal texts."""
-    return json.dumps(asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    fields = asdict(config)
+    if not config.gate_options:  # texts, and with them seeds, of configurations without a gate of the user's own
+        del fields["gate_options"]
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def trial_seed(seed: int, config: AdaptConfig) -> int:
@@ -27,7 +31,7 @@ def trial_config(spec: Spec, parameters: dict[str, Any]) -> AdaptConfig:
     """The configuration of one trial. Raises ValueError unless `parameters` are the searched fields, all of them."""
     if parameters.keys() != spec.space.keys():
         raise ValueError(f"expected values for {sorted(spec.space)}, given {sorted(parameters)}")
-    return replace(spec.adapt, **parameters)
+    return with_values(spec.adapt, parameters)
 
 
 def first_points(spec: Spec) -> list[dict[str, Any]]:
@@ -52,7 +56,7 @@ def first_points(spec: Spec) -> list[dict[str, Any]]:
 def neutral_config(spec: Spec) -> AdaptConfig:
     """The configuration in which every searched field has AdaptConfig's default, or the middle of its dimension."""
     values = {key: _neutral(key, dimension) for key, dimension in spec.space.items()}
-    return replace(spec.adapt, **settled(spec.space, spec.adapt, values))
+    return with_values(spec.adapt, settled(spec.space, spec.adapt, values))
 
 
 def _published_gate(top_k: int) -> dict[str, Any]:
@@ -72,5 +76,5 @@ def _opened(spec: Spec, key: str) -> Value:
 
 
 def _neutral(key: str, dimension: Dimension) -> Value:
-    default: Value = getattr(AdaptConfig(), key)
+    default: Value = value_of(AdaptConfig(), key)
     return default if dimension.contains(default) else dimension.middle()

@@ -1,4 +1,7 @@
-"""The range or choices of a searched hyperparameter as plain data, checked against its field of AdaptConfig."""
+"""The range or choices of a searched hyperparameter as plain data, checked against its field of AdaptConfig.
+
+The options of a gate of the user's own have no field: search/spec/own_code.py checks them against its class.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,10 +12,13 @@ from pydantic.dataclasses import dataclass
 
 from etarec.config import AdaptConfig
 from etarec.document import Location, Schema, quoted
+from search.fields import option_of
 
 Kind = Literal["int", "float", "choices"]
 Value = str | bool | int | float | None
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
+
+MOST_VALUES = 1_000_000  # of a range with steps; Optuna and `values` hold them all
 
 _FIELDS = Schema(TypeAdapter(AdaptConfig).json_schema())
 _OF_FIELD: dict[str, TypeAdapter[Any]] = {  # of the field alone: rules between fields are for search/spec/space.py
@@ -77,6 +83,8 @@ class Dimension:
             return f"given step {quoted(self.step)}, expected a ratio above 1 and at most high / low on a log scale"
         if not self.log and self.step is not None and not 0 < self.step <= self.high - self.low:
             return f"given step {quoted(self.step)}, expected a step above 0 and at most high - low"
+        if self.step is not None and self._steps_to(self.high) > MOST_VALUES:
+            return f"given step {quoted(self.step)}, expected at most {MOST_VALUES:,} steps between low and high"
         if self.kind == "int" and not all(isinstance(number, int) for number in (self.low, self.high, self.step or 1)):
             return "low, high and step must be integers for this key"
         return None
@@ -126,6 +134,9 @@ class Dimension:
 
 def form_problems(key: str, form: dict[str, Any]) -> Iterator[tuple[Location, str]]:
     """Problems of the values in `form` that AdaptConfig's field `key` does not allow, by their places in `form`."""
+    if option_of(key) is not None:
+        yield from _condition_problems(form.get("when"))
+        return
     ends = ("low", "high") if _kind(key) != "choices" else ()
     places: list[tuple[Location, Any]] = [((end,), form[end]) for end in ends if end in form]
     if isinstance(choices := form.get("choices"), list):
@@ -154,7 +165,10 @@ def _condition_problems(when: Any) -> Iterator[tuple[Location, str]]:
 
 def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
     """`form` with its kind and the types of AdaptConfig's field `key` (1 becomes 1.0 in a float field)."""
-    completed = {**form, "kind": "choices" if "choices" in form else _kind(key)}
+    if option_of(key) is not None:
+        completed = {**form, "kind": _kind_of_numbers(form)}
+    else:
+        completed = {**form, "kind": "choices" if "choices" in form else _kind(key)}
     for end in {"low", "high"} & form.keys():
         completed[end] = _stored(key, form[end])
     if isinstance(choices := form.get("choices"), list):
@@ -164,6 +178,13 @@ def complete(key: str, form: dict[str, Any]) -> dict[str, Any]:
     if isinstance(when := form.get("when"), dict):
         completed["when"] = {other: value if isinstance(value, list) else [value] for other, value in when.items()}
     return completed
+
+
+def _kind_of_numbers(form: dict[str, Any]) -> Kind:
+    """The kind of an option: of integers, if all its numbers are."""
+    if "choices" in form:
+        return "choices"
+    return "int" if all(isinstance(form.get(end, 0), int) for end in ("low", "high", "step")) else "float"
 
 
 def _kind(key: str) -> Kind:
@@ -178,6 +199,8 @@ def _legal(key: str, value: Any) -> Value:
 
 
 def _stored(key: str, value: Any) -> Any:
+    if option_of(key) is not None:
+        return value
     try:
         return _legal(key, value)
     except ValueError:

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etarec.document import Node, Schema, read_yaml
+from etarec.document import Node, Schema, dotted, read_yaml
 from etarec.experiment_file import ExperimentFile, Problem
 from search import table_rows
+from search.fields import SECTION, field_of, option_of
+from search.spec import own_code
 from search.spec.dimension import complete, form_problems
 from search.spec.space import problems as space_problems
 from search.spec.spec import ADAPTER, Spec
@@ -28,13 +30,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
     """
     file = ExperimentFile(path, overrides, _SCHEMA)
     document = file.document
+    _name_options(file)
     _take_out_of_search(file)
     _keep_fixed_fields_as_search(file)
     document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
     problems = {**dict(table_rows.problems(document)), **dict(_relation_problems(document))}
     spec = file.validated(ADAPTER, table_rows.merged(_with_kinds(document)), problems)
     file.refuse(dict([*space_problems(spec.space, spec.adapt), *_grid_problems(spec)]))
+    file.refuse(dict(own_code.problems(spec)))
     return spec
+
+
+def _name_options(file: ExperimentFile) -> None:
+    """Give options in the space, which `--set space.gate_options.NAME...` writes as a mapping, their fields' names."""
+    space = file.document.get("space")
+    if isinstance(space, dict) and isinstance(nested := space.get(SECTION), dict):
+        del space[SECTION]
+        for option, form in nested.items():
+            old = space.get(key := field_of(option))
+            space[key] = {**old, **form} if isinstance(old, dict) and isinstance(form, dict) else form
+            if form is None:
+                del space[key]
 
 
 def _take_out_of_search(file: ExperimentFile) -> None:
@@ -49,9 +65,15 @@ def _keep_fixed_fields_as_search(file: ExperimentFile) -> None:
     """Where `--set adapt.KEY=value` fixes all searched fields, search them with these values as their only choices."""
     if file.document.get("space") == {}:
         searched = read_yaml(file.path).get("space") or {}
-        fixed = [keys[1] for keys, _ in file.origins if keys[0] == "adapt" and keys[1:2] and keys[1] in searched]
+        given = (dotted(keys[1:]) for keys, _ in file.origins if keys[0] == "adapt")
+        fixed = [key for key in given if key in searched]
         adapt = file.document.get("adapt", {})
-        file.document["space"] = {key: {"choices": [adapt.pop(key)]} for key in dict.fromkeys(fixed)}
+        file.document["space"] = {key: {"choices": [_taken(adapt, key)]} for key in dict.fromkeys(fixed)}
+
+
+def _taken(adapt: dict[str, Any], field: str) -> Any:
+    option = option_of(field)
+    return adapt.pop(field) if option is None else adapt[SECTION].pop(option)
 
 
 def _relation_problems(document: dict[str, Any]) -> Iterator[Problem]:
@@ -74,15 +96,21 @@ def _relation_problems(document: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _dimension_problems(key: str, form: Any, fixed: dict[str, Any]) -> Iterator[Problem]:
-    if key not in _SCHEMA.keys(("space",)):
+    options = fixed.get(SECTION)
+    given = fixed.keys() | {field_of(option) for option in (options if isinstance(options, dict) else ())}
+    if not _is_searchable(key):
         yield ("space", key), _SCHEMA.unknown(("space", key))
-    elif key in fixed and not (isinstance(form, dict) and form.get("when")):  # with a condition: its value elsewhere
+    elif key in given and not (isinstance(form, dict) and form.get("when")):  # with a condition: its value elsewhere
         yield ("space", key), f"it is also fixed as adapt.{key}; keep one of them"
     elif isinstance(form, dict):
         if "kind" in form:
             yield ("space", key, "kind"), _SCHEMA.unknown(("space", key, "kind"))
         for place, text in form_problems(key, form):
             yield ("space", key, *place), text
+
+
+def _is_searchable(key: str) -> bool:
+    return key != SECTION and (key in _SCHEMA.keys(("space",)) or option_of(key) is not None)
 
 
 def _grid_problems(spec: Spec) -> Iterator[Problem]:
@@ -99,7 +127,7 @@ def _with_kinds(document: dict[str, Any]) -> dict[str, Any]:
     space = document.get("space")
     if not isinstance(space, dict) or not space:
         return document
-    known = {key: form for key, form in space.items() if key in _SCHEMA.keys(("space",))}
+    known = {key: form for key, form in space.items() if _is_searchable(key)}
     ready = {key: complete(key, form) if isinstance(form, dict) else form for key, form in known.items()}
     return {**document, "space": ready}
 
@@ -110,8 +138,11 @@ def _schema() -> Schema:
     del root["$defs"]["Dimension"]["properties"]["kind"]
     fields = root["$defs"]["AdaptConfig"]["properties"]
     root["$defs"]["Dimension"]["properties"]["when"] = {"type": "object", "properties": fields}
-    dimensions = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
-    root["properties"]["space"] = {"type": "object", "properties": dimensions}
+    dimensions: dict[str, Node] = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
+    dimensions[SECTION] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Dimension"}}
+    options = {rf"{SECTION}\.": {"$ref": "#/$defs/Dimension"}}
+    space: Node = {"type": "object", "properties": dimensions, "patternProperties": options}
+    root["properties"]["space"] = space
     return Schema(root)
 
 

@@ -8,26 +8,27 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from etarec.config import AdaptConfig
 from etarec.document import Location, quoted
+from search.fields import value_of, with_values
 from search.spec.dimension import Dimension, Value
 
 Space = Mapping[str, Dimension]
+_OPENERS = {"gate", "criterion", "admit", "entropy_threshold", "min_admitted"}  # with these, K = 1 may admit somebody
 MOST_COMBINATIONS = 5_000  # of choices that are checked; of a larger space, as many drawn at random
 
 
 def acts(dimension: Dimension, fixed: AdaptConfig, parameters: Mapping[str, Any]) -> bool:
     """Whether the dimension's condition is met, in a configuration of `fixed` and the searched `parameters`."""
-    return all(parameters.get(key, getattr(fixed, key)) in values for key, values in dimension.when.items())
+    return all(parameters.get(key, value_of(fixed, key)) in values for key, values in dimension.when.items())
 
 
 def settled(space: Space, fixed: AdaptConfig, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters, in which a field that does not act has the value of `fixed`."""
     return {
-        key: value if acts(space[key], fixed, parameters) else getattr(fixed, key) for key, value in parameters.items()
+        key: value if acts(space[key], fixed, parameters) else value_of(fixed, key) for key, value in parameters.items()
     }
 
 
@@ -37,8 +38,8 @@ def acting(space: Space, fixed: AdaptConfig, parameters: Mapping[str, Any]) -> d
 
 
 def problems(space: Space, fixed: AdaptConfig) -> list[tuple[Location, str]]:
-    """Faults of the dimensions as a whole: conditions that depend on each other, and choices that do not fit."""
-    return list(_unclear_conditions(space)) or list(_misfits(space, fixed))
+    """Faults of the dimensions as a whole: unclear conditions, choices that do not fit, a gate that is always shut."""
+    return list(_unclear_conditions(space)) or [*_misfits(space, fixed), *_shut(space, fixed)]
 
 
 def _unclear_conditions(space: Space) -> Iterator[tuple[Location, str]]:
@@ -68,6 +69,19 @@ def _misfits(space: Space, fixed: AdaptConfig) -> Iterator[tuple[Location, str]]
             )
 
 
+def _shut(space: Space, fixed: AdaptConfig) -> Iterator[tuple[Location, str]]:
+    """The entropy of a single score is 0, and E0, a quantile of zeros, is 0 too: no entropy lies below E0."""
+    searched = space.get("top_k")
+    single = fixed.top_k == 1 if searched is None else searched.choices == (1,)
+    by_entropy = fixed.gate == "eta" and fixed.criterion == "entropy" and not fixed.entropy_threshold
+    if single and by_entropy and fixed.admit == "confident" and not fixed.min_admitted and not space.keys() & _OPENERS:
+        yield (
+            ("adapt" if searched is None else "space", "top_k"),
+            "given 1, at which all entropies are 0 and `admit: confident` admits nobody at any quantile; expected at "
+            "least 2",
+        )
+
+
 def _combinations(space: Space) -> Sequence[dict[str, Value]]:
     """Combinations of the fields' values: of numbers only one, since no rule between fields is about a size."""
     values = {key: _kinds(dimension) for key, dimension in space.items()}
@@ -85,7 +99,7 @@ def _kinds(dimension: Dimension) -> Sequence[Value]:
 def _broken_rule(space: Space, fixed: AdaptConfig, combination: Mapping[str, Any]) -> str:
     """The rule of AdaptConfig that a combination breaks, or nothing."""
     try:
-        replace(fixed, **settled(space, fixed, combination))
+        with_values(fixed, settled(space, fixed, combination))
     except ValueError as error:
         return rule_of(error)
     return ""

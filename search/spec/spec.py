@@ -53,18 +53,29 @@ class Spec:
 
 def as_dict(spec: Spec) -> dict[str, Any]:
     """The resolved experiment as plain data; loading it again (see `to_yaml`) gives an equal Spec."""
-    document: dict[str, Any] = ADAPTER.dump_python(spec, mode="json")
+    document: dict[str, Any] = ADAPTER.dump_python(spec, mode="json", by_alias=True)
     unused = ("model", "train") if spec.checkpoint is not None else ("checkpoint",)
     for key in (*unused, *(("table",) if spec.table is None else ())):
         del document[key]
     del document["data"]["path" if spec.data.path is None else "dataset"]
+    for section in (document, *((document.get("table") or {}).get("rows", ()))):
+        if section.get("model"):
+            section["model"] = _written_model(section["model"])
     always_searched = {key for key, dimension in spec.space.items() if not dimension.when}
     document["adapt"] = {key: value for key, value in document["adapt"].items() if key not in always_searched}
+    if not spec.adapt.gate_options:
+        del document["adapt"]["gate_options"]
     for key, dimension in spec.space.items():
         written = ("choices",) if dimension.choices is not None else ("low", "high", "log", "step")
         condition = ("when",) if dimension.when else ()
         document["space"][key] = {name: document["space"][key][name] for name in (*written, *condition)}
     return document
+
+
+def _written_model(model: dict[str, Any]) -> dict[str, Any]:
+    """The keys that describe a model: a class of the user's own and its options, or an architecture and its sizes."""
+    own = {key: model[key] for key in ("class", "options")}
+    return own if model["class"] else {key: value for key, value in model.items() if key not in own}
 
 
 def to_yaml(spec: Spec) -> str:

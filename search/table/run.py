@@ -5,7 +5,7 @@ command continues an interrupted table.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
-from search.spec import Spec, to_yaml
+from search.spec import Spec, class_paths, own_code, to_yaml
 from search.subject import Job, Recommender
 from search.table import measured, tabulate, text
 from search.table.rows import Row, by_checkpoint, rows_of, table_of
@@ -59,7 +59,8 @@ def make(run: TableRun) -> None:
     """
     with naming(run.file):
         table = table_of(run.spec)
-    interactions = data.load(run.spec.data)
+    with run.console.phase("loading"):
+        interactions = data.load(run.spec.data)
     run.console.data(run.spec, interactions)
     rows = rows_of(run.spec, interactions.n_items - 1, run.names, run.seeds, run.file)
     with naming(run.file):
@@ -67,6 +68,7 @@ def make(run: TableRun) -> None:
             data.stream(interactions, "valid", order, run.spec.data.order_seed)
     held_out = _held_out(run, interactions)
     run.provenance.data = about_data(run.spec, interactions)
+    run.provenance.own_code = own_code.sources(run.spec)
     published = _is_published(table, interactions)
     run.directory.mkdir(parents=True, exist_ok=True)
     write_whole(run.directory / "spec.yaml", to_yaml(run.spec))
@@ -100,7 +102,7 @@ def _cells(
     with ExitStack() as stack:
         machine = _Machine(run, stack)
         for number, ((model, train), members) in enumerate(groups.items(), start=1):
-            run.console.line(f"checkpoint {number} of {len(groups)}: {model.name}, seed {train.seed}")
+            run.console.line(f"checkpoint {number} of {len(groups)}: {model.label}, seed {train.seed}")
             subject = _subject(run, interactions, model, train, [row.name for row in members])
             trained = subject.checkpoint
             cells = [Cell(row.name, train.seed, trained.epochs, trained.sha256) for row in members]
@@ -118,7 +120,7 @@ def _subject(
     run: TableRun, interactions: Interactions, model: ModelConfig, train: TrainConfig, rows: list[str]
 ) -> Recommender:
     """The data with the checkpoint of these rows, which is trained if it is not in the cache."""
-    with run.provenance.timed("train"), progress(train, run.console.out) as watch:
+    with run.provenance.timed("train"), progress(train, run.console) as watch:
         trained, path = load_or_train(interactions, model, train, watch)
     run.checkpoints.append({"rows": rows, "seed": train.seed, **about_checkpoint(trained, path)})
     return Recommender(interactions, trained, run.spec.data.order, run.spec.data.order_seed, path.parent)
@@ -131,14 +133,17 @@ class _Machine:
         self._run, self._stack = run, stack
         self._plan: Plan | None = None
 
-    def measure(self, subject: Recommender, jobs: list[Job], split: SplitName) -> Iterator[Measurement | None]:
+    def measure(
+        self, subject: Recommender, jobs: list[Job], split: SplitName, done: Callable[[], None]
+    ) -> Iterator[Measurement | None]:
         run = self._run
         if self._plan is None:
-            cluster = runner.cluster(run.spec.search, run.address, trial_bytes(subject), run.console.warn)
+            search, need, classes = run.spec.search, trial_bytes(subject), class_paths(run.spec)
+            cluster = runner.cluster(search, run.address, need, run.console.warn, classes)
             self._plan = self._stack.enter_context(cluster)
         on_test = split == "test"
         held = subject if on_test else subject.without_test()
-        return runner.measure_all(held, jobs, self._plan, run.console.warn, on_test=on_test)
+        return runner.measure_all(held, jobs, self._plan, run.console.warn, on_test=on_test, done=done)
 
 
 def _measure_orders(
@@ -159,8 +164,9 @@ def _measure(
     names = {row: measured.name_of(subject, job, split) for row, job in jobs.items()}
     found = {name: measured.find(folder, name) for name in names.values()}
     missing = {name: row for row, name in names.items() if found[name] is None}  # rows that are equal count once
-    with run.provenance.timed("measure"), run.console.out.status(f"  measuring {len(missing)} on {column}"):
-        fresh = machine.measure(subject, [jobs[row] for row in missing.values()], split) if missing else ()
+    with run.provenance.timed("measure"), run.console.phase(column, len(missing)) as phase:
+        todo = [jobs[row] for row in missing.values()]
+        fresh = machine.measure(subject, todo, split, phase.advance) if todo else ()
         for (name, label), measurement in zip(missing.items(), fresh, strict=True):
             if measurement is None:
                 run.console.warn(f"{label}: nothing was measured on {split}")

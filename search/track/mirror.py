@@ -1,11 +1,9 @@
-"""The runs of a search in MLflow: one parent run, and one child run per trial.
+"""The runs of a search in MLflow: one parent run, and one child run per trial and per baseline.
 
 The store is a copy of the records. A `Mirror` compares the store with the records and writes the difference. Nothing is
 lost or doubled in a store that was unreachable, came back empty, or carried out a request after a timeout.
 """
 
-import getpass
-import hashlib
 from collections.abc import Callable, Mapping
 from itertools import starmap
 from pathlib import Path
@@ -14,29 +12,38 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
 
 from search.records import Records, State, Trial
 from search.spec import flat
-from search.track.store import connect, experiment_id, explained
+from search.track.attachments import Attachments
+from search.track.companions import baselines_of, data_of
+from search.track.store import connect, experiment_id, explained, milliseconds, user
 from search.track.wanted import (
+    BASELINE_TAG,
     Copy,
     Difference,
     Outcome,
     Wanted,
+    idle_metrics,
     points,
     search_name,
     storable,
     trial_name,
     version,
     wanted_of,
+    wanted_of_baseline,
+    without_idle,
 )
 
 MAX_PASSES = 4  # over all runs at the end of a search, until a pass finds nothing to change
 SEARCH_TAG = "etarec.search"
 EARLIER_TAG = "started_from"  # earlier searches, in words
-ARTIFACTS_TAG = "etarec.artifacts"
-ARTIFACT_TYPES = {".yaml", ".json", ".jsonl", ".csv", ".html", ".md", ".png", ".svg"}
 
 
 class Mirror:
@@ -69,6 +76,7 @@ class Mirror:
         self._parent: Copy | None = None
         self._runs: dict[str, Copy] = {}  # by trial id
         self._written: dict[int, tuple[State, float, float]] = {}
+        self._idle: frozenset[str] = frozenset()
 
     def write(self) -> None:
         """Bring the runs of all trials up to date while the search runs."""
@@ -80,7 +88,9 @@ class Mirror:
                     self._client.get_run(self.records.parent_run_id)  # raises where the store came back empty
                     self.answered(False)
                 self._bring_search(None)
-                for trial in self.records.snapshot():
+                trials = self.records.snapshot()
+                self._idle = idle_metrics(trials)
+                for trial in trials:
                     if self._written.get(trial.number) != version(trial):
                         self._bring_trial(trial, None)
             except BaseException:
@@ -93,14 +103,23 @@ class Mirror:
         with explained():
             for _ in range(MAX_PASSES):
                 self._find_runs()
-                changes = [self._bring_trial(trial, outcome) for trial in self.records.snapshot()]
+                trials = self.records.snapshot()
+                self._idle = idle_metrics(trials)
+                changes = [self._bring_trial(trial, outcome) for trial in trials]
+                changes += self._bring_baselines(outcome)
                 changes += [self._close_orphan(name) for name in self._runs.keys() - self._trial_ids()]
                 self.records.write_table()
                 changes.append(self._bring_search(outcome))
                 if not any(changes):
                     break
             if outcome.artifacts:
-                self._upload(outcome.artifacts)
+                self._attach(outcome.artifacts)
+
+    def _attach(self, folder: Path) -> None:
+        assert self._client is not None and self._parent is not None
+        attached = Attachments(self._client, self._parent, self.answered)
+        if attached.log_data(data_of(folder)) | attached.upload(folder):
+            self.changed.add("search")
 
     def _trial_ids(self) -> set[str]:
         return {trial.trial_id for trial in self.records.snapshot()}
@@ -183,8 +202,8 @@ class Mirror:
     def _create(self, key: str, name: str, tags: Mapping[str, str], began: float) -> Copy:
         """Create a run. `key` is the trial id, or `search` for the parent."""
         assert self._client is not None
-        common = {MLFLOW_SOURCE_NAME: "search.tune", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
-        run = self._client.create_run(self._experiment_id, _milliseconds(began), {**common, **tags}, run_name=name)
+        common = {MLFLOW_SOURCE_NAME: "search.tune", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: user()}
+        run = self._client.create_run(self._experiment_id, milliseconds(began), {**common, **tags}, run_name=name)
         self.answered(True)
         self.created.add(key)
         return _copy(run)
@@ -193,21 +212,45 @@ class Mirror:
         assert self._parent is not None
         if outcome is None:
             return self._bring("search", self._parent, Wanted(State.RUNNING, self.parameters))
-        metrics, params = points(outcome.all_metrics, outcome.moment), {**self.parameters, **outcome.params}
+        known = without_idle(outcome.all_metrics, frozenset(f"chosen_test_{name}" for name in self._idle))
+        metrics, params = points(known, outcome.moment), {**self.parameters, **outcome.params}
         wanted = Wanted(outcome.state, params, metrics, outcome.tags, end=outcome.moment)
         return self._bring("search", self._parent, wanted)
 
     def _bring_trial(self, trial: Trial, outcome: Outcome | None) -> bool:
-        copy = self._runs.get(trial.trial_id)
-        if copy is None:
-            assert self._parent is not None
-            tags = {MLFLOW_PARENT_RUN_ID: self._parent.run_id, "trial_id": trial.trial_id}
-            copy = self._runs[trial.trial_id] = self._create(trial.trial_id, trial_name(trial), tags, trial.began)
+        copy = self._child(trial.trial_id, trial_name(trial), {}, trial.began)
         if copy.run_id != trial.mlflow_run_id:
             self.records.tracked(trial.number, copy.run_id)
-        changed = self._bring(trial.trial_id, copy, wanted_of(trial, copy.began, outcome))
+        changed = self._bring(trial.trial_id, copy, wanted_of(trial, copy.began, outcome, self._idle))
         self._written[trial.number] = version(trial)
         return changed
+
+    def _bring_baselines(self, outcome: Outcome) -> list[bool]:
+        """A run per baseline in the files; the run of one that a longer search has replaced is deleted."""
+        wanted = baselines_of(outcome.artifacts) if outcome.artifacts else {}
+        for name in [name for name, copy in self._runs.items() if BASELINE_TAG in copy.tags and name not in wanted]:
+            self._delete(name)
+        return [
+            self._bring(
+                name,
+                self._child(name, name, {BASELINE_TAG: name}),
+                wanted_of_baseline(name, one, outcome.moment, self._idle),
+            )
+            for name, one in wanted.items()
+        ]
+
+    def _delete(self, name: str) -> None:
+        assert self._client is not None
+        self._client.delete_run(self._runs.pop(name).run_id)
+        self.answered(True)
+
+    def _child(self, name: str, title: str, tags: Mapping[str, str], began: float = 0.0) -> Copy:
+        """The run of a trial or baseline, created if it is missing."""
+        assert self._parent is not None
+        if name not in self._runs:
+            all_tags = {MLFLOW_PARENT_RUN_ID: self._parent.run_id, "trial_id": name, **tags}
+            self._runs[name] = self._create(name, title, all_tags, began or self._began())
+        return self._runs[name]
 
     def _close_orphan(self, name: str) -> bool:
         """End a run of this search whose trial is not in the records."""
@@ -240,27 +283,10 @@ class Mirror:
         if wanted.state is State.RUNNING:
             self._client.update_run(copy.run_id, status=str(wanted.state))
         else:
-            self._client.set_terminated(copy.run_id, str(wanted.state), _milliseconds(wanted.end))
+            end = max(wanted.end, copy.began) if wanted.end else 0.0  # the clock may have been set back meanwhile
+            self._client.set_terminated(copy.run_id, str(wanted.state), milliseconds(end))
         self.answered(True)
         copy.status = str(wanted.state)
-
-    def _upload(self, folder: Path) -> None:
-        """Upload the parent run's artifacts unless the store has them with the same content."""
-        assert self._client is not None and self._parent is not None
-        files = [file for file in sorted(folder.iterdir()) if _is_artifact(file)]
-        content = hashlib.sha256()
-        for file in files:
-            content.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-        run_id = self._parent.run_id
-        there = {artifact.path for artifact in self._client.list_artifacts(run_id)}
-        self.answered(False)
-        if self._parent.tags.get(ARTIFACTS_TAG) == content.hexdigest() and there >= {file.name for file in files}:
-            return
-        for file in files:
-            self._client.log_artifact(run_id, str(file))
-            self.answered(True)
-        self._client.set_tag(run_id, ARTIFACTS_TAG, content.hexdigest())
-        self.changed.add("search")
 
 
 def _copy(run: Run) -> Copy:
@@ -273,18 +299,3 @@ def _copy(run: Run) -> Copy:
 def _entities(batch: Difference) -> tuple[list[Metric], list[Param], list[RunTag]]:
     metrics = [Metric(point.name, point.value, round(point.moment * 1000), point.step) for point in batch.metrics]
     return metrics, list(starmap(Param, batch.params.items())), list(starmap(RunTag, batch.tags.items()))
-
-
-def _is_artifact(file: Path) -> bool:
-    return file.is_file() and file.suffix in ARTIFACT_TYPES and not file.name.startswith(".")
-
-
-def _milliseconds(moment: float) -> int | None:
-    return round(moment * 1000) or None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # some containers run under a user id without a name
-        return "unknown"

@@ -1,6 +1,7 @@
 """The store named by MLFLOW_TRACKING_URI: opening it, showing its address, and putting its errors into words."""
 
 import fcntl
+import getpass
 import logging
 import os
 import re
@@ -38,13 +39,12 @@ def store_address() -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The cause of an error on one line of at most 200 characters, without a password; a UserError is never cut."""
+    """The cause of an error on one line, without a password. It is not cut: MLflow's messages end with the cure."""
     text = redacted(str(error).strip(), mlflow.get_tracking_uri()) or type(error).__name__
     if isinstance(error, MlflowException) and (cause := re.search(r"failed with (?:timeout )?exception (.*)", text)):
         closed, late = "refused" in cause[1], "timed out" in cause[1] or "timeout" in text
         text = "connection refused" if closed else "no answer in time" if late else text
-    line = text.splitlines()[0]
-    return line if isinstance(error, UserError) else line[:200]
+    return text.splitlines()[0]
 
 
 @contextmanager
@@ -79,12 +79,25 @@ def experiment_id(client: MlflowClient, name: str) -> str:
                     raise
                 found = client.get_experiment_by_name(name)  # another search has just created it
     assert found is not None
-    if found.lifecycle_stage != "active":
+    check_active(name, str(found.experiment_id), found.lifecycle_stage)
+    return str(found.experiment_id)
+
+
+def check_active(name: str, number: str, stage: str) -> None:
+    """Raise UserError if the experiment was deleted."""
+    if stage != "active":
         raise UserError(
             f"the experiment '{name}' was deleted in MLflow ({store_address()}); bring it back with `mlflow "
-            f"experiments restore --experiment-id {found.experiment_id}`, or give the search another name"
+            f"experiments restore --experiment-id {number}`, or give the search another name"
         )
-    return str(found.experiment_id)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store; None for another store, and for one in memory or with SQLite's own URI."""
+    name = unquote(uri.partition("?")[0].removeprefix("sqlite:///"))
+    return (
+        None if not uri.startswith("sqlite:///") or name in ("", ":memory:") or name.startswith("file:") else Path(name)
+    )
 
 
 @contextmanager
@@ -93,14 +106,27 @@ def _alone(uri: str) -> Iterator[None]:
 
     The lock is on the database's folder, so that no lock file is left behind.
     """
-    file = unquote(uri.partition("?")[0].removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or file in ("", ":memory:"):
+    file = sqlite_file(uri)
+    if file is None:
         yield
         return
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(Path(file).parent, os.O_RDONLY)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
         os.close(folder)
+
+
+def milliseconds(moment: float) -> int | None:
+    """A time stamp of MLflow; None for a moment of 0, which stands for now."""
+    return round(moment * 1000) or None
+
+
+def user() -> str:
+    """The name of the person who runs this."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # some containers run under a user id without a name
+        return "unknown"

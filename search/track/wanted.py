@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from etarec.metrics import QUALITY_METRICS, label
 from search import numbers
-from search.records import State, Trial
+from search.records import METRICS, State, Trial
+from search.track.companions import Baseline
 
 MAX_NAME = 250  # characters
 PARAMS_PER_BATCH = 100  # the most that MLflow accepts in one request
 FRONT_TAG, VERDICT_TAG, CHOSEN_TAG = "pareto", "verdict", "chosen"
 MLFLOW_RUN_NOTE = "mlflow.note.content"  # shown as the run's description
+BASELINE_TAG = "baseline"  # with the baseline's name
 DESCRIBED_POINTS = 30  # of the front, at most, in the description
 _REASONS = ("error", "traceback")
 
@@ -149,23 +151,42 @@ def trial_name(trial: Trial) -> str:
     return numbers.configuration(trial.parameters)[:MAX_NAME] or trial.trial_id
 
 
-def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None) -> Wanted:
+def idle_metrics(trials: Iterable[Trial]) -> frozenset[str]:
+    """The metrics that are 0 in every finished trial, such as the share filtered by a criterion that is not used."""
+    finished = [trial.metrics for trial in trials if trial.state is State.FINISHED]
+    used = {name for metrics in finished for name, value in metrics.items() if value}
+    return frozenset(METRICS) - used - {*QUALITY_METRICS, "filter_rate"}
+
+
+def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None, idle: frozenset[str] = frozenset()) -> Wanted:
     """The wanted run of a trial. `began` is when that run began, in seconds since 1970.
 
-    outcome: None while the search runs.
+    outcome: None while the search runs. idle: metrics that are left out where they are 0.
     """
     # A point that is written again has the same moment, since MLflow keeps equal points of one moment only once.
     moment = trial.ended or began
-    metrics = (*points(trial.metrics, moment), *_curve(trial, moment)) if trial.state is State.FINISHED else ()
+    told = without_idle(trial.metrics, idle)
+    metrics = (*points(told, moment), *_curve(trial, moment)) if trial.state is State.FINISHED else ()
     tags = {name: storable(text) for name in (*_REASONS, "source") if (text := getattr(trial, name))}
     unwanted = tuple(name for name in _REASONS if name not in tags)
     if outcome is not None and outcome.front is not None:
         if trial.trial_id in outcome.front:
-            tested = {f"test_{name}": value for name, value in outcome.front[trial.trial_id].items()}
+            tested = {f"test_{name}": v for name, v in without_idle(outcome.front[trial.trial_id], idle).items()}
             metrics, tags = (*metrics, *points(tested, outcome.moment)), {**tags, FRONT_TAG: "true"}
         else:
             unwanted = (*unwanted, FRONT_TAG)
     return Wanted(trial.state, trial.parameters, metrics, tags, unwanted, trial.ended)
+
+
+def wanted_of_baseline(name: str, baseline: Baseline, moment: float, idle: frozenset[str]) -> Wanted:
+    """The wanted run of a baseline, which ended at `moment`, in seconds since 1970."""
+    metrics = {key: value for key, value in baseline.metrics.items() if value or key.removeprefix("test_") not in idle}
+    tags = {BASELINE_TAG: name}
+    return Wanted(State.FINISHED, baseline.parameters, points(metrics, moment), tags, end=moment)
+
+
+def without_idle(metrics: Mapping[str, float], idle: frozenset[str]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value or name not in idle}
 
 
 def points(metrics: Mapping[str, float], moment: float) -> tuple[Point, ...]:

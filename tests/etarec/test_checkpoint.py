@@ -131,7 +131,23 @@ def update(key, value):
     return lambda tensors, about: {**about, key: value}
 
 
+def item_weights(change):
+    return lambda tensors, about: tensors.update({"items.weight": change(tensors["items.weight"])})
+
+
 FOREIGN = {
+    "a weight that is NaN": item_weights(lambda weight: weight.index_fill(0, torch.tensor([3]), torch.nan)),
+    "an infinite weight": item_weights(lambda weight: weight.index_fill(0, torch.tensor([3]), torch.inf)),
+    "integer weights": item_weights(lambda weight: weight.to(torch.int32)),
+    "boolean weights": item_weights(lambda weight: weight > 0),
+    "weights of half precision": item_weights(lambda weight: weight.bfloat16()),
+    "a hash that is a number": update("data_sha256", 5),
+    "epochs that are text": update("epochs", "9"),
+    "epochs that are true": update("epochs", True),
+    "quality that is a list": update("valid", [0.5]),
+    "quality that is text": update("valid", {"hr_at_10": "good"}),
+    "quality that is NaN": update("valid", {"hr_at_10": float("nan")}),
+    "an unknown key": update("note", "x"),
     "no weights": lambda tensors, about: tensors.clear(),
     "no vocabulary": without("__vocabulary__"),
     "a missing weight": without("output_norm.weight"),
@@ -162,6 +178,18 @@ def test_a_foreign_safetensors_file_is_refused(path: Path, change: str):
 def test_a_giant_model_is_refused_before_it_is_built(path: Path):
     rewrite(path, update("model", {"width": 2**18}))  # 256 GB per projection
     with pytest.raises(UserError, match="do not fit the model's configuration"):
+        checkpoint.read(path)
+
+
+def test_a_model_of_countless_blocks_is_refused_before_it_is_built(path: Path):
+    rewrite(path, update("model", {"blocks": 10**7}))
+    with pytest.raises(UserError, match="10000000 blocks for"):
+        checkpoint.read(path)
+
+
+def test_the_fault_of_the_metadata_is_named(path: Path):
+    rewrite(path, update("epochs", "9"))
+    with pytest.raises(UserError, match=r"of this program \(epochs: Input should be a valid integer\); expected"):
         checkpoint.read(path)
 
 

@@ -1,11 +1,16 @@
 """The parts that all commands share: exit statuses with one message, file names in messages, short paths."""
 
+import errno
+import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from etarec.command_line import exit_status, experiment_parser, naming, short_path
+from etarec.command_line import absolute_path, exit_status, experiment_parser, named_path, naming, short_path
 from etarec.config import UserError
+from etarec.disk import write_whole
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,44 @@ from etarec.config import UserError
 def test_each_end_has_its_status_and_message(capsys: pytest.CaptureFixture[str], ends, status, message) -> None:
     assert exit_status(interrupted="stopped; nothing was written")(ends)() == status
     assert capsys.readouterr() == ("", message)
+
+
+def test_a_character_that_the_terminal_lacks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    exit_status(interrupted="")(lambda: print("−0.4% für 日本", flush=True) or 0)()
+    assert terminal.buffer.getvalue() == b"?0.4% f?r ??\n"
+
+
+def test_an_empty_path_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = experiment_parser("search.tune", "")
+    for flag, kind in (("--out", absolute_path), ("--file", named_path)):
+        parser.add_argument(flag, type=kind)
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(["--space", "a.yaml", flag, ""])
+        assert ended.value.code == 2
+        assert f"argument {flag}: given an empty text, expected a path" in capsys.readouterr().err
+
+
+def test_a_full_disk_gives_one_message_with_the_first_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def ends() -> int:
+        try:
+            write_whole(full, "text")
+        except OSError:
+            fail(RuntimeError("the work that ends a search fails too"))
+        return 0
+
+    full = tmp_path / "trials.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "write_bytes", lambda *given: fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+        assert exit_status(interrupted="")(ends)() == 1
+    expected = f"error: {full}: No space left on device; free space there, then give the same command again"
+    assert capsys.readouterr().err.startswith(expected) and list(tmp_path.iterdir()) == []
+
+
+def test_another_error_of_a_file_keeps_its_traceback() -> None:
+    with pytest.raises(PermissionError):
+        exit_status(interrupted="")(lambda: fail(PermissionError(errno.EACCES, "no")))()
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from etarec import disk
-from etarec.disk import look_up, whole_file, write_whole
+from etarec.disk import look_up, try_folder, whole_file, write_whole
 
 
 def artifacts(folder: Path) -> list[Path]:
@@ -162,3 +162,17 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
             more.write("whole")
     assert file.read_text() == "slow, whole"
     assert [path.name for path in tmp_path.iterdir()] == ["library.so"]
+
+
+def test_a_file_with_the_longest_name_is_written_whole(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("a" * 255), "x")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_trying_a_folder_leaves_what_others_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(descriptor: int, start: int, size: int) -> None:
+        (tmp_path / "a/theirs").write_text("")
+
+    monkeypatch.setattr(disk.os, "posix_fallocate", meanwhile)
+    try_folder(tmp_path / "a/b")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["theirs"]

@@ -1,12 +1,14 @@
 """Training reads its sections of an experiment file and words its messages as a search does."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from etarec import experiment_file
+from etarec import disk, experiment_file
 from etarec.config import DataConfig, ModelConfig, TrainConfig, UserError
-from etarec.experiment_file import TrainingSpec, check_folder, load_training
+from etarec.experiment_file import TrainingSpec, check_file, check_folder, load_training
 from search.spec import Spec, load, to_yaml
 
 SPACE = "space: {top_k: {low: 2, high: 9}}\n"
@@ -114,7 +116,49 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
             check_folder(folder, "--out")
 
 
-def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment_file.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(UserError, match=rf"^--out: {tmp_path} is not writable"):
-        check_folder(tmp_path / "a", "--out")
+def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    check_folder(tmp_path / "a/b", "--out", size=2**20)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^--out: /proc/none/a cannot be written to \(No such file or directory\)"):
+        check_folder(Path("/proc/none/a"), "--out")
+    with pytest.raises(UserError, match=r"^--out: .* cannot be written to \(File name too long\)"):
+        check_folder(tmp_path / ("a" * 256), "--out")
+    check_folder(tmp_path / ("a" * 255), "--out")
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("gone")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("dangling", "loop"):
+        for folder in (tmp_path / name, tmp_path / name / "b"):
+            with pytest.raises(UserError, match=rf"^--out: .*/{name} is a symbolic link that leads nowhere, expected"):
+                check_folder(folder, "--out")
+
+
+def test_a_disk_without_room_is_refused_with_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, start: int, size: int) -> None:
+        assert size == 3 * 2**20
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk.os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"^--out: .*/a has no room for 3 MiB \(No space left on device\), expected"):
+        check_folder(tmp_path / "a", "--out", size=3 * 2**20)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    check_file(tmp_path / "a/b", "--out")
+    check_file(tmp_path / ("a" * 255), "--out")
+    refused = {
+        tmp_path: "is a folder, expected a file name",
+        Path("/dev/null"): "is not an ordinary file",
+        tmp_path / ("a" * 256): "expected a file name of at most 255 bytes",
+        Path("/proc/none/a"): "/proc/none cannot be written to",
+    }
+    for path, message in refused.items():
+        with pytest.raises(UserError, match=f"^--out: .*{message}"):
+            check_file(path, "--out")
+    assert Path("/dev/null").is_char_device()

@@ -361,3 +361,20 @@ def test_a_top_k_of_the_catalogue_and_beyond_means_all_items(top_k):
     for batch in scores.split(10):
         mine, other = judge(judging, batch), judge(whole, batch)
         assert torch.equal(mine.reasons, other.reasons) and torch.equal(mine.weights, other.weights)
+
+
+@pytest.mark.parametrize(
+    ("fields", "nothing", "ignored"),
+    [
+        ({"entropy_threshold": 1.0}, [True, True], True),
+        ({"entropy_threshold": 1.0}, [True, False], False),
+        ({"entropy_threshold": 1.0, "average_over": "all"}, [True, True], False),  # m moves
+        ({}, [True, True], False),  # E0 is a quantile of the first batch
+        ({"calibrate": "each_batch"}, [True, True], True),
+        ({"criterion": "loss"}, [True, True], True),
+        ({"gate": "open", "entropy_threshold": 1.0}, [True, True], False),
+        ({"gate": "random", "calibrate": "each_batch"}, [True, True], False),
+    ],
+)
+def test_a_batch_is_ignored_only_if_it_changes_nothing(fields: dict, nothing: list[bool], ignored: bool) -> None:
+    assert eta(**fields).ignores(np.array(nothing)) is ignored

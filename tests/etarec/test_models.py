@@ -108,7 +108,7 @@ def test_every_model_adapts_its_weights(config, log):
 @ALL
 def test_only_an_inner_loop_has_states_to_adapt(config, log):
     samples = stream(log, "test", "position", 0)
-    with pytest.raises(UserError, match=f"adapt.target: given state, but {config.name} has no inner loop"):
+    with pytest.raises(UserError, match=f"(?i)adapt.target: given state, but {config.name} has no inner loop"):
         evaluate.measure(model_of(config, log.n_items), Encoder(log, CPU), samples, AdaptConfig(target="state"), 0)
     with pytest.raises(UserError, match=f"skip_rate turns off the inner loop, and {config.name} has none"):
         train.train(log, config, TrainConfig(skip_rate=0.3))

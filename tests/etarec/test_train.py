@@ -103,3 +103,29 @@ def test_the_default_cache_is_a_hidden_folder_in_the_current_one(log, monkeypatc
     monkeypatch.delenv("ETAREC_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)
     assert train.cache_path(log, ModelConfig(), TrainConfig()).parent == tmp_path / ".cache" / "etarec"
+
+
+def test_the_cache_may_lie_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ETAREC_CACHE", "~/c")
+    assert train.cache_folder() == tmp_path / "c"
+
+
+def test_an_empty_cache_is_an_error(monkeypatch):
+    monkeypatch.setenv("ETAREC_CACHE", "")
+    with pytest.raises(UserError, match="ETAREC_CACHE: given an empty text, expected a folder"):
+        train.cache_folder()
+
+
+def test_a_checkpoint_that_could_not_be_kept_is_not_trained(log, model_config, cache, monkeypatch):
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("trained in vain"))
+    cache.symlink_to("gone")
+    with pytest.raises(UserError, match=r"ETAREC_CACHE: .*/cache is a symbolic link that leads nowhere"):
+        train.load_or_train(log, model_config, QUICK, lambda epoch: None)
+
+
+def test_the_cache_is_tried_with_the_size_of_the_checkpoint(log, model_config, cache, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(train, "check_folder", lambda folder, flag, size: sizes.append(size))
+    _, path = train.load_or_train(log, model_config, QUICK, lambda epoch: None)
+    assert sizes[0] == pytest.approx(path.stat().st_size, rel=0.2)

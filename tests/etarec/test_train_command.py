@@ -68,7 +68,7 @@ def test_the_folder_of_out_is_created(run) -> None:
         (["--out", "a", "--set", "data.path=gone.csv"], "gone.csv: no such file"),
         (["--out", "space.yaml"], "--out space.yaml: is an input of the training"),
         (["--out", "log.csv", "--set", "data.path=log.csv"], "--out log.csv: is an input of the training"),
-        (["--out", "."], "--out .: is a folder"),
+        (["--out", "."], "is a folder, expected a file name"),
         (["--out", "space.yaml/a"], "space.yaml is a file, expected a folder"),
         (["--out", "a", "--set", "train.learning_rate=1e30"], "training diverged in epoch"),
     ],

@@ -1,6 +1,8 @@
-"""The lines of a search on a terminal of 80 columns."""
+"""The output of a search: lines on a terminal of 80 columns, the verdict alone, and JSON for programs."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +12,15 @@ from made_up_search import made_up_files, write
 from spaces import floats, integers, make
 
 from etarec.readers import Reading
-from search.console import WIDTH, Console
+from search import console as console_module
+from search.console import Console, Output
+from search.lines import WIDTH
 from search.records import Ending, Records, Source, State
 from search.report.answer import Answer
 from search.report.files import load
 from search.running.plan import Plan
 from search.spec import Spec
+from search.spec.dimension import Dimension
 
 CHECKPOINT: Any = SimpleNamespace(epochs=123, valid={"hr_at_10": 0.1234, "ndcg_at_10": 0.0567})
 FILE = Path(".cache/etarec/ttt4rec-0123456789abcdef.safetensors").absolute()
@@ -140,7 +145,8 @@ def test_a_long_configuration_leaves_the_table_and_wraps_in_a_trial_s_line(
     records.started(1, parameters)
     records.ended(1, State.FAILED, "ValueError: a reason that is too long for one line of eighty columns of a terminal")
     console = Console()
-    with console.trials(spec, records) as show:
+    optimizer = Dimension(kind="choices", choices=("adam", "sgd"))
+    with console.trials(replace(spec, space={**spec.space, "optimizer": optimizer}), records) as show:
         show(records.trials[0])
         show(records.trials[1])
     console.result(spec, records, Answer(load(directory)), directory, Ending.COMPLETE)
@@ -154,3 +160,69 @@ def test_a_long_configuration_leaves_the_table_and_wraps_in_a_trial_s_line(
 def test_markup_in_names_is_text(spec: Spec, capsys: pytest.CaptureFixture[str]) -> None:
     Console().prose("chosen", "a [bold]name[/bold]")
     assert capsys.readouterr().out == "chosen      a [bold]name[/bold]\n"
+
+
+def test_the_plan_is_printed_once_and_its_resources_again_where_they_differ(
+    spec: Spec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console, folder = Console(), Path("runs/demo").absolute()
+    console.plan(spec, PLAN, folder)
+    console.plan(spec, replace(PLAN, limit="64 cores, memory for 97", note=""), folder)
+    assert len(re.findall("^(search|resources) ", capsys.readouterr().out, flags=re.MULTILINE)) == 2
+    console.plan(spec, replace(PLAN, concurrency=8), folder)
+    out = capsys.readouterr().out
+    assert "resources   8 trials at once" in out and "searched" not in out
+
+
+def whole_search(spec: Spec, folder: Path, output: Output) -> None:
+    console, records = Console(output), Records(folder)
+    console.data(spec, DATA)
+    console.checkpoint(spec, CHECKPOINT, FILE)
+    console.plan(spec, PLAN, folder)
+    with console.measuring("baselines", "validation") as phase:
+        phase.expect(2)
+        phase.advance()
+        phase.advance()
+    with console.trials(spec, records) as show:
+        records.started(0, {"top_k": 2, "entropy_quantile": 0.5, "cosine_threshold": 0.5})
+        show(records.trials[0])
+        metrics = {"hr_at_10": 0.25, "filter_rate": 0.5, "arithmetic": 0.5, "seconds": 1.0}
+        records.finished(0, metrics, {})
+        show(records.trials[0])
+    console.result(spec, records, Answer(load(write(folder / "run", made_up_files()))), folder / "run", Ending.COMPLETE)
+
+
+def test_json_is_one_object_a_line_and_nothing_else(
+    spec: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    whole_search(spec, tmp_path, "json")
+    printed = capsys.readouterr()
+    events = [json.loads(line) for line in printed.out.splitlines()]
+    assert printed.err == ""
+    kinds = list(dict.fromkeys(event["event"] for event in events))
+    assert kinds == ["data", "warning", "checkpoint", "search", "resources", "progress", "trial", "result"]
+    steps = [(event["phase"], event["done"], event["total"]) for event in events if event["event"] == "progress"]
+    assert steps[:3] == [("baselines", 0, 2), ("baselines", 1, 2), ("baselines", 2, 2)]
+    assert steps[-1] == ("search", 1, spec.search.trials)
+    best = [event["best"] for event in events if "best" in event]
+    assert best == [{"trial_id": "trial-0000", "hr_at_10": 0.25, "skipped": 0.5}]
+    result = events[-1]
+    assert result["verdict"] and result["chosen"] == made_up_files()["chosen.yaml"]["trial_id"]
+    assert result["next"].startswith("python -m search.tune") and result["trials"]["FINISHED"] == 1
+
+
+def test_every_event_is_documented() -> None:
+    document = Path(__file__).parents[2].joinpath("docs", "output.md").read_text(encoding="utf-8")
+    source = Path(console_module.__file__).read_text(encoding="utf-8")
+    events = set(re.findall(r'self\.event\(\s*"(\w+)"', source))
+    assert events == set(re.findall(r"^\| `(\w+)` \|", document, flags=re.MULTILINE))
+
+
+def test_quiet_leaves_warnings_and_the_verdict(spec: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole_search(spec, tmp_path, "quiet")
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: user 'NA'\n")
+    assert all(line.startswith("warning: ") for line in printed.err.splitlines())
+    labels = re.findall(r"^(\w+) +", printed.out, flags=re.MULTILINE)
+    assert labels[0] == "verdict" and set(labels) <= {"verdict", "findings", "warning", "report", "next"}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from etarec.evaluate import Measurement
-from search import dry_run
+from search import dry_run, preflight
 from search import subject as subject_module
 from search.console import Console
 from search.experiment import Experiment
@@ -46,13 +46,14 @@ def test_it_joins_a_cluster_once(monkeypatch: pytest.MonkeyPatch) -> None:
         yield
 
     monkeypatch.setattr(cluster, "_ray", joined)
-    monkeypatch.setattr(cluster, "_check_nodes", lambda address: None)
+    monkeypatch.setattr(cluster, "_check_nodes", lambda address, classes: None)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     dry_run.dry_run(experiment_of(address="somewhere:1"))
     assert connected == ["somewhere:1"]
 
 
 def test_it_tells_no_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(preflight, "check_store", lambda *given: "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada:hun@ter/22@tracking/mlflow?token=hunter22")
     dry_run.dry_run(experiment_of())
     out = capsys.readouterr().out

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -117,6 +118,30 @@ def test_sigterm_ends_a_search_as_ctrl_c_does(tmp_path: Path) -> None:
     store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}
+
+
+def test_ctrl_c_twice_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="i", dir="/tmp") as base:  # short, since sockets lie below
+        search = start(tmp_path, RAY_TMPDIR=base)
+        wait_for_finished(search, tmp_path, 2)
+        relatives = family(search)
+        for _ in range(2):
+            search.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert search.wait(timeout=60) in (130, -signal.SIGINT), (tmp_path / "output").read_text()
+        assert psutil.wait_procs(relatives, timeout=15)[1] == [] and not list(Path(base).iterdir())
+    assert not Records(tmp_path / "out").in_state(State.RUNNING)
+
+
+def test_a_search_whose_raylet_is_killed_names_the_way_on(tmp_path: Path) -> None:
+    """Ray's C++ code ends the driver then, without an exception."""
+    search = start(tmp_path)
+    wait_for_finished(search, tmp_path, 2)
+    relatives = family(search)
+    next(one for one in relatives if one.name() == "raylet").kill()
+    assert search.wait(timeout=60) not in (0, 130)
+    psutil.wait_procs(relatives, timeout=15)
+    assert (tmp_path / "output").read_text().endswith("--resume goes on\n")
 
 
 def test_sigterm_ends_a_search_that_a_shell_started_in_the_background(tmp_path: Path) -> None:

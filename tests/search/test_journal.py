@@ -1,6 +1,8 @@
 """The journal's lines on disk: what a crash may leave behind, and who may write."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,22 @@ def test_held_lets_one_in_at_a_time(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with held(tmp_path):
         pass
+
+
+def test_a_full_disk_names_the_journal_and_costs_only_the_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / JOURNAL
+    append(journal, {"event": "search"})
+
+    def full(descriptor: int) -> None:
+        os.ftruncate(descriptor, journal.stat().st_size - 5)  # as much of the line as there was room for
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as error:
+            append(journal, {"event": "started"})
+    assert error.value.filename == str(journal)
+    append(journal, {"event": "next"})
+    assert journal.read_bytes() == b'{"event": "search"}\n{"event": "next"}\n'

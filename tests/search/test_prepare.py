@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from etarec.config import UserError
-from search import prepare
+from etarec.train import cache_path
+from search import dry_run, prepare
 from search.experiment import Experiment
 from search.provenance import settings
 from search.records import Records
@@ -126,3 +127,23 @@ def test_the_plan_settles_how_many_trials_there_are(tmp_path: Path) -> None:
     (begun.directory / "spec.yaml").write_text(to_yaml(begun.spec))
     prepare.plan_on(resumed, Machine(cores=2))
     assert resumed.spec.search.trials == begun.spec.search.trials
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_another_checkpoint_stops_a_resumed_search_and_its_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = experiment_of(tmp_path, resume=True)
+    interactions, _ = prepare.load_data(experiment_of(tmp_path))
+    ran.provenance.data = {"sha256": interactions.sha256}
+    (tmp_path / "out").mkdir()
+    Records(ran.directory).begin(settings(ran.spec, ran.provenance) | {"checkpoint sha256": "of another"})
+    monkeypatch.setattr(dry_run, "train", lambda *given: pytest.fail("trained"))
+    path = cache_path(interactions, ran.spec.model, ran.spec.train)
+    path.parent.mkdir()
+    path.write_text("another model")
+    for begin in (prepare.prepare, dry_run.dry_run):
+        with pytest.raises(UserError, match="checkpoint sha256: was of another, now "):
+            begin(experiment_of(tmp_path, resume=True))
+    path.unlink()
+    prepare.load_data(experiment_of(tmp_path, resume=True))  # it is compared once it has been trained

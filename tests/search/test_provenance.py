@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from search.provenance import Provenance, command, digest, git, sources
+from search.provenance import Provenance, command, digest, git, settings, sources
+from search.spec import load
 
 
 @pytest.fixture
@@ -110,3 +111,15 @@ def test_the_document_is_plain_json() -> None:
     assert document["seconds"] == {"search": 1.23} and document["started"] <= document["finished"]
     assert {"python", "torch", "ray", "optuna", "mlflow"} <= document["versions"].keys()
     assert document["hardware"]["cores"] >= 1 and document["hardware"]["cpu"]
+
+
+def test_the_order_of_the_space_is_a_setting(tmp_path: Path) -> None:
+    """The sampler draws the fields in the order of the file, so another order suggests other trials."""
+    fields = {"top_k": "{low: 2, high: 9}", "entropy_quantile": "{low: 0.1, high: 1}"}
+    found = []
+    for names in (list(fields), list(reversed(fields))):
+        file = tmp_path / "space.yaml"
+        file.write_text("space:\n" + "".join(f"  {name}: {fields[name]}\n" for name in names))
+        found.append(settings(load(file), Provenance()))
+    assert {key for key in found[0] if found[0][key] != found[1][key]} == {"search.order_of_space"}
+    assert found[0]["search.order_of_space"] == "top_k, entropy_quantile"

@@ -201,3 +201,24 @@ def test_anchors_come_back_from_the_journal(tmp_path: Path) -> None:
     again = Records(tmp_path).anchors
     assert again == records.anchors == {"none": measured, "all": Anchor("all", {"gate": "open"}, {})}
     assert not Records(tmp_path).trials
+
+
+def test_a_group_of_settings_that_an_old_journal_lacks_is_no_match(tmp_path: Path) -> None:
+    Records(tmp_path).begin(SETTINGS)
+    with pytest.raises(UserError, match="code: was not recorded"):
+        Records(tmp_path).begin(SETTINGS | {"code": {"etarec/gate.py": "1"}})
+
+
+def test_a_group_of_settings_that_only_the_journal_has_is_no_match(tmp_path: Path) -> None:
+    Records(tmp_path).begin(SETTINGS | {"packages": {"torch": "2.13.0"}})
+    with pytest.raises(UserError, match=r"packages: was .*, now None"):
+        Records(tmp_path).begin(SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["hr_at_10", "state", "error", "mlflow_run_id"])
+def test_a_parameter_with_the_name_of_a_column_is_named(tmp_path: Path, name: str) -> None:
+    filled(tmp_path)
+    journal = tmp_path / "trials.jsonl"
+    journal.write_text(journal.read_text() + f'{{"event": "started", "number": 9, "parameters": {{"{name}": 1}}}}\n')
+    with pytest.raises(UserError, match=rf"line \d+ is damaged .* has the name of a column of trials.csv: {name}"):
+        Records(tmp_path)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from etarec.config import UserError
-from search.running.address import check_address, use_cluster_token
+from search.running.address import check_address, keep_token_private, use_cluster_token
 
 
 @pytest.fixture
@@ -60,6 +61,12 @@ def test_an_address_without_a_cluster_is_refused(address: str, message: str) -> 
         check_address(address)
 
 
+def test_auto_is_looked_up_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in ("", "auto"):
+        monkeypatch.setenv("RAY_ADDRESS", given)
+        check_address("auto")
+
+
 def test_a_closed_port_is_refused_and_an_open_one_is_not() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -68,4 +75,37 @@ def test_a_closed_port_is_refused_and_an_open_one_is_not() -> None:
             check_address(address)
         listener.listen()
         check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers there"),
+        ("ray://host:10001", "start the search on a machine of the cluster"),
+        ("local", "expected auto or HOST:PORT"),
+    ],
+)
+def test_auto_looks_at_the_address_that_ray_would_take(
+    monkeypatch: pytest.MonkeyPatch, given: str, message: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", given)
+    with pytest.raises(UserError, match=f"^RAY_ADDRESS={given}: {message}"):
         check_address("auto")
+
+
+def test_a_token_is_made_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keep_token_private()
+    assert list(tmp_path.iterdir()) == []
+    keep_token_private(lambda: "secret")
+    file = tmp_path / ".ray/auth_token"
+    assert file.read_text() == "secret"
+    assert (stat.S_IMODE(file.parent.stat().st_mode), stat.S_IMODE(file.stat().st_mode)) == (0o700, 0o600)
+
+
+def test_a_token_that_others_can_read_is_closed_to_them(home: Path) -> None:
+    (home / ".ray/auth_token").write_text("secret")
+    (home / ".ray/auth_token").chmod(0o644)
+    keep_token_private(lambda: "another")
+    assert (home / ".ray/auth_token").read_text() == "secret"
+    assert stat.S_IMODE((home / ".ray/auth_token").stat().st_mode) == 0o600

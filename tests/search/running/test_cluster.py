@@ -3,6 +3,9 @@
 import os
 import platform
 import shutil
+import signal
+import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -158,6 +161,95 @@ def test_an_error_that_is_not_the_cluster_s_is_raised_as_it_is(
     with pytest.raises(type(error)) as raised, cluster._ray(address):
         pass
     assert raised.value is error
+
+
+TIMED_OUT = "The current node timed out during startup. This could happen\nbecause"
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_ray_that_times_out_is_started_once_more(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    results: list[Exception | None] = [*[Exception(TIMED_OUT)] * failures, None]
+    warned: list[str] = []
+    half_started: list[subprocess.Popen[bytes]] = []
+
+    def start(*args: Any, **options: Any) -> None:
+        if (result := results.pop(0)) is not None:
+            half_started.append(subprocess.Popen(["sleep", "60"]))
+            raise result
+
+    monkeypatch.setattr("ray.init", start)
+    if failures == 2:
+        with pytest.raises(
+            UserError, match=r"^Ray does not start on this machine \(The current node timed out"
+        ) as said:
+            cluster._ray(None, warned.append).__enter__()
+        assert "\n" not in str(said.value) and results == [None]
+    else:
+        with cluster._ray(None, warned.append):
+            pass
+    assert [process.wait(timeout=10) for process in half_started] == [-signal.SIGKILL] * failures
+    (warning,) = warned
+    assert warning.startswith("Ray does not start (The current node timed out") and warning.endswith("tried again")
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        (
+            f"/tmp/.etarec-{'0a' * 7}/ray",
+            "the cluster there belongs to another search, which ends it; expected a cluster",
+        ),
+        ("/tmp/ray", ""),
+    ],
+)
+def test_the_cluster_of_another_search_is_not_joined(
+    monkeypatch: pytest.MonkeyPatch, folder: str, message: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", lambda *args, **options: None)
+    monkeypatch.setattr(ray_internals, "address_of_auto", lambda: "auto")
+    monkeypatch.setattr(ray_internals, "folder_of_cluster", lambda: Path(folder))
+    if not message:
+        with cluster._ray("auto"):
+            return
+    with pytest.raises(UserError, match=f"^--address auto: {message}"), cluster._ray("auto"):
+        pass
+
+
+def test_a_dead_cluster_behind_auto_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray takes the address in the file that its last `ray start` left."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", lambda *args, **options: pytest.fail("Ray would wait for minutes"))
+    monkeypatch.setattr(ray_internals, "address_of_auto", lambda: "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"^--address 127.0.0.1:1: no Ray cluster answers"), cluster._ray("auto"):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_cluster_of_this_machine_is_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It listens on loopback, its token is private, its workers are not nice, and a hangup does not end it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as base:  # short, since sockets lie below
+        (tmp_path / "far/away").mkdir(parents=True)
+        Path(base, "r").symlink_to(tmp_path / "far/away")
+        monkeypatch.setenv("RAY_TMPDIR", f"{base}/r")
+        with cluster.cluster(SearchConfig(concurrency=1), None):
+            niceness = ray.get(ray.remote(lambda: os.nice(0)).remote())
+            family = psutil.Process().children(recursive=True)
+            for process in family:
+                process.send_signal(signal.SIGHUP)
+            hosts = {
+                connection.laddr.ip
+                for process in family
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
+            assert ray.get(ray.remote(lambda: 1).remote()) == 1
+            assert list((tmp_path / "far/away").iterdir())
+    assert niceness == os.nice(0)
+    assert hosts and hosts <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert stat.S_IMODE((tmp_path / ".ray/auth_token").stat().st_mode) == 0o600
 
 
 def test_a_node_that_runs_no_task_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

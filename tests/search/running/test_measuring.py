@@ -48,8 +48,12 @@ def test_the_longest_starts_first_and_results_keep_the_order_of_the_jobs(tmp_pat
         AdaptConfig(gate="open", entropy_quantile=0.5),
     ]
     times = folder_of(tmp_path, "times")
-    subject, alone = Timed(sleep=0.1, times=times), Plan(1, 1, 1, 0)
-    measured = list(measure_all(subject, [Job(config, 0) for config in configs], alone, print, on_test=False))
+    subject, alone, came = Timed(sleep=0.1, times=times), Plan(1, 1, 1, 0), list[bool]()
+    jobs = [Job(config, 0) for config in configs]
+    results = measure_all(subject, jobs, alone, print, on_test=False, done=lambda: came.append(True))
+    measured = [next(results)]
+    assert len(came) == len(jobs)  # the first job runs last; the others were counted as they came
+    measured += results
     begun = sorted(spans(times), key=lambda quantile: spans(times)[quantile])
     assert begun == ["0.5", "0.4", "0.3", "0.2", "0.1"]
     expected = [Formula().measure(config, "valid", 0).metrics() for config in configs]

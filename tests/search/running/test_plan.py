@@ -119,3 +119,8 @@ def test_a_cluster_is_planned_by_what_ray_hands_out() -> None:
 def test_this_machine_has_cores_and_memory() -> None:
     here = this_machine()
     assert here.cores >= 1 and 0 < here.free_memory <= here.memory < inf
+
+
+def test_a_trial_cannot_have_more_cores_than_there_are() -> None:
+    with pytest.raises(UserError, match=r"search.cpus_per_trial: given 17, expected at most 16, the number of cores"):
+        plan(SearchConfig(cpus_per_trial=17.0), Machine(cores=16))

@@ -1,14 +1,19 @@
 """This Ray has the settings and says the words on which ray_internals.py leans."""
 
 import mmap
+import os
 from pathlib import Path
 
 import pytest
 import ray
+from ray._private import ray_constants, services
+from ray._private.authentication.authentication_token_setup import _get_default_token_path
+from ray._private.node import Node
 from ray._private.utils import check_version_info
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from search.running import ray_internals
+from search.running.address import TOKEN_FILE
 from search.running.ray_internals import DRIVER, IN_CREATION, ITS_NODE, MOST_STARTING, PROCESSES, other_versions
 
 RAY = Path(ray.__file__).parent
@@ -55,3 +60,47 @@ def test_a_cluster_with_other_versions_is_recognised() -> None:
 @pytest.mark.parametrize("private", ["TUNE_", "_temp_dir", "idle_worker_killing", "creation task", "ersion mismatch"])
 def test_no_other_file_leans_on_them(private: str) -> None:
     assert [file.name for file in RUNNING.glob("*.py") if private in file.read_text()] == ["ray_internals.py"]
+
+
+def test_a_cluster_on_loopback_is_chosen_by_a_setting_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    monkeypatch.delenv(variable, raising=False)
+    with ray_internals.on_loopback():
+        assert services.get_node_ip_address() == "127.0.0.1", f"{LACKS}the setting {variable}"
+        assert os.environ[variable] == "0"
+    assert variable not in os.environ and ray_constants.ENABLE_RAY_CLUSTER
+    monkeypatch.setenv(variable, "1")
+    with ray_internals.on_loopback():
+        assert ray_constants.ENABLE_RAY_CLUSTER and os.environ[variable] == "1"
+
+
+def test_the_words_of_a_time_out_are_ray_s() -> None:
+    for text in ("The current node timed out during startup", "Failed to {'start' if self.head else 'connect to'} GCS"):
+        assert text in (RAY / "_private/node.py").read_text(), f"{LACKS}the words {text!r}"
+    assert ray_internals.timed_out(Exception("The current node timed out during startup."))
+    assert not ray_internals.timed_out(ValueError("no such option"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, True),
+        ({"RAY_AUTH_MODE": "token"}, True),
+        ({"RAY_AUTH_MODE": "disabled"}, False),
+        ({"RAY_AUTH_TOKEN": "x"}, False),
+        ({"RAY_AUTH_TOKEN_PATH": "x"}, False),
+    ],
+)
+def test_a_token_is_made_only_where_ray_would_make_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], wanted: bool
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ray_internals.wants_token_file() is wanted
+
+
+def test_ray_reads_a_token_where_this_program_keeps_it() -> None:
+    assert _get_default_token_path() == Path.home() / TOKEN_FILE and len(ray_internals.new_token()) >= 32
+    assert "_global_node" in vars(ray._private.worker) and hasattr(Node, "get_temp_dir_path")

@@ -206,7 +206,10 @@ def test_the_base_is_made_or_the_variable_named(base: Path, monkeypatch: pytest.
         assert folder.parent == base / "not" / "there"
     (base / "file").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(base / "file"))
-    with pytest.raises(UserError, match=r"RAY_TMPDIR=.*file: expected a folder"), scratch.scratch(pytest.fail):
+    with (
+        pytest.raises(UserError, match=r"RAY_TMPDIR, .*/file is a file, expected a folder"),
+        scratch.scratch(pytest.fail),
+    ):
         pass
 
 

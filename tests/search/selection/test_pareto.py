@@ -117,3 +117,8 @@ def test_reason_states_the_numbers():
 def test_choice_refuses_nonsense(quality, rate, tolerance):
     with pytest.raises(ValueError, match=r"tolerance in|finite"):
         choose(quality, rate, tolerance)
+
+
+def test_a_point_at_the_floor_is_within_the_tolerance():
+    choice = choose([0.5, 0.4375, 0.4374], [0.1, 0.2, 0.3], 0.125)  # an eighth less, exact in binary
+    assert choice.index == 1 and "at least 0.4375, 87.5% of the reference 0.5000" in choice.reason

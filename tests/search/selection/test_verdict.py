@@ -7,8 +7,8 @@ from compared_rows import VIEW, gap, measured, row
 
 from search.report.findings import findings
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE
-from search.selection.verdict import Verdict, advise
-from search.selection.view import View
+from search.selection.verdict import Verdict, advise, negligible
+from search.selection.view import Difference, View
 
 NONE, ALL, RANDOM, USE, OPEN = (
     Verdict.DO_NOT_ADAPT, Verdict.ADAPT_ON_ALL, Verdict.SKIP_AT_RANDOM, Verdict.USE, Verdict.NOT_SETTLED,
@@ -163,3 +163,12 @@ def test_shares_leave_out_the_samples_with_nothing_to_learn():
 def test_the_tolerance_is_that_of_the_search():
     values = {"none": 0.07, "everything": 0.08, "random": 0.075, "chosen": 0.078}
     assert [advice(**values, tolerance=share).verdict for share in (0.005, 0.03)] == [ALL, USE]
+
+
+def test_a_cost_of_exactly_the_tolerance_is_tolerated():
+    values = {"none": 0.25, "everything": 0.5, "chosen": 0.4375}  # an eighth less, exact in binary
+    assert advice(**values, random=0.25, tolerance=0.125).verdict is USE
+    assert advice(**values, random=0.25, tolerance=0.1249).verdict is OPEN
+    assert advice(**values, random=0.4375, tolerance=0.125).verdict is RANDOM
+    assert negligible(Difference(0.0, -0.0625, 0.0625), 0.5, 0.125)
+    assert not negligible(Difference(0.0, -0.0625, 0.0626), 0.5, 0.125)

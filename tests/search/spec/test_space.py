@@ -142,3 +142,29 @@ def test_a_bad_condition_is_a_message(tmp_path: Path, space: Any, expected: str)
     with pytest.raises(UserError) as caught:
         spec_of(tmp_path, space)
     assert expected in str(caught.value)
+
+
+SHUT = r"top_k: given 1, at which all entropies are 0 and `admit: confident` admits nobody at any quantile"
+
+
+def test_a_gate_that_admits_nobody_at_any_quantile_is_refused(tmp_path: Path) -> None:
+    quantile = {"entropy_quantile": {"low": 0.1, "high": 1.0}}
+    with pytest.raises(UserError, match=f"adapt.{SHUT}"):
+        spec_of(tmp_path, quantile, adapt={"top_k": 1})
+    with pytest.raises(UserError, match=f"space.{SHUT}"):
+        spec_of(tmp_path, quantile | {"top_k": {"choices": [1]}})
+
+
+@pytest.mark.parametrize(
+    ("space", "adapt"),
+    [
+        ({}, {"top_k": 1, "admit": "uncertain"}),
+        ({}, {"top_k": 1, "criterion": "loss"}),
+        ({}, {"top_k": 1, "min_admitted": 0.1}),
+        ({"admit": {"choices": ["confident", "uncertain"]}}, {"top_k": 1}),
+        ({"top_k": {"choices": [1, None]}}, {}),
+        ({"top_k": {"low": 1, "high": 5}}, {}),
+    ],
+)
+def test_a_single_score_is_allowed_where_somebody_may_be_admitted(tmp_path: Path, space: Any, adapt: Any) -> None:
+    spec_of(tmp_path, {"entropy_quantile": {"low": 0.1, "high": 1.0}, **space}, adapt=adapt)

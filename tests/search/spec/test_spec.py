@@ -22,7 +22,8 @@ def dimensions(draw: st.DrawFn) -> tuple[str, Dimension]:
     numbers = st.integers(1, 10**6) if kind == "int" else plain_floats
     low, high = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
     scale = draw(st.sampled_from(["linear", "log", "step"]))
-    step = draw(numbers.filter(lambda x: x <= high - low)) if scale == "step" and high - low >= 1 else None
+    steps = st.integers(1, high - low) if kind == "int" else st.floats((high - low) / 1e5, high - low)
+    step = draw(steps) if scale == "step" and high - low >= 1 else None
     return {"int": "top_k", "float": "learning_rate"}[kind], Dimension(
         kind=kind, low=low, high=high, log=scale == "log", step=step
     )

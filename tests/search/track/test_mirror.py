@@ -126,3 +126,13 @@ def test_texts_that_no_store_takes_are_shortened(records: Records, store: Store)
     assert close(tracker(records))
     tags = store.children()["trial-0000"].data.tags
     assert tags["error"] == "a  b" and len(tags["traceback"]) == 5000
+
+
+def test_a_clock_that_goes_back_ends_no_run_before_its_start(records: Records, store: Store) -> None:
+    fill(records)
+    for trial in records.trials.values():
+        trial.began = 4e9  # in 2096; the ends are of today
+    assert close(tracker(records), State.KILLED)
+    for run in (store.parent(), *store.children().values()):
+        assert run.info.end_time is None or run.info.end_time >= run.info.start_time == 4_000_000_000_000
+    assert sum(run.info.end_time is not None for run in store.children().values()) == 3

@@ -1,0 +1,62 @@
+"""Renders compare.html and compare.csv from the files of several searches."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from etarec.config import UserError
+from etarec.disk import write_whole
+from search.compare import plots, tables
+from search.compare.searches import Search, load_all, repeated
+from search.report import templates
+from search.report.plots import plotly_script
+from search.report.tables import Table
+
+OUTPUTS = ("compare.html", "compare.csv")
+
+
+def render(directories: list[Path], out: Path) -> None:
+    """Write OUTPUTS into the folder `out`, which is made if it is missing.
+
+    Raises UserError where a folder holds no readable search, or where the page cannot be written.
+    """
+    searches = load_all(directories)
+    verdicts = tables.verdicts(searches)
+    page = templates.filled("compare.html.j2", _context(searches, verdicts), Path(__file__).parent)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "compare.html", page)
+        write_whole(out / "compare.csv", as_csv(verdicts))
+    except OSError as error:
+        raise UserError(f"{out}: cannot write the comparison: {error.strerror}") from error
+
+
+def as_csv(table: Table) -> str:
+    """The values of a table, as the page copies them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.name for column in table.columns)
+    writer.writerows([cell.value for cell in line.cells] for line in table.lines)
+    return text.getvalue()
+
+
+def _context(searches: list[Search], verdicts: Table) -> dict[str, Any]:
+    scale = plots.Scale(searches)
+    groups = [
+        (", ".join(search.name for search in group), Markup(plots.attainment(group, scale, f"attainment-{number}")))
+        for number, group in enumerate(repeated(searches))
+    ]
+    return {
+        "plotly": Markup(plotly_script()),
+        "view": searches[0].view,
+        "names": [search.name for search in searches],
+        "relative": scale.relative,
+        "verdicts": verdicts,
+        "settings": tables.settings(searches),
+        "fronts": Markup(plots.fronts(searches, scale)),
+        "areas": Markup(plots.areas(searches)),
+        "groups": groups,
+    }

@@ -1,0 +1,28 @@
+"""Checks before hours of work: each place that a search writes to is written to, and its store is opened."""
+
+from etarec.experiment_file import check_folder
+from etarec.train import cache_folder
+from search.experiment import Experiment
+from search.journal import held
+from search.running.scratch import check_scratch
+from search.track.check import check_store
+
+FILES_BYTES, BYTES_PER_TRIAL = 2**24, 2**13  # of the output folder: docs/reliability.md
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UserError for what would end the search later. A dry run and a search make the same checks.
+
+    The number of trials must be settled. A store that does not answer gets a warning, because a search goes on without
+    it.
+    """
+    trials = experiment.spec.search.budget
+    check_folder(experiment.directory, "--out", FILES_BYTES + trials * BYTES_PER_TRIAL)
+    cache_folder()
+    check_scratch()
+    if experiment.resume:
+        with held(experiment.directory):
+            pass
+    away = check_store(experiment.spec.name, trials)
+    if away:
+        experiment.console.warn(f"MLflow cannot be reached ({away}); the search goes on without it and keeps trying")

@@ -1,0 +1,41 @@
+"""One page and one table of several searches, and the command that makes them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up_searches import folder
+
+from search.compare.__main__ import main
+from search.compare.render import render
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[Path]:
+    return [folder(tmp_path / "first"), folder(tmp_path / "second", train__seed=1)]
+
+
+def test_page_and_table_have_every_search(places: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([*map(str, places), "--out", str(tmp_path / "out" / "deep")]) == 0
+    assert capsys.readouterr().out.count("compare.") == 2
+    page = (tmp_path / "out" / "deep" / "compare.html").read_text(encoding="utf-8")
+    for words in ("Comparison of 2 searches", "Repeated searches", "first, second", "attainment-0", "train.seed"):
+        assert words in page
+    assert "https://cdn" not in page.split("</script>", 1)[1]
+    table = pd.read_csv(tmp_path / "out" / "deep" / "compare.csv")
+    assert table["search"].tolist() == ["first", "second"] and table["trials"].tolist() == [29, 29]
+
+
+def test_a_comparison_of_one_search_and_of_untested_ones_is_complete(places: list[Path], tmp_path: Path) -> None:
+    for name in ("pareto.csv", "baselines.csv"):
+        frame = pd.read_csv(places[0] / name)
+        frame.drop(columns=[column for column in frame if "test" in column]).to_csv(places[0] / name, index=False)
+    for some in (places[:1], places):
+        render(some, tmp_path / "out")
+        assert "Fronts on validation" in (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_without_a_search_ends_with_one_message(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(tmp_path / "nothing"), "--out", str(tmp_path)]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "compare.html").exists()

@@ -1,0 +1,22 @@
+"""Templates escape what they are given, refuse a missing value, and take a page's own folder first."""
+
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from search.report.templates import filled
+
+
+def test_html_is_escaped_and_markdown_cells_are_too(tmp_path: Path) -> None:
+    (tmp_path / "page.html.j2").write_text("{{ name }}")
+    (tmp_path / "page.md.j2").write_text("{{ name | cell }} {{ 1.23456 | s }}")
+    assert filled("page.html.j2", {"name": "<b>"}, tmp_path) == "&lt;b&gt;"
+    assert filled("page.md.j2", {"name": "a|b <c>"}, tmp_path) == "a\\|b &lt;c> 1.2"
+    with pytest.raises(UndefinedError):
+        filled("page.html.j2", {}, tmp_path)
+
+
+def test_a_page_includes_the_style_of_the_reports(tmp_path: Path) -> None:
+    (tmp_path / "page.html.j2").write_text('{% include "style.css" %}')
+    assert "color-scheme" in filled("page.html.j2", {}, tmp_path)

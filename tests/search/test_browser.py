@@ -1,0 +1,132 @@
+"""The pages in a real browser: report, comparison and MLflow. Elements are found by role, name and data attributes."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import mlflow
+import pandas as pd
+import pytest
+from browser import PATIENCE, Visit, chromium, visit
+from made_up_searches import folder
+from playwright.sync_api import Browser, expect
+from tracked_searches import measure, new_records
+from tracking_server import Server
+
+from search.compare.render import render as compare
+from search.records import State
+from search.report.render import render as report
+from search.track.live import Tracker
+
+pytestmark = pytest.mark.browser
+CELLS = "rows => rows.map(row => [...row.cells].map(cell => cell.dataset.value ?? cell.textContent))"
+TRACE = """([id, name]) => document.getElementById(id)._fullData
+    .filter(one => one.name === name).map(one => [[...one.x], [...one.y]])"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = folder(tmp_path_factory.mktemp("browser") / "first")
+    report(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def comparison(search: Path) -> Path:
+    compare([search, folder(search.parent / "second", train__seed=1)], search.parent / "out")
+    return search.parent / "out"
+
+
+def table(one: Visit, name: str) -> pd.DataFrame:
+    """The values of a table of the page, by the names of its columns."""
+    names = one.page.locator(f"table#{name} thead th[data-name]").evaluate_all("all => all.map(th => th.dataset.name)")
+    return pd.DataFrame(one.page.locator(f"table#{name} tbody tr").evaluate_all(CELLS), columns=names)
+
+
+def trace(one: Visit, plot: str, name: str) -> pd.DataFrame:
+    """The points of a plot's trace, sorted."""
+    ((x, y),) = one.page.evaluate(TRACE, [plot, name])
+    return pd.DataFrame({"x": x, "y": y}).sort_values(["x", "y"], ignore_index=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["report", "compare"])
+def test_a_page_is_clean_and_accessible_in_both_schemes(
+    browser: Browser, search: Path, comparison: Path, name: str, scheme: str
+) -> None:
+    file = {"report": search, "compare": comparison}[name] / f"{name}.html"
+    with visit(browser, file.as_uri(), color_scheme=scheme) as one:
+        expect(one.page.get_by_role("heading", level=1)).to_be_visible()
+        assert one.serious_findings() == []
+        one.assert_clean()
+
+
+def test_the_report_s_table_and_plot_agree_with_the_files(browser: Browser, search: Path) -> None:
+    front = pd.read_csv(search / "pareto.csv")
+    with visit(browser, (search / "report.html").as_uri()) as one:
+        shown = table(one, "front").set_index("trial_id")
+        assert set(shown.index) == set(front["trial_id"])
+        drawn = trace(one, "pareto-plot", "front, test")
+    expected = pd.DataFrame({"x": 100 * front["test_filter_rate"], "y": front["test_hr_at_10"]})
+    pd.testing.assert_frame_equal(drawn, expected.sort_values(["x", "y"], ignore_index=True))
+
+
+def test_sorting_hover_and_copy_work(browser: Browser, search: Path) -> None:
+    with visit(browser, (search / "report.html").as_uri()) as one:
+        header = one.page.locator("table#front thead th[data-name='entropy_quantile']")
+        for direction, rising in (("ascending", True), ("descending", False)):
+            header.get_by_role("button").click()
+            expect(header).to_have_attribute("aria-sort", direction)
+            values = table(one, "front")["entropy_quantile"].astype(float)
+            assert values.tolist() == sorted(values, reverse=not rising)
+        one.page.locator("[data-copy='CSV'][data-of='front']").click()
+        one.page.wait_for_function("window.copied")
+        copied = pd.read_csv(io.StringIO(one.page.evaluate("window.copied")))
+        pd.testing.assert_frame_equal(copied.astype(str), table(one, "front").astype(str), check_dtype=False)
+        point = one.page.locator("#pareto-plot .scatterlayer .trace.scatter .points path").last
+        point.scroll_into_view_if_needed()
+        point.hover(force=True)
+        expect(one.page.locator("#pareto-plot .hoverlayer")).to_contain_text("HR@10")
+        one.assert_clean()
+
+
+def test_the_comparison_agrees_with_its_file_and_its_searches(browser: Browser, search: Path, comparison: Path) -> None:
+    with visit(browser, (comparison / "compare.html").as_uri()) as one:
+        shown = table(one, "verdicts")
+        drawn = trace(one, "fronts-plot", "first")
+        one.page.locator("[data-copy='CSV'][data-of='verdicts']").click()
+        one.page.wait_for_function("window.copied")
+        copied = pd.read_csv(io.StringIO(one.page.evaluate("window.copied")))
+        one.assert_clean()
+    file = pd.read_csv(comparison / "compare.csv")
+    pd.testing.assert_frame_equal(copied, file)
+    assert shown["search"].tolist() == ["first", "second"]
+    front, fixed = (pd.read_csv(search / f"{name}.csv") for name in ("pareto", "baselines"))
+    points = pd.concat([front, fixed[fixed["trial_id"].isin(["none", "all"])]])
+    expected = pd.DataFrame({"x": 100 * points["test_filter_rate"], "y": points["test_hr_at_10"]})
+    pd.testing.assert_frame_equal(drawn, expected.sort_values(["x", "y"], ignore_index=True))
+
+
+def test_mlflow_shows_a_search_by_its_names(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(tmp_path) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+        records = new_records(tmp_path / "out", "shown")
+        tracker = Tracker("shown", records, {"data.dataset": "simulated"}, pytest.fail)
+        measure(records, tracker, range(3))
+        assert tracker.close(State.FINISHED, {"area_share": 0.8}, {"trial-0002": records.trials[2].metrics}, None)
+        experiment = mlflow.MlflowClient().get_experiment_by_name("shown")
+        assert experiment is not None
+        front = quote('tags.pareto = "true"')
+        address = f"{server.address}/#/experiments/{experiment.experiment_id}/runs?searchFilter={front}"
+        with visit(browser, address) as one:
+            search = one.page.get_by_role("gridcell", name="shown on simulated")
+            search.get_by_role("button").first.click()  # opens the search's own run
+            expect(one.page.get_by_text("k2", exact=True).first).to_be_visible(timeout=PATIENCE)
+            assert one.strangers == []
