@@ -21,8 +21,8 @@ def dry_run(experiment: Experiment) -> None:
     console = experiment.console
     machine = runner.machine(experiment.address, class_paths(experiment.spec))
     plan_on(experiment, machine)
-    preflight.check(experiment)
     spec = experiment.spec
+    preflight.check(experiment)
     interactions, held_out = load_data(experiment)
     earlier = check_earlier(experiment).sources if not experiment.resume else ()
     searched = held_out or interactions

@@ -27,8 +27,8 @@ def prepare(experiment: Experiment) -> Recommender:
     Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
     """
     planned = plan_on(experiment, runner.machine(experiment.address, class_paths(experiment.spec)))
-    preflight.check(experiment)
     spec = experiment.spec
+    preflight.check(experiment)
     interactions, held_out = load_data(experiment)
     experiment.console.plan(spec, planned, experiment.directory)
     if not experiment.resume:

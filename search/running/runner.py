@@ -58,7 +58,9 @@ def _tuner(
 ) -> ray.tune.Tuner:
     os.environ[ray_internals.MOST_STARTING] = str(plan.concurrency)  # all workers start at once
     threads, quality = plan.threads_per_trial, spec.search.quality
-    worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=threads, quality=quality)
+    worker = ray.tune.with_parameters(
+        TrialWorker, subject=subject, threads=threads, quality=quality, prune=spec.search.prune
+    )
     scheduler = IdleWorkersScheduler(searcher)
     return ray.tune.Tuner(
         ray.tune.with_resources(worker, plan.resources),

@@ -23,7 +23,10 @@ from search.spec import Spec, load
 
 pytestmark = pytest.mark.ray
 TRIALS = 12
-FILES = ("spec.yaml", "provenance.json", "trials.csv", "trials.jsonl", "pareto.csv", "baselines.csv", "chosen.yaml")
+FILES = (
+    *("spec.yaml", "provenance.json", "trials.csv", "trials.jsonl"),
+    *("pareto.csv", "baselines.csv", "stream.csv", "chosen.yaml"),
+)
 REPORT = ("report.html", "report.md", "pareto.png", "pareto.svg")
 
 

@@ -12,7 +12,7 @@ from search.experiment import Experiment
 from search.journal import JOURNAL
 from search.spec import load
 
-SPACE = {"space": {"top_k": {"low": 2, "high": 20}}, "search": {"trials": 64}}
+SPACE = {"space": {"top_k": {"low": 2, "high": 20}}}
 
 
 @pytest.fixture(autouse=True)

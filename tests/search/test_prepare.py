@@ -118,17 +118,6 @@ def test_the_plan_fits_the_machine(tmp_path: Path) -> None:
     assert (planned.concurrency, planned.threads_per_trial) == (3, 1)
 
 
-def test_the_plan_settles_how_many_trials_there_are(tmp_path: Path) -> None:
-    begun, resumed = experiment_of(tmp_path), experiment_of(tmp_path, resume=True)
-    assert begun.spec.search.trials == "auto"
-    planned = prepare.plan_on(begun, Machine(cores=8))
-    assert begun.spec.search.trials == default_trials("auto", len(TINY["space"]), 8) and planned.concurrency == 8
-    begun.directory.mkdir()
-    (begun.directory / "spec.yaml").write_text(to_yaml(begun.spec))
-    prepare.plan_on(resumed, Machine(cores=2))
-    assert resumed.spec.search.trials == begun.spec.search.trials
-
-
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_another_checkpoint_stops_a_resumed_search_and_its_dry_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,3 +136,14 @@ def test_another_checkpoint_stops_a_resumed_search_and_its_dry_run(
             begin(experiment_of(tmp_path, resume=True))
     path.unlink()
     prepare.load_data(experiment_of(tmp_path, resume=True))  # it is compared once it has been trained
+
+
+def test_the_plan_settles_how_many_trials_there_are(tmp_path: Path) -> None:
+    begun, resumed = experiment_of(tmp_path), experiment_of(tmp_path, resume=True)
+    assert begun.spec.search.trials == "auto"
+    planned = prepare.plan_on(begun, Machine(cores=8))
+    assert begun.spec.search.trials == default_trials("auto", len(TINY["space"]), 8) and planned.concurrency == 8
+    begun.directory.mkdir()
+    (begun.directory / "spec.yaml").write_text(to_yaml(begun.spec))
+    prepare.plan_on(resumed, Machine(cores=2))
+    assert resumed.spec.search.trials == begun.spec.search.trials
