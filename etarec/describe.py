@@ -172,7 +172,7 @@ def _config(given: dict[str, Any]) -> DataConfig:
             if fault["type"] == "value_error"
             else (f"given {quoted(fault['input'])}, expected {_SCHEMA.expected(place)}")
         )
-        raise UserError(f"--set {dotted(place)}: {text}") from None
+        raise UserError(f"--set {dotted(place)}: {text}" if place else text) from None
 
 
 def _parse() -> argparse.Namespace:

@@ -124,3 +124,8 @@ def test_a_users_error_ends_with_a_message(run, content: str, arguments: list[st
     status, _, err = run(content, *arguments)
     assert status == 2
     assert err.startswith("error: ") and message in err
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(capsys):
+    assert described("https://ada:hunter2@127.0.0.1:1/log.csv") == 2
+    assert capsys.readouterr().err.startswith("error: path: given an address with a password or token")
