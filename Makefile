@@ -54,7 +54,7 @@ faults: $(STAMP)  ## kill searches at random moments and count what that lost (A
 bench: $(STAMP)  ## measure times and memory and write docs/performance.md (ARGS: names, --quick, --out)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
-bench-search: $(STAMP)  ## replay searches by every sampler on a table of real measurements (ARGS: --seeds, --trials, ...)
+bench-search: $(STAMP)  ## replay searches by every sampler on real measurements (ARGS: --space, --seeds, --page, ...)
 	@$(BIN)/python -m tests.benchmarks.search $(ARGS)
 
 lint: $(STAMP)  ## check lint, format, types and the import contract

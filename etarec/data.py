@@ -107,6 +107,11 @@ def load(config: DataConfig) -> Interactions:
     row order decides only between equal timestamps of one user.
     Raises UserError, which names the file and what was expected, if the log cannot be read or split.
     """
+    return load_with_users(config)[0]
+
+
+def load_with_users(config: DataConfig) -> tuple[Interactions, pa.LargeStringArray]:
+    """As `load`, with the users' tokens in the order of their codes: [U]."""
     source = config.path or "the simulated data"
     core = k_core(prepared(config, source), config.k_core, source)
     lengths = np.bincount(core.users)
@@ -116,7 +121,7 @@ def load(config: DataConfig) -> Interactions:
     for name, count in data.sample_counts().items():
         if not count:
             raise UserError(f"{source}: data.split {config.split!r} leaves no {name} sample ({_shares(config, data)})")
-    return data
+    return data, core.user_tokens
 
 
 def rehearsal(data: Interactions, config: DataConfig, share: float) -> Interactions:

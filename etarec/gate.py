@@ -11,6 +11,7 @@ that stood before it, so decisions do not depend on the order inside a batch.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +106,23 @@ class Gate:
         self.average: Tensor | None = None  # m
         self._direction: Tensor | None = None
         self._chance = np.random.default_rng(seed)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What later batches depend on: tensors by name, which nothing changes in place, and values for JSON."""
+        tensors = {} if self.average is None else {"average": self.average}
+        return tensors, {"threshold": self.threshold, "chance": self._chance.bit_generator.state}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go back to a snapshot of a gate with the same configuration."""
+        self.threshold, self._chance.bit_generator.state = values["threshold"], values["chance"]
+        self.average = tensors.get("average")
+        self._set_direction()
+
+    def _set_direction(self) -> None:
+        if self.average is None:
+            self._direction = None
+        else:
+            self._direction = restricted(self.average, effective_top_k(self.config.top_k, self.average.shape[0]))
 
     @property
     def needs_losses(self) -> bool:
@@ -245,4 +263,4 @@ class Gate:
             return
         mean = scoring.mean_softmax(members, vectors)
         self.average = mean if self.average is None else AVERAGE_KEEPS * self.average + (1 - AVERAGE_KEEPS) * mean
-        self._direction = restricted(self.average, effective_top_k(self.config.top_k, vectors.shape[0]))
+        self._set_direction()

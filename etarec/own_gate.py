@@ -5,7 +5,9 @@ The class is built as `Class(options, seed)`, once per measurement, so what it k
 
 - `top_k`, int: the number of largest scores that it looks at, on the class or the instance (default 0: none);
 - `needs_losses`, bool, on the class: whether it looks at losses, which target `weights` with `next_item` has;
-- `Options`, a dataclass: names, types and defaults of `gate_options`.
+- `Options`, a dataclass: names, types and defaults of `gate_options`;
+- `state_dict() -> dict[str, Tensor]` and `load_state_dict(tensors)`, as modules of torch have: what it keeps from batch
+  to batch. A gate that keeps anything needs them to be served (docs/serving.md), where its state is saved and restored.
 
 A batch is judged before any of its targets teaches anything, and every gate gets the same batches.
 
@@ -69,6 +71,17 @@ class Judging(Gate):
         super().__init__(config, seed)
         assert config.own_gate is not None
         self.own = build(config.own_gate, config.gate_options, seed)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, values = super().snapshot()
+        own = self.own.state_dict() if hasattr(self.own, "state_dict") else {}
+        return tensors | {f"own.{name}": tensor for name, tensor in own.items()}, values
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        super().restore(tensors, values)
+        if hasattr(self.own, "load_state_dict"):
+            own = {name: tensor for name, tensor in tensors.items() if name.startswith("own.")}
+            self.own.load_state_dict({name.removeprefix("own."): tensor.clone() for name, tensor in own.items()})
 
     @property
     def needs_losses(self) -> bool:

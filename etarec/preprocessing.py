@@ -78,9 +78,13 @@ def k_core(log: Log, k: int, source: str) -> Log:
             f"{source}: the {k}-core filter (data.k_core) leaves none of the {n_interactions:,} interactions; "
             f"k_core: 0 turns the filter off"
         )
-    used = np.flatnonzero(np.bincount(log.items))
+    items, users = (pa.array(np.flatnonzero(np.bincount(codes))) for codes in (log.items, log.users))
     return replace(
-        log, users=_without_gaps(log.users), items=_without_gaps(log.items), tokens=log.tokens.take(pa.array(used))
+        log,
+        users=_without_gaps(log.users),
+        items=_without_gaps(log.items),
+        tokens=log.tokens.take(items),
+        user_tokens=log.user_tokens.take(users) if len(log.user_tokens) else log.user_tokens,
     )
 
 

@@ -15,6 +15,7 @@ from search.fields import of_gate
 
 BaselineName = Literal["none", "all", "random", "naive", "published"]
 GateBaseline = Literal["naive", "published"]  # baselines that differ by a gate of their own
+FIXED_GATES: tuple[GateBaseline, ...] = get_args(GateBaseline)
 NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
 NONE: Final = "none"
 ALL: Final = "all"

@@ -25,9 +25,10 @@ from etarec.metrics import EARLY_STOPPING, labelled
 from etarec.progress import Phase, Phases
 from search import numbers
 from search.lines import WIDTH, all_failed, best_so_far, counted, result_table, trial_lines
-from search.records import Ending, Records, Source, State, Trial
+from search.records import ENDED, Ending, Records, Source, State, Trial
 from search.redact import shown_uri
 from search.report.answer import Answer
+from search.report.health import problems
 from search.running.plan import Plan
 from search.spec import Spec
 
@@ -132,8 +133,8 @@ class Console(Phases):
 
     def _search(self, spec: Spec, directory: Path) -> None:
         search, space = spec.search, {name: str(dimension) for name, dimension in spec.space.items()}
-        self.event("search", trials=search.trials, sampler=search.sampler, directory=str(directory), space=space)
-        self.entry("search", f"{search.trials} trials, sampler {search.sampler}; files in {short_path(directory)}")
+        self.event("search", trials=search.budget, sampler=search.sampler, directory=str(directory), space=space)
+        self.entry("search", f"{search.budget} trials, sampler {search.sampler}; files in {short_path(directory)}")
         self.entry("searched", *(f"{name} ({numbers.short_name(name)}) {text}" for name, text in space.items()))
 
     def _resources(self, plan: Plan) -> None:
@@ -164,9 +165,9 @@ class Console(Phases):
             epoch_seconds: duration of one training epoch; None with a trained checkpoint.
             data: the data of both measurements, on whose validation split they ran.
         """
-        front = min(EXPECTED_FRONT, spec.search.trials) + len(spec.baselines)
+        front = min(EXPECTED_FRONT, spec.search.budget) + len(spec.baselines)
         seconds, test_seconds = _seconds_each(pilot, served, data)
-        search = RAY_START + math.ceil(spec.search.trials / plan.concurrency) * seconds
+        search = RAY_START + math.ceil(spec.search.budget / plan.concurrency) * seconds
         test = math.ceil(front / plan.concurrency) * test_seconds
         if epoch_seconds is not None:
             most = f"at most {spec.train.epochs}, until validation stops improving"
@@ -184,11 +185,11 @@ class Console(Phases):
     def trials(self, spec: Spec, records: Records) -> Iterator[Callable[[Trial], None]]:
         """Yield a function that prints a trial when it has ended, above the progress of the search."""
         taken = len(records.taken)
-        with self.phase("search", spec.search.trials) as phase:
+        with self.phase("search", spec.search.budget) as phase:
 
             def update() -> None:
                 note, facts = best_so_far(spec, records)
-                ended = len(records.in_state(State.FINISHED, State.FAILED)) - taken
+                ended = len(records.in_state(*ENDED)) - taken
                 phase.advance(ended, note or "starting workers", **facts)
 
             def show(trial: Trial) -> None:
@@ -214,7 +215,7 @@ class Console(Phases):
 
     def result(self, spec: Spec, records: Records, answer: Answer, directory: Path, ending: Ending) -> None:
         """Print the end of a search: the table, then the verdict, which stays in view above the prompt."""
-        counts = {str(s): len(records.in_state(s)) for s in (State.FINISHED, State.FAILED, State.KILLED)}
+        counts = {str(s): len(records.in_state(s)) for s in (*ENDED, State.KILLED)}
         of_earlier = f", {len(records.taken)} of them in earlier searches" if records.taken else ""
         ended = ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count)
         self.entry("trials", ended + of_earlier)
@@ -223,11 +224,14 @@ class Console(Phases):
             self._footnotes(answer)
         self.out.quiet = self.output == "json"  # the verdict is what --quiet leaves
         self._verdict(answer)
-        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED):
+        if ending is not Ending.INTERRUPTED and not records.in_state(State.FINISHED, State.PRUNED):
             self.error(all_failed(records, ending))
-        elif ending is not Ending.COMPLETE:
+        elif not ending.whole:
             self.warn(f"the search ended early ({ending}), so nothing is reported from test; --resume continues it")
-        elif len(records.trials) - len(records.taken) < spec.search.trials:
+        elif ending is not Ending.COMPLETE:
+            own = len(records.trials) - len(records.taken)
+            self.entry("", f"the search stopped after {own} of {counted(spec.search.budget, 'trial')}: {ending}")
+        elif len(records.trials) - len(records.taken) < spec.search.budget:
             self.warn(f"the space holds only {counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
         if answer.chosen:
@@ -241,6 +245,8 @@ class Console(Phases):
             self.prose("", reason)
         marks = {"good": "+", "bad": "-", "note": "o"}
         self.entry("findings", *(f"{marks[finding.tone]} {finding.title}" for finding in answer.findings))
+        for place, problem in enumerate(problems(answer)):
+            self.prose("" if place else "checks", f"! {problem.title} {problem.advice}")
 
     def _footnotes(self, answer: Answer) -> None:
         self.entry("", "* the chosen configuration")
@@ -265,6 +271,7 @@ def _result(answer: Answer, directory: Path, ending: Ending, trials: dict[str, i
         "verdict": str(advice.verdict),
         "advice": [advice.title, *advice.reasons],
         "findings": [{"tone": finding.tone, "title": finding.title} for finding in answer.findings],
+        "checks": [{"title": problem.title, "advice": problem.advice} for problem in problems(answer)],
         "chosen": chosen.get("trial_id"),
         "set": chosen.get("set") or [],
         "report": str(directory / "report.html"),

@@ -33,7 +33,7 @@ def _is_number(text: str) -> bool:
 def of_frame(frame: pd.DataFrame) -> str:
     """The CSV text of a table, without its index."""
     texts = frame.select_dtypes(exclude=["number", "bool"])
-    inert_texts = {name: pd.Series(map(inert, texts[name]), frame.index, object) for name in texts}
+    inert_texts = {str(name): pd.Series(map(inert, texts[name]), frame.index, object) for name in texts}
     return frame.assign(**inert_texts).to_csv(index=False)
 
 

@@ -18,10 +18,11 @@ from search.subject import Recommender, measure_on_validation
 
 def dry_run(experiment: Experiment) -> None:
     """Print the plan. Without a checkpoint one epoch is trained, to time it and to have a model for the trial."""
-    spec, console = experiment.spec, experiment.console
-    preflight.check(experiment)
-    machine = runner.machine(experiment.address, class_paths(spec))
+    console = experiment.console
+    machine = runner.machine(experiment.address, class_paths(experiment.spec))
     plan_on(experiment, machine)
+    spec = experiment.spec
+    preflight.check(experiment)
     interactions, held_out = load_data(experiment)
     earlier = check_earlier(experiment).sources if not experiment.resume else ()
     searched = held_out or interactions

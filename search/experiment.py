@@ -25,10 +25,12 @@ from search.report import render
 from search.report.answer import Answer
 from search.report.files import load
 from search.running import learning, runner
+from search.running.known import expected_gain
 from search.running.plan import Plan, trial_bytes
-from search.selection import anchors
+from search.selection import anchors, stream
 from search.selection import front as selection
 from search.selection.front import Selection
+from search.selection.paired import users_text
 from search.spec import Spec, as_dict, class_paths, flat, to_yaml
 from search.subject import Job, Subject
 from search.track.live import Tracker, track_command
@@ -139,6 +141,8 @@ class _Search:
             phase.advance(0, "caching what all trials share")
             measured = self._on_validation(plan, phase, jobs)
             for (name, config), one in zip(missing.items(), measured, strict=True):
+                if one is not None and not self.records.users:
+                    self.records.streaming(users_text(one.users))
                 self.records.anchored(anchors.anchor(name, config, one))
 
     def _on_validation(self, plan: Plan, phase: Phase, jobs: Sequence[Job]) -> Iterator[Measurement | None]:
@@ -168,20 +172,22 @@ class _Search:
             return runner.run_search(self.spec, searched, self.records, plan, on_change, warn)
 
     def _select(self, plan: Plan, ending: Ending) -> Selection:
-        if ending is not Ending.COMPLETE:
+        if not ending.whole:
             return self._selected_on_validation()
         with self.experiment.provenance.timed("test"):
             with self.console.measuring("baselines", "validation") as phase:
                 on_validation = partial(self._on_validation, plan, phase)
+                users = self.records.users
                 finished, known = self.records.in_state(State.FINISHED), list(self.records.anchors.values())
-                selected = selection.select(self.spec, finished, self.n_items, on_validation, known)
-            rows = len(selected.front) + len(selected.baselines)
+                selected = selection.select(self.spec, finished, self.n_items, on_validation, known, users)
+            rows = len(selected.retested) + len(selected.baselines)
             with self.console.measuring("test", "test", rows) as phase:
                 return selection.remeasure(self.spec, selected, self.n_items, partial(self._on_test, plan, phase))
 
     def _selected_on_validation(self) -> Selection:
         known = list(self.records.anchors.values())
-        return selection.without_baselines(self.spec, self.records.in_state(State.FINISHED), known)
+        finished = self.records.in_state(State.FINISHED)
+        return selection.without_baselines(self.spec, finished, known, self.records.users)
 
     def _write(self, plan: Plan, selected: Selection, ending: Ending) -> None:
         """Write all files except trials.csv and the report."""
@@ -192,6 +198,7 @@ class _Search:
         texts = {
             "pareto.csv": csv_text.of_frame(front),
             "baselines.csv": csv_text.of_frame(baselines),
+            "stream.csv": csv_text.of_frame(stream.along(selected, self.spec.search.quality)),
             "chosen.yaml": _yaml(chosen),
             "provenance.json": json.dumps(provenance.document(), indent=2),
         }
@@ -230,9 +237,9 @@ def _known(values: dict[str, float | None]) -> dict[str, float]:
 
 
 def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection, ending: Ending) -> dict[str, Any]:
-    counts = {state.lower(): len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
+    counts = {state.lower(): len(records.in_state(state)) for state in State if state is not State.RUNNING}
     return {
-        "requested": spec.search.trials,
+        "requested": spec.search.budget,
         "earlier": [str(source) for source in records.sources],
         **counts,
         "concurrency": plan.concurrency,
@@ -241,6 +248,7 @@ def _about_search(spec: Spec, records: Records, plan: Plan, selected: Selection,
         "attempts_repeated": sum(trial.retries for trial in records.trials.values()),
         "accepted_changes": records.accepted,
         **selection.areas(selected),
+        "expected_gain": expected_gain(spec, records),
         "anchors": {name: anchor.metrics for name, anchor in records.anchors.items()},
         "interrupted": ending in (Ending.INTERRUPTED, Ending.FAILING),
         "ending": str(ending),

@@ -13,9 +13,9 @@ FILES_BYTES, BYTES_PER_TRIAL = 2**24, 2**13  # of the output folder: docs/reliab
 def check(experiment: Experiment) -> None:
     """Raise UserError for what would end the search later. A dry run and a search make the same checks.
 
-    A store that does not answer gets a warning, because a search goes on without it.
+    `search.trials` is settled by then. A search goes on without a store that does not answer, after a warning.
     """
-    trials = experiment.spec.search.trials
+    trials = experiment.spec.search.budget
     check_folder(experiment.directory, "--out", FILES_BYTES + trials * BYTES_PER_TRIAL)
     cache_folder()
     check_scratch()

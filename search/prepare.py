@@ -8,12 +8,14 @@ from etarec.checkpoint import Checkpoint
 from etarec.command_line import naming
 from etarec.data import Interactions
 from etarec.disk import file_sha256
+from etarec.document import read_yaml
 from etarec.train import cache_path, load_or_train, progress
 from search import preflight, rehearsal, warm_start
 from search.experiment import Experiment
 from search.provenance import about_checkpoint, about_data, settings
 from search.records import Records, Start
 from search.running import runner
+from search.running.learning import default_trials
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
 from search.spec import Spec, check_against_data, check_measured, check_something_to_learn, class_paths, own_code
 from search.subject import Recommender
@@ -24,9 +26,9 @@ def prepare(experiment: Experiment) -> Recommender:
 
     Raises UserError, before anything is trained, where spec, data and machine do not fit each other.
     """
+    planned = plan_on(experiment, runner.machine(experiment.address, class_paths(experiment.spec)))
     spec = experiment.spec
     preflight.check(experiment)
-    planned = plan_on(experiment, runner.machine(experiment.address, class_paths(spec)))
     interactions, held_out = load_data(experiment)
     experiment.console.plan(spec, planned, experiment.directory)
     if not experiment.resume:
@@ -38,9 +40,21 @@ def prepare(experiment: Experiment) -> Recommender:
 
 
 def plan_on(experiment: Experiment, machine: Machine, need: float = WORKER_BYTES) -> Plan:
-    """How many trials run at once; `need` is the memory of one, in bytes."""
+    """How many trials run at once; `need` is the memory of one, in bytes. Settles `search.trials: auto`."""
     with naming(experiment.file):
+        if experiment.spec.search.trials == "auto":
+            at_once = plan(experiment.spec.search, machine, need).concurrency
+            experiment.spec = _settled(experiment, at_once)
         return plan(experiment.spec.search, machine, need)
+
+
+def _settled(experiment: Experiment, concurrency: int) -> Spec:
+    """The spec with a number of trials: that of the search which is resumed, or the default of the sampler."""
+    spec, begun = experiment.spec, experiment.directory / "spec.yaml"
+    trials = default_trials(spec.search.sampler, len(spec.space), concurrency)
+    if experiment.resume and begun.exists():
+        trials = read_yaml(begun)["search"]["trials"]
+    return replace(spec, search=replace(spec.search, trials=trials))
 
 
 def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None]:

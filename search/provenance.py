@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
@@ -21,7 +22,8 @@ from etarec.checkpoint import Checkpoint
 from etarec.clock import Stopwatch
 from etarec.data import Interactions
 from etarec.kernels import build
-from search.redact import redacted
+from etarec.metrics import quality
+from search.redact import redacted, shown_uri
 from search.spec import Spec, as_dict, flat, own_code
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "pandas", "numpy")
@@ -37,6 +39,10 @@ FREE_TO_CHANGE = (  # a resumed search may change the keys of its spec that begi
     "search.gpus_per_trial",
     "search.cuda_mps",
     "search.choose",
+    "search.retest",
+    "search.max_minutes",
+    "search.until",
+    "search.converged_below",
     "search.bootstrap_replicates",
     "search.max_failures_in_a_row",
     "search.random_points",
@@ -78,6 +84,7 @@ class Provenance:
             "versions": {"python": platform.python_version()} | packages(PACKAGES),
             "hardware": hardware(),
             "seconds": {step: round(seconds, 2) for step, seconds in self.seconds.items()},
+            "tracking": shown_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"),
             "search": self.search,
         }
 
@@ -90,8 +97,22 @@ def about_data(spec: Spec, data: Interactions) -> dict[str, Any]:
         "items": data.n_items - 1,
         "interactions": data.n_interactions,
         "samples": data.sample_counts(),
+        "popularity": popularity(data),
         "order": spec.data.order,
     }
+
+
+def popularity(data: Interactions) -> dict[str, float]:
+    """The quality on validation of ranking all items by how often training saw them, for every user alike.
+
+    A tie counts against the target, as in every ranking.
+    """
+    positions = np.arange(data.n_interactions) - np.repeat(data.offsets[:-1], np.diff(data.offsets))
+    begin, end = (np.repeat(ends, np.diff(data.offsets)) for ends in (data.train_end, data.valid_end))
+    counts = np.bincount(data.items[positions <= begin], minlength=data.n_items)[1:]
+    targets = data.items[(positions > begin) & (positions <= end)] - 1
+    at_least = len(counts) - np.searchsorted(np.sort(counts), counts[targets])
+    return quality((at_least - 1).astype(np.int32))
 
 
 def about_checkpoint(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:

@@ -33,29 +33,42 @@ _ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
 
 
 class State(StrEnum):
-    """The state of a trial, by the names of MLflow's run states."""
+    """The state of a trial, by the names of MLflow's run states, and PRUNED."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
+    PRUNED = "PRUNED"  # ended early because it could not win; MLflow has no such state
     FAILED = "FAILED"
     KILLED = "KILLED"
+
+
+ENDED = (State.FINISHED, State.PRUNED, State.FAILED)  # a resumed search does not repeat these trials
 
 
 class Ending(StrEnum):
     """The reason why a search has measured its last trial."""
 
     COMPLETE = "complete"
+    CONVERGED = "no trial is expected to add much"
+    OUT_OF_TIME = "its time is up"
     INTERRUPTED = "interrupted"
     FAILING = "too many failed trials in a row"
     ALL_FAILED = "every trial failed"
 
     @property
     def exit_status(self) -> int:
-        return {Ending.COMPLETE: 0, Ending.INTERRUPTED: INTERRUPTED}.get(self, 1)
+        return 0 if self.whole else INTERRUPTED if self is Ending.INTERRUPTED else 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the search came to its own end, so that its front is measured on test."""
+        return self in (Ending.COMPLETE, Ending.CONVERGED, Ending.OUT_OF_TIME)
 
 
 PARENT_STATES = {
     Ending.COMPLETE: State.FINISHED,
+    Ending.CONVERGED: State.FINISHED,
+    Ending.OUT_OF_TIME: State.FINISHED,
     Ending.INTERRUPTED: State.KILLED,
     Ending.FAILING: State.FAILED,
     Ending.ALL_FAILED: State.FAILED,
@@ -74,6 +87,7 @@ class Trial:
     curve: dict[str, list[float]] = field(default_factory=dict)
     error: str = ""
     traceback: str = ""
+    outcomes: str = ""  # see search/selection/paired.py
     mlflow_run_id: str = ""
     retries: int = 0  # attempts that ended without a result and were repeated
     source: str = ""  # where an earlier search measured it: FOLDER/TRIAL; empty for a trial of this search
@@ -92,6 +106,7 @@ class Anchor:
     name: str
     adapt: dict[str, Any]
     metrics: dict[str, float]
+    outcomes: str = ""  # see search/selection/paired.py
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,7 @@ class Records:
         self.directory = directory
         self.trials: dict[int, Trial] = {}
         self.anchors: dict[str, Anchor] = {}  # by name, in the order of their measurement
+        self.users = ""  # of the validation stream's samples, see search/selection/paired.py
         self.parent_run_id = ""
         self._table_due = 0.0
         self._lock = threading.Lock()
@@ -192,15 +208,20 @@ class Records:
             )
         return changes
 
+    def streaming(self, users: str) -> None:
+        """Record the users of the validation stream's samples."""
+        self._append({"event": "stream", "users": users})
+
     def anchored(self, anchor: Anchor) -> None:
         """Record a measurement made before the trials."""
-        about = {"name": anchor.name, "adapt": anchor.adapt, "metrics": anchor.metrics}
-        self._append({"event": "anchor", **about})
+        self._append({"event": "anchor", **vars(anchor)})
 
     def started(self, number: int, parameters: Mapping[str, Any]) -> None:
         self._append({"event": "started", "number": number, "parameters": dict(parameters)})
 
-    def finished(self, number: int, metrics: Mapping[str, float], curve: Mapping[str, list[float]]) -> None:
+    def finished(
+        self, number: int, metrics: Mapping[str, float], curve: Mapping[str, list[float]], outcomes: str = ""
+    ) -> None:
         self._append(
             {
                 "event": "ended",
@@ -208,6 +229,7 @@ class Records:
                 "state": State.FINISHED,
                 "metrics": dict(metrics),
                 "curve": dict(curve),
+                "outcomes": outcomes,
             }
         )
 
@@ -216,7 +238,7 @@ class Records:
         self._append({"event": "retried", "number": number, "error": _plain(error), "traceback": _plain(traceback)})
 
     def ended(self, number: int, state: State, error: str, traceback: str = "") -> None:
-        """Record the end of a trial without a result: its state, FAILED or KILLED, and the reason."""
+        """Record the end of a trial without a result: its state, PRUNED, FAILED or KILLED, and the reason."""
         texts = {"error": _plain(error), "traceback": _plain(traceback)}
         self._append({"event": "ended", "number": number, "state": state, **texts})
 
@@ -291,7 +313,10 @@ class Records:
             case "parent_tracked":
                 self.parent_run_id = event["mlflow_run_id"]
             case "anchor":
-                self.anchors[event["name"]] = Anchor(event["name"], event["adapt"], event["metrics"])
+                outcomes = event.get("outcomes", "")
+                self.anchors[event["name"]] = Anchor(event["name"], event["adapt"], event["metrics"], outcomes)
+            case "stream":
+                self.users = event["users"]
             case "started":
                 if taken := _COLUMNS & event["parameters"].keys():
                     raise ValueError(f"a parameter has the name of a column of trials.csv: {min(taken)}")
@@ -305,6 +330,7 @@ class Records:
                 trial = self.trials[number]
                 trial.state, trial.ended = State(event["state"]), moment
                 trial.metrics, trial.curve = event.get("metrics", {}), event.get("curve", {})
+                trial.outcomes = event.get("outcomes", "")
                 trial.error, trial.traceback = event.get("error", ""), event.get("traceback", "")
             case "tracked":
                 self.trials[number].mlflow_run_id = event["mlflow_run_id"]

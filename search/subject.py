@@ -16,7 +16,7 @@ from etarec.config import AdaptConfig, OrderName, SplitName
 from etarec.data import Interactions, stream
 from etarec.device import default_device
 from etarec.encode import Encoder
-from etarec.evaluate import Measurement, measure
+from etarec.evaluate import Measurement, Watch, measure
 from etarec.models import SequenceModel
 
 
@@ -34,6 +34,14 @@ class Preparing(Protocol):
     """A subject whose measurements share work that each process does once."""
 
     def prepare(self, config: AdaptConfig, seed: int) -> None: ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A subject that can be watched while it measures; a trial of any other one is never ended early."""
+
+    def measure_watched(self, config: AdaptConfig, seed: int, watch: Watch) -> Measurement:
+        """The measurement on validation. `watch` may end it by an exception."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,15 @@ class Recommender:
         On validation, passes that all trials share are looked up, and the seconds are those of the look-up. On test,
         every sample is served, so the seconds are what serving costs.
         """
-        if split != "valid":
-            return self.serve(config, split, seed)
+        return self._on_validation(config, seed) if split == "valid" else self.serve(config, split, seed)
+
+    def measure_watched(self, config: AdaptConfig, seed: int, watch: Watch) -> Measurement:
+        return self._on_validation(config, seed, watch)
+
+    def _on_validation(self, config: AdaptConfig, seed: int, watch: Watch | None = None) -> Measurement:
         model, encoder, shared = _resident(self)
         self.checkpoint.reset(model)
-        return measure(model, encoder, shared.stream, config, seed, shared)
+        return measure(model, encoder, shared.stream, config, seed, shared, watch)
 
     def prepare(self, config: AdaptConfig, seed: int) -> None:
         """Looks up the passes of a measurement on validation, or computes and keeps them."""
@@ -130,9 +142,13 @@ def prepare(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> N
         subject.prepare(config, seed)
 
 
-def measure_on_validation(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> Measurement:
-    """The measurement of one trial. Raises NotFiniteError if a metric is NaN or infinite."""
+def measure_on_validation(
+    subject: Subject, config: AdaptConfig, seed: int, threads: int, watch: Watch | None = None
+) -> Measurement:
+    """The measurement of one trial, which `watch` may end. Raises NotFiniteError if a metric is NaN or infinite."""
     torch.set_num_threads(threads)
+    if watch is not None and isinstance(subject, Watchable):
+        return finite(subject.measure_watched(config, seed, watch))
     return finite(subject.measure(config, "valid", seed))
 
 

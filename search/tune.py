@@ -51,7 +51,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
 def resolve(arguments: argparse.Namespace) -> Spec:
     """The spec of the file with the command line's changes, and without the file's table, which a search ignores."""
-    flags = {name: getattr(arguments, name) for name in ("trials", "concurrency", "gpus_per_trial")}
+    flags = {name: getattr(arguments, name) for name in ("trials", "max_minutes", "concurrency", "gpus_per_trial")}
     changes = [f"search.{name}={value}" for name, value in flags.items() if value is not None]
     return replace(load(arguments.space, [*arguments.set, *changes]), table=None)
 
@@ -78,6 +78,7 @@ def parse() -> argparse.Namespace:
         help="measure configurations of an earlier search's front first, maybe one on other data; may be repeated",
     )
     parser.add_argument("--trials", metavar="N", help="number of configurations to measure")
+    parser.add_argument("--max-minutes", metavar="M", help="minutes after which no other trial begins")
     parser.add_argument("--concurrency", metavar="N", help="trials that run at once, or auto")
     parser.add_argument(
         "--gpus-per-trial", metavar="F", help="GPUs that each trial reserves, or auto; trials share a GPU by fractions"

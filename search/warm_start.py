@@ -71,7 +71,7 @@ def start(spec: Spec, settings: Mapping[str, Any], folders: Folders, unknown: Se
         found = _distinct(_taken(folder, earlier, spec), [trial.parameters for trial in trials])
         trials += found
         sources.append(Source(str(folder), earlier.identity, trials=len(found)))
-    most = max(1, spec.search.trials // FIRST_SHARE // max(1, len(folders.first)))
+    most = max(1, spec.search.budget // FIRST_SHARE // max(1, len(folders.first)))
     for folder in folders.first:
         earlier = _records(FIRST, folder)
         found = _distinct(_front(folder, earlier, spec), [*points, *(trial.parameters for trial in trials)])

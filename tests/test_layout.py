@@ -11,6 +11,7 @@ TESTED_ELSEWHERE = {
     **{f"etarec/readers/{step}.py": f"{READERS}/test_round_trip.py" for step in ("columnar", "lines", "text")},
     **{f"etarec/readers/{step}.py": f"{READERS}/test_readers.py" for step in ("columns", "faults", "log", "place")},
     "etarec/readers/preview.py": "tests/etarec/test_describe.py",
+    "search/track/pyfunc_model.py": "tests/search/track/test_model.py",  # MLflow runs it as a script
 }
 
 

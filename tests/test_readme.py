@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SMALL = ["--set", "train.epochs=1", "search.bootstrap_replicates=50", "search.concurrency=2"]
 NEEDS_A_CLUSTER = "--address"  # the command joins a Ray cluster, and none is started beside other tests
+RUNS_FOREVER = "etarec.serve"  # tests/test_docs_serving.py runs it
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -34,7 +35,9 @@ def blocks() -> list[str]:
 
 def commands() -> list[list[str]]:
     lines = [line for block in blocks() for line in block.splitlines() if line.startswith("python -m ")]
-    return [shlex.split(line, comments=True) for line in lines if NEEDS_A_CLUSTER not in line]
+    return [
+        shlex.split(line, comments=True) for line in lines if NEEDS_A_CLUSTER not in line and RUNS_FOREVER not in line
+    ]
 
 
 def shortened(command: list[str]) -> list[str]:

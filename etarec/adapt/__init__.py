@@ -5,12 +5,14 @@ One file per value of `adapt.target`: `none`, `state`, `weights`. `shared_passes
 Symbols: B samples of a batch.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
 
 from etarec import own_gate
 from etarec.adapt.learned import Learned
+from etarec.adapt.memory import Marks, Snapshot
 from etarec.adapt.none import NoAdaptation
 from etarec.adapt.shared_passes import SharedPasses
 from etarec.adapt.state import State
@@ -27,9 +29,28 @@ class Adapter(Protocol):
     """Serves the batches of a stream in order."""
 
     learned: Learned
+    show: Callable[[Tensor], None]  # given the states [B, D] by which a batch is ranked, the last call being final
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         """Ranks int[B] of the batch's targets, and what the gate decided. rows: the batch's places in the stream."""
+
+    def hidden(self, rows: slice) -> Tensor:
+        """Hidden states of the batch's inputs with the present weights: [B, D]."""
+
+    def follow(self, encoder: Encoder, stream: Stream, marks: Marks) -> None:
+        """Go on with another stream, which is a single batch, as if its samples came next.
+
+        marks: of the interactions of `encoder`, as `marks` gave them after an earlier batch.
+        """
+
+    def marks(self) -> Marks:
+        """The marks of the interactions of the present stream."""
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that later batches depend on, besides the marks of interactions."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of an adapter with the same configuration and checkpoint."""
 
 
 def build(

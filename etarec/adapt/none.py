@@ -1,5 +1,8 @@
 """Target `none`: serves a stream with the frozen model; the other adapters extend it."""
 
+from collections.abc import Callable
+from dataclasses import asdict
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from etarec import scoring
 from etarec.adapt.learned import Learned
+from etarec.adapt.memory import Marks, Snapshot, named
 from etarec.adapt.shared_passes import SharedPasses
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason
@@ -33,16 +37,35 @@ class NoAdaptation:
         seed: int,
         shared: SharedPasses | None,
     ):
-        self.config, self.model, self.encoder, self.clock, self.shared = config, model, encoder, clock, shared
+        self.config, self.model, self.clock, self.shared = config, model, clock, shared
         self.gate, self.seed = gate_of(config, seed), seed
         self.learned = Learned()
+        self.show: Callable[[Tensor], None] = lambda hidden: None
+        self._place(encoder, stream)
+        self.prepare(stream)
+
+    def _place(self, encoder: Encoder, stream: Stream) -> None:
+        self.encoder = encoder
         self.starts, self.ends = encoder.ranges(stream.users, stream.positions)
         self.targets = self.items(self.ends)
-        self.prepare(stream)
 
     def prepare(self, stream: Stream) -> None:
         """Look up the shared passes now, so that computing them once does not count as this trial's seconds."""
         self.ranks = None if self.shared is None else self.shared.ranks
+
+    def follow(self, encoder: Encoder, stream: Stream, marks: Marks) -> None:
+        self._place(encoder, stream)
+
+    def marks(self) -> Marks:
+        return Marks.blank(len(self.encoder.items))
+
+    def snapshot(self) -> Snapshot:
+        tensors, values = self.gate.snapshot()
+        return Snapshot(named("gate", tensors), {"gate": values, "learned": asdict(self.learned)})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self.gate.restore(snapshot.part("gate"), snapshot.values["gate"])
+        self.learned = Learned(**snapshot.values["learned"])
 
     def serve(self, rows: slice) -> tuple[Tensor, Decision]:
         with torch.no_grad(), self.clock("forward"):

@@ -46,7 +46,7 @@ class State(NoAdaptation):
             nothing_to_learn = np.zeros(len(hidden), np.bool_)
             decisions = [self.judge(hidden[part], scan.of(part), nothing_to_learn[part]) for part in parts]
         with torch.no_grad(), self.clock("adapt"):
-            ranks = self._adapted(whole, scan.ranks, decisions)
+            ranks = self._adapted(whole, hidden, scan.ranks, decisions)
         self._ahead = {
             rows.start: (ranks[part], decision) for rows, part, decision in zip(batches, parts, decisions, strict=True)
         }
@@ -62,7 +62,8 @@ class State(NoAdaptation):
             scan = scoring.scan(hidden, self.model.item_vectors, None, top_k)._replace(ranks=ranks)
         return hidden, scan
 
-    def _adapted(self, rows: slice, ranks: Tensor, decisions: list[Decision]) -> Tensor:
+    def _adapted(self, rows: slice, initial: Tensor, ranks: Tensor, decisions: list[Decision]) -> Tensor:
+        """Ranks int[n]. initial: [n, D], the hidden states without the inner loop."""
         admitted = torch.cat([decision.admitted for decision in decisions])
         count, lengths = admitted.cpu().numpy(), self.ends[rows] - self.starts[rows]
         self.learned.passes += int(count.sum())
@@ -72,9 +73,11 @@ class State(NoAdaptation):
             return torch.where(admitted, self.ranks[rows], ranks)
         chosen = admitted.nonzero()[:, 0]
         if not len(chosen):
+            self.show(initial)
             return ranks
         weights = [decision.weights for decision in decisions if decision.weights is not None]
         hidden = self.hidden(places(rows, chosen), torch.cat(weights)[chosen] if weights else None)
+        self.show(initial.index_copy(0, chosen, hidden))
         adapted = scoring.scan(hidden, self.model.item_vectors, self.targets[rows][chosen], top_k=0).ranks
         assert adapted is not None
         return ranks.index_copy(0, chosen, adapted.to(ranks.dtype))

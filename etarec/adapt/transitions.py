@@ -72,6 +72,14 @@ class Observed:
         self._unsettled = np.zeros(data.n_interactions, np.bool_)
         self._unsettled[self.ends] = True
 
+    def marks(self) -> npt.NDArray[np.uint8]:
+        """The bits of `Marks`, uint8[N]."""
+        return (self._learned + 2 * self._shallow + 4 * self._offered).astype(np.uint8)
+
+    def recall(self, bits: npt.NDArray[np.uint8]) -> None:
+        """Replace what is known of the interactions. bits: of `Marks`."""
+        self._learned, self._shallow, self._offered = ((bits & bit) > 0 for bit in (1, 2, 4))
+
     def settle(self, rows: slice) -> None:
         """The ranks of these samples are settled: the samples that follow may learn from their targets."""
         self._unsettled[self.ends[rows]] = False
@@ -124,6 +132,14 @@ class ServedLosses:
 
     def __init__(self, n_interactions: int, dtype: torch.dtype):
         self._losses = torch.full((n_interactions,), torch.nan, dtype=dtype)
+
+    def marks(self) -> npt.NDArray[np.float32]:
+        """The losses of `Marks`, float32[N]."""
+        return self._losses.numpy().astype(np.float32)
+
+    def recall(self, losses: npt.NDArray[np.float32]) -> None:
+        """Replace the losses of all interactions. losses: of `Marks`."""
+        self._losses = torch.from_numpy(losses).to(self._losses.dtype)
 
     def missing(self, offer: Offer, own: Int64s) -> Offer:
         """Offered transitions without a loss, each once. own: int[B], the targets of the batch, which get theirs."""

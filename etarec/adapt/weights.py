@@ -17,10 +17,12 @@ from torch.nn import functional as F
 
 from etarec import likelihood, scoring
 from etarec.adapt.fisher import diagonal
+from etarec.adapt.memory import Marks, Snapshot, generator_state, moments, named, restore_moments
 from etarec.adapt.none import NoAdaptation, places
 from etarec.adapt.transitions import Observed, Offer, ServedLosses
 from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
+from etarec.encode import Encoder
 from etarec.gate import Decision, effective_top_k, reliable, topk_entropy
 
 GATHERING_COSTS = 16  # one gathered score costs about as much as this many scores of a product over all items
@@ -61,13 +63,12 @@ class Weights(NoAdaptation):
 
         The checkpoint's weights serve these batches, so trials with the same batches and objective share their passes.
         """
-        self.observed = Observed(self.encoder, stream, self.config)
-        size = min(self.config.batch_size, len(stream))
+        size = max(1, min(self.config.batch_size, len(stream)))
         by_loss = self.gate.needs_losses
+        self._offered = False  # whether a batch so far had something to teach
         self._keeps_residual = self.config.filtered in ("residual", "mlp")
         self._until = self._unmoved(stream, size) if self.shared or by_loss else 0
         self._known = self.shared.batches(size, self._until, by_loss) if self.shared else None
-        self._losses = ServedLosses(len(self.encoder.items), self.model.item_vectors.dtype) if by_loss else None
         self._moving = self.model.adaptable(self.config.parameters)
         penalised, episodic = self.config.fisher_alpha > 0, self.config.reset == "batch"
         self._fisher = self._fisher_diagonal() if penalised else []
@@ -78,6 +79,42 @@ class Weights(NoAdaptation):
         self.optimizer = _optimizer(self.config, self._moving)
         self._dropouts = [each for each in self.model.modules() if isinstance(each, torch.nn.Dropout)]
         self._dropped, self._drawn = (np.random.default_rng([self.seed, n]) for n in range(2))
+
+    def _place(self, encoder: Encoder, stream: Stream) -> None:
+        super()._place(encoder, stream)
+        self.observed = Observed(encoder, stream, self.config)
+        by_loss = self.gate.needs_losses
+        self._losses = ServedLosses(len(encoder.items), self.model.item_vectors.dtype) if by_loss else None
+
+    def follow(self, encoder: Encoder, stream: Stream, marks: Marks) -> None:
+        super().follow(encoder, stream, marks)
+        self.observed.recall(marks.bits)
+        if self._losses is not None:
+            self._losses.recall(marks.losses)
+        self._known, self._until = None, 0 if self._losses is None or self._offered else len(stream)
+
+    def marks(self) -> Marks:
+        blank = super().marks()
+        return Marks(self.observed.marks(), blank.losses if self._losses is None else self._losses.marks())
+
+    def snapshot(self) -> Snapshot:
+        gate = super().snapshot()
+        moved = named("weight", {str(n): weight for n, weight in enumerate(self._moving)})
+        tensors = gate.tensors | moved | named("moment", moments(self.optimizer))
+        drawn = [generator_state(generator) for generator in (self._dropped, self._drawn)]
+        return Snapshot(tensors, gate.values | {"offered": self._offered, "drawn": drawn})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        super().restore(snapshot)
+        weights = snapshot.part("weight")
+        with torch.no_grad():
+            for n, weight in enumerate(self._moving):
+                weight.copy_(weights[str(n)])
+        self.optimizer = _optimizer(self.config, self._moving)
+        restore_moments(self.optimizer, snapshot.part("moment"))
+        self._offered = snapshot.values["offered"]
+        for generator, state in zip((self._dropped, self._drawn), snapshot.values["drawn"], strict=True):
+            generator.bit_generator.state = state
 
     def _unmoved(self, stream: Stream, size: int) -> int:
         """Number of samples in the batches that are served before any step, whatever the gate decides."""
@@ -112,8 +149,10 @@ class Weights(NoAdaptation):
             else:
                 decision = self.judge(served.hidden, scan, nothing_to_learn, losses)
         self._count_every(rows, offer)
+        self.show(served.hidden)
         ranks = self._learn(rows, offer, decision, served, scan.ranks)
         self.observed.settle(rows)
+        self._offered |= not nothing_to_learn.all()
         return ranks, decision
 
     def _count_every(self, rows: slice, offer: Offer) -> None:
@@ -195,8 +234,10 @@ class Weights(NoAdaptation):
                 learned = self._learn_entropies(rows, decision)
         if learned and self.config.serve == "after":
             with torch.no_grad(), self.clock("forward"):
-                after = self.scan(rows, self.hidden(rows), top_k=0).ranks
+                hidden = self.hidden(rows)
+                after = self.scan(rows, hidden, top_k=0).ranks
             assert after is not None
+            self.show(hidden)
             ranks = after
         if learned and self.config.reset == "batch":
             self._go_back()

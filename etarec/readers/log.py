@@ -49,6 +49,7 @@ class Log:
     times: Floats | None  # [N], finite; dates in seconds since 1970, numbers as given; None without a timestamp column
     token_width: int = 0  # characters of the longest token that was read; hashed with the tokens
     reading: Reading = field(default_factory=Reading)
+    user_tokens: pa.LargeStringArray = field(default_factory=lambda: pa.array([], pa.large_string()))  # [user codes]
 
 
 def from_columns(columns: Columns, config: DataConfig, places: Places, reading: Reading) -> Log:
@@ -115,7 +116,7 @@ def _complete(users: Ids, items: Ids, when: Floats | None, config: DataConfig, p
         reading = reading.and_(doubts=ids.doubts(found, what))
         reading = replace(reading, largest=(*reading.largest, ids.largest(found, what)))
     width = pc.max(pc.utf8_length(items.tokens)).as_py()
-    return Log(users.codes, items.codes, items.tokens, when, width, reading)
+    return Log(users.codes, items.codes, items.tokens, when, width, reading, users.tokens)
 
 
 def _dropped(keep: Bools, reason: str) -> str:

@@ -11,8 +11,8 @@ from search import csv_text
 from search.compare import plots, tables
 from search.compare.searches import Search, load_all, repeated
 from search.report import templates
+from search.report.cells import Table
 from search.report.plots import plotly_script
-from search.report.tables import Table
 
 OUTPUTS = ("compare.html", "compare.csv")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from search.compare.searches import Search, differing
 from search.numbers import percent, score
-from search.report.tables import Cell, Column, Line, Table
+from search.report.cells import Cell, Column, Line, Table
 
 _VERDICTS = {
     "use_chosen": "use the chosen configuration",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from search import baselines
 from search.report.files import Run
-from search.report.findings import Finding, findings
+from search.report.findings import Finding, findings, more_trials
 from search.selection.judgement import Judged, judge
 from search.selection.verdict import Advice, Verdict, advise
 from search.selection.view import Row, View
@@ -50,12 +50,19 @@ class Answer:
     def findings(self) -> list[Finding]:
         if self.chosen is None:
             return []
-        return findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
+        found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
+        gain = (self.run.provenance.get("search") or {}).get("expected_gain")
+        more = more_trials(gain if isinstance(gain, int | float) else None, len(self.run.trials))
+        return [*found, *([more] if more else [])]
 
     @cached_property
     def judged(self) -> dict[str, Judged]:
         """The judgement of each row of the front and of the baselines, by name."""
-        return {str(row["trial_id"]): judge(row, self.front, self.view) for row in (*self.front, *self.fixed)}
+        return {str(row["trial_id"]): self._judge(row) for row in (*self.front, *self.fixed)}
+
+    def _judge(self, row: Row) -> Judged:
+        chosen, random = str(self.run.chosen.get("trial_id")), self.baselines.get(baselines.RANDOM)
+        return judge(row, self.front, self.view, chosen, random)
 
     @property
     def fixed(self) -> list[Row]:

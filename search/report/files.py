@@ -9,9 +9,11 @@ import pandas as pd
 
 from etarec.document import quoted
 from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS, QualityMetric
+from search.records import Records, State
+from search.redact import HIDDEN
 from search.result_files import check_folder, damaged, mapping_of, text_of
 from search.selection import differences
-from search.selection.view import View
+from search.selection.view import Split, View
 from search.spec import ChooseConfig, SearchConfig, quality_of
 
 _MEASURED = (*QUALITY_METRICS, "filter_rate", *SECONDS)
@@ -32,6 +34,8 @@ class Run:
     trials: pd.DataFrame
     front: pd.DataFrame
     baselines: pd.DataFrame
+    stream: pd.DataFrame  # configuration, samples, quality and filter_rate along the test stream; empty if unknown
+    minutes: dict[str, float]  # at which a trial ended, counted from the first one's beginning; without old journals
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -63,6 +67,19 @@ class Run:
         """The parts of the filter rate that have a column."""
         return list(dict.fromkeys(name.partition("_")[2] for name in map(str, self.front) if "_filtered_by_" in name))
 
+    def samples(self, split: Split) -> int | None:
+        """The number of samples on which a row of the split was measured."""
+        source = self.provenance.get("rehearsal") if split == "valid" and self.provenance.get("rehearsal") else None
+        counts = (source or self.provenance.get("data") or {}).get("samples") or {}
+        return counts.get(split)
+
+    def run_address(self, run_id: Any) -> str:
+        """The address of a run's page in MLflow; empty where the tracking server has no pages or is not recorded."""
+        store = str(self.provenance.get("tracking") or "")
+        if not run_id or not store.startswith(("http://", "https://")) or HIDDEN in store:
+            return ""
+        return f"{store.rstrip('/')}/#/runs/{run_id}"
+
     @property
     def items(self) -> int | None:
         return (self.provenance.get("data") or {}).get("items")
@@ -87,11 +104,26 @@ def load(directory: Path) -> Run:
         front=(front := _points(directory / "pareto.csv", spec["space"], quality)),
         baselines=_points(directory / "baselines.csv", spec["space"], quality),
         chosen=mapping_of(directory / "chosen.yaml", {"adapt"}) if len(front) else {},
+        stream=_stream(directory / "stream.csv", quality),
+        minutes=_minutes(directory),
     )
     if len(front) and str(run.chosen.get("trial_id")) not in set(front["trial_id"]):
         given = quoted(run.chosen.get("trial_id"))
         raise damaged(directory / "chosen.yaml", f"trial_id: given {given}", "the trial_id of a row of pareto.csv")
     return run
+
+
+def _stream(path: Path, quality: QualityMetric) -> pd.DataFrame:
+    """stream.csv; an older search has none."""
+    columns = ("configuration", "samples", quality, "filter_rate")
+    return _table(path, columns, {}) if path.exists() else pd.DataFrame(columns=list(columns))
+
+
+def _minutes(directory: Path) -> dict[str, float]:
+    """When each finished trial ended, by the journal."""
+    trials = Records(directory).in_state(State.FINISHED)
+    first = min((trial.began for trial in trials), default=0.0)
+    return {trial.trial_id: (trial.ended - first) / 60 for trial in trials if trial.began and trial.ended}
 
 
 def _quality(spec: dict[str, Any], path: Path) -> QualityMetric:
@@ -142,7 +174,8 @@ def _table(path: Path, required: tuple[str, ...], parameters: dict[str, Any]) ->
 
 
 def _numbers(path: Path, frame: pd.DataFrame, parameters: dict[str, Any]) -> pd.DataFrame:
-    words = ["trial_id", "state", "mlflow_run_id", "error", "traceback", "source", "on_test_front"]
+    words = ["trial_id", "state", "group", "mlflow_run_id", "error", "traceback", "source", "on_test_front"]
+    words += ["configuration", differences.RIVAL]
     for name in frame.columns.difference(words):
         parsed = pd.to_numeric(frame[name].where(frame[name] != ""), errors="coerce").astype(float)
         wrong = parsed.isna() & (frame[name] != "")

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from search.baselines import ALL, NONE, PUBLISHED, RANDOM
-from search.numbers import higher_or_lower, percent, score, signed
-from search.selection.differences import TO_ALL, TO_CHOSEN, TO_RANDOM
-from search.selection.judgement import Judgement, judge
-from search.selection.verdict import negligible
-from search.selection.view import LEVEL, Difference, Row, Split, View
+from search.numbers import percent, score, signed
+from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, TO_RANDOM
+from search.selection.judgement import BEATEN, Judgement, judge
+from search.selection.verdict import WORTH_SKIPPING, negligible
+from search.selection.view import LEVEL, Difference, Row, View
+from search.spec import SearchConfig
 
 Tone = Literal["good", "bad", "note"]
 
@@ -32,21 +33,23 @@ def findings(
         _adapting(chosen, baselines, front, view, tolerance),
         _random(chosen, baselines.get(RANDOM), view, _along(front, view) if view.split == "test" else ""),
         _published(chosen, baselines.get(PUBLISHED), view),
-        _front(chosen, front, view),
+        _front(chosen, baselines.get(RANDOM), front, view),
     ]
     return [finding for finding in found if finding is not None]
 
 
-def saving(chosen: Row, everything: Row | None, split: Split) -> float | None:
-    """The share of the serving time with `everything` that the chosen point saves; None if unknown.
+def more_trials(gain: float | None, trials: int) -> Finding | None:
+    """Whether more trials would have paid, by the sampler's model of the results.
 
-    None on validation: trials look up the passes they share, so their seconds say nothing about serving.
+    gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown.
     """
-    if split == "valid":
+    if gain is None:
         return None
-    before = everything and everything.get(f"{split}_seconds")
-    after = chosen.get(f"{split}_seconds")
-    return None if not before or after is None else 1 - after / before
+    expected = f"The model of the results expects the next trial to add {percent(gain)} to the area of the front"
+    if gain < SearchConfig().converged_below:
+        return Finding("note", "More trials would hardly pay", f"{expected}.")
+    command = f"--resume --trials {2 * trials}"
+    return Finding("note", "More trials may pay", f"{expected}; the same command with {command} searches on.")
 
 
 def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float) -> Finding:
@@ -64,9 +67,24 @@ def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], v
         slight = negligible(gain, view.quality(none), tolerance)
         return _gaining(numbers, gain, chosen, none, best, view, slight)
     text = f"{numbers} {_highest(best, view)}"
-    if view.quality(best) > view.quality(none):  # only a point of the front can be
-        return Finding("note", "Adapting on every sample gains nothing, adapting on some scores higher", text)
+    if _some_gain(chosen, none, baselines.get(RANDOM), front, view):
+        return Finding("note", "Adapting on all gains nothing, adapting on some scores higher", text)
     return Finding("bad", "Adapting gains nothing", text)
+
+
+def _some_gain(chosen: Row, none: Row, random: Row | None, front: Sequence[Row], view: View) -> bool:
+    """Whether adapting on some samples scores higher than no adaptation, by the rules of the verdict.
+
+    On validation the values decide.
+    """
+    if view.split == "valid":
+        return any(view.quality(row) > view.quality(none) for row in front if view.measured(row))
+    gaps = [view.difference(none, chosen, TO_CHOSEN).reversed()]
+    gaps += [view.difference(random, none, TO_NONE)] if random and view.measured(random) else []
+    others = [view.difference(row, none, TO_NONE) for row in front if view.measured(row)]
+    return any(gap.value > 0 and gap.higher for gap in gaps) or any(
+        gap.value > 0 and gap.survives_holm for gap in others
+    )
 
 
 def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, view: View, slight: bool) -> Finding:
@@ -78,6 +96,10 @@ def _gaining(numbers: str, gain: Difference, chosen: Row, none: Row, best: Row, 
     if view.split == "test" and not gain.significant:
         reason = "The interval includes 0." if gain.measured else "Its interval was not measured."
         return Finding("note", "Whether adapting pays is not settled", f"{numbers} {reason} {kept}")
+    own = view.difference(none, chosen, TO_CHOSEN).reversed()
+    if own.measured and not own.significant:
+        title = "Adapting pays; whether the chosen gate keeps that is not settled"
+        return Finding("note", title, f"{numbers} {kept}")
     if above <= 0:
         return Finding("bad", "Adapting pays, but not as the chosen configuration does it", f"{numbers} {kept}")
     return Finding("good" if view.split == "test" else "note", "Adapting pays", f"{numbers} {kept}")
@@ -126,7 +148,7 @@ def _random(chosen: Row, random: Row | None, view: View, along: str) -> Finding:
         ahead = "ahead of" if gap.value > 0 else "no better than"
         return Finding("note", f"The gate is {ahead} random skipping on validation", text)
     if gap.value <= 0:
-        return Finding("bad", "The gate does not beat random skipping", text)
+        return Finding("bad" if gap.lower else "note", "The gate does not beat random skipping", text)
     if gap.higher:
         return Finding("good", "The gate beats random skipping", text)
     return Finding("note", "The gate is ahead of random skipping, but not clearly", text)
@@ -148,50 +170,71 @@ def _along(front: Sequence[Row], view: View) -> str:
 def _published(chosen: Row, published: Row | None, view: View) -> Finding | None:
     if published is None or not view.measured(published):
         return None
-    more = view.skipped(chosen) - view.skipped(published)
-    gap = view.quality(chosen) - view.quality(published)
+    more, gap = view.skipped(chosen) - view.skipped(published), view.difference(published, chosen, TO_CHOSEN).reversed()
     text = (
-        f"The published gate scores {_place(published, view)}; the chosen gate scores {higher_or_lower(gap)} and skips "
+        f"The published gate scores {_place(published, view)}; the chosen gate scores {gap} and skips "
         f"{abs(100 * more):.1f} percentage points {'more' if more >= 0 else 'fewer'}."
     )
-    if more >= 0 and gap >= 0 and (more or gap):
-        return Finding("good", "Better than the published gate in both objectives", text)
-    if more <= 0 and gap <= 0 and (more or gap):
+    quality, skipped = _sign(gap, view), (more >= WORTH_SKIPPING) - (more <= -WORTH_SKIPPING)
+    if quality >= 0 and skipped >= 0 and (quality or skipped):
+        tone: Tone = "good" if view.split == "test" else "note"
+        return Finding(tone, f"{_ahead(quality, skipped, view.label)} than the published gate", text)
+    if quality < 0 and more <= 0:
         return Finding("bad", "Worse than the published gate in both objectives", text)
-    traded = f"Higher {view.label}, but less skipped than by the published gate"
-    if more > 0:
-        traded = f"More skipped than by the published gate, but a lower {view.label}"
-    return Finding("note", traded if more or gap else "Level with the published gate", text)
+    if quality > 0:
+        return Finding("note", f"Higher {view.label}, but less skipped than by the published gate", text)
+    if quality < 0:
+        return Finding("note", f"More skipped than by the published gate, but a lower {view.label}", text)
+    level = f"The published gate skips more, at about the same {view.label}"
+    return Finding("note", level if skipped < 0 else "Level with the published gate", text)
 
 
-def _front(chosen: Row, front: Sequence[Row], view: View) -> Finding | None:
+def _sign(gap: Difference, view: View) -> int:
+    """1 for a clear gain and -1 for a clear loss by Holm's correction; by its value on validation."""
+    clear = gap.survives_holm or view.split == "valid" or not gap.measured
+    return ((gap.value > 0) - (gap.value < 0)) if clear else 0
+
+
+def _ahead(quality: int, skipped: int, label: str) -> str:
+    if quality and skipped:
+        return "Better in both objectives"
+    return f"Higher {label}, at as much skipped," if quality else f"More skipped, at no clear loss of {label},"
+
+
+def _front(chosen: Row, random: Row | None, front: Sequence[Row], view: View) -> Finding | None:
     """How many points still hold on test, and what beats the others."""
     if view.split == "valid":
         if len(front) > 1:
             return None
         text = "One configuration is at least as good as all others in both objectives, so there is no trade-off."
         return Finding("note", "The front is a single point", text)
-    measured = [row for row in front if view.measured(row)]
-    beaten = sum(row.get("on_test_front") is not True for row in measured)
-    judged = [judge(row, front, view).judgement for row in measured]
-    text = f"On test {_among_themselves(len(measured), beaten)}{_beaten_by_baselines(judged)}."
-    holding = sum(judgement not in _BEATEN for judgement in judged)
-    holds = judge(chosen, front, view).judgement not in _BEATEN
+    name = str(chosen["trial_id"])
+    judged = {str(row["trial_id"]): judge(row, front, view, name, random) for row in front if view.measured(row)}
+    judgements = [one.judgement for one in judged.values()]
+    beaten = judgements.count(Judgement.BY_POINT)
+    text = f"On test {_among_themselves(len(judged), beaten)}{_beaten_by_baselines(judgements)}."
+    holding = sum(judgement not in BEATEN for judgement in judgements)
+    holds = judged[name].judgement not in BEATEN if name in judged else True
     text += "" if holds else " The chosen configuration does not hold."
-    title = f"{holding} of {len(measured)} front points {'holds' if holding == 1 else 'hold'} on test"
+    if grouped := sum(row.get("group") not in ("", None, row["trial_id"]) for row in front):
+        text += f" {_alike(grouped)} (search.retest: all measures every point)."
+    title = f"{holding} of {len(judged)} front points {'holds' if holding == 1 else 'hold'} on test"
     title = "The front is a single point" if len(front) == 1 else title
     return Finding("note" if holds else "bad", title, text)
 
 
-_BEATEN = {Judgement.BY_NONE, Judgement.BY_RANDOM, Judgement.BY_POINT}
+def _alike(count: int) -> str:
+    if count == 1:
+        return "Validation cannot tell another point from one of these, so it was not measured"
+    return f"Validation cannot tell {count} other points from these, so they were not measured"
 
 
 def _among_themselves(points: int, beaten: int) -> str:
     if points == 1:
         return "the front's only point was measured once"
     if not beaten:
-        return f"all {points} points are still a front among themselves"
-    return f"{beaten} of the {points} points {'is' if beaten == 1 else 'are'} beaten by another front point"
+        return f"none of the {points} points is clearly beaten by another"
+    return f"{beaten} of the {points} points {'is' if beaten == 1 else 'are'} clearly beaten by another front point"
 
 
 def _beaten_by_baselines(judged: Sequence[Judgement]) -> str:

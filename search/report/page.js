@@ -25,6 +25,68 @@ document.querySelectorAll("[data-split]").forEach(button => button.addEventListe
     one.setAttribute("aria-pressed", String(one === button)));
 }));
 
+// Trials that are picked on an axis or in a plot are marked in every plot and in the table; null marks all again.
+const lines = [...document.querySelectorAll("#parallel path")];
+const picked = new Map(); // the picked range of each axis, from 0 to 1
+const mark = trials => {
+  const outside = element => trials !== null && !trials.has(element.dataset.trial);
+  document.querySelectorAll("[data-trial]").forEach(one => one.classList.toggle("out", outside(one)));
+  plots().forEach(plot => {
+    const traces = plot.data.flatMap((trace, index) => trace.customdata ? [index] : []);
+    const inside = index => [...plot.data[index].customdata].flatMap((trial, at) => trials.has(trial) ? [at] : []);
+    if (traces.length) Plotly.restyle(plot, {selectedpoints: traces.map(index => trials && inside(index))}, traces);
+  });
+  document.getElementById("marked").textContent =
+    trials ? `${lines.filter(line => !outside(line)).length} of ${lines.length} trials marked` : `${lines.length} trials`;
+  document.getElementById("unmark").hidden = trials === null;
+};
+const unpick = () => {
+  picked.clear();
+  document.querySelectorAll("#parallel .picked").forEach(one => one.setAttribute("height", 0));
+};
+const markPicked = () => mark(picked.size === 0 ? null : new Set(lines.filter(line => {
+  const at = JSON.parse(line.dataset.at);
+  return [...picked].every(([axis, [low, high]]) => at[axis] !== null && at[axis] >= low && at[axis] <= high);
+}).map(line => line.dataset.trial)));
+
+document.querySelectorAll("#parallel .brush").forEach(brush => {
+  const svg = brush.ownerSVGElement, axis = Number(brush.dataset.axis), shown = brush.previousElementSibling;
+  const place = event => { // 0 at the low end of the axis, 1 at the high end
+    const y = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse()).y;
+    return Math.min(Math.max((290 - y) / 260, 0), 1);
+  };
+  let begin = null;
+  brush.addEventListener("pointerdown", event => { begin = place(event); brush.setPointerCapture(event.pointerId); });
+  brush.addEventListener("pointermove", event => {
+    if (begin === null) return;
+    const [low, high] = [begin, place(event)].sort((a, b) => a - b);
+    shown.setAttribute("y", 290 - 260 * high);
+    shown.setAttribute("height", 260 * (high - low));
+    picked.set(axis, [low - 0.005, high + 0.005]);
+  });
+  brush.addEventListener("pointerup", event => { // a click without a drag gives the axis up
+    if (Math.abs(place(event) - begin) < 0.01) { picked.delete(axis); shown.setAttribute("height", 0); }
+    begin = null;
+    markPicked();
+  });
+});
+document.getElementById("unmark")?.addEventListener("click", () => { unpick(); mark(null); });
+addEventListener("load", () => lines.length && plots().forEach(plot => {
+  plot.on("plotly_selected", event => {
+    const trials = (event?.points ?? []).map(point => point.customdata).filter(Boolean);
+    if (trials.length) { unpick(); mark(new Set(trials)); }
+  });
+  plot.on("plotly_deselect", () => { unpick(); mark(null); });
+}));
+
+// The objective that colours the maps of pairs; a map's trace has the values of both in its meta.
+document.querySelectorAll("[data-colour]").forEach(button => button.addEventListener("click", () => {
+  const key = button.dataset.colour;
+  plots().filter(plot => plot.id.startsWith("map-")).forEach(plot =>
+    Plotly.restyle(plot, {"marker.color": [plot.data[0].meta[key]]}));
+  document.querySelectorAll("[data-colour]").forEach(one => one.setAttribute("aria-pressed", String(one === button)));
+}));
+
 const value = cell => cell.dataset.value ?? cell.textContent;
 const compare = (a, b) => {
   if (a === "" || b === "") return (a === "") - (b === ""); // an empty value comes last
@@ -57,7 +119,8 @@ const table = id => {
   const element = document.getElementById(id);
   const names = [...element.tHead.rows].at(-1).cells;
   const rows = [...element.tBodies[0].rows].filter(row => !("summary" in row.dataset));
-  return {names: [...names].map(th => th.dataset.name), rows: rows.map(row => [...row.cells].map(value)), id};
+  const named = cells => [...cells].filter((_, place) => names[place].dataset.name); // a drawn bar has no name
+  return {names: named(names).map(th => th.dataset.name), rows: rows.map(row => named(row.cells).map(value)), id};
 };
 const inert = text => /^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text; // no formula in a spreadsheet
 const quoted = text => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from search.report.files import Run
-from search.report.plots import parameter_html
 
 
 def text(name: str, value: Any) -> str:
@@ -23,14 +22,14 @@ def effects(run: Run) -> list[dict[str, Any]]:
     """Each searched parameter's range and its Spearman correlation with both objectives over the finished trials."""
     rows = []
     for name in run.parameters:
-        x = _axis(run, name)
+        x = axis_values(run, name)
         quality, rate = (_spearman(x, run.finished[objective]) for objective in (run.quality, "filter_rate"))
         rows.append({"name": name, "range": _range(run.spec["space"][name]), "quality": quality, "rate": rate})
     return rows
 
 
-def _axis(run: Run, name: str) -> pd.Series:
-    """A parameter's values for a plot, where `top_k: null` is the number of items."""
+def axis_values(run: Run, name: str) -> pd.Series:
+    """The finished trials' values of a parameter, where `top_k: null` is the number of items."""
     x = run.finished[name]
     if not pd.api.types.is_numeric_dtype(x):
         return x.replace("", "null")
@@ -50,19 +49,3 @@ def _range(entry: Any) -> str:
     if isinstance(entry, dict) and "low" in entry and "high" in entry:
         return f"{entry['low']} to {entry['high']}" + (", log scale" if entry.get("log") else "")
     return str(entry)
-
-
-def plots_of(run: Run) -> list[tuple[str, str]]:
-    """Each parameter and its plot against both objectives, an HTML fragment."""
-    if run.finished.empty:
-        return []
-    front_ids = set(run.front["trial_id"])
-    return [
-        (name, parameter_html(run.finished, name, _axis(run, name), _is_log(run, name), front_ids, run.quality))
-        for name in run.parameters
-    ]
-
-
-def _is_log(run: Run, name: str) -> bool:
-    entry = run.spec["space"][name]
-    return isinstance(entry, dict) and bool(entry.get("log"))

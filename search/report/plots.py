@@ -5,7 +5,6 @@ The frames are those of search/report/files.py: `trials` with the metric and fil
 style sheet colours text, axes and background, for a light or dark scheme; colours of traces suit both.
 """
 
-import math
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -24,19 +23,18 @@ from search.baselines import along_front
 from search.selection.chance import on_curve
 
 IMAGES = ("pareto.png", "pareto.svg")
-_VALID, TEST, _GREY, BASELINE, CHOSEN = "#3b82f6", "#ea580c", "#a3adba", "#8b5cf6", "#e11d48"
+VALID, TEST, GREY, BASELINE, CHOSEN = "#3b82f6", "#ea580c", "#a3adba", "#8b5cf6", "#e11d48"
 _INK, _GRID = "#1f2937", "#e9ebef"
 RANDOM = "#7c8796"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_AXIS = {"zeroline": False, "ticks": "outside", "automargin": True}
+AXIS = {"zeroline": False, "ticks": "outside", "automargin": True}
 _SPLITS = {"valid_": "validation", "test_": "test"}
 _DASHES = {"valid_": ("dot", "dotted"), "test_": ("solid", "solid")}  # plotly's and matplotlib's words
 _RATE_TITLE = "skipped passes (%)"
-MODE_BAR = {
-    "displaylogo": False,
-    "displayModeBar": True,
-    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
-}
+_ZOOM, _MARK = ["zoom2d", "pan2d"], ["select2d", "lasso2d"]
+_VIEW = ["zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]
+MODE_BAR = {"displaylogo": False, "displayModeBar": True, "modeBarButtons": [[*_ZOOM, *_VIEW]]}
+MARKING_BAR = {**MODE_BAR, "modeBarButtons": [[*_ZOOM, *_MARK, *_VIEW]]}  # of plots whose trials can be picked
 
 
 class Frames(NamedTuple):
@@ -59,7 +57,7 @@ class Frames(NamedTuple):
     @property
     def stairs(self) -> pd.DataFrame:
         """The corners of the front on validation."""
-        return _positions(self.front.sort_values("valid_filter_rate"), "valid_", self.metric)
+        return positions(self.front.sort_values("valid_filter_rate"), "valid_", self.metric)
 
 
 Describe = Callable[[str, str], str]  # a point's name and the prefix of its split -> the text that its hover shows
@@ -84,12 +82,12 @@ def pareto_html(frames: Frames, describe: Describe) -> str:
             marker={"size": 5, "color": RANDOM}, text=[describe(name, split) for name in curve["trial_id"]],
             hovertemplate="%{text}<extra></extra>", meta=split, legendgroup="random", showlegend=split == [*curves][-1],
         )  # fmt: skip
-    draw = _Scatter(figure, frames.metric, describe)
-    draw(frames.dominated, "", "other trials, validation", color=_GREY, symbol="circle", size=7)
-    _line(figure, list(frames.stairs["x"]), list(frames.stairs["y"]), "valid_", color=_VALID, shape="vh")
+    draw = _Scatter(figure, frames.metric, describe, frozenset(frames.trials["trial_id"]))
+    draw(frames.dominated, "", "other trials, validation", color=GREY, symbol="circle", size=7)
+    _line(figure, list(frames.stairs["x"]), list(frames.stairs["y"]), "valid_", color=VALID, shape="vh")
     for frame, color in ((frames.front, TEST), (baselines, BASELINE)):
         _line(figure, *_joins(frame, frames.metric), "both", color=color, opacity=0.45)
-    draw(frames.front, "valid_", "front, validation", color=_VALID, symbol="circle")
+    draw(frames.front, "valid_", "front, validation", color=VALID, symbol="circle")
     draw(frames.front, "test_", "front, test", color=TEST, symbol="diamond")
     draw(baselines, "valid_", "baseline, validation", color=BASELINE, symbol="square-open", size=9)
     draw(baselines, "test_", "baseline, test", color=BASELINE, symbol="square", size=9)
@@ -100,38 +98,7 @@ def pareto_html(frames: Frames, describe: Describe) -> str:
         figure.add_annotation(x=x, y=y, text=escape(text), **style)
     figure.update_xaxes(title=_RATE_TITLE, range=[-5, 105])
     figure.update_yaxes(title=label(frames.metric), tickformat=".3f")
-    return fragment(figure, "pareto-plot", MODE_BAR)
-
-
-def parameter_html(
-    trials: pd.DataFrame, parameter: str, x: pd.Series, log: bool, front_ids: set[str], metric: str
-) -> str:
-    """One searched parameter against both objectives, as an HTML fragment.
-
-    Args:
-        trials: the finished trials.
-        parameter: its name.
-        x: its values, numbers or names, one per trial.
-        log: whether it was searched on a log scale.
-        front_ids: trial_ids of the front, drawn in colour.
-        metric: the searched quality metric, such as hr_at_10.
-    """
-    figure = go.Figure(layout=layout(height=380))
-    marker = {"color": [_VALID if trial in front_ids else _GREY for trial in trials["trial_id"]], "size": 7}
-    for axis, values in (("y", trials[metric]), ("y2", 100 * _skipped(trials, ""))):
-        figure.add_scatter(
-            x=x, y=values, yaxis=axis, mode="markers", marker=marker, showlegend=False, text=_names(trials),
-            hovertemplate="%{text}<br>%{x}, %{y:.4~g}<extra></extra>",
-        )  # fmt: skip
-    numeric = pd.api.types.is_numeric_dtype(x)
-    kind = "category" if not numeric else "log" if log else "linear"
-    ticks = {"tickvals": _log_ticks(x), "ticktext": [f"{tick:g}" for tick in _log_ticks(x)]} if kind == "log" else {}
-    figure.update_xaxes(title=parameter, type=kind, anchor="y2", nticks=6, **ticks)
-    figure.update_layout(
-        yaxis={"title": label(metric), "domain": [0.55, 1], "tickformat": ".3f", "nticks": 5},
-        yaxis2={**_AXIS, "title": "skipped (%)", "domain": [0, 0.45], "range": [-5, 105], "dtick": 25},
-    )
-    return fragment(figure, f"plot-{parameter}", {"displayModeBar": False})
+    return fragment(figure, "pareto-plot", MARKING_BAR)
 
 
 def pareto_images(frames: Frames, directory: Path) -> None:
@@ -152,11 +119,11 @@ def _pareto_figure(frames: Frames) -> Figure:
     for split, curve in curves.items():
         style: dict[str, Any] = {"color": RANDOM, "linestyle": _DASHES[split][1], "marker": "o", "markersize": 3}
         axes.plot(curve["x"], curve["y"], label=f"random skipping, {_SPLITS[split]}", linewidth=1.2, **style)
-    _draw(axes, frames.dominated, "", metric, "other trials, validation", color=_GREY, s=28)
-    axes.step(frames.stairs["x"], frames.stairs["y"], where="pre", color=_VALID, linewidth=1.2)
+    _draw(axes, frames.dominated, "", metric, "other trials, validation", color=GREY, s=28)
+    axes.step(frames.stairs["x"], frames.stairs["y"], where="pre", color=VALID, linewidth=1.2)
     for frame, color in ((frames.front, TEST), (baselines, BASELINE)):
         axes.plot(*_joins(frame, metric), color=color, alpha=0.45, linewidth=1)
-    _draw(axes, frames.front, "valid_", metric, "front, validation", color=_VALID, s=52)
+    _draw(axes, frames.front, "valid_", metric, "front, validation", color=VALID, s=52)
     _draw(axes, frames.front, "test_", metric, "front, test", color=TEST, marker="D", s=42)
     hollow: dict[str, Any] = {"edgecolor": BASELINE, "facecolor": "none"}
     _draw(axes, baselines, "valid_", metric, "baseline, validation", marker="s", s=40, **hollow)
@@ -176,22 +143,22 @@ def _random_skipping(baselines: pd.DataFrame, metric: str) -> tuple[dict[str, pd
     if not along.any():
         return {}, baselines
     points = baselines[[on_curve(name) for name in baselines["trial_id"]]]
-    curves = {prefix: _positions(points, prefix, metric).sort_values("x") for prefix in _SPLITS}
+    curves = {prefix: positions(points, prefix, metric).sort_values("x") for prefix in _SPLITS}
     return {prefix: curve for prefix, curve in curves.items() if len(curve) > 1}, baselines[~along]
 
 
-def _skipped(frame: pd.DataFrame, prefix: str) -> pd.Series:
+def skipped(frame: pd.DataFrame, prefix: str) -> pd.Series:
     """`search.selection.chance.gate_rate` of each row: the share of skipped passes among those that can be computed."""
     rate = frame[f"{prefix}filter_rate"]
     seen = frame.get(f"{prefix}{Reason.NOTHING_TO_LEARN.column}", pd.Series(0.0, frame.index)).fillna(0.0)
     return ((rate - seen) / (1 - seen).where(seen < 1)).where(seen < 1, 1.0).clip(0, 1).where(rate.notna())
 
 
-def _positions(frame: pd.DataFrame, prefix: str, metric: str) -> pd.DataFrame:
+def positions(frame: pd.DataFrame, prefix: str, metric: str) -> pd.DataFrame:
     """The measured rows of a frame: trial_id, x, y, and the interval's reach below and above y (NaN without one)."""
     y = frame[f"{prefix}{metric}"]
     low, high = (frame.get(f"{prefix}{metric}_{end}", pd.Series(float("nan"), frame.index)) for end in ("low", "high"))
-    columns = {"trial_id": frame["trial_id"], "x": 100 * _skipped(frame, prefix), "y": y}
+    columns = {"trial_id": frame["trial_id"], "x": 100 * skipped(frame, prefix), "y": y}
     # The bounds of an interval without width can miss its point by a rounding error.
     reach = {"down": (y - low).clip(lower=0), "up": (high - y).clip(lower=0)}
     return pd.DataFrame({**columns, **reach}).dropna(subset=["x", "y"])
@@ -199,8 +166,8 @@ def _positions(frame: pd.DataFrame, prefix: str, metric: str) -> pd.DataFrame:
 
 def _joins(frame: pd.DataFrame, metric: str) -> tuple[list[float], list[float]]:
     """Lines from each row's validation measurement to its test measurement, separated by NaN."""
-    tested = _positions(frame, "test_", metric).add_suffix("_test")
-    both = _positions(frame, "valid_", metric).join(tested, how="inner")
+    tested = positions(frame, "test_", metric).add_suffix("_test")
+    both = positions(frame, "valid_", metric).join(tested, how="inner")
     nan = float("nan")
     x = [value for pair in zip(both["x"], both["x_test"], strict=True) for value in (*pair, nan)]
     y = [value for pair in zip(both["y"], both["y_test"], strict=True) for value in (*pair, nan)]
@@ -212,7 +179,7 @@ def _labels(baselines: pd.DataFrame, metric: str) -> list[tuple[float, float, st
 
     Names that would overlap become one text.
     """
-    places = _positions(baselines, "test_", metric).combine_first(_positions(baselines, "valid_", metric))
+    places = positions(baselines, "test_", metric).combine_first(positions(baselines, "valid_", metric))
     places["bottom"] = places["y"] - places["down"].fillna(0)
     height = 0.05 * max(float(places["y"].max() - places["bottom"].min()), 1e-9)
     groups: list[list[Any]] = []
@@ -235,29 +202,21 @@ def _align(x: float, names: int) -> Literal["left", "center", "right"]:
     return "left" if x <= 25 else "right"
 
 
-def _log_ticks(x: pd.Series) -> list[float]:
-    """Powers of ten, and three times the powers of ten over less than three decades."""
-    low, high = float(x.min()), float(x.max())
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    multiples = (1, 3) if high / low < 1000 else (1,)
-    ticks = [multiple * 10.0**decade for decade in decades for multiple in multiples]
-    return [tick for tick in ticks if 0.7 * low <= tick <= 1.4 * high]
-
-
-def _names(frame: pd.DataFrame) -> list[str]:
-    # Plotly interprets some HTML in texts.
+def escaped(frame: pd.DataFrame) -> list[str]:
+    """The names of a frame's trials; Plotly interprets some HTML in texts."""
     return [escape(str(name)) for name in frame["trial_id"]]
 
 
 class _Scatter(NamedTuple):
-    """Draws the measured points of a frame, with their intervals and hover texts."""
+    """Draws the measured points of a frame, with their intervals and hover texts. Trials can be marked in the page."""
 
     figure: go.Figure
     metric: str
     describe: Describe
+    trials: frozenset[str]
 
     def __call__(self, frame: pd.DataFrame, prefix: str, name: str, color: str, symbol: str, size: int = 9) -> None:
-        points = _positions(frame, prefix, self.metric)
+        points = positions(frame, prefix, self.metric)
         if points.empty:
             return
         reach = points[["down", "up"]].fillna(0)
@@ -265,6 +224,7 @@ class _Scatter(NamedTuple):
         self.figure.add_scatter(
             x=points["x"], y=points["y"], mode="markers", name=name, meta=prefix or "valid_",
             text=[self.describe(point, prefix) for point in points["trial_id"]],
+            customdata=points["trial_id"] if self.trials.issuperset(points["trial_id"]) else None,
             error_y=error if reach.to_numpy().any() else None, hovertemplate="%{text}<extra></extra>",
             marker={"color": color, "symbol": symbol, "size": size, "line": {"width": 1.5, "color": color}},
         )  # fmt: skip
@@ -287,7 +247,7 @@ def _line(
 
 
 def _draw(axes: Any, frame: pd.DataFrame, prefix: str, metric: str, label: str, zorder: int = 3, **style: Any) -> None:
-    points = _positions(frame, prefix, metric)
+    points = positions(frame, prefix, metric)
     if points.empty:
         return
     axes.scatter(points["x"], points["y"], label=label, zorder=zorder, **style)
@@ -313,8 +273,9 @@ def layout(height: int) -> dict[str, Any]:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "paper_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 60, "r": 10, "t": 30, "b": 50},
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+        "dragmode": "zoom",
         "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         "hoverlabel": {"bgcolor": "#111827", "font": {"color": "white"}, "align": "left", "bordercolor": "#111827"},
         "hovermode": "closest",

@@ -21,16 +21,17 @@ from etarec.disk import write_whole
 from etarec.metrics import SECONDS
 from search import baselines, numbers
 from search.records import frequent_reason
-from search.report import findings, parameters, plots, provenance, seconds, tables, templates
+from search.report import parameters, plots, provenance, search_tables, tables, templates
 from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
+from search.report.health import CHECKS
+from search.report.sections import Sections
 from search.selection.differences import TO_ALL, TO_NONE, Kind
 from search.selection.judgement import MEANINGS
 from search.selection.verdict import Verdict
 from search.selection.view import Difference, Row, Split, View
 
 OUTPUTS = ("report.html", "report.md", *plots.IMAGES)
-_PARTS = SECONDS[1:]  # of a measurement's seconds
 _TONES = {Verdict.USE: "good", Verdict.DO_NOT_ADAPT: "bad", Verdict.ADAPT_ON_ALL: "bad"}
 
 
@@ -41,27 +42,30 @@ def render(directory: Path) -> None:
         UserError: the folder or one of its files is missing or unreadable, or the files contradict each other.
     """
     run = load(directory)
-    answer = Answer(run)
-    chosen, prefix = str(run.chosen.get("trial_id", "")), seconds.PREFIXES[run.view.split]
-    frames = plots.Frames(run.finished, run.front, run.baselines, chosen, run.quality)
-    folder = Path(short_path(directory.absolute()))
-    context = {**describe(answer, folder), "by_seconds": seconds.sentence(frames, prefix)}
+    more = Sections(Answer(run))
+    context = describe(more, Path(short_path(directory.absolute())))
     try:
-        plots.pareto_images(frames, directory)
+        plots.pareto_images(more.frames, directory)
         _write(directory / "report.md", "report.md.j2", context)
-        page = {
-            "plotly": Markup(plots.plotly_script()),
-            "pareto": Markup(plots.pareto_html(frames, _hover(answer))),
-            "seconds_plot": Markup(seconds.plot(frames, prefix, _hover(answer))),
-            "plots": [(name, Markup(plot)) for name, plot in parameters.plots_of(run)],
-        }
-        _write(directory / "report.html", "report.html.j2", {**context, **page})
+        _write(directory / "report.html", "report.html.j2", {**context, **_drawn(more)})
     except OSError as error:
         raise UserError(f"{directory}: cannot write the report: {error.strerror}") from error
 
 
-def describe(answer: Answer, folder: Path) -> dict[str, Any]:
+def _drawn(more: Sections) -> dict[str, Any]:
+    """Plotly's script, and the plots of the page as HTML."""
+    hover = _hover(more.answer)
+    return {
+        "plotly": Markup(plots.plotly_script()),
+        "pareto": Markup(plots.pareto_html(more.frames, hover)),
+        "parallel": more.parallel(),
+        **{name: [(title, Markup(plot)) for title, plot in drawn] for name, drawn in more.plots(hover).items()},
+    }
+
+
+def describe(more: Sections, folder: Path) -> dict[str, Any]:
     """The plain values and texts that both templates show. `folder` is the search's, in commands."""
+    answer = more.answer
     run = answer.run
     return {
         "title": str(run.spec.get("name", "search")),
@@ -77,9 +81,13 @@ def describe(answer: Answer, folder: Path) -> dict[str, Any]:
         "front": tables.front(answer),
         "measurements": tables.measurements(answer),
         "baselines": tables.fixed(answer),
-        "effects": tables.effects(run),
-        "failures": tables.failures(run),
-        "trials": tables.trials(run),
+        "effects": search_tables.effects(run, more.importances),
+        "failures": search_tables.failures(run),
+        "trials": search_tables.trials(run),
+        "costs": search_tables.costs(answer, more.noise),
+        "problems": more.problems,
+        "checks": len(CHECKS),
+        **more.sentences(),
         "meanings": [(str(judgement), words) for judgement, words in MEANINGS.items()],
         "areas": _areas(run.provenance.get("search") or {}),
         "nothing_to_learn": _nothing_to_learn(answer),
@@ -90,8 +98,6 @@ def describe(answer: Answer, folder: Path) -> dict[str, Any]:
         "adapt": yaml.safe_dump(run.chosen.get("adapt", {}), sort_keys=False).strip(),
         "noise": min(1.96 / math.sqrt(max(len(run.finished) - 1, 1)), 1.0),
         "counts": _counts(run),
-        "timings": _timings(answer),
-        "serving": _serving(answer),
         "trial_seconds": {name: float(run.finished[name].sum()) for name in SECONDS},
         "phases": {name: s for name, s in (run.provenance.get("seconds") or {}).items() if s is not None},
         "provenance": provenance.labelled(run.provenance),
@@ -101,7 +107,7 @@ def describe(answer: Answer, folder: Path) -> dict[str, Any]:
 
 def _tiles(answer: Answer) -> list[tuple[str, str]]:
     """The chosen point's numbers at a glance: a figure and its meaning."""
-    row, view, everything = answer.chosen, answer.view, answer.baselines.get(baselines.ALL)
+    row, view = answer.chosen, answer.view
     if row is None:
         return []
     low, high = (row.get(f"{view.column}_{end}") for end in ("low", "high"))
@@ -112,13 +118,10 @@ def _tiles(answer: Answer) -> list[tuple[str, str]]:
     ]
     tiles += [_difference_tile(gap, view, words) for gap, words in _compared(row, view)]
     computing = view.computing(row)
-    if computing is not None:
-        less = f"{numbers.percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'}"
-        return [*tiles, (less, "computing by formula than adapting on every sample")]
-    saved = findings.saving(row, everything, view.split)
-    return (
-        tiles if saved is None else [*tiles, (_longer_or_shorter(saved), "serving time than adapting on every sample")]
-    )
+    if computing is None:
+        return tiles
+    less = f"{numbers.percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'}"
+    return [*tiles, (less, "computing by formula than adapting on every sample")]
 
 
 def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
@@ -129,10 +132,6 @@ def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
 def _difference_tile(gap: Difference, view: View, words: str) -> tuple[str, str]:
     p = "" if gap.p_holm is None else f", p {numbers.p_value(gap.p_holm)}".replace("p ", "p\N{NO-BREAK SPACE}")
     return numbers.signed(gap.value), f"{view.label} compared with {words}{p}"
-
-
-def _longer_or_shorter(saved: float) -> str:
-    return f"{numbers.percent(abs(saved), 0)} {'shorter' if saved >= 0 else 'longer'}"
 
 
 def _hover(answer: Answer) -> Callable[[str, str], str]:
@@ -232,29 +231,6 @@ def _counts(run: Run) -> dict[str, int]:
     states = dict.fromkeys(("FINISHED", "FAILED", "KILLED"), 0) | run.trials["state"].value_counts().to_dict()
     counts = {str(state).lower(): int(count) for state, count in states.items()}
     return counts if requested is None else {"requested": int(requested), **counts}
-
-
-def _timings(answer: Answer) -> list[dict[str, Any]]:
-    """Seconds of each part of a measurement; `other` is the rest, such as ranking and batching."""
-    split, timings = answer.view.split, []
-    rows = [row for row in answer.fixed if row not in answer.along_front] + ([answer.chosen] if answer.chosen else [])
-    for row in rows:
-        parts = {name.removesuffix("_seconds"): row[f"{split}_{name}"] for name in _PARTS}
-        total = row[f"{split}_seconds"]
-        if total is not None and None not in parts.values():
-            other = max(total - sum(parts.values()), 0.0)
-            timings.append({"name": row["trial_id"], **parts, "other": other, "total": total})
-    return timings
-
-
-def _serving(answer: Answer) -> str:
-    """Serving time against adapting on every sample, in words; empty where it was not measured."""
-    everything = answer.baselines.get(baselines.ALL)
-    saved = findings.saving(answer.chosen, everything, answer.view.split) if answer.chosen else None
-    if saved is None or answer.chosen is None or everything is None:
-        return ""
-    both = " instead of ".join(f"{numbers.seconds(row['test_seconds'])} s" for row in (answer.chosen, everything))
-    return f"Serving time of the chosen configuration: {both}, {_longer_or_shorter(saved)}."
 
 
 def _write(path: Path, template: str, context: dict[str, Any]) -> None:

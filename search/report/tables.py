@@ -1,18 +1,12 @@
-"""The report's tables as plain values and texts, which both templates show and the page sorts and copies."""
+"""The tables of the front and the baselines."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import pandas as pd
 
 from etarec.metrics import COSTS, MAIN_METRICS, QUALITY_METRICS, SECONDS, label
 from search import baselines
-from search.numbers import correlation, p_value, percent, score, seconds, signed
-from search.records import reason
-from search.report import parameters
-from search.report.answer import Answer, rows_of
-from search.report.files import Run
+from search.numbers import p_value, percent, score, seconds, signed
+from search.report.answer import Answer
+from search.report.cells import Cell, Column, Line, Table, cell, cost_cell, parameter
 from search.selection.differences import TO_ALL, TO_NONE, TO_RANDOM, Kind, difference_columns, interval_columns
 from search.selection.judgement import Judgement
 from search.selection.view import Row, Split, View
@@ -22,75 +16,19 @@ _COST_WORDS = dict(zip(COSTS, ("shallow steps", "transitions per pass", "computi
 _SPLIT_TITLES: dict[Split, str] = {"valid": "valid", "test": "test"}
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column: its title, the title over it and its neighbours, and its name in a copied table."""
-
-    title: str
-    name: str
-    group: str = ""
-    words: bool = False  # aligned to the left
-
-    @property
-    def full(self) -> str:
-        return f"{self.title} {self.group}".strip() if self.title != self.group else self.title
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell: its text, the value that is sorted and copied, and small lines below the text."""
-
-    text: str
-    value: Any = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def flat(self) -> str:
-        """Text and notes in one line."""
-        return f"{self.text} ({'; '.join(self.notes)})" if self.notes else self.text
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of a table; a folded one is hidden until it is asked for, and a summary stands for the folded ones."""
-
-    cells: Sequence[Cell]
-    chosen: bool = False
-    folded: bool = False
-    summary: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report. `name` is its anchor in the page and its label in LaTeX."""
-
-    name: str
-    columns: Sequence[Column]
-    lines: Sequence[Line] = field(default_factory=list)
-
-    @property
-    def grouped(self) -> list[tuple[str, int]]:
-        """The titles over neighbouring columns, and the numbers of columns below them."""
-        spans: list[tuple[str, int]] = []
-        for column in self.columns:
-            if spans and spans[-1][0] == column.group:
-                spans[-1] = (column.group, spans[-1][1] + 1)
-            else:
-                spans.append((column.group, 1))
-        return spans
-
-
 def front(answer: Answer) -> Table:
-    """The front's points: parameters, both objectives, computing, paired differences and the judgement on test."""
-    named = [Column("trial", "trial_id", words=True), *(Column(name, name) for name in answer.run.parameters)]
+    """The front's points: the judgement on test, both objectives, computing, paired differences and parameters."""
+    searched = [Column(name, name) for name in answer.run.parameters]
     kinds = _kinds(answer, answer.front)
     lines = []
     for row in answer.front:
         chosen = answer.chosen is not None and row["trial_id"] == answer.chosen["trial_id"]
         name = Cell(str(row["trial_id"]), row["trial_id"], ("chosen",) if chosen else ())
-        searched = [_parameter(row, key) for key in answer.run.parameters]
-        lines.append(Line([name, *searched, *_measured(answer, row, kinds)], chosen))
-    return Table("front", [*named, *_measured_columns(answer, kinds)], lines)
+        values = [parameter(row, key) for key in answer.run.parameters]
+        lines.append(Line([name, *_measured(answer, row, kinds), *values], chosen))
+    return Table(
+        "front", [Column("trial", "trial_id", words=True), *_measured_columns(answer, kinds), *searched], lines
+    )
 
 
 def fixed(answer: Answer) -> Table:
@@ -123,73 +61,13 @@ def measurements(answer: Answer) -> Table:
     for row in answer.front:
         for split in splits:
             cells = [Cell(str(row["trial_id"]), row["trial_id"]), Cell(_SPLIT_TITLES[split], split)]
-            cells += [_cell(row, f"{split}_{name}", score) for name in metrics]
-            cells += [_cell(row, f"{split}_{name}", percent) for name in shares]
-            cells += [_cost(row, split, name) for name in COSTS]
-            cells += [_cell(row, f"{split}_{name}", seconds) for name in _by_part()]
+            cells += [cell(row, f"{split}_{name}", score) for name in metrics]
+            cells += [cell(row, f"{split}_{name}", percent) for name in shares]
+            cells += [cost_cell(row, split, name) for name in COSTS]
+            cells += [cell(row, f"{split}_{name}", seconds) for name in _by_part()]
             cells.append(_gap(row, TO_ALL, View(split, beside)))
             lines.append(Line(cells))
     return Table("measurements", columns, lines)
-
-
-def trials(run: Run) -> Table:
-    """All trials on validation, failed ones included."""
-    columns = [Column("trial", "trial_id", words=True), Column("state", "state", words=True)]
-    columns += [Column(name, name) for name in run.parameters]
-    columns += [
-        Column(label(run.quality), run.quality),
-        Column("skipped", "skipped"),
-        Column("computing", "arithmetic"),
-    ]
-    columns += [Column("seconds", "seconds"), Column("MLflow run", "mlflow_run_id", words=True)]
-    lines = []
-    for row in rows_of(run.trials):
-        place = {f"valid_{name}": value for name, value in row.items()}
-        view = View("valid", run.quality)
-        skipped = view.skipped(place) if view.measured(place) else None
-        cells = [Cell(str(row["trial_id"]), row["trial_id"]), Cell(str(row["state"]), row["state"])]
-        cells += [_parameter(row, name) for name in run.parameters]
-        cells += [_cell(row, run.quality, score), Cell(percent(skipped), skipped), _cost(place, "valid", "arithmetic")]
-        cells += [
-            _cell(row, "seconds", seconds),
-            Cell(str(row.get("mlflow_run_id") or "")[:8], row.get("mlflow_run_id")),
-        ]
-        lines.append(Line(cells))
-    return Table("trials", columns, lines)
-
-
-def effects(run: Run) -> Table:
-    """Each searched parameter, its range and its rank correlation with both objectives."""
-    columns = [
-        Column("parameter", "parameter", words=True),
-        Column("searched", "searched", words=True),
-        Column(label(run.quality), f"spearman_{run.quality}", "Spearman with"),
-        Column("skipped", "spearman_filter_rate", "Spearman with"),
-    ]
-    lines = []
-    for effect in parameters.effects(run):
-        words = [Cell(effect[name], effect[name]) for name in ("name", "range")]
-        ranks = [Cell(correlation(effect[name]), effect[name]) for name in ("quality", "rate")]
-        lines.append(Line([*words, *ranks]))
-    return Table("parameters", columns, lines)
-
-
-def failures(run: Run) -> Table:
-    """The trials without a result, grouped by state and reason."""
-    names = ("state", "reason", "trials")
-    ended = run.trials[run.trials["state"].isin(["FAILED", "KILLED"])]
-    reasons = ended["error"].map(reason) if "error" in ended else pd.Series("no reason recorded", index=ended.index)
-    groups = ended.groupby([ended["state"], reasons], sort=False)["trial_id"]
-    texts = [(str(state), str(cause), ", ".join(ids)) for (state, cause), ids in groups]
-    lines = [Line([Cell(text, text) for text in line]) for line in texts]
-    return Table("failures", [Column(name, name, words=True) for name in names], lines)
-
-
-def _parameter(row: Row, name: str) -> Cell:
-    """A parameter, where a file's 50.0 of an integer field is 50."""
-    value = row.get(name)
-    plain = int(value) if isinstance(value, float) and value.is_integer() else value
-    return Cell(parameters.text(name, value), plain)
 
 
 def _kinds(answer: Answer, rows: Sequence[Row]) -> tuple[Kind, ...]:
@@ -210,7 +88,7 @@ def _measured_columns(answer: Answer, kinds: Sequence[Kind]) -> list[Column]:
     if view.split == "valid":
         return columns
     columns += [Column(view.label, difference_columns(kind, view.metric)[0], TO_WORDS[kind]) for kind in kinds]
-    return [*columns, Column("on test", "on_test", words=True)]
+    return [Column("on test", "on_test", words=True), *columns]
 
 
 def _measured(answer: Answer, row: Row, kinds: Sequence[Kind]) -> list[Cell]:
@@ -218,10 +96,10 @@ def _measured(answer: Answer, row: Row, kinds: Sequence[Kind]) -> list[Cell]:
     views = [View(split, view.metric) for split in splits]
     shares = [one.skipped(row) if one.measured(row) else None for one in views]
     cells = [Cell(percent(share), share) for share in shares]
-    cells += [_quality(row, one) for one in views] + [_cost(row, view.split, "arithmetic")]
+    cells += [_quality(row, one) for one in views] + [cost_cell(row, view.split, "arithmetic")]
     if view.split == "valid":
         return cells
-    return [*cells, *(_gap(row, kind, view) for kind in kinds), _judged(answer, row)]
+    return [_judged(answer, row), *cells, *(_gap(row, kind, view) for kind in kinds)]
 
 
 def _quality(row: Row, view: View) -> Cell:
@@ -243,8 +121,8 @@ def _gap(row: Row, kind: Kind, view: View) -> Cell:
 
 def _judged(answer: Answer, row: Row) -> Cell:
     judged = answer.judged[str(row["trial_id"])]
-    text = f"beaten by {judged.by}" if judged.judgement is Judgement.BY_POINT else str(judged.judgement)
-    return Cell(text, text)
+    notes = (f"by {judged.by}",) if judged.judgement is Judgement.BY_POINT else ()
+    return Cell(str(judged.judgement), " ".join((str(judged.judgement), *notes)), notes)
 
 
 def _baseline(name: str) -> Cell:
@@ -261,7 +139,7 @@ def _folded(answer: Answer, rows: Sequence[Row], kinds: Sequence[Kind]) -> list[
     """The spread of each column over rows that are folded into one."""
     cells = [_spread(cells) for cells in zip(*(_measured(answer, row, kinds) for row in rows), strict=True)]
     words = dict.fromkeys(str(answer.judged[str(row["trial_id"])].judgement) for row in rows)
-    return [*cells[:-1], Cell(", ".join(words))] if answer.view.split == "test" else cells
+    return [Cell(", ".join(words)), *cells[1:]] if answer.view.split == "test" else cells
 
 
 def _spread(cells: Sequence[Cell]) -> Cell:
@@ -270,15 +148,6 @@ def _spread(cells: Sequence[Cell]) -> Cell:
         return Cell("–")
     least, most = known[0].text, known[-1].text
     return Cell(least, None, (f"to {most}",) if most != least else ())
-
-
-def _cost(row: Row, split: Split, name: str) -> Cell:
-    form = percent if name != "transitions_per_pass" else seconds
-    return _cell(row, f"{split}_{name}", form)
-
-
-def _cell(row: Row, column: str, form: Any) -> Cell:
-    return Cell(form(row.get(column)), row.get(column))
 
 
 def _by_part() -> tuple[str, ...]:

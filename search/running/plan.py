@@ -122,7 +122,7 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
     cpus = _cpus_per_trial(search, machine, need, by_gpu)
     limits = _limits(machine, cpus, by_gpu, need)
     wanted = min(limits.values(), default=1) if search.concurrency == "auto" else search.concurrency
-    concurrency = min(wanted, search.trials)
+    concurrency = int(min(wanted, search.most_trials))
     return Plan(
         concurrency,
         max(1, int(cpus)),
@@ -178,7 +178,7 @@ def _fitting(there: float, share: float) -> float:
 
 def _memory_note(search: SearchConfig, machine: Machine, need: float, by_cores: int, by_gpu: float) -> str:
     fits, wanted = int(machine.free_memory * MEMORY_SHARE / need) if machine.free_memory < math.inf else math.inf, 0
-    wanted = int(min(by_cores, by_gpu, search.trials)) if search.concurrency == "auto" else search.concurrency
+    wanted = int(min(by_cores, by_gpu, search.most_trials)) if search.concurrency == "auto" else search.concurrency
     if fits >= wanted:
         return ""
     size = f"a trial needs about {need / GIB:.1f} GiB and {machine.free_memory / GIB:.1f} GiB are free"

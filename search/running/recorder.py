@@ -53,8 +53,10 @@ class Recorder(ray.tune.Callback):
         number, result = self.searcher.numbers[trial.trial_id], trial.last_result
         if "error" in result:
             self.records.ended(number, State.FAILED, result["error"], result["traceback"])
+        elif "pruned" in result:
+            self.records.ended(number, State.PRUNED, result["pruned"])
         else:
-            self.records.finished(number, result["metrics"], result["curve"])
+            self.records.finished(number, result["metrics"], result["curve"], result["outcomes"])
         self.searcher.ended(number)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:

@@ -37,7 +37,7 @@ def run_search(
     on_change: Callable[[Trial], Any],
     warn: Callable[[str], Any] = lambda text: None,
 ) -> Ending:
-    """Measures `spec.search.trials` configurations, without those whose end is in the records.
+    """Measures `spec.search.budget` configurations, without those whose end is in the records.
 
     A space with fewer configurations is measured completely. A trial whose process or node died is repeated, at most
     `spec.search.retries` times. Ctrl-C leaves running trials KILLED.
@@ -58,14 +58,16 @@ def _tuner(
 ) -> ray.tune.Tuner:
     os.environ[ray_internals.MOST_STARTING] = str(plan.concurrency)  # all workers start at once
     threads, quality = plan.threads_per_trial, spec.search.quality
-    worker = ray.tune.with_parameters(TrialWorker, subject=subject, threads=threads, quality=quality)
+    worker = ray.tune.with_parameters(
+        TrialWorker, subject=subject, threads=threads, quality=quality, prune=spec.search.prune
+    )
     scheduler = IdleWorkersScheduler(searcher)
     return ray.tune.Tuner(
         ray.tune.with_resources(worker, plan.resources),
         tune_config=ray.tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=spec.search.trials * (1 + spec.search.retries),
+            num_samples=spec.search.budget * (1 + spec.search.retries),
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(

@@ -4,6 +4,7 @@ Each attempt at a trial is a trial of Ray's own. A trial keeps its number, its p
 over all its attempts, and the study is told about the last attempt only.
 """
 
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.records import Ending, Records, State, Trial
+from search.records import ENDED, Ending, Records, State, Trial
 from search.running.faults import Fault, Kind
 from search.running.measuring import start_processes
 from search.running.plan import Plan
+from search.running.rivals import Rivals
 from search.running.suggest import Suggestions
 from search.spec import Spec, objectives_of, trial_config, trial_seed
 from search.spec.space import rule_of
@@ -29,14 +31,16 @@ class JournalSearcher(Searcher):
         anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
         taken = [(trial.parameters, objectives_of(spec.search, trial.metrics)) for trial in records.taken]
         self.suggestions = Suggestions(spec, plan.concurrency, anchors, taken, records.first)
+        self._rivals = Rivals(spec, records, plan.concurrency)
         self.numbers: dict[str, int] = {}  # of trials, by Ray's trial id
         self._running: set[int] = set()
         self._again: deque[int] = deque()  # trials to repeat
         self._alone: set[int] = set()  # trials that run with nothing beside them
         self._next = len(taken)
-        self._end = len(taken) + spec.search.trials
+        self._end = len(taken) + spec.search.budget
         self._ahead: dict[str, Any] | None = None  # the next trial's parameters, once they are drawn
-        self._exhausted = self._measures_next = self._failing = False
+        self._exhausted = self._measures_next = self._failing = self._over = False
+        self._began = time.monotonic()
         self._failures_in_a_row = 0
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
@@ -49,10 +53,10 @@ class JournalSearcher(Searcher):
             return None
         if self._again:
             return self._repeat(trial_id)
-        while (following := self._following()) is not None:
+        while not self._is_over() and (following := self._following()) is not None:
             if (started := self._start(trial_id, *following)) is not None or self._failing:
                 return started
-        if self._next < self._end and not self._exhausted:
+        if self._next < self._end and not self._exhausted and not self._over:
             return None
         if not self._measures_next:
             self._measures_next = True
@@ -68,10 +72,10 @@ class JournalSearcher(Searcher):
         """Notes the end of trial `number`, after the records."""
         ended = self.records.trials[number]
         self._running.remove(number)
-        self._failures_in_a_row = 0 if ended.state is State.FINISHED else self._failures_in_a_row + 1
+        self._failures_in_a_row = self._failures_in_a_row + 1 if ended.state is State.FAILED else 0
         if self._failures_in_a_row >= self.spec.search.max_failures_in_a_row:
             self._failing = True  # stays true even if a trial that is still running finishes
-        self.suggestions.tell(number, self._objectives(ended.metrics))
+        self._tell(ended)
         self.on_change(ended)
 
     def retry(self, number: int, fault: Fault) -> bool:
@@ -98,10 +102,20 @@ class JournalSearcher(Searcher):
         """Why the search ended, once it has."""
         if self._failing:
             return Ending.FAILING
-        whole = self._exhausted or self._next == self._end
-        if self.records.in_state(State.KILLED) or not whole:
+        counted = self._exhausted or self._next == self._end
+        if self.records.in_state(State.KILLED) or not (counted or self._over):
             return Ending.INTERRUPTED
-        return Ending.COMPLETE if self.records.in_state(State.FINISHED) else Ending.ALL_FAILED
+        if not self.records.in_state(State.FINISHED, State.PRUNED):
+            return Ending.ALL_FAILED
+        if self.suggestions.converged:
+            return Ending.CONVERGED
+        return Ending.COMPLETE if counted else Ending.OUT_OF_TIME
+
+    def _is_over(self) -> bool:
+        """Whether the search's time is up, so that no other trial begins."""
+        minutes = self.spec.search.max_minutes
+        self._over = minutes is not None and time.monotonic() - self._began > 60 * minutes
+        return self._over
 
     def _repeat(self, trial_id: str) -> dict[str, Any] | None:
         if self._again[0] in self._alone and self._running:
@@ -115,9 +129,9 @@ class JournalSearcher(Searcher):
             number, parameters, self._ahead = self._next, self._ahead, None
             self._next += 1
             known = self.records.trials.get(number)
-            if known is None or known.state not in (State.FINISHED, State.FAILED):
+            if known is None or known.state not in ENDED:
                 return number, parameters
-            self.suggestions.tell(number, self._objectives(known.metrics))
+            self._tell(known)
         return None
 
     def _start(self, trial_id: str, number: int, parameters: dict[str, Any]) -> dict[str, Any] | None:
@@ -132,7 +146,8 @@ class JournalSearcher(Searcher):
             self.ended(number)
             return None
         self.numbers[trial_id] = number
-        return {"adapt": dict(vars(config)), "seed": trial_seed(self.spec.search.seed, config)}
+        seed = trial_seed(self.spec.search.seed, config)
+        return {"adapt": dict(vars(config)), "seed": seed, "rivals": self._rivals.reference(number)}
 
     def _draw(self) -> bool:
         """Whether the next suggestion is known. In an exhausted space it is None."""
@@ -144,8 +159,9 @@ class JournalSearcher(Searcher):
             self._exhausted = self._ahead is None
         return True
 
-    def _objectives(self, metrics: dict[str, float]) -> tuple[float, ...] | None:
-        return objectives_of(self.spec.search, metrics) if metrics else None
+    def _tell(self, ended: Trial) -> None:
+        values = objectives_of(self.spec.search, ended.metrics) if ended.metrics else None
+        self.suggestions.tell(ended.number, values, ended.state is State.PRUNED, ended.metrics)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Does nothing: `Recorder` calls `ended` once the end is on disk."""

@@ -12,23 +12,22 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from search.baselines import NONE
+from search.running.known import MOST_MODELLED, known, reference
 from search.running.learning import FEWEST, lag
 from search.sampler.cube import Cube
-from search.sampler.proposal import Known, propose, spread
-from search.spec import Spec, first_points, objectives_of
+from search.sampler.proposal import Known, gain_share, propose, spread
+from search.spec import Spec, first_points
+from search.spec.constraint import parsed
 from search.spec.dimension import Dimension
 from search.spec.space import Space, acting, settled
 
 ATTEMPTS = 20  # to draw a configuration that was not suggested before
-MOST_MODELLED = 200  # results that `auto` models by a Gaussian process, whose cost grows with their cube
+FEWEST_TO_CONVERGE = 16  # results; with fewer the model is too sure of itself
 Parameters = dict[str, Any]
 
 
@@ -62,6 +61,10 @@ class Suggestions:
         self._first = [point for point in points if point not in known]
         self._asked: list[tuple[optuna.Trial, Parameters]] = []
         self._results: dict[int, Sequence[float] | None] = {}
+        self._pruned: set[int] = set()
+        self._metrics: dict[int, Mapping[str, float]] = {}
+        self._known: Known | None = None  # on which the last proposal rests, if it is the model's
+        self.converged = False  # no more is suggested because no more is to be found
         self._told = 0
         self._begin_with(taken)
 
@@ -84,12 +87,29 @@ class Suggestions:
             trial, parameters = self._take(dict(recorded))
         if trial is None:
             return None
+        if recorded is None and self._has_converged(parameters):
+            self.study.tell(trial, state=TrialState.FAIL)
+            self.converged = True
+            return None
         self._asked.append((trial, parameters))
         return parameters
 
-    def tell(self, number: int, values: Sequence[float] | None) -> None:
-        """Notes the objectives of suggestion `number`, None if it failed. The study is told in the order of numbers."""
+    def tell(
+        self,
+        number: int,
+        values: Sequence[float] | None,
+        pruned: bool = False,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Notes the objectives of suggestion `number`, None if it was pruned or has failed.
+
+        The study is told in the order of numbers. metrics: all of them, for the constraints.
+        """
         self._results[number] = values
+        if metrics:
+            self._metrics[number] = metrics
+        if pruned:
+            self._pruned.add(number)
 
     def tell_rest(self) -> None:
         """Tells the study all results that it has not been told."""
@@ -110,20 +130,23 @@ class Suggestions:
         trial, values = self._asked[number][0], self._results[number]
         if values is not None and self.search.sampler == "auto":
             place = self.search.objectives.index(self.search.quality)
-            trial.set_constraint(
-                "no worse than no adaptation", float(max(self._reference()[place] - values[place], -1.0))
-            )
-        self.study.tell(trial, values, state=TrialState.FAIL if values is None else None)
+            worst = reference(self.search, self._anchors)[place]
+            trial.set_constraint("no worse than no adaptation", float(max(worst - values[place], -1.0)))
+            for constraint in parsed(self.search.constraints) if number in self._metrics else ():
+                excess = constraint.excess(self._metrics[number], self._anchors)
+                trial.set_constraint(str(constraint), max(excess, -1.0))
+        unfinished = TrialState.PRUNED if number in self._pruned else TrialState.FAIL
+        self.study.tell(trial, values, state=unfinished if values is None else None)
         self._told = number + 1
 
     def _suggest(self) -> tuple[optuna.Trial | None, Parameters]:
-        known = [parameters for _, parameters in self._asked]
+        before = [parameters for _, parameters in self._asked]
         for attempt in range(ATTEMPTS):
             trial, parameters = self._draw(attempt)
-            if parameters not in known:
+            if parameters not in before:
                 return trial, parameters
             self.study.tell(trial, state=TrialState.FAIL)
-        left = next((point for point in self._grid() if self._settled(point) not in known), None)
+        left = next((point for point in self._grid() if self._settled(point) not in before), None)
         return (None, {}) if left is None else self._take(left)
 
     def _grid(self) -> Iterator[Parameters]:
@@ -147,6 +170,7 @@ class Suggestions:
 
     def _point(self, sampler: str, number: int, seed: int) -> Parameters | None:
         """The proposal of this program's own sampler; None where Optuna's sampler proposes."""
+        self._known = None
         if sampler == "grid":
             return _on_grid(self.spec.space, number)
         if sampler != "auto":
@@ -161,19 +185,14 @@ class Suggestions:
         if len(results) > self.most_modelled:
             return None
         awaited = [p for n, (_, p) in enumerate(self._asked) if n >= self._told or self._results[n] is None]
-        return propose(self._cube, Known(results, awaited, self._anchor_values(), self._reference(results)), seed)
+        self._known = known(self.search, self._anchors, results, awaited)
+        return propose(self._cube, self._known, seed)
 
-    def _anchor_values(self) -> NDArray[np.float64]:
-        values = [objectives_of(self.search, metrics) for metrics in self._anchors.values() if metrics]
-        return np.array(values, dtype=np.float64).reshape(-1, 2)
-
-    def _reference(self, results: Sequence[tuple[Parameters, Sequence[float]]] = ()) -> NDArray[np.float64]:
-        """The corner of what is worth having: the quality of no adaptation, or the worst measured, and no skipping."""
-        quality = self.search.quality
-        none = (self._anchors.get(NONE) or {}).get(quality)
-        place = self.search.objectives.index(quality)
-        worst = none if none is not None else min((values[place] for _, values in results), default=-math.inf)
-        return np.array([worst if name == quality else 0.0 for name in self.search.objectives])
+    def _has_converged(self, parameters: Parameters) -> bool:
+        """Whether a search that ends by itself has come to its end: the best proposal promises too little."""
+        if self.search.until != "converged" or self._known is None or len(self._known.results) < FEWEST_TO_CONVERGE:
+            return False
+        return gain_share(self._cube, self._known, parameters) < self.search.converged_below
 
     def _take(self, parameters: Parameters) -> tuple[optuna.Trial, Parameters]:
         """A trial of the study with these parameters; fields that do not act have any value in the study."""

@@ -15,6 +15,9 @@ import torch
 from etarec.config import AdaptConfig
 from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search.running.faults import DeviceError, crowded, last_line
+from search.selection.paired import Outcomes
+from search.selection.pruning import BeatenError, Pruner
+from search.spec import PruneConfig
 from search.subject import Subject, measure_on_validation, prepare
 
 LEAVING = 0.5  # seconds for which a process that cannot use its GPU stays, so that its error reaches the driver
@@ -33,8 +36,10 @@ class TrialWorker(ray.tune.Trainable):
         subject: Subject | None = None,
         threads: int = 1,
         quality: QualityMetric = QUALITY_METRICS[0],
+        prune: PruneConfig | None = None,
     ) -> None:
         self.subject, self.threads, self.quality = subject, threads, quality
+        self.prune = prune or PruneConfig(z=None)
         self.prepared = self.held = False
 
     def hold(self) -> None:
@@ -60,12 +65,23 @@ class TrialWorker(ray.tune.Trainable):
             return {"up": True}
         try:
             with _reserved_device():
-                measured = measure_on_validation(self.subject, config, seed, self.threads)
+                measured = measure_on_validation(self.subject, config, seed, self.threads, self._pruner())
+        except BeatenError as beaten:
+            return {"pruned": str(beaten), "done": True}
         except Exception as error:
             if crowded(error):
                 raise  # ends the process, which frees its memory
             return {"error": last_line(traceback.format_exc()), "traceback": traceback.format_exc(), "done": True}
-        return {"metrics": measured.metrics(), "curve": measured.curve(self.quality), "done": True}
+        outcomes = Outcomes.of(measured.ranks, measured.admitted).text()
+        curve = measured.curve(self.quality)
+        return {"metrics": measured.metrics(), "curve": curve, "outcomes": outcomes, "done": True}
+
+    def _pruner(self) -> Pruner | None:
+        """The rule that may end the trial early; None without rivals."""
+        if (reference := self.config.get("rivals")) is None or self.prune.z is None:
+            return None
+        rivals = {name: Outcomes.read(text) for name, text in ray.get(reference).items()}
+        return Pruner(rivals, self.quality, self.prune.z, self.prune.begin)
 
 
 def import_modules() -> None:

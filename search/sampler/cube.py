@@ -54,11 +54,26 @@ class Axis:
         assert isinstance(value, int | float)
         return (self._scaled(value) - self._low) / (self._high - self._low)
 
+    def snapped(self, coordinates: Floats) -> Floats:
+        """float [N] -> float [N]: the coordinates of their values, but for the rounding of a real number."""
+        if self.listed:
+            return (self.places(coordinates) + 0.5) / len(self.listed)
+        if self.dimension.kind != "int":
+            return coordinates
+        scaled = self._low + coordinates * (self._high - self._low)
+        numbers = np.round(np.exp(scaled) if self.dimension.log else scaled)
+        within = np.clip(numbers, self.dimension.low, self.dimension.high)
+        return ((np.log(within) if self.dimension.log else within) - self._low) / (self._high - self._low)
+
+    def places(self, coordinates: Floats) -> NDArray[np.intp]:
+        """float [N] -> int [N]: the places of the values in a list of choices or steps."""
+        return np.minimum((coordinates * len(self.listed)).astype(np.intp), len(self.listed) - 1)
+
     def features(self, coordinates: Floats) -> Floats:
         """float [N] -> float [N, features of this field]."""
         if not self.unordered:
             return coordinates[:, None]
-        places = np.minimum((coordinates * len(self.listed)).astype(int), len(self.listed) - 1)
+        places = self.places(coordinates)
         apart: Floats = np.eye(len(self.listed))[places] / math.sqrt(2)  # any two choices lie 1 apart
         return apart
 
@@ -91,14 +106,28 @@ class Cube:
         return np.array(rows, dtype=np.float64).reshape(-1, len(self))
 
     def snapped(self, points: Floats) -> Floats:
-        """The points, moved to the coordinates of their values."""
-        distinct = [self.parameters(point) for point in np.clip(points, 0.0, 1.0)]
-        return self.points(distinct)
+        """The points, moved to the coordinates of their values: float [N, D] -> float [N, D]."""
+        inside = np.clip(points, 0.0, 1.0)
+        columns = [axis.snapped(inside[:, place]) for place, axis in enumerate(self.axes.values())]
+        for place, dimension in enumerate(self.space.values()):
+            columns[place] = np.where(self._acting(dimension, inside), columns[place], MIDDLE)
+        return np.column_stack(columns)
 
     def features(self, points: Floats) -> Floats:
         """float [N, D] -> float [N, F]."""
         columns = [axis.features(points[:, place]) for place, axis in enumerate(self.axes.values())]
         return np.concatenate(columns, axis=1)
+
+    def _acting(self, dimension: Dimension, points: Floats) -> NDArray[np.bool_]:
+        """Whether the dimension's condition is met at each point, bool [N]; see search/spec/space.py: acts."""
+        met = np.ones(len(points), dtype=np.bool_)
+        for key, values in dimension.when.items():
+            if key not in self.axes:
+                met &= getattr(self.fixed, key) in values
+                continue
+            axis, coordinates = self.axes[key], points[:, list(self.axes).index(key)]
+            met &= np.array([value in values for value in axis.listed])[axis.places(coordinates)]
+        return met
 
     def _coordinate(self, key: str, parameters: Mapping[str, Any]) -> float:
         if not acts(self.space[key], self.fixed, parameters):

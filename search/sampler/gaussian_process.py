@@ -60,6 +60,15 @@ class GaussianProcess:
         variances = np.maximum(1 - (explained**2).sum(axis=0), 1e-12)
         return self.mean + self.scale * means, self.scale * np.sqrt(variances)
 
+    def draws(self, x: Floats, number: int, seed: int) -> Floats:
+        """Functions drawn from the posterior, at x: float [M, F] -> float [number, M]."""
+        factor = cholesky(self._covariance(self.x, self.x) + np.diag(self.noise + JITTER), lower=True)
+        across = solve_triangular(factor, self._covariance(self.x, x), lower=True)
+        means = across.T @ solve_triangular(factor, self.residuals, lower=True)
+        spread = cholesky(self._covariance(x, x) - across.T @ across + 1e-6 * np.eye(len(x)), lower=True)
+        normal = np.random.default_rng(seed).standard_normal((number, len(x)))
+        return np.asarray(self.mean + self.scale * (means + normal @ spread.T))
+
     def believing(self, x: Floats) -> Self:
         """The process once its own means at x: float [M, F] have been observed there (a kriging believer)."""
         if not len(x):

@@ -1,5 +1,6 @@
 """The next configuration of a search, from the results so far."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from scipy.stats import qmc
 from search.sampler.cube import Cube
 from search.sampler.gaussian_process import GaussianProcess
 from search.sampler.improvement import expected_improvement
-from search.selection.pareto import non_dominated
+from search.selection.pareto import hypervolume, non_dominated
 
 Floats = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -60,6 +61,16 @@ def propose(cube: Cube, known: Known, seed: int) -> dict[str, Any] | None:
         best = candidates[np.argsort(model.gains(candidates))[-8:]]
         candidates = _new(model, np.concatenate([best, _around(best, 64, reach, drawn)]))
     return cube.parameters(candidates[int(np.argmax(model.gains(candidates)))])
+
+
+def gain_share(cube: Cube, known: Known, parameters: Parameters) -> float:
+    """The expected gain in area of a configuration, as a share of the area reached; infinite where none is."""
+    model = _Model(cube, known)
+    mean, deviation = model._predicted(cube.points([parameters]))
+    reached = np.concatenate([model.values, known.anchors])
+    area = hypervolume(reached, (float(known.reference[0]), float(known.reference[1])))
+    gain = float(expected_improvement(mean, deviation, reached, known.reference)[0])
+    return gain / area if area > 0 else math.inf
 
 
 class _Model:

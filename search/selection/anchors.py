@@ -10,6 +10,7 @@ from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from search.baselines import ANCHOR_RATES, adapting_like, anchor_configs
 from search.records import Anchor
+from search.selection.paired import Outcomes
 from search.spec import Spec, neutral_config, trial_seed
 from search.subject import Job
 
@@ -26,4 +27,7 @@ def job(spec: Spec, config: AdaptConfig) -> Job:
 
 def anchor(name: str, config: AdaptConfig, measurement: Measurement | None) -> Anchor:
     """The record of a measurement; None where it failed."""
-    return Anchor(name, asdict(config), measurement.metrics() if measurement else {})
+    if measurement is None:
+        return Anchor(name, asdict(config), {})
+    outcomes = Outcomes.of(measurement.ranks, measurement.admitted).text()
+    return Anchor(name, asdict(config), measurement.metrics(), outcomes)

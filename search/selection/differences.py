@@ -18,12 +18,14 @@ from search.selection import chance, stats
 if TYPE_CHECKING:
     from etarec.evaluate import Measurement  # which imports torch: a report is rendered without
 
-Kind = Literal["delta", "vs_chosen", "vs_random", "vs_none"]
+Kind = Literal["delta", "vs_chosen", "vs_random", "vs_none", "vs_front"]
 TO_ALL: Final = "delta"
 TO_CHOSEN: Final = "vs_chosen"
 TO_RANDOM: Final = "vs_random"  # random skipping at the row's own filter rate
 TO_NONE: Final = "vs_none"
-KINDS: tuple[Kind, ...] = (TO_ALL, TO_CHOSEN, TO_RANDOM, TO_NONE)
+TO_FRONT: Final = "vs_front"  # the rival: the front's best other point that skips at least as much
+KINDS: tuple[Kind, ...] = (TO_ALL, TO_CHOSEN, TO_RANDOM, TO_NONE, TO_FRONT)
+RIVAL = "test_rival"  # the column with the rival's name
 NUMBERS = ("", "_low", "_high", "_p", "_p_holm")
 
 
@@ -46,7 +48,7 @@ def columns(quality: QualityMetric) -> list[str]:
     """The columns of `on_test` in a search for `quality`; the intervals are those of HR@10 and `quality`."""
     intervals = [column for metric in _with_interval(quality) for column in interval_columns(metric)]
     kinds = ((kind, metric) for metric in compared(quality) for kind in KINDS)
-    return [*intervals, *(column for kind, metric in kinds for column in difference_columns(kind, metric))]
+    return [*intervals, *(column for kind, metric in kinds for column in difference_columns(kind, metric)), RIVAL]
 
 
 def _with_interval(quality: QualityMetric) -> tuple[QualityMetric, ...]:
@@ -59,11 +61,13 @@ class _Comparison:
 
     row: its number in the table.
     contrast: float [T], 1 at the row, and -1 at the other one or weights at several that sum to -1.
+    family: Holm's correction is over comparisons of one family.
     """
 
     row: int
     kind: Kind
     contrast: NDArray[np.float64]
+    family: tuple[bool, bool]
 
     @property
     def with_itself(self) -> bool:
@@ -83,7 +87,8 @@ def on_test(
     """`columns` for rows of points: 95% bootstrap intervals over users, paired differences, randomisation p-values.
 
     Random skipping at a row's filter rate is interpolated between the measured rates around it; the points of its curve
-    are not compared with it. Holm's correction is over all comparisons of the front, and over all of the baselines.
+    are not compared with it. Holm's correction is over all comparisons of the front, and over all of the baselines;
+    those with a rival are corrected among themselves.
 
     Args:
         names: the rows' names, the front's first.
@@ -94,7 +99,7 @@ def on_test(
         replicates: number of bootstrap replicates.
         seed: seed of bootstrap and randomisation.
     """
-    table = pd.DataFrame(np.nan, index=range(len(names)), columns=columns(quality))
+    table = pd.DataFrame(np.nan, index=range(len(names)), columns=columns(quality)).astype({RIVAL: object})
     measured = {row: test for row, test in enumerate(tests) if test is not None}
     if not measured:
         return table
@@ -105,11 +110,13 @@ def on_test(
         first = metrics.index(metric) * len(measured)
         bounds = stats.interval(means[:, first : first + len(measured)])
         table.loc[list(measured), interval_columns(metric)] = np.column_stack(bounds)
-    comparisons = _comparisons(names, measured, chosen)
+    rivals = _rivals(measured, quality, front)
+    table[RIVAL] = [names[rivals[row]] if row in rivals else None for row in table.index]
+    comparisons = _comparisons(names, measured, chosen, rivals, front)
     if comparisons:
         contrasts = np.kron(np.eye(len(metrics)), np.column_stack([one.contrast for one in comparisons]))
         found = np.array(stats.contrasts(sums, counts, means, contrasts, seed))
-        _fill(table, comparisons, metrics, found.reshape(4, len(metrics), len(comparisons)), front)
+        _fill(table, comparisons, metrics, found.reshape(4, len(metrics), len(comparisons)))
     return table
 
 
@@ -121,17 +128,40 @@ def _per_user_sums(
     return stats.per_user_sums(tests[0].users, np.column_stack(scores))
 
 
-def _comparisons(names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None) -> list[_Comparison]:
+def _rivals(measured: dict[int, "Measurement"], quality: QualityMetric, front: int) -> dict[int, int]:
+    """Each row's rival: of the front's other rows that skip at least as much, the one of highest quality."""
+    rates = {row: _rate(test) for row, test in measured.items()}
+    scores = {row: float(per_sample(test.ranks, quality).mean()) for row, test in measured.items() if row < front}
+    found = {}
+    for row in measured:
+        others = [other for other in scores if other != row and rates[other] >= rates[row]]
+        if others:
+            found[row] = max(others, key=lambda other: scores[other])
+    return found
+
+
+def _rate(test: "Measurement") -> float:
+    return float(1 - test.admitted.mean())
+
+
+def _comparisons(
+    names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None, rivals: dict[int, int], front: int
+) -> list[_Comparison]:
     known = [names[row] for row in measured]
     one = dict(zip(known, np.eye(len(known)), strict=True))
-    rates = np.array([1 - test.admitted.mean() for test in measured.values()])
+    rates = np.array([_rate(test) for test in measured.values()])
     curve = np.where([chance.on_curve(name) for name in known], rates, np.nan)
     comparisons = []
     for row, name, rate in zip(measured, known, rates, strict=True):
-        fixed: dict[Kind, str] = {TO_ALL: ALL, TO_CHOSEN: chosen or "", TO_NONE: NONE}
+        rival = names[rivals[row]] if row in rivals else ""
+        fixed: dict[Kind, str] = {TO_ALL: ALL, TO_CHOSEN: chosen or "", TO_NONE: NONE, TO_FRONT: rival}
         others = {kind: one.get(other) for kind, other in fixed.items()}
         others[TO_RANDOM] = None if chance.on_curve(name) else chance.neighbours(curve, float(rate))
-        comparisons += [_Comparison(row, kind, one[name] - o) for kind, o in others.items() if o is not None]
+        comparisons += [
+            _Comparison(row, kind, one[name] - other, (row < front, kind == TO_FRONT))
+            for kind, other in others.items()
+            if other is not None
+        ]
     return comparisons
 
 
@@ -140,16 +170,13 @@ def _fill(
     comparisons: list[_Comparison],
     metrics: Sequence[QualityMetric],
     found: NDArray[np.float64],
-    front: int,
 ) -> None:
     """Write differences, bounds and p-values, float [4, M, K], and their corrections into the table."""
-    for is_front in (True, False):
-        mine = np.array([(one.row < front) is is_front for one in comparisons])
-        family = mine & [not one.with_itself for one in comparisons]
-        corrected = np.ones(found[3].shape)
-        corrected[:, family] = stats.holm(found[3][:, family].ravel()).reshape(len(metrics), -1)
-        for place in np.flatnonzero(mine):
-            one = comparisons[place]
-            for number, metric in enumerate(metrics):
-                numbers = [*found[:, number, place], corrected[number, place]]
-                table.loc[one.row, difference_columns(one.kind, metric)] = numbers
+    corrected = np.ones(found[3].shape)
+    for family in dict.fromkeys(one.family for one in comparisons):
+        mine = np.array([one.family == family and not one.with_itself for one in comparisons])
+        corrected[:, mine] = stats.holm(found[3][:, mine].ravel()).reshape(len(metrics), -1)
+    for place, one in enumerate(comparisons):
+        for number, metric in enumerate(metrics):
+            numbers = [*found[:, number, place], corrected[number, place]]
+            table.loc[one.row, difference_columns(one.kind, metric)] = numbers

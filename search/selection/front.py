@@ -21,21 +21,13 @@ from search.fields import value_of
 from search.records import METRICS, Anchor, Trial, without_idle_columns
 from search.selection import chance, differences
 from search.selection.area import AREAS, area_share, gain_over_dice
-from search.selection.pareto import Choice, choose, hypervolume, non_dominated
+from search.selection.pareto import Choice, hypervolume, non_dominated
+from search.selection.point import Point, chosen_and_grouped, measured_point, points_of, rule
 from search.spec import Spec, neutral_config, objectives_of, trial_config, trial_seed
+from search.spec.constraint import all_met
 from search.subject import Job
 
 Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: a metric was not finite
-
-
-@dataclass(frozen=True)
-class Point:
-    """A row of pareto.csv or baselines.csv."""
-
-    name: str
-    config: AdaptConfig
-    valid: dict[str, float]
-    test: Measurement | None = None
 
 
 @dataclass(frozen=True)
@@ -51,27 +43,40 @@ class Selection:
     gain_over_dice: float | None = None
 
     @property
+    def retested(self) -> list[Point]:
+        """The front's points that are measured on test."""
+        return [point for point in self.front if point.group in ("", point.name)]
+
+    @property
     def chosen(self) -> Point | None:
         return self.front[self.choice.index] if self.choice else None
 
 
 def front_of(spec: Spec, finished: Sequence[Trial], anchors: Sequence[Anchor] = ()) -> tuple[list[Point], float]:
-    """The trials that no trial and no anchor beats in both objectives, by filter rate, and all trials' hypervolume."""
+    """The trials that no trial and no anchor beats in both objectives, by filter rate, and all trials' hypervolume.
+
+    Where trials meet the spec's constraints, the others are left out of the front.
+    """
+    volume = float(hypervolume(_objectives(spec, [trial.metrics for trial in finished])))
+    known = {anchor.name: anchor.metrics for anchor in anchors}
+    feasible = [trial for trial in finished if all_met(spec.search.constraints, trial.metrics, known)]
+    finished = feasible or finished
     values = _objectives(spec, [trial.metrics for trial in finished])
     rivals = _objectives(spec, [anchor.metrics for anchor in anchors if anchor.metrics])
     unbeaten = non_dominated(np.concatenate([values, rivals]))[: len(values)]
     front = [trial for trial, kept in zip(finished, unbeaten, strict=True) if kept]
-    points = [Point(t.trial_id, trial_config(spec, t.parameters), t.metrics) for t in front]
-    return sorted(points, key=lambda point: point.valid["filter_rate"]), float(hypervolume(values))
+    points = [Point(t.trial_id, trial_config(spec, t.parameters), t.metrics, outcomes=t.outcomes) for t in front]
+    return sorted(points, key=lambda point: point.valid["filter_rate"]), volume
 
 
 def select(
-    spec: Spec, finished: list[Trial], n_items: int, measure: Measure, anchors: Sequence[Anchor] = ()
+    spec: Spec, finished: list[Trial], n_items: int, measure: Measure, anchors: Sequence[Anchor] = (), users: str = ""
 ) -> Selection:
     """Front, baselines and choice, from validation alone.
 
     The baselines that the choice depends on adapt as the front's point of best quality does. One that is an anchor is
-    not measured again.
+    not measured again. users: of the stream's samples, see search/selection/paired.py; without them no two points are
+    compared sample by sample.
     """
     front, volume = front_of(spec, finished, anchors)
     best = max(front, key=lambda point: point.valid[spec.search.quality], default=None)
@@ -81,16 +86,17 @@ def select(
     }
     measured = _Measured(spec, measure, anchors)
     baselines = measured.on_validation(fixed)
-    choice = _choose(spec, front, baselines)
+    choice, front = chosen_and_grouped(spec, front, [*baselines, *points_of(anchors)], users)
     if RANDOM in spec.baselines:
         baselines += measured.on_validation(_random_skipping(spec, n_items, front, choice, base, measured))
     return _judged(spec, Selection(front, baselines, choice, volume), finished, anchors)
 
 
-def without_baselines(spec: Spec, finished: list[Trial], anchors: Sequence[Anchor] = ()) -> Selection:
+def without_baselines(spec: Spec, finished: list[Trial], anchors: Sequence[Anchor] = (), users: str = "") -> Selection:
     """The selection of an interrupted search, from its finished trials without any further measurement."""
     front, volume = front_of(spec, finished, anchors)
-    return _judged(spec, Selection(front, [], _choose(spec, front, []), volume), finished, anchors)
+    choice, front = chosen_and_grouped(spec, front, points_of(anchors), users)
+    return _judged(spec, Selection(front, [], choice, volume), finished, anchors)
 
 
 def _judged(spec: Spec, selection: Selection, finished: Sequence[Trial], anchors: Sequence[Anchor]) -> Selection:
@@ -125,16 +131,22 @@ class _Measured:
 
     def known_metrics(self, config: AdaptConfig) -> dict[str, float] | None:
         """The metrics of an anchor; None for another configuration and for one whose measurement failed."""
-        return next((anchor.metrics for anchor in self.anchors if anchor.adapt == asdict(config)), None) or None
+        anchor = self._anchor(config)
+        return anchor.metrics if anchor else None
+
+    def _anchor(self, config: AdaptConfig) -> Anchor | None:
+        return next((one for one in self.anchors if one.metrics and one.adapt == asdict(config)), None)
 
     def on_validation(self, configs: Mapping[str, AdaptConfig]) -> list[Point]:
         """The baselines of these names and configurations; one whose metrics are not finite is left out."""
         unknown = {name: config for name, config in configs.items() if self.known_metrics(config) is None}
         jobs = [_job(self.spec, config) for config in unknown.values()]
         measured = zip(unknown, self.measure(jobs) if jobs else (), strict=True)
-        found = {name: measurement.metrics() for name, measurement in measured if measurement}
-        metrics = {name: found.get(name) or self.known_metrics(config) for name, config in configs.items()}
-        return [Point(name, configs[name], values) for name, values in metrics.items() if values]
+        found = {name: measured_point(name, configs[name], one) for name, one in measured if one}
+        for name, config in configs.items():
+            if anchor := self._anchor(config):
+                found[name] = Point(name, config, anchor.metrics, outcomes=anchor.outcomes)
+        return [found[name] for name in configs if name in found]
 
 
 def areas(selection: Selection) -> dict[str, float | None]:
@@ -148,7 +160,7 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
     Random skipping is matched to the chosen point's filter rate on test; without that rate it is left out.
     """
     fixed = [point for point in selection.baselines if point.name != RANDOM]
-    points = [*selection.front, *fixed]
+    points = [*selection.retested, *fixed]
     measured = measure([_job(spec, point.config) for point in points])
     tested = {point.name: replace(point, test=m) for point, m in zip(points, measured, strict=True)}
     random = next((point for point in selection.baselines if point.name == RANDOM), None)
@@ -158,7 +170,8 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
         (by_chance,) = measure([_job(spec, config)])
         tested[RANDOM] = replace(random, config=config, test=by_chance)
     baselines = [tested[point.name] for point in selection.baselines if point.name in tested]
-    return replace(selection, front=[tested[point.name] for point in selection.front], baselines=baselines)
+    front = [tested.get(point.name, point) for point in selection.front]
+    return replace(selection, front=front, baselines=baselines)
 
 
 def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -171,12 +184,13 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
             **{name: value_of(point.config, name) for name in names},
             **{f"valid_{name}": point.valid.get(name) for name in METRICS},
             **{f"test_{name}": value for name, value in _test_metrics(point).items()},
+            "group": point.group,
         }
         for point in points
     ]
     metrics = [f"{split}_{name}" for split in ("valid", "test") for name in METRICS]
     # dtype object: pandas would turn a column of integers and nulls into floats.
-    table = pd.DataFrame(rows, columns=["trial_id", *names, *metrics], dtype=object)
+    table = pd.DataFrame(rows, columns=["trial_id", *names, *metrics, "group"], dtype=object)
     table = table.astype(dict.fromkeys(metrics, float)).join(_differences(spec, selection, points))
     table["on_test_front"] = _on_test_front(spec, table, len(selection.front))
     table = without_idle_columns(table)
@@ -190,18 +204,11 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
     config, searched = selection.chosen.config, {name: value_of(selection.chosen.config, name) for name in spec.space}
     return {
         "trial_id": selection.chosen.name,
-        "rule": _asked(spec) + f"the highest filter rate whose {label(spec.search.quality)} on validation is within "
-        f"{spec.search.choose.tolerance:.1%} of the best point's, adapting on every sample included; otherwise the "
-        f"point of highest {label(spec.search.quality)}",
+        "rule": rule(spec),
         "why": selection.choice.reason + _beaten_by(spec, selection, selection.chosen),
         "adapt": dict(vars(config)),
         "set": [f"adapt.{name}={'null' if value is None else value}" for name, value in searched.items()],
     }
-
-
-def _asked(spec: Spec) -> str:
-    least = spec.search.choose.min_filter_rate
-    return f"among the points that skip at least {least:.0%}, if there are any: " if least else ""
 
 
 def _why_none(selection: Selection) -> str:
@@ -242,26 +249,6 @@ def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:
 
 def _job(spec: Spec, config: AdaptConfig) -> Job:
     return Job(config, trial_seed(spec.search.seed, config))
-
-
-def _choose(spec: Spec, front: list[Point], baselines: list[Point]) -> Choice | None:
-    if not front:
-        return None
-    quality, least = spec.search.quality, spec.search.choose.min_filter_rate
-    enough = [place for place, point in enumerate(front) if point.valid["filter_rate"] >= least]
-    candidates = [front[place] for place in enough] or front
-    adapting_on_all = next((point.valid[quality] for point in baselines if point.name == ALL), None)
-    choice = choose(
-        [point.valid[quality] for point in candidates],
-        [point.valid["filter_rate"] for point in candidates],
-        spec.search.choose.tolerance,
-        adapting_on_all,
-        metric=label(quality),
-    )
-    if not least:
-        return choice
-    asked = f"of the front's {len(front)} points skip at least the {least:.0%} that search.choose asks for. "
-    return Choice(enough[choice.index] if enough else choice.index, f"{len(enough) or 'None'} {asked}{choice.reason}")
 
 
 def _random_skipping(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from search.baselines import ALL, NONE, RANDOM
+from search.baselines import ALL, FIXED_GATES, NONE, RANDOM
 from search.numbers import percent, score
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, Kind
 from search.selection.view import Difference, Row, View
@@ -197,15 +197,18 @@ class _Case:
         return Advice(Verdict.ADAPT_ON_ALL, "Adapt on every sample.", (self._gain(), why))
 
     def _rival(self, kind: Kind, at_least: float = 0.0) -> Row | None:
-        """A front point that is clearly better than another row, by Holm's correction, and skips at least a share."""
-        for row in self.front:
+        """A front point or gate that is clearly better than another row, by Holm's correction, and skips a share."""
+        fixed = (self.baselines[name] for name in FIXED_GATES if name in self.baselines)
+        for row in (*self.front, *fixed):
             gap = self.view.recorded(row, kind) if self.view.measured(row) else None
             if gap and gap.value > 0 and gap.survives_holm and self.view.skipped(row) >= at_least:
                 return row
         return None
 
     def _confirm(self, rival: Row, other: str) -> Advice:
-        text = f"{rival['trial_id']}, which was not the choice, is clearly better than {other}."
+        name = str(rival["trial_id"])
+        name = f"the {name} gate" if name in FIXED_GATES else f"{name}, which was not the choice,"
+        text = f"{name} is clearly better than {other}."
         return _open(text, self._place(rival), self._place(self.chosen), self._gain())
 
     def _gain(self) -> str:

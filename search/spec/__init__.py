@@ -11,6 +11,7 @@ from search.spec.own_code import class_paths
 from search.spec.section import (
     ChooseConfig,
     Objective,
+    PruneConfig,
     SamplerName,
     SearchConfig,
     objectives_of,
@@ -21,6 +22,7 @@ from search.spec.spec import Spec, as_dict, flat, to_yaml
 __all__ = [
     "ChooseConfig",
     "Objective",
+    "PruneConfig",
     "SamplerName",
     "SearchConfig",
     "Spec",

@@ -37,7 +37,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Spec:
     document.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem)[:100].strip(".-") or "search")
     problems = {**dict(table_rows.problems(document)), **dict(_relation_problems(document))}
     spec = file.validated(ADAPTER, table_rows.merged(_with_kinds(document)), problems)
-    file.refuse(dict([*space_problems(spec.space, spec.adapt), *_grid_problems(spec)]))
+    file.refuse(dict([*space_problems(spec.space, spec.adapt), *_grid_problems(spec), *_choice_problems(spec)]))
     file.refuse(dict(own_code.problems(spec)))
     return spec
 
@@ -121,6 +121,16 @@ def _grid_problems(spec: Spec) -> Iterator[Problem]:
                 ("space", key),
                 "search.sampler: grid needs `step` or `choices` in every dimension; this one has neither",
             )
+
+
+def _choice_problems(spec: Spec) -> Iterator[Problem]:
+    choose = spec.search.choose
+    if spec.search.until == "converged" and spec.search.sampler != "auto":
+        yield ("search", "until"), f"given converged, expected search.sampler: auto, given {spec.search.sampler}"
+    if choose.rule == "constraint" and not spec.search.constraints:
+        yield ("search", "choose", "rule"), "given constraint, expected search.constraints beside it"
+    if not any(choose.weights):
+        yield ("search", "choose", "weights"), "given only zeros, expected a weight above 0"
 
 
 def _with_kinds(document: dict[str, Any]) -> dict[str, Any]:

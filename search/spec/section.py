@@ -1,5 +1,6 @@
 """The section `search` of an experiment file: how to search, and how one configuration is chosen."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -9,10 +10,12 @@ from pydantic.dataclasses import dataclass
 from etarec.config import Count, NonNegative, Positive, SeedInt, Share
 from etarec.document import quoted
 from etarec.metrics import QUALITY_METRICS, QualityMetric
+from search.spec.constraint import parsed
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 Objective = Literal[QualityMetric, "filter_rate"]
+ChoiceRule = Literal["tolerance", "constraint", "knee", "weights"]
 SamplerName = Literal["auto", "tpe", "gp", "nsga2", "sobol", "random", "grid"]
 
 
@@ -23,10 +26,26 @@ def _quality_and_filter_rate(objectives: tuple[Objective, ...]) -> tuple[Objecti
     return objectives
 
 
+def _constraints(texts: dict[str, str]) -> dict[str, str]:
+    parsed(texts)
+    return texts
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ChooseConfig:
     """How one configuration is chosen from the front."""
 
+    rule: ChoiceRule = Field(
+        default="tolerance",
+        description="tolerance: the highest filter rate whose quality is within `tolerance` of the best and not "
+        "significantly below adapting on everything; constraint: the highest that meets search.constraints; knee: the "
+        "point furthest above the line between the front's ends; weights: the highest weighted sum",
+    )
+    weights: tuple[NonNegative, NonNegative] = Field(
+        default=(1.0, 0.1),
+        description="by rule `weights`: of the quality, as a share of that of adapting on everything, and of the "
+        "filter rate",
+    )
     tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.005, description="share of the best quality that may be given up for a higher filter rate"
     )
@@ -34,11 +53,36 @@ class ChooseConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PruneConfig:
+    """When a trial that cannot win ends early."""
+
+    z: Positive | None = Field(
+        default=3.0,
+        description="end a trial once a configuration measured before is better by this many paired standard errors in "
+        "quality and in filter rate; null: never",
+    )
+    begin: Share = Field(default=0.1, description="share of the stream before which no trial ends")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SearchConfig:
     """How the search runs; except for `seed`, no field changes the measurement of a configuration."""
 
-    trials: Count = Field(default=64, description="number of configurations to measure")
+    trials: Count | Literal["auto"] = Field(
+        default="auto",
+        description="number of configurations to measure; auto: from the searched fields and the trials at once",
+    )
     seed: SeedInt = Field(default=0, description="seed of the sampler and, with its configuration, of each trial")
+    max_minutes: Positive | None = Field(
+        default=None, description="minutes after which no other trial begins; the search then goes on with test"
+    )
+    until: Literal["trials", "converged"] = Field(
+        default="trials",
+        description="trials: measure all of them; converged: stop once sampler `auto` expects too little of another",
+    )
+    converged_below: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.01, description="by `until: converged`: the expected gain of a trial, as a share of the area reached"
+    )
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(
         default=("hr_at_10", "filter_rate"), description="what is maximised: one quality metric and the filter rate"
     )
@@ -62,6 +106,17 @@ class SearchConfig:
         description="run trials side by side on a GPU by CUDA's Multi-Process Service, where the machine has it; "
         "otherwise trials take turns on the GPU",
     )
+    prune: PruneConfig = Field(default_factory=PruneConfig, description="early end of trials that cannot win")
+    constraints: Annotated[dict[str, str], AfterValidator(_constraints)] = Field(
+        default_factory=dict,
+        description="bounds on results, by metric, that the sampler aims at and the front's points meet: a number, "
+        'or a multiple of an anchor\'s result, such as ">= 0.98 * all"',
+    )
+    retest: Literal["front", "all"] = Field(
+        default="front",
+        description="front points to measure on test; front: one of each group that validation cannot tell apart; all: "
+        "every one",
+    )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     random_points: Annotated[int, Field(ge=0, le=100)] = Field(
         default=8, description="rates of random skipping along the front, beside the baseline `random`; 0: none"
@@ -76,6 +131,18 @@ class SearchConfig:
         default=2, description="repetitions of a trial whose process or node died, or whose memory ran out"
     )
     trial_timeout: Positive | None = Field(default=None, description="seconds after which a trial fails")
+
+    @property
+    def budget(self) -> int:
+        """`trials` as a number, which the plan has settled. Raises ValueError while it is `auto`."""
+        if self.trials == "auto":
+            raise ValueError("search.trials: given auto, expected a number, which the plan of the search settles")
+        return self.trials
+
+    @property
+    def most_trials(self) -> float:
+        """The largest number of trials, infinite while it is `auto`."""
+        return math.inf if self.trials == "auto" else self.trials
 
     @property
     def quality(self) -> QualityMetric:

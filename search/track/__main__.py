@@ -16,7 +16,7 @@ from etarec.command_line import exit_status
 from etarec.config import UserError
 from etarec.document import quoted
 from search.journal import JOURNAL, held, holds_search
-from search.records import METRICS, PARENT_STATES, Records, State
+from search.records import ENDED, METRICS, PARENT_STATES, Records, State
 from search.result_files import check_folder, damaged, mapping_of
 from search.selection.area import AREAS
 from search.track.mirror import Mirror
@@ -87,8 +87,10 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
     file, chosen = directory / "provenance.json", directory / "chosen.yaml"
     about = mapping_of(file, {"search"}) if file.exists() else {}
     search = about.get("search") or {}
-    counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
-    whole = {state: search.get(state.lower()) for state in counts} == counts and not records.in_state(State.RUNNING)
+    counts = {state: len(records.in_state(state)) for state in (*ENDED, State.KILLED)}
+    whole = {state: search.get(state.lower()) or 0 for state in counts} == counts and not records.in_state(
+        State.RUNNING
+    )
     return Outcome(
         state=PARENT_STATES[search["ending"]] if whole and search.get("ending") in PARENT_STATES else State.KILLED,
         metrics={name: float(search[name]) for name in AREAS if isinstance(search.get(name), int | float)},
@@ -101,7 +103,7 @@ def read_outcome(directory: Path, records: Records) -> Outcome:
 
 def summary(records: Records, mirror: Mirror) -> str:
     """Two lines that say what was written."""
-    counts = {state: len(records.in_state(state)) for state in (State.FINISHED, State.FAILED, State.KILLED)}
+    counts = {state: len(records.in_state(state)) for state in (*ENDED, State.KILLED)}
     trials = ", ".join(f"{count} {state.lower()}" for state, count in counts.items() if count) or "none"
     made, mended = len(mirror.created), len(mirror.changed - mirror.created)
     done = f"{made} runs created, {mended} brought up to date" if made or mended else "nothing was missing"

@@ -19,6 +19,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from etarec.config import UserError
 from search.records import Records, State, Trial
 from search.spec import flat
 from search.track.attachments import Attachments
@@ -114,11 +115,29 @@ class Mirror:
                     break
             if outcome.artifacts:
                 self._attach(outcome.artifacts)
+                self._log_model(outcome)
 
     def _attach(self, folder: Path) -> None:
         assert self._client is not None and self._parent is not None
         attached = Attachments(self._client, self._parent, self.answered)
         if attached.log_data(data_of(folder)) | attached.upload(folder):
+            self.changed.add("search")
+
+    def _log_model(self, outcome: Outcome) -> None:
+        """Log the chosen configuration as a model of the parent run, unless the run has it."""
+        if not outcome.chosen.get("adapt") or outcome.artifacts is None:
+            return
+        from etarec import serving  # imports torch, and the next one much of MLflow: only where there is a model
+
+        try:
+            found = serving.read(outcome.artifacts)
+        except UserError:  # its checkpoint is no longer there, or it had none
+            return
+        from search.track import model
+
+        assert self._client is not None and self._parent is not None
+        if model.log(self._client, self._parent.run_id, found):
+            self.answered(True)
             self.changed.add("search")
 
     def _trial_ids(self) -> set[str]:

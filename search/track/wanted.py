@@ -15,7 +15,7 @@ from search.track.companions import Baseline
 
 MAX_NAME = 250  # characters
 PARAMS_PER_BATCH = 100  # the most that MLflow accepts in one request
-FRONT_TAG, VERDICT_TAG, CHOSEN_TAG = "pareto", "verdict", "chosen"
+FRONT_TAG, VERDICT_TAG, CHOSEN_TAG, PRUNED_TAG = "pareto", "verdict", "chosen", "pruned"
 MLFLOW_RUN_NOTE = "mlflow.note.content"  # shown as the run's description
 BASELINE_TAG = "baseline"  # with the baseline's name
 DESCRIBED_POINTS = 30  # of the front, at most, in the description
@@ -175,6 +175,8 @@ def wanted_of(trial: Trial, began: float, outcome: Outcome | None = None, idle: 
             metrics, tags = (*metrics, *points(tested, outcome.moment)), {**tags, FRONT_TAG: "true"}
         else:
             unwanted = (*unwanted, FRONT_TAG)
+    if trial.state is State.PRUNED:  # MLflow has no state for it
+        return Wanted(State.KILLED, trial.parameters, metrics, {**tags, PRUNED_TAG: "true"}, unwanted, trial.ended)
     return Wanted(trial.state, trial.parameters, metrics, tags, unwanted, trial.ended)
 
 

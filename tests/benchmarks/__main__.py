@@ -32,6 +32,7 @@ BENCHMARKS = {  # name -> module of this folder and its function
     "cost": ("cost", "cost"),
     "peak": ("peak", "peak"),
     "together": ("together", "together"),
+    "serving": ("serving", "serving"),
     "gpu": ("gpu", "gpu"),
     "gpu_shared": ("gpu", "gpu_shared"),
     "gpu_peak": ("gpu", "gpu_peak"),

@@ -167,7 +167,7 @@ def _trials(settings: Settings, count: int, by_mps: bool) -> list[Cell]:
     search = SearchConfig(trials=max(2 * count, 4), concurrency=count, gpus_per_trial=1 / count, cuda_mps=by_mps)
     data, checkpoint = material.interactions(settings), material.checkpoint(settings)
     subject = Recommender(data, checkpoint, "position", 0).without_test()
-    jobs = [Job(replace(AdaptConfig(), entropy_quantile=0.4 + n / 100), seed=n) for n in range(search.trials)]
+    jobs = [Job(replace(AdaptConfig(), entropy_quantile=0.4 + n / 100), seed=n) for n in range(search.budget)]
     complaints: list[str] = []
     with runner.cluster(search, None) as plan:
         assert plan.mps == by_mps, plan.note

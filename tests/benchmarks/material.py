@@ -21,12 +21,16 @@ DEVICE = torch.device("cpu")
 EPOCHS = 5
 
 
+def data_config(settings: Settings) -> DataConfig:
+    if settings.log is not None:
+        return DataConfig(path=str(settings.log))
+    users = 300 if settings.quick else SimulationConfig().users
+    return DataConfig(dataset="simulated", simulation=SimulationConfig(users=users))
+
+
 @cache
 def interactions(settings: Settings) -> Interactions:
-    if settings.log is not None:
-        return load(DataConfig(path=str(settings.log)))
-    users = 300 if settings.quick else SimulationConfig().users
-    return load(DataConfig(dataset="simulated", simulation=SimulationConfig(users=users)))
+    return load(data_config(settings))
 
 
 @cache

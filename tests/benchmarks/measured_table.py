@@ -3,10 +3,12 @@
     python -m tests.benchmarks.measured_table [--space FILE] [--out FILE] [--minutes M]
 
 measures configurations spread evenly over the space, one after the other on one thread, for about M minutes of CPU
-time, and adds them to the table. Trials see validation only, so the table does too.
+time, and adds them to the table. A row is on disk once it is measured, so a stop loses at most one. Trials see
+validation or its rehearsal only, so the table does too.
 """
 
 import argparse
+import gzip
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,31 +18,18 @@ from typing import Any
 import pandas as pd
 
 from etarec.config import AdaptConfig
-from etarec.metrics import QUALITY_METRICS
+from etarec.disk import write_whole
 from search import prepare
 from search.experiment import Experiment
 from search.sampler.cube import Cube
 from search.sampler.proposal import spread
 from search.selection import anchors
 from search.spec import Spec, load, trial_config, trial_seed
+from search.spec.space import settled
 from search.subject import Subject, measure_on_validation
+from tests.benchmarks.replay import KEPT, SPACE, TABLE
 
-ROOT = Path(__file__).parents[2]
-SPACE = ROOT / "configs" / "space.yaml"
-TABLE = Path(__file__).parent / "tables" / "space.csv.gz"
-KEPT = (*QUALITY_METRICS, "filter_rate")
 SEED = 0  # of the spread
-KEPT_EVERY = 50  # rows
-
-
-def read(path: Path = TABLE) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
-    """The configurations with their parameters and metrics, and the metrics of the anchors by their names."""
-    rows = pd.read_csv(path)
-    fixed = rows[rows["name"].notna()].set_index("name")
-    known = {str(name): {key: float(row[key]) for key in KEPT} for name, row in fixed.iterrows()}
-    measured = rows[rows["name"].isna()].drop(columns="name").reset_index(drop=True)
-    integral = [key for key in measured.columns.difference(KEPT) if (measured[key] % 1 == 0).all()]
-    return measured.astype(dict.fromkeys(integral, int)), known  # beside the anchors' blanks they are floats
 
 
 def main() -> None:
@@ -52,10 +41,8 @@ def main() -> None:
         begin = time.process_time()
         for row in _rows(spec, subject.without_test(), subject.data.n_items - 1, len(rows)):
             rows.append(row)
-            over = time.process_time() - begin > 60 * arguments.minutes
-            if over or len(rows) % KEPT_EVERY == 0:
-                _write(pd.DataFrame(rows, columns=["name", *spec.space, *KEPT]), arguments.out)
-            if over:
+            _write(pd.DataFrame(rows, columns=["name", *spec.space, *KEPT]), arguments.out)
+            if time.process_time() - begin > 60 * arguments.minutes:
                 break
     fixed = sum(isinstance(row.get("name"), str) for row in rows)
     print(f"{arguments.out}: {len(rows) - fixed} configurations and {fixed} anchors")
@@ -63,7 +50,7 @@ def main() -> None:
 
 def _write(table: pd.DataFrame, file: Path) -> None:
     file.parent.mkdir(exist_ok=True)
-    table.to_csv(file, index=False, compression={"method": "gzip", "mtime": 0})
+    write_whole(file, gzip.compress(table.to_csv(index=False).encode(), mtime=0))
 
 
 def _rows(spec: Spec, subject: Subject, n_items: int, skipped: int) -> Iterator[dict[str, Any]]:
@@ -73,7 +60,7 @@ def _rows(spec: Spec, subject: Subject, n_items: int, skipped: int) -> Iterator[
         yield {"name": name, **_metrics(spec, subject, config)}
     number = max(skipped - len(fixed), 0)
     while True:
-        parameters = spread(cube, number, SEED)
+        parameters = settled(spec.space, spec.adapt, spread(cube, number, SEED))
         yield {**parameters, **_metrics(spec, subject, trial_config(spec, parameters))}
         number += 1
 

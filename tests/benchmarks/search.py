@@ -1,161 +1,138 @@
-"""How much of the useful area each sampler finds, replayed from a table of real measurements.
+"""How much of the useful area each sampler finds, replayed from tables of real measurements (replay.py).
 
-    python -m tests.benchmarks.search [--table FILE] [--seeds N] [--trials N ...] [--concurrency N ...] [--processes N]
+    python -m tests.benchmarks.search [--space NAME ...] [--seeds N] [--concurrency N ...] [--page FILE]
 
-A search is the product's own `Suggestions`, with its lag behind the results, on a space that consists of the table's
-configurations: each suggestion is replaced by the nearest one that was not measured before. All trials take equally
-long. The useful area counts from the corner (quality of no adaptation, filter rate 0) and is given as a share of the
-whole table's.
+prints a table for each space and concurrency. With --page it also writes the section "Measured" of that page, and a
+plot for each space beside it.
 """
 
 import argparse
 import multiprocessing
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import optuna
-import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from search.baselines import ALL, NONE
-from search.running.suggest import Parameters, Suggestions
-from search.selection.pareto import hypervolume
-from search.spec import Spec, load, objectives_of
-from tests.benchmarks import measured_table
 from tests.benchmarks.frame import Table, markdown, terminal
+from tests.benchmarks.replay import CONFIGS, SAMPLERS, TABLES, TOLERATED, Measured, Truth, replay
+from tests.benchmarks.search_plot import draw
 
-SAMPLERS = {  # label -> search.sampler, results that `auto` models at most
-    "random": ("random", 0),
-    "tpe": ("tpe", 0),
-    "tpe, not worse than none": ("auto", 0),
-    "auto": ("auto", 10_000),
-}
-TOLERATED = 0.98  # of the quality of adapting on everything, for the question what a user loses
+Floats = NDArray[np.float64]
 
-
-class OnTable(Suggestions):
-    """Suggestions of a table's configurations only."""
-
-    def __init__(self, spec: Spec, concurrency: int, anchors: Any, table: pd.DataFrame, most_modelled: int):
-        super().__init__(spec, concurrency, anchors)
-        self.most_modelled = most_modelled
-        self._rows = table[list(spec.space)].to_dict("records")
-        self._points = self._cube.points(self._rows)
-        self._taken: set[int] = set()
-
-    def _draw(self, attempt: int) -> tuple[optuna.Trial, Parameters]:
-        trial, parameters = super()._draw(attempt)
-        self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        away = np.abs(self._points - self._cube.points([parameters])).sum(axis=1)
-        away[list(self._taken)] = np.inf
-        row = int(np.argmin(away))
-        self._taken.add(row)
-        return self._take(dict(self._rows[row]))
+PLOTTED = 8  # trials at once
+SPACES = sorted(file.name.removesuffix(".csv.gz") for file in TABLES.glob("*.csv.gz"))  # by their files in configs/
+CHECKPOINTS = (24, 48, 64, 96)
+LEVELS = (0.8, 0.9, 0.95)
+HEADING = "## Measured"
 
 
-def replay(spec: Spec, label: str, concurrency: int, seed: int, trials: int, file: Path) -> NDArray[np.float64]:
-    """The objectives of a search's trials in the order in which they end, float [trials, 2]."""
-    table, anchors = _read(file)
-    sampler, most = SAMPLERS[label]
-    its = replace(spec, search=replace(spec.search, sampler=sampler, seed=seed))
-    suggestions, known = OnTable(its, concurrency, anchors, table, most), _by_parameters(its, table)
-    running: list[int] = []
-    asked: list[Parameters] = []
-    ended: list[tuple[float, ...]] = []
-    while len(ended) < trials:
-        if len(asked) < trials and len(running) < concurrency and suggestions.ready():
-            parameters = suggestions.ask()
-            assert parameters is not None
-            running.append(len(asked))
-            asked.append(parameters)
-            continue
-        number = running.pop(0)
-        ended.append(known[tuple(asked[number].values())])
-        suggestions.tell(number, ended[-1])
-    return np.array(ended)
+class Shares(NamedTuple):
+    """Of each seed and number of trials, float [seeds, trials]: see Truth."""
+
+    area: Floats
+    beyond: Floats
+    lost: Floats
 
 
-@cache
-def _read(file: Path) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
-    return measured_table.read(file)
+def measured(space: str) -> Measured:
+    return Measured.read(CONFIGS / f"{space}.yaml", TABLES / f"{space}.csv.gz")
 
 
-def _by_parameters(spec: Spec, table: pd.DataFrame) -> dict[tuple[Any, ...], tuple[float, ...]]:
-    rows = table.to_dict("records")
-    return {tuple(row[key] for key in spec.space): objectives_of(spec.search, row) for row in rows}
+def shares(space: str, concurrency: int, trials: int, work: tuple[str, int]) -> Floats:
+    """What a search by a sampler with a seed reaches after each trial, float [3, trials] in the order of `Shares`."""
+    material = measured(space)
+    truth, values = Truth(material), replay(material, work[0], concurrency, work[1], trials)
+    prefixes = [values[: count + 1] for count in range(trials)]
+    return np.array([[judge(prefix) for prefix in prefixes] for judge in (truth.share, truth.beyond, truth.lost)])
 
 
-class Truth:
-    """The contents of the whole table. Objectives are (quality, filter rate)."""
-
-    def __init__(self, spec: Spec, file: Path):
-        table, anchors = _read(file)
-        self.quality = spec.search.quality
-        self.corner = (anchors[NONE][self.quality], 0.0)
-        self.floor = TOLERATED * anchors[ALL][self.quality]
-        self.points = table[[self.quality, "filter_rate"]].to_numpy()
-
-    def share(self, values: NDArray[np.float64]) -> float:
-        return hypervolume(values, self.corner) / hypervolume(self.points, self.corner)
-
-    def lost(self, values: NDArray[np.float64]) -> float:
-        """How much less can be skipped at a quality of at least TOLERATED than with the whole table."""
-        return self._most(self.points) - self._most(values)
-
-    def _most(self, values: NDArray[np.float64]) -> float:
-        return float(values[values[:, 0] >= self.floor, 1].max(initial=0.0))
+def compare(space: str, concurrency: int, seeds: int, trials: int, processes: int) -> dict[str, Shares]:
+    """The searches of every sampler."""
+    work = list(product(SAMPLERS, range(seeds)))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        runs = pool.map(partial(shares, space, concurrency, trials), work, chunksize=1)
+    by_sampler = np.array(runs).reshape(len(SAMPLERS), seeds, 3, trials)
+    return {label: Shares(*np.moveaxis(of_one, 1, 0)) for label, of_one in zip(SAMPLERS, by_sampler, strict=True)}
 
 
-def compare(file: Path, seeds: int, trials: list[int], concurrency: list[int], processes: int) -> Iterator[Table]:
-    spec = load(measured_table.SPACE)
-    truth = Truth(spec, file)
-    for at_once in concurrency:
-        work = [(label, at_once, seed) for label, seed in product(SAMPLERS, range(seeds))]
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            one = partial(replay, spec, trials=max(trials), file=file)
-            runs = dict(zip(work, pool.starmap(one, work, chunksize=1), strict=True))
-        rows = [_row(truth, label, trials, [runs[label, at_once, seed] for seed in range(seeds)]) for label in SAMPLERS]
-        about = (
-            f"{seeds} seeds on {len(truth.points)} measured configurations; share of the useful area, median "
-            f"(quartiles). `lost`: by how much less can be skipped at {TOLERATED:.0%} of the quality of adapting on "
-            "everything."
-        )
-        columns = ["sampler", *(f"{count} trials" for count in trials), f"lost at {trials[len(trials) // 2]}"]
-        yield Table(f"{at_once} trial{'s' * (at_once > 1)} at once", about, columns, rows)
+def tabulated(space: str, concurrency: int, found: dict[str, Shares]) -> Table:
+    trials = next(iter(found.values())).area.shape[1]
+    counts = [count for count in CHECKPOINTS if count <= trials]
+    columns = ["sampler", *(f"{count} trials" for count in counts), *(f"to {level:.0%}" for level in LEVELS)]
+    columns += [f"area at {count}" for count in counts] + [f"lost at {counts[-1]}"]
+    rows = [[label, *_cells(of_one, counts)] for label, of_one in found.items()]
+    return Table(f"{space}, {concurrency} trial{'s' * (concurrency > 1)} at once", "", columns, rows)
 
 
-def _row(truth: Truth, label: str, trials: list[int], runs: list[NDArray[np.float64]]) -> list[str]:
-    cells = [label]
-    for count in trials:
-        low, middle, high = np.quantile([truth.share(run[:count]) for run in runs], [0.25, 0.5, 0.75])
-        cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
-    lost = np.median([truth.lost(run[: trials[len(trials) // 2]]) for run in runs])
-    return [*cells, f"{100 * lost:.1f} points"]
+def _cells(found: Shares, counts: Sequence[int]) -> list[str]:
+    quartiles = [np.quantile(found.beyond[:, count - 1], [0.5, 0.25, 0.75]) for count in counts]
+    return [
+        *(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in quartiles),
+        *(_trials_to(level, found.beyond) for level in LEVELS),
+        *(f"{np.median(found.area[:, count - 1]):.3f}" for count in counts),
+        f"{100 * np.median(found.lost[:, counts[-1] - 1]):.1f}",
+    ]
+
+
+def _trials_to(level: float, reached: Floats) -> str:
+    """The median number of trials after which a search has reached the level, of all searches."""
+    needed = np.where((reached >= level).any(axis=1), (reached >= level).argmax(axis=1) + 1, np.inf)
+    return "-" if np.isinf(middle := np.median(needed)) else f"{middle:.0f}"
+
+
+def about(space: str, seeds: int) -> str:
+    truth = Truth(measured(space))
+    return (
+        f"`configs/{space}.yaml`: {len(truth.points):,} configurations, of which "
+        f"{(truth.points[:, 0] <= truth.corner[0]).mean():.0%} are no better than no adaptation. The anchors alone "
+        f"cover {truth.free:.1%} of the area under table and anchors. Columns with a number of trials, and those "
+        f"with a percentage, are about the share of the rest: median of {seeds} searches (quartiles), and the trials "
+        f"that half of the searches need. `area` is the area under the trials alone. `lost` is how many percentage "
+        f"points less can be skipped, at {TOLERATED:.0%} of the quality of adapting on everything, than with the best "
+        "configuration of the table."
+    )
 
 
 def main() -> None:
     arguments = _parse()
-    console = Console(highlight=False, markup=False, width=140)
-    for table in compare(
-        arguments.table, arguments.seeds, arguments.trials, arguments.concurrency, arguments.processes
-    ):
-        console.print(markdown(table) if arguments.markdown else terminal(table))
+    console = Console(highlight=False, markup=False, width=160)
+    sections = []
+    for space in arguments.space:
+        console.print(about(space, arguments.seeds))
+        sections.append(f"### {space}\n\n{about(space, arguments.seeds)}\n")
+        for concurrency in arguments.concurrency:
+            found = compare(space, concurrency, arguments.seeds, arguments.trials, arguments.processes)
+            table = tabulated(space, concurrency, found)
+            console.print(terminal(table))
+            sections.append("##" + markdown(table).replace("\n\n\n", "\n"))
+            if arguments.page and concurrency == PLOTTED:
+                draw(arguments.page.parent / f"search-{space}.svg", {label: one.beyond for label, one in found.items()})
+    if arguments.page:
+        _write(arguments.page, sections)
+
+
+def _write(page: Path, sections: Sequence[str]) -> None:
+    """Replace the section of the heading, up to the next heading of its level."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(f"{HEADING}\n")
+    _, mark, after = rest.partition("\n## ")
+    page.write_text(before + "\n".join([HEADING, "", *sections]) + mark + after, encoding="utf-8")
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search", description=__doc__.splitlines()[0])
-    parser.add_argument("--table", type=Path, default=measured_table.TABLE, metavar="FILE", help="the measurements")
+    parser.add_argument(
+        "--space", nargs="+", choices=SPACES, default=SPACES, help="experiments of configs/ that have a table"
+    )
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="searches of each kind")
-    parser.add_argument("--trials", type=int, nargs="+", default=[24, 48, 96], metavar="N", help="when to look")
+    parser.add_argument("--trials", type=int, default=CHECKPOINTS[-1], metavar="N", help="of a search")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 16], metavar="N", help="trials at once")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="searches replayed at the same time")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="Markdown page whose last section is written")
     return parser.parse_args()
 
 

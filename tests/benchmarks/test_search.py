@@ -1,37 +1,33 @@
-"""The replay of searches on the table of measurements."""
+"""The tables and the page of the replays."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from search.selection.pareto import hypervolume
-from search.spec import load
-from tests.benchmarks import measured_table, search
-
-SPEC = load(measured_table.SPACE)
+from tests.benchmarks import search
+from tests.benchmarks.search_plot import draw
 
 
-def test_the_table_holds_configurations_of_the_space_and_the_anchors() -> None:
-    table, anchors = measured_table.read()
-    assert len(table) > 300 and len(anchors) == 7
-    for row in table.to_dict("records"):
-        assert all(dimension.contains(row[key]) for key, dimension in SPEC.space.items())
-    assert anchors["none"]["filter_rate"] == 1 and anchors["all"]["filter_rate"] == 0
+def test_the_median_of_the_trials_to_a_level_counts_the_searches_that_never_reach_it() -> None:
+    reached = np.array([[0.2, 0.9, 0.9], [0.2, 0.3, 0.9], [0.2, 0.3, 0.4]])
+    assert search._trials_to(0.9, reached) == "3"
+    assert search._trials_to(0.2, reached) == "1"
+    assert search._trials_to(0.95, reached) == "-"
 
 
-@pytest.mark.parametrize("label", search.SAMPLERS)
-def test_every_trial_is_another_row_of_the_table(label: str) -> None:
-    table, _ = measured_table.read()
-    ended = search.replay(SPEC, label, 2, 0, 12, measured_table.TABLE)
-    rows = {tuple(row) for row in table[["hr_at_10", "filter_rate"]].to_numpy()}
-    assert ended.shape == (12, 2) and {tuple(row) for row in ended} <= rows
-    assert len({tuple(row) for row in ended}) == 12
-    assert (search.replay(SPEC, label, 2, 0, 12, measured_table.TABLE) == ended).all()
+@pytest.mark.parametrize("after", ["", "\n## Next\n\nText.\n"])
+def test_a_page_keeps_its_text_around_the_measured_section(tmp_path: Path, after: str) -> None:
+    page = tmp_path / "search.md"
+    page.write_text(f"# Title\n\nText.\n\n{search.HEADING}\n\nold\n{after}")
+    search._write(page, ["### space\n"])
+    search._write(page, ["### space\n"])
+    assert page.read_text() == f"# Title\n\nText.\n\n{search.HEADING}\n\n### space\n{after}"
 
 
-def test_the_whole_table_is_the_truth() -> None:
-    truth = search.Truth(SPEC, measured_table.TABLE)
-    assert truth.share(truth.points) == 1 and truth.lost(truth.points) == 0
-    some = truth.points[:40]
-    expected = hypervolume(some, truth.corner) / hypervolume(truth.points, truth.corner)
-    assert truth.share(some) == pytest.approx(expected) and 0 < expected < 1
-    assert truth.lost(np.array([[0.0, 1.0]])) == pytest.approx(truth.points[truth.points[:, 0] >= truth.floor, 1].max())
+def test_the_same_searches_give_the_same_plot(tmp_path: Path) -> None:
+    reached = {"random": np.array([[0.1, 0.2], [0.1, 0.3]]), "auto": np.array([[0.1, 0.8], [0.2, 0.9]])}
+    for name in ("one.svg", "other.svg"):
+        draw(tmp_path / name, reached)
+    assert (tmp_path / "one.svg").read_text() == (tmp_path / "other.svg").read_text()
+    assert "auto" in (tmp_path / "one.svg").read_text()

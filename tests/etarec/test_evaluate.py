@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from etarec import checkpoint
+from etarec.adapt.shared_passes import SharedPasses
 from etarec.config import SKIPPED, AdaptConfig, Reason
 from etarec.data import stream
 from etarec.encode import Encoder
-from etarec.evaluate import Measurement, measure
+from etarec.evaluate import SEGMENTS, Measurement, measure
 from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS
 
 SKIPPED_COLUMNS = [reason.column for reason in SKIPPED]
@@ -134,3 +135,26 @@ def test_curve_has_equal_segments_along_the_stream():
     assert curve["filter_rate"] == pytest.approx([0.4, 0.6] * 10)
     short = Measurement(np.zeros(3, np.int32), ranks[:3], reasons[:3], {}).curve("ndcg_at_50")
     assert short == {"samples": [1.0, 2.0, 3.0], "ndcg_at_50": [1.0] * 3, "filter_rate": [0.0, 1.0, 0.0]}
+
+
+def test_a_watcher_sees_every_segment_and_changes_nothing(log, frozen) -> None:
+    validation, model, encoder = stream(log, "valid", "position", 0), frozen.restore(CPU), Encoder(log, CPU)
+    shared = SharedPasses(model, encoder, validation, ("watched",), None)
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def watch(users, ranks, admitted, samples) -> None:
+        assert samples == len(validation) and (users == validation.users[: len(ranks)]).all()
+        seen.append((ranks, admitted))
+
+    def end(*_: object) -> None:
+        raise RuntimeError("enough")
+
+    alone = measure(model, encoder, validation, AdaptConfig(**MOVING), 0, shared)
+    frozen.reset(model)
+    watched = measure(model, encoder, validation, AdaptConfig(**MOVING), 0, shared, watch)
+    assert same(alone, watched)
+    assert len(seen) == min(SEGMENTS, -(-len(validation) // MOVING["batch_size"])) - 1
+    for ranks, admitted in seen:
+        assert (ranks == watched.ranks[: len(ranks)]).all() and (admitted == watched.admitted[: len(ranks)]).all()
+    with pytest.raises(RuntimeError, match="enough"):
+        measure(model, encoder, validation, AdaptConfig(**MOVING), 0, shared, end)

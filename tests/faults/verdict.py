@@ -13,11 +13,9 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
-from search.records import Records, State, Trial
+from search.records import ENDED, Records, State, Trial
 from search.running.suggest import Suggestions
 from search.spec import Spec
-
-ENDED = (State.FINISHED, State.FAILED)
 
 
 @dataclass
@@ -57,7 +55,7 @@ def after_search(directory: Path, spec: Spec, store: mlflow.MlflowClient, concur
     """The verdict on a finished search."""
     records, found = Records(directory), Verdict()
     trials = [records.trials[number] for number in sorted(records.trials)]
-    missing = set(range(spec.search.trials)) - {trial.number for trial in trials if trial.state in ENDED}
+    missing = set(range(spec.search.budget)) - {trial.number for trial in trials if trial.state in ENDED}
     found.lost += [f"trial {number}: no end in the journal" for number in sorted(missing)]
     found.duplicated += _twice(directory)
     found.disagreeing += _table(directory, trials) + _study(spec, records, trials, concurrency)
@@ -106,9 +104,10 @@ def _study(spec: Spec, records: Records, trials: list[Trial], concurrency: int) 
         if suggestions.ask() != trial.parameters:
             return [*texts, f"{trial.trial_id}: the study suggests another configuration"]
         objectives = [trial.metrics[name] for name in spec.search.objectives] if trial.metrics else None
-        suggestions.tell(trial.number, objectives)
+        suggestions.tell(trial.number, objectives, pruned=trial.state is State.PRUNED)
     suggestions.tell_rest()
-    states = [{"COMPLETE": "FINISHED", "FAIL": "FAILED"}.get(t.state.name) for t in suggestions.study.trials]
+    names = {"COMPLETE": State.FINISHED, "PRUNED": State.PRUNED, "FAIL": State.FAILED}
+    states = [names.get(each.state.name) for each in suggestions.study.trials]
     return [f"{t.trial_id}: the study has {state}" for t, state in zip(trials, states, strict=True) if state != t.state]
 
 

@@ -11,7 +11,7 @@ from etarec.document import parse_yaml, to_text
 from search.spec import to_yaml
 from search.spec.schema import editor_schema
 from tests.fuzz import subjects
-from tests.fuzz.damage import SHORT, damaged
+from tests.fuzz.damage import EXAMPLES, damaged
 from tests.fuzz.subjects import SUBJECTS
 
 _SCHEMA = editor_schema()
@@ -25,7 +25,7 @@ VALUES = st.recursive(
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)
-@SHORT
+@EXAMPLES
 @given(data=st.data())
 def test_any_bytes(kind: str, data: st.DataObject) -> None:
     read, _ = SUBJECTS[kind]
@@ -33,7 +33,7 @@ def test_any_bytes(kind: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)
-@SHORT
+@EXAMPLES
 @given(data=st.data())
 def test_a_damaged_file(kind: str, data: st.DataObject) -> None:
     read, files = SUBJECTS[kind]
@@ -53,7 +53,7 @@ def experiments(draw: st.DrawFn) -> bytes:
     return to_text(document).encode()
 
 
-@SHORT
+@EXAMPLES
 @given(experiments())
 def test_an_experiment_of_any_values_gives_faults_or_a_spec_that_is_written_and_read_alike(content: bytes) -> None:
     spec = subjects.spec(content)
@@ -63,7 +63,7 @@ def test_an_experiment_of_any_values_gives_faults_or_a_spec_that_is_written_and_
         assert list(_EDITOR.iter_errors(parse_yaml(to_yaml(spec), ""))) == []
 
 
-@SHORT
+@EXAMPLES
 @given(st.integers(0, len(subjects.journals()[0])))
 def test_a_torn_journal_holds_the_events_before_the_tear(end: int) -> None:
     content = subjects.journals()[0]
@@ -72,7 +72,7 @@ def test_a_torn_journal_holds_the_events_before_the_tear(end: int) -> None:
     assert (torn.trials, torn.anchors, torn.settings) == (whole.trials, whole.anchors, whole.settings)
 
 
-@SHORT
+@EXAMPLES
 @given(st.integers(1, len(subjects.journals()[0])))
 def test_an_event_after_a_tear_is_read_behind_those_before_it(end: int) -> None:
     content = subjects.journals()[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from etarec import gate, scoring
 from etarec.config import AdaptConfig, Reason
 from etarec.gate import Gate
-from tests.fuzz.damage import SHORT
+from tests.fuzz.damage import EXAMPLES
 
 V = 9
 ROW = st.lists(st.floats(-60, 60, width=32), min_size=V, max_size=V)
@@ -32,14 +32,14 @@ def skipped(reasons: Tensor) -> int:
     return int((reasons != Reason.ADMITTED).sum())
 
 
-@SHORT
+@EXAMPLES
 @given(BATCHES, st.integers(1, V))
 def test_entropy_lies_between_0_and_ln_k(scores: Tensor, top_k: int) -> None:
     entropies = gate.topk_entropy(scores.topk(top_k).values)
     assert bool((entropies >= -1e-6).all()) and bool((entropies <= math.log(top_k) + 1e-5).all())
 
 
-@SHORT
+@EXAMPLES
 @given(BATCHES)
 def test_entropy_of_all_items_is_the_full_entropy(scores: Tensor) -> None:
     p = scores.double().softmax(-1).numpy()
@@ -49,7 +49,7 @@ def test_entropy_of_all_items_is_the_full_entropy(scores: Tensor) -> None:
     np.testing.assert_allclose(spread.entropy, full, atol=1e-5)
 
 
-@SHORT
+@EXAMPLES
 @given(BATCHES, BATCHES, st.sampled_from([2, 4, None]), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_quantile_skips_no_more(first: Tensor, scores: Tensor, top_k: int | None, a: float, b: float) -> None:
     low, high = (judged(scores, first, top_k=top_k, entropy_quantile=q, cosine_threshold=0.5) for q in sorted((a, b)))
@@ -58,7 +58,7 @@ def test_a_higher_quantile_skips_no_more(first: Tensor, scores: Tensor, top_k: i
     assert bool(refused.all())
 
 
-@SHORT
+@EXAMPLES
 @given(BATCHES, BATCHES, st.sampled_from([2, 4, None]), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_epsilon_skips_no_more(first: Tensor, scores: Tensor, top_k: int | None, a: float, b: float) -> None:
     low, high = (judged(scores, first, top_k=top_k, entropy_quantile=1.0, cosine_threshold=e) for e in sorted((a, b)))
@@ -66,7 +66,7 @@ def test_a_higher_epsilon_skips_no_more(first: Tensor, scores: Tensor, top_k: in
     assert bool(((low == Reason.ENTROPY) == (high == Reason.ENTROPY)).all())
 
 
-@SHORT
+@EXAMPLES
 @given(BATCHES, st.floats(0, 1))
 def test_uncertain_admits_exactly_the_samples_that_confident_refuses(scores: Tensor, quantile: float) -> None:
     fields = {"top_k": 4, "entropy_quantile": quantile, "cosine_threshold": None}

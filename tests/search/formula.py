@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from etarec.config import AdaptConfig, Reason, SplitName
-from etarec.evaluate import Measurement
+from etarec.evaluate import Measurement, Watch
 from etarec.metrics import SECONDS
 
 SAMPLES, USERS = 2000, 100
@@ -111,6 +111,26 @@ class GradedFormula(Formula):
         rng = np.random.default_rng(seed)
         ranks = np.where(plain.ranks < 10, rng.integers(0, 10, SAMPLES), rng.integers(10, 80, SAMPLES))
         return replace(plain, ranks=ranks.astype(np.int32))
+
+
+class WatchedFormula(Formula):
+    """A formula that can be watched: all configurations find the same samples hard, spread evenly over the stream.
+
+    A gate with K outside 20 to 100 has half of the hits, so that most trials cannot win.
+    """
+
+    def measure(self, config: AdaptConfig, split: SplitName, seed: int) -> Measurement:
+        plain, rng = super().measure(config, split, seed), np.random.default_rng(0)
+        lost = config.gate == "eta" and not 20 <= (config.top_k or 1000) <= 100
+        ranks = np.where(np.arange(SAMPLES) % 2 == 0, 99, np.sort(plain.ranks)) if lost else np.sort(plain.ranks)
+        ranks, reasons = ranks[rng.permutation(SAMPLES)].astype(np.int32), plain.reasons[rng.permutation(SAMPLES)]
+        return replace(plain, ranks=ranks, reasons=reasons)
+
+    def measure_watched(self, config: AdaptConfig, seed: int, watch: Watch) -> Measurement:
+        measured = self.measure(config, "valid", seed)
+        for end in range(SAMPLES // 20, SAMPLES, SAMPLES // 20):
+            watch(measured.users[:end], measured.ranks[:end], measured.admitted[:end], SAMPLES)
+        return measured
 
 
 def break_the_gpu() -> None:

@@ -166,6 +166,17 @@ def made_up_files(quality="hr_at_10"):
     }  # fmt: skip
 
 
+def stream(files, ends):
+    """stream.csv with eight segments; over the last quarter `all` and `none` have the given HR@10."""
+    qualities = {files["chosen.yaml"]["trial_id"]: 0.09, "none": ends[1], "all": ends[0]}
+    rows = [
+        {"configuration": name, "samples": 1000.0 * n, "hr_at_10": end if n > 6 else 0.08, "filter_rate": n / 10}
+        for name, end in qualities.items()
+        for n in range(1, 9)
+    ]
+    return pd.DataFrame(rows)
+
+
 def write(directory, files):
     directory.mkdir(exist_ok=True)
     for name, content in files.items():

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from search.spec import Spec
+from search.spec import SearchConfig, Spec
 from search.spec.dimension import Dimension
 
 
 def make(**space: Dimension) -> Spec:
-    return Spec(name="x", space=space)
+    return Spec(name="x", space=space, search=SearchConfig(trials=64))
 
 
 def integers(low: int, high: int, **more: Any) -> Dimension:

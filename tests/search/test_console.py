@@ -225,4 +225,4 @@ def test_quiet_leaves_warnings_and_the_verdict(spec: Spec, tmp_path: Path, capsy
     assert printed.err.startswith("warning: user 'NA'\n")
     assert all(line.startswith("warning: ") for line in printed.err.splitlines())
     labels = re.findall(r"^(\w+) +", printed.out, flags=re.MULTILINE)
-    assert labels[0] == "verdict" and set(labels) <= {"verdict", "findings", "warning", "report", "next"}
+    assert labels[0] == "verdict" and set(labels) <= {"verdict", "findings", "checks", "warning", "report", "next"}

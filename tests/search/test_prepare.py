@@ -12,8 +12,9 @@ from search import dry_run, prepare
 from search.experiment import Experiment
 from search.provenance import settings
 from search.records import Records
+from search.running.learning import default_trials
 from search.running.plan import Machine
-from search.spec import load
+from search.spec import load, to_yaml
 from search.warm_start import Folders, start
 
 TINY = {
@@ -135,3 +136,14 @@ def test_another_checkpoint_stops_a_resumed_search_and_its_dry_run(
             begin(experiment_of(tmp_path, resume=True))
     path.unlink()
     prepare.load_data(experiment_of(tmp_path, resume=True))  # it is compared once it has been trained
+
+
+def test_the_plan_settles_how_many_trials_there_are(tmp_path: Path) -> None:
+    begun, resumed = experiment_of(tmp_path), experiment_of(tmp_path, resume=True)
+    assert begun.spec.search.trials == "auto"
+    planned = prepare.plan_on(begun, Machine(cores=8))
+    assert begun.spec.search.trials == default_trials("auto", len(TINY["space"]), 8) and planned.concurrency == 8
+    begun.directory.mkdir()
+    (begun.directory / "spec.yaml").write_text(to_yaml(begun.spec))
+    prepare.plan_on(resumed, Machine(cores=2))
+    assert resumed.spec.search.trials == begun.spec.search.trials

@@ -6,12 +6,16 @@ import shlex
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from search.provenance import Provenance, command, digest, git, settings, sources
+from etarec.data import Interactions
+from search.provenance import Provenance, command, digest, git, popularity, settings, sources
 from search.spec import load
 
 
@@ -111,6 +115,24 @@ def test_the_document_is_plain_json() -> None:
     assert document["seconds"] == {"search": 1.23} and document["started"] <= document["finished"]
     assert {"python", "torch", "ray", "optuna", "mlflow"} <= document["versions"].keys()
     assert document["hardware"]["cores"] >= 1 and document["hardware"]["cpu"]
+
+
+def test_popularity_ranks_by_the_counts_of_training_and_a_tie_counts_against_the_target() -> None:
+    """Training sees items 1, 1, 2 and 1, 2, 3; the targets of validation are 3 (once seen, last) and 1 (most seen)."""
+    data = Interactions(
+        offsets=np.array([0, 5, 10]),
+        items=np.array([1, 1, 2, 3, 4, 1, 2, 3, 1, 4], dtype=np.int32),
+        train_end=np.array([2, 2], dtype=np.int32),
+        valid_end=np.array([3, 3], dtype=np.int32),
+        timestamps=None,
+        max_length=50,
+        vocabulary=pa.array(list("abcd"), pa.large_string()),
+        sha256="",
+    )
+    found = popularity(data)
+    assert found["ndcg_at_10"] == pytest.approx((1 / np.log2(2 + 2) + 1) / 2) and found["hr_at_10"] == 1.0
+    alone = popularity(replace(data, items=np.array([1, 1, 2, 4, 3, 1, 2, 3, 4, 1], dtype=np.int32)))
+    assert alone["ndcg_at_10"] == pytest.approx(1 / np.log2(3 + 2))  # item 4 was never seen
 
 
 def test_the_order_of_the_space_is_a_setting(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
             ["--set", "space.entropy_quantile={low: 0.5, high: 1.5}"],
             "space.yaml: space.entropy_quantile.high: given 1.5, expected a number from 0 to 1",
         ),
-        (["--trials", "0"], "space.yaml: search.trials: given 0, expected an integer at least 1"),
+        (["--trials", "0"], "space.yaml: search.trials: given 0, expected an integer at least 1 or auto"),
         (["--concurrency", "0"], "space.yaml: search.concurrency: given 0, expected an integer at least 1 or auto"),
         (["--set", "serch.trials=3"], "--set serch.trials=3: serch: unknown key; did you mean search?"),
         (["--space", "gone.yaml"], "gone.yaml: cannot be read: no such file or directory"),

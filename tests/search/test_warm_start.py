@@ -29,7 +29,8 @@ Make = Callable[..., Spec]
 def spec(tmp_path: Path) -> Make:
     def _spec(space: dict[str, Any] = SPACE, **sections: Any) -> Spec:
         file = tmp_path / "space.yaml"
-        file.write_text(yaml.safe_dump({"space": space, **sections}))
+        search = {"trials": 64, **sections.pop("search", {})}
+        file.write_text(yaml.safe_dump({"space": space, "search": search, **sections}))
         return load(file)
 
     return _spec

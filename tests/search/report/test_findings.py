@@ -3,6 +3,7 @@
 import pytest
 
 from search.report import findings
+from search.selection.differences import TO_CHOSEN, TO_NONE, difference_columns
 from search.selection.view import View
 
 
@@ -13,6 +14,11 @@ def row(name, quality, rate, view):
 def advised(view, none, everything, chosen, other=None):
     """The answer on adapting, for a front of the chosen point and, if given, another one that skips less."""
     front = [row("t0001", chosen, 0.6, view), row("t0002", other, 0.2, view)][: 1 + (other is not None)]
+    if none is not None:
+        columns = difference_columns(TO_NONE, view.metric)
+        for each in front:
+            gap = each[view.column] - none
+            each.update(zip(columns, (gap, gap - 1e-5, gap + 1e-5, 0.001, 0.01), strict=True))
     rows = [row("none", none, 1.0, view), row("all", everything, 0.0, view)]
     baselines = {each["trial_id"]: each for each in rows if each[view.column] is not None}
     return findings.findings(front[0], baselines, front, view, 0.005)[0]
@@ -72,3 +78,43 @@ def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
     chosen, unmeasured = row("t0001", 0.0124, 0.6, view), row("t0003", None, 0.9, view)
     found = findings.findings(chosen, {"none": none, "all": everything}, [chosen, unmeasured], view, 0.005)
     assert ALL in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("ahead", "p_holm", "rate", "tone", "title"),
+    [
+        (0.005, 0.01, 0.5, "good", "Better in both objectives than the published gate"),
+        (0.005, 0.01, 0.595, "good", "Higher HR@10, at as much skipped, than the published gate"),
+        (-0.00002, 0.9, 0.5, "good", "More skipped, at no clear loss of HR@10, than the published gate"),
+        (-0.005, 0.01, 0.7, "bad", "Worse than the published gate in both objectives"),
+        (-0.00002, 0.9, 0.7, "note", "The published gate skips more, at about the same HR@10"),
+        (-0.00002, 0.9, 0.6, "note", "Level with the published gate"),
+        (0.005, 0.01, 0.7, "note", "Higher HR@10, but less skipped than by the published gate"),
+        (-0.005, 0.01, 0.5, "note", "More skipped than by the published gate, but a lower HR@10"),
+    ],
+)
+def test_the_published_gate_is_compared_by_the_paired_interval(ahead, p_holm, rate, tone, title):
+    view = VIEWS[0]
+    chosen, published = row("t0001", 0.08, 0.6, view), row("published", 0.08 - ahead, rate, view)
+    numbers = (-ahead, -ahead - 0.0005, -ahead + 0.0005, 0.001, p_holm)
+    published.update(zip(difference_columns(TO_CHOSEN, view.metric), numbers, strict=True))
+    found = findings.findings(chosen, {"published": published}, [chosen], view, 0.005)
+    assert (tone, title) in [(finding.tone, finding.title) for finding in found]
+
+
+def test_points_that_stand_for_others_are_named_as_such() -> None:
+    row = {"trial_id": "trial-0001", "test_hr_at_10": 0.5, "test_filter_rate": 0.2, "group": "trial-0001"}
+    alike = [{"trial_id": f"trial-000{n}", "group": "trial-0001"} for n in (2, 3)]
+    view = View("test", "hr_at_10")
+    for others, said in (([], ""), (alike[:1], "tell another point from one of these"), (alike, "tell 2 other points")):
+        found = findings._front(row, [row, *others], view)
+        assert found is not None and said in found.text and ("search.retest" in found.text) == bool(others)
+
+
+def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
+    assert findings.more_trials(None, 24) is None
+    little, much = findings.more_trials(0.004, 24), findings.more_trials(0.031, 24)
+    assert (
+        little is not None and little.title == "More trials would hardly pay" and "add 0.4% to the area" in little.text
+    )
+    assert much is not None and much.title == "More trials may pay" and "--resume --trials 48" in much.text

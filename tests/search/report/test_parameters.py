@@ -6,7 +6,7 @@ import pytest
 from made_up_search import made_up_files, write
 from scipy.stats import spearmanr
 
-from search.report import parameters
+from search.report import maps, parameters
 from search.report.files import Run, load
 
 
@@ -61,10 +61,10 @@ def test_choices_and_constants_have_no_correlation(tmp_path, files):
 
 
 def test_each_parameter_has_a_plot_and_none_without_a_finished_trial(tmp_path, run, files):
-    plots = parameters.plots_of(run)
+    plots = maps.by_parameter(run)
     assert [name for name, plot in plots if f'id="plot-{name}"' in plot] == list(run.parameters)
     files["trials.csv"] = files["trials.csv"].assign(state="FAILED")
     for name in ("pareto.csv", "baselines.csv"):
         files[name] = pd.DataFrame()
     empty = load(write(tmp_path / "empty", files))
-    assert parameters.plots_of(empty) == [] and np.all([e["rate"] is None for e in parameters.effects(empty)])
+    assert maps.by_parameter(empty) == [] and np.all([e["rate"] is None for e in parameters.effects(empty)])

@@ -33,7 +33,7 @@ def test_bounds_that_miss_their_point_by_rounding_reach_nowhere():
     frame = points(("all", 0.0894, 0.0, 0.0)).assign(
         test_hr_at_10_low=0.0894 + 1e-16, test_hr_at_10_high=0.0894 - 1e-16
     )
-    assert plots._positions(frame, "test_", "hr_at_10")[["down", "up"]].to_numpy().tolist() == [[0.0, 0.0]]
+    assert plots.positions(frame, "test_", "hr_at_10")[["down", "up"]].to_numpy().tolist() == [[0.0, 0.0]]
 
 
 def test_lines_join_both_measurements_of_a_row():
@@ -41,13 +41,6 @@ def test_lines_join_both_measurements_of_a_row():
     x, y = plots._joins(frame, "hr_at_10")
     np.testing.assert_allclose(x, [40, 50, math.nan])
     np.testing.assert_allclose(y, [0.09, 0.08, math.nan])
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"), [(0.01, 1.0, [0.01, 0.03, 0.1, 0.3, 1]), (2, 5000, [10, 100, 1000]), (40, 60, [30])]
-)
-def test_ticks_of_a_log_scale(low, high, ticks):
-    assert plots._log_ticks(pd.Series([low, high])) == pytest.approx(ticks)
 
 
 def test_random_skipping_is_a_curve_only_where_it_was_measured_along_the_front():

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from etarec.metrics import QUALITY_METRICS, label
 from search.numbers import p_value, signed
-from search.report import plots, render
+from search.report import maps, plots, render, seconds, shrinkage
 
 METRIC = re.compile(r"(?:HR|NDCG)@\d+")
 
@@ -32,7 +32,7 @@ def files(metric):
 def drawn():
     """The figures of the report: plotly's by their ids in the page, and matplotlib's."""
     figures = {}
-    fragment, save = plots.fragment, Figure.savefig
+    fragment, save, users = plots.fragment, Figure.savefig, (plots, maps, shrinkage, seconds)
 
     def keep_plotly(figure, div_id, options):
         figures[div_id] = figure
@@ -43,7 +43,8 @@ def drawn():
         save(figure, *given, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "fragment", keep_plotly)
+        for module in users:
+            patch.setattr(module, "fragment", keep_plotly)
         patch.setattr(Figure, "savefig", keep_matplotlib)
         yield figures
 
@@ -156,7 +157,9 @@ def test_every_plot_shows_the_metric(report, drawn, files, metric):
     pareto = {trace.name: list(trace.y) for trace in drawn["pareto-plot"].data}
     for name, column in (("front, validation", f"valid_{metric}"), ("front, test", f"test_{metric}")):
         assert scattered[name] == pytest.approx(front[column].tolist()) == pareto[name]
-    assert {f.layout.yaxis.title.text for f in interactive.values()} == {label(metric)} and len(interactive) == 4
+    objective = {name: figure for name, figure in interactive.items() if not name.startswith("map-")}
+    assert {f.layout.yaxis.title.text for f in objective.values()} <= {label(metric), f"{label(metric)} on test"}
+    assert len(objective) == 6 and len(interactive) == 9
     finished = files["trials.csv"].query("state == 'FINISHED'")
     assert list(drawn["plot-top_k"].data[0].y) == pytest.approx(finished[metric].tolist())
 

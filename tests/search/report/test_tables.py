@@ -6,9 +6,10 @@ from html import unescape
 import pytest
 from made_up_search import made_up_files, write
 
-from search.report import render, tables
+from search.report import render, search_tables, tables
 from search.report.answer import Answer
 from search.report.files import load
+from search.report.importance import importances
 
 
 @pytest.fixture
@@ -30,7 +31,9 @@ def every_table(answer):
     run = answer.run
     return [
         *(make(answer) for make in (tables.front, tables.fixed, tables.measurements)),
-        *(make(run) for make in (tables.trials, tables.effects, tables.failures)),
+        search_tables.effects(run, importances(run)),
+        search_tables.costs(answer, 0.1),
+        *(make(run) for make in (search_tables.trials, search_tables.failures)),
     ]
 
 
@@ -70,7 +73,7 @@ def test_random_skipping_along_the_front_is_one_line(answer):
 
 
 def test_all_trials_have_a_row_failed_ones_included(answer, files):
-    table = tables.trials(answer.run)
+    table = search_tables.trials(answer.run)
     assert [cell.value for cell in column(table, "trial_id")] == files["trials.csv"]["trial_id"].tolist()
     failed = [line for line in table.lines if line.cells[1].text == "FAILED"]
     assert len(failed) == 2 and column(table, "hr_at_10")[9].text == "–"

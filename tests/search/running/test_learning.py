@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.running.learning import first_informed, sentence
+from search.running.learning import INFORMED_PER_FIELD, default_trials, first_informed, sentence
 from search.running.suggest import Suggestions
 from search.spec import SearchConfig, load
 
@@ -38,6 +38,16 @@ def test_the_named_suggestion_is_the_first_that_results_change(tmp_path: Path, s
 def test_some_samplers_never_learn(tmp_path: Path, sampler: Any) -> None:
     assert first_informed(sampler, 2) is None
     assert suggested(tmp_path, sampler, 2, 30, 1.0) == suggested(tmp_path, sampler, 2, 30, -1.0)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8, 16])
+@pytest.mark.parametrize("fields", [1, 3, 6])
+def test_the_default_trials_are_whole_rounds_that_leave_enough_to_learn_from(concurrency: int, fields: int) -> None:
+    trials = default_trials("auto", fields, concurrency)
+    first = first_informed("auto", concurrency)
+    assert first is not None and 0 <= trials - first - INFORMED_PER_FIELD * fields < concurrency
+    assert trials % concurrency == 0
+    assert default_trials("random", fields, 1) == INFORMED_PER_FIELD * fields
 
 
 def test_the_plan_says_so() -> None:

@@ -76,7 +76,7 @@ def test_a_fraction_shares_a_gpu_and_none_spans_two() -> None:
         (True, {"cuda_mps": False}, (IN_TURNS_PER_GPU, False)),
         (True, {"gpus_per_trial": 0.25}, (4, True)),
         (True, {"gpus_per_trial": 1.0}, (1, False)),
-        (True, {"gpus_per_trial": 0.0}, (64, False)),
+        (True, {"gpus_per_trial": 0.0, "trials": 64}, (64, False)),
         (True, {"trials": 1}, (1, False)),
     ],
 )

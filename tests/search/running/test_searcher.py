@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from search.records import METRICS, Ending, State
+from search.records import METRICS, Ending, Records, State
 from search.running import searcher as searcher_module
 from search.running.faults import Fault, Kind
 from search.running.plan import Plan
@@ -163,3 +163,34 @@ def test_configurations_that_cannot_be_built_count_as_failures_in_a_row(
     monkeypatch.setattr(searcher_module, "trial_config", refusing)
     assert searcher.suggest("a") is None and searcher.suggest("a") == Searcher.FINISHED
     assert searcher.ending is Ending.FAILING and len(searcher.records.in_state(State.FAILED)) == 3
+
+
+def test_a_pruned_trial_is_an_end_without_a_result_and_no_failure(searcher_of: Any, tmp_path: Path) -> None:
+    searcher = searcher_of(1, trials=3, max_failures_in_a_row=1)
+    for number in range(3):
+        assert isinstance(searcher.suggest(f"ray-{number}"), dict)
+        searcher.records.ended(number, State.PRUNED, "none is better")
+        searcher.ended(number)
+    assert searcher.suggest("ray-3") == "FINISHED" and searcher.ending is Ending.COMPLETE
+    searcher.suggestions.tell_rest()
+    assert [trial.state.name for trial in searcher.suggestions.study.trials] == ["PRUNED"] * 3
+    resumed = searcher_of(1, trials=3)
+    assert resumed.suggest("ray-4") == "FINISHED" and len(Records(tmp_path).in_state(State.PRUNED)) == 3
+
+
+def test_no_trial_begins_after_the_time_is_up(searcher_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = searcher_of(1, max_minutes=2)
+    assert isinstance(searcher.suggest("ray-0"), dict)
+    began = searcher_module.time.monotonic()
+    monkeypatch.setattr(searcher_module.time, "monotonic", lambda: began + 121)
+    end(searcher, 0)
+    assert searcher.suggest("ray-1") == "FINISHED" and searcher.ending is Ending.OUT_OF_TIME
+    assert searcher.ending.whole and searcher.ending.exit_status == 0
+
+
+def test_a_search_that_has_converged_is_whole(searcher_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = searcher_of(1, until="converged")
+    assert isinstance(searcher.suggest("ray-0"), dict)
+    end(searcher, 0)
+    monkeypatch.setattr(searcher.suggestions, "_has_converged", lambda parameters: True)
+    assert searcher.suggest("ray-1") == "FINISHED" and searcher.ending is Ending.CONVERGED

@@ -10,6 +10,7 @@ import yaml
 from search.running import suggest
 from search.running.suggest import Parameters, Suggestions
 from search.spec import Spec, first_points, load, trial_config
+from tests.driven_search import drive
 
 SPACE: dict[str, Any] = {
     "top_k": {"choices": [10, 50, None]},
@@ -44,18 +45,7 @@ def searched(
 ) -> tuple[list[Parameters], Suggestions]:
     """A search in which the oldest or the newest of the running trials ends first."""
     suggestions = Suggestions(spec, concurrency)
-    asked: list[Parameters] = []
-    running: list[int] = []
-    while len(asked) < trials or running:
-        if len(asked) < trials and len(running) < concurrency and suggestions.ready():
-            parameters = suggestions.ask()
-            assert parameters is not None
-            running.append(len(asked))
-            asked.append(parameters)
-            continue
-        number = running.pop(-1 if last_first else 0)
-        suggestions.tell(number, objectives(number, asked[number]))
-    return asked, suggestions
+    return drive(suggestions, trials, concurrency, objectives, last_first)[0], suggestions
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -242,6 +232,29 @@ def test_beyond_its_limit_auto_goes_on_with_tpe_and_the_constraint(spec: Any, mo
     suggestions.tell_rest()
     violations = [trial.constraints["no worse than no adaptation"] for trial in suggestions.study.trials]
     assert violations == pytest.approx([0.05 if number % 2 else -0.05 for number in range(25)])
+
+
+def test_a_search_ends_itself_once_the_model_expects_too_little(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gain stands for the model's; it falls with the number of results."""
+    monkeypatch.setattr(suggest, "gain_share", lambda cube, known, parameters: 0.1 / len(known.results))
+    monkeypatch.setattr(suggest, "FEWEST_TO_CONVERGE", 6)
+    space = {"entropy_quantile": {"low": 0.05, "high": 1.0}}
+
+    def ended_by(its: Spec, recorded: list[Parameters]) -> tuple[list[Parameters], bool]:
+        suggestions, asked = Suggestions(its, 1), []
+        while len(asked) < 10:
+            parameters = suggestions.ask(recorded[len(asked)] if len(asked) < len(recorded) else None)
+            if parameters is None:
+                break
+            suggestions.tell(len(asked), objectives(0, parameters))
+            asked.append(parameters)
+        return asked, suggestions.converged
+
+    asked, converged = ended_by(spec(space, until="converged", converged_below=0.0151), [])
+    assert converged and len(asked) == 7  # 0.1 / 7 < 0.0151
+    assert ended_by(spec(space, until="converged", converged_below=0.0151), asked[:5]) == (asked, True)
+    assert len(ended_by(spec(space, until="converged", converged_below=0.5), [])[0]) == 6  # FEWEST_TO_CONVERGE
+    assert ended_by(spec(space), [])[1] is False
 
 
 EARLIER = [

@@ -1,15 +1,18 @@
 """The worker's steps, run in this process."""
 
+import numpy as np
 import pytest
 import ray
 import torch
-from formula import Formula
+from formula import SAMPLES, Formula, WatchedFormula
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import QUALITY_METRICS, QualityMetric
 from search.running import worker
 from search.running.worker import TrialWorker
+from search.selection.paired import Outcomes
+from search.spec import PruneConfig
 
 
 def trial_worker(subject: Formula) -> TrialWorker:
@@ -67,3 +70,21 @@ def test_a_reserved_gpu_that_cuda_does_not_find_is_a_fault(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: reserved)
     assert bool(worker._device_fault()) == bool(cuda and reserved)
+
+
+def test_a_trial_that_cannot_win_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    perfect = Outcomes.of(np.zeros(SAMPLES, int), np.zeros(SAMPLES, bool)).text()
+    monkeypatch.setattr(ray, "get", lambda reference: reference)
+    measuring = trial_worker(WatchedFormula())
+    measuring.setup(measuring.config, WatchedFormula(), prune=PruneConfig())
+    measuring.step()
+    measuring.config["rivals"] = {"none": perfect}
+    assert measuring.step() == {"pruned": "none is better in both objectives after 10% of the stream", "done": True}
+    for alone in (
+        trial_worker(WatchedFormula()),
+        trial_worker(Formula()),
+    ):  # no rivals; a subject that cannot be watched
+        alone.setup(alone.config, alone.subject, prune=PruneConfig())
+        alone.config["rivals"] = {"none": perfect} if type(alone.subject) is Formula else None
+        alone.step()
+        assert Outcomes.read(alone.step()["outcomes"]).admitted.mean() < 1

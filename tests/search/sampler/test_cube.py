@@ -1,5 +1,7 @@
 """The unit cube: every value has its stretch of an edge, and comes back from its coordinate."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,6 +38,14 @@ def test_every_coordinate_is_a_value_whose_own_coordinate_is_in_the_cube(
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS, ids=str)
+@given(coordinate=st.floats(0, 1))
+def test_a_snapped_coordinate_is_that_of_its_value(dimension: Dimension, coordinate: float) -> None:
+    axis = Axis(dimension)
+    snapped = axis.snapped(np.array([coordinate]))[0]
+    assert snapped == pytest.approx(axis.coordinate(axis.value(coordinate)), abs=1e-5)
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS, ids=str)
 def test_the_edge_covers_all_values(dimension: Dimension) -> None:
     seen = [Axis(dimension).value(coordinate) for coordinate in np.linspace(0, 1, 5001)]
     assert {*dimension.values()} <= {*seen}
@@ -60,6 +70,12 @@ def test_a_field_that_does_not_act_has_one_coordinate() -> None:
     snapped = cube.snapped(np.array([[0.9, 0.1], [0.9, 0.8], [0.1, 0.8]]))
     assert (snapped[0] == snapped[1]).all() and snapped[2, 1] == pytest.approx(0.8)
     assert cube.points([{"target": "state", "fisher_alpha": 0.0}])[0, 1] == 0.5
+
+
+@pytest.mark.parametrize(("target", "expected"), [("weights", 0.8), ("state", 0.5)])
+def test_a_condition_may_be_about_a_fixed_field(target: Any, expected: float) -> None:
+    space = {"fisher_alpha": Dimension(kind="float", low=0.1, high=10.0, when={"target": ("weights",)})}
+    assert Cube(space, AdaptConfig(target=target, weighting="none")).snapped(np.array([[0.8]]))[0, 0] == expected
 
 
 def test_a_value_outside_a_narrowed_range_keeps_its_place() -> None:

@@ -72,3 +72,14 @@ def test_a_believer_is_surer_of_the_same_means() -> None:
     assert believing.predict(other)[0] == pytest.approx(model.predict(other)[0], abs=1e-6)
     assert (believing.predict(new)[1] < 0.9 * model.predict(new)[1]).all()
     assert model.believing(np.empty((0, 2))) is model
+
+
+def test_draws_pass_through_the_results_and_spread_as_predicted() -> None:
+    x = np.linspace(0, 1, 8)[:, None]
+    process = GaussianProcess.fit(x, np.sin(6 * x[:, 0]))
+    places = np.concatenate([x, [[0.31], [3.0]]])
+    drawn, (means, deviations) = process.draws(places, 4000, seed=0), process.predict(places)
+    assert drawn.shape == (4000, 10)
+    np.testing.assert_allclose(drawn.mean(axis=0), means, atol=4 * deviations.max() / np.sqrt(4000))
+    np.testing.assert_allclose(drawn.std(axis=0), deviations, rtol=0.1, atol=2e-3)
+    assert np.ptp(drawn[:, -1]) > 10 * np.ptp(drawn[:, 0])  # far from all results the process knows little

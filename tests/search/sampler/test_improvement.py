@@ -44,3 +44,13 @@ def test_without_a_front_it_is_the_product_of_both_expectations() -> None:
     none = np.empty((0, 2))
     expected = expected_improvement([[0.0, 0.0]], [[1.0, 1.0]], none, [0.0, 0.0])
     assert expected[0] == pytest.approx(1 / (2 * np.pi))  # E[y+] of a standard normal is 1 / sqrt(2 pi)
+
+
+def test_it_equals_botorch() -> None:
+    """The values are those of BoTorch 0.18.1: `ExpectedHypervolumeImprovement` with `NondominatedPartitioning`."""
+    front = [[0.41, 0.9], [0.43, 0.7], [0.45, 0.35], [0.46, 0.1], [0.42, 0.5]]
+    means = [[0.44, 0.6], [0.40, 0.95], [0.47, 0.2], [0.39, 0.3], [0.455, 0.4]]
+    deviations = [[0.01, 0.05], [0.008, 0.02], [0.02, 0.1], [0.005, 0.3], [0.003, 0.01]]
+    of_botorch = [0.0029332067, 0.000240686492, 0.00369254095, 1.0850143e-07, 0.00252081789]
+    expected = expected_improvement(means, deviations, front, [0.40, 0.0])
+    assert expected == pytest.approx(of_botorch, rel=1e-6)

@@ -9,7 +9,7 @@ from etarec.config import Reason
 from etarec.evaluate import Measurement
 from etarec.metrics import QUALITY_METRICS, SECONDS, QualityMetric, per_sample
 from search.selection import chance, stats
-from search.selection.differences import columns, compared, interval_columns, on_test
+from search.selection.differences import RIVAL, columns, compared, interval_columns, on_test
 
 USERS = np.repeat(np.arange(80, dtype=np.int32), 5)
 NAMES = ["trial-0001", "trial-0002", "none", "all", "random", "random 40%"]
@@ -83,16 +83,30 @@ def test_random_skipping_is_not_compared_with_itself(table, quality) -> None:
     assert table[f"test_vs_random_{quality}"].notna().tolist() == [True, True, False, False, False, False]
 
 
+@pytest.mark.parametrize("rivals", [False, True])
 @pytest.mark.parametrize("rows", [slice(0, 2), slice(2, 6)])
-def test_holm_is_over_a_file_s_comparisons_without_those_of_a_row_with_itself(table, quality, rows: slice) -> None:
-    part, names = table.iloc[rows], [name for name in columns(quality) if name.endswith("_p")]
+def test_holm_is_over_a_file_s_comparisons_without_those_of_a_row_with_itself(table, quality, rows, rivals) -> None:
+    part = table.iloc[rows]
+    names = [name for name in columns(quality) if name.endswith("_p") and ("vs_front" in name) is rivals]
     p, corrected = part[names].to_numpy(), part[[f"{name}_holm" for name in names]].to_numpy()
     zero = part[[name.removesuffix("_p") for name in names]].to_numpy() == 0
     family = np.isfinite(p) & ~((p == 1) & zero)
     assert corrected[family] == pytest.approx(stats.holm(p[family]))
     assert (corrected[np.isfinite(p) & ~family] == 1).all() and np.isnan(corrected[~np.isfinite(p)]).all()
-    comparisons = {0: 2 * 3 + 1, 2: 3 + 4 + 3}[rows.start]
+    comparisons = {0: 1, 2: 3}[rows.start] if rivals else {0: 2 * 3 + 1, 2: 3 + 4 + 3}[rows.start]
     assert family.sum() == comparisons * len(compared(quality))
+
+
+def test_a_rival_is_the_best_other_front_point_that_skips_at_least_as_much(table, tests, quality) -> None:
+    best = max(NAMES[:2], key=lambda name: mean(tests[NAMES.index(name)], quality))
+    # Rates .3 and .6 are the front's; none at 1 and the second point have no rival, random skipping at .5 and .4 one.
+    assert table[RIVAL].fillna("").tolist() == ["trial-0002", "", "", best, "trial-0002", "trial-0002"]
+    for row in (0, 3, 4, 5):
+        rival = NAMES.index(table[RIVAL][row])
+        for metric in compared(quality):
+            gap = mean(tests[row], metric) - mean(tests[rival], metric)
+            assert table[f"test_vs_front_{metric}"][row] == pytest.approx(gap)
+    assert table[f"test_vs_front_{quality}"].isna().tolist() == [False, True, True, False, False, False]
 
 
 def test_rows_without_a_measurement_stay_empty(tests) -> None:

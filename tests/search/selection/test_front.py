@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from etarec.evaluate import Measurement
 from search.records import METRICS, Anchor, State, Trial
 from search.selection import anchors
 from search.selection.front import Selection, chosen_document, front_of, remeasure, select, tables, without_baselines
+from search.selection.paired import Outcomes, users_text
 from search.selection.pareto import hypervolume
 from search.spec import Spec, load, trial_config, trial_seed
 from search.subject import Job
@@ -129,6 +130,19 @@ def test_the_choice_follows_the_objective_that_was_asked_for(tmp_path: Path) -> 
     selection = without_baselines(spec, trials)
     assert len(selection.front) == 2 and selection.chosen is not None and selection.choice is not None
     assert selection.chosen.name == "trial-0000" and "its own NDCG@50 is 0.5000" in selection.choice.reason
+
+
+def test_an_interrupted_search_compares_with_the_anchor_all(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    points = [(0.500, 0.2), (0.499, 0.6)]
+    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
+    everything = Anchor("all", asdict(AdaptConfig(gate="open")), metrics[0] | {"hr_at_10": 0.502, "filter_rate": 0.0})
+    alone, beside = without_baselines(spec, trials), without_baselines(spec, trials, [everything])
+    assert alone.choice is not None and alone.choice.index == 1
+    assert beside.choice is not None and beside.choice.index == 0
+    assert "0.5020 (adapting on every sample)" in beside.choice.reason
 
 
 @pytest.mark.parametrize(
@@ -412,3 +426,96 @@ def test_if_anchors_beat_all_trials_none_is_recommended(spec: Spec) -> None:
     assert document["trial_id"] is None and "beats every finished trial" in document["why"]
     front, table = tables(spec, remeasure(spec, selection, N_ITEMS, Measured("test")))
     assert front.empty and table.test_hr_at_10.notna().all()
+
+
+def test_one_of_each_group_is_measured_on_test_and_the_chosen_one_for_its_own(tmp_path: Path) -> None:
+    """Three points of one quality, and one clearly below them."""
+    spec = spec_of(tmp_path, baselines=["none", "all"])
+    users = np.repeat(np.arange(SAMPLES // 20), 20)
+    difficulty = np.random.default_rng(0).random(SAMPLES)
+
+    def outcomes(hits: float) -> str:
+        return Outcomes.of(np.where(difficulty < hits, 0, 99), np.ones(SAMPLES, bool)).text()
+
+    points = [(0.5003, 0.20), (0.5002, 0.25), (0.5001, 0.30), (0.30, 0.60)]
+    trials = [
+        Trial(
+            number,
+            {"top_k": 50, "entropy_quantile": 1 - rate, "cosine_threshold": 0.3},
+            State.FINISHED,
+            dict.fromkeys(METRICS, 0.5) | {"hr_at_10": quality, "filter_rate": rate},
+            outcomes=outcomes(quality),
+        )
+        for number, (quality, rate) in enumerate(points)
+    ]
+    on_test = Measured("test")
+    for retest, groups in (("front", ["trial-0002"] * 3 + ["trial-0003"]), ("all", [""] * 4)):
+        its = replace(spec, search=replace(spec.search, retest=retest))
+        selection = select(its, trials, N_ITEMS, Measured("valid"), users=users_text(users))
+        assert selection.chosen is not None and selection.chosen.name == "trial-0002"
+        assert [point.group for point in selection.front] == groups
+        measured = remeasure(its, selection, N_ITEMS, on_test)
+        kept = [point.name for point in measured.front if point.test is not None]
+        assert kept == list(dict.fromkeys(groups)) if any(groups) else len(kept) == 4
+        front, baselines = tables(its, measured)
+        assert front["group"].tolist() == groups and len(front) == 4 and len(baselines) == 2
+
+
+def test_a_point_clearly_below_adapting_on_everything_is_not_chosen(tmp_path: Path) -> None:
+    """The second point skips more and is within the tolerance, but its loss is certain."""
+    spec = spec_of(tmp_path, search={"choose": {"tolerance": 0.1}})
+    ranks = np.zeros(SAMPLES, int)
+    ranks[::2] = 99
+    worse = ranks.copy()
+    worse[1::40] = 99
+    metrics = dict.fromkeys(METRICS, 0.5)
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    everything = Outcomes.of(ranks, np.ones(SAMPLES, bool)).text()
+    trials = [
+        Trial(n, parameters, State.FINISHED, metrics | {"hr_at_10": q, "filter_rate": rate}, outcomes=text)
+        for n, (q, rate, text) in enumerate(
+            [(0.5, 0.2, everything), (0.475, 0.6, Outcomes.of(worse, np.ones(SAMPLES, bool)).text())]
+        )
+    ]
+    known = [
+        Anchor("all", asdict(AdaptConfig(gate="open")), metrics | {"hr_at_10": 0.5, "filter_rate": 0.0}, everything)
+    ]
+    users = users_text(np.repeat(np.arange(SAMPLES // 20), 20))
+    assert without_baselines(spec, trials, known).chosen.name == "trial-0001"  # type: ignore[union-attr]
+    assert without_baselines(spec, trials, known, users).chosen.name == "trial-0000"  # type: ignore[union-attr]
+
+
+def test_constraints_bound_the_front_and_the_choice(tmp_path: Path) -> None:
+    points = [(0.50, 0.2), (0.47, 0.5), (0.45, 0.6), (0.30, 0.9)]
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
+    known = [Anchor("all", asdict(AdaptConfig(gate="open")), metrics[0] | {"filter_rate": 0.0})]
+    search = {"constraints": {"hr_at_10": ">= 0.9 * all"}, "choose": {"rule": "constraint"}}
+    spec = spec_of(tmp_path, search=search)
+    selection = without_baselines(spec, trials, known)
+    assert [point.name for point in selection.front] == ["trial-0000", "trial-0001", "trial-0002"]
+    document = chosen_document(spec, selection)
+    assert document["trial_id"] == "trial-0002"
+    assert document["rule"] == (
+        "the highest filter rate with HR@10 at least 0.9 times that of the anchor all on validation"
+    )
+    assert document["why"].startswith("It skips 60.0% of the passes, the most of the 3 points with HR@10 at least 0.9")
+    strict = spec_of(tmp_path, search={**search, "constraints": {"hr_at_10": ">= 0.6"}})
+    selection = without_baselines(strict, trials, known)
+    assert len(selection.front) == 4
+    assert selection.choice is not None
+    assert selection.choice.reason.startswith("No trial meets the constraint of HR@10 at least 0.6. It skips 20.0%")
+
+
+@pytest.mark.parametrize(("rule", "chosen"), [("knee", "trial-0001"), ("weights", "trial-0002")])
+def test_other_rules_choose_another_point(tmp_path: Path, rule: str, chosen: str) -> None:
+    points = [(0.50, 0.1), (0.48, 0.5), (0.30, 0.9)]
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
+    spec = spec_of(tmp_path, search={"choose": {"rule": rule, "weights": [0.1, 1.0]}})
+    selection = without_baselines(spec, trials)
+    assert selection.chosen is not None and selection.chosen.name == chosen
+    words = {"knee": "furthest above the line between its two ends", "weights": "the highest 0.1 x HR@10 relative"}
+    assert words[rule] in chosen_document(spec, selection)["rule"]

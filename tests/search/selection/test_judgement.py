@@ -3,7 +3,7 @@
 import pytest
 from compared_rows import VIEW, gap, row
 
-from search.selection.differences import TO_NONE, TO_RANDOM
+from search.selection.differences import RIVAL, TO_CHOSEN, TO_FRONT, TO_NONE, TO_RANDOM
 from search.selection.judgement import MEANINGS, Judgement, judge
 from search.selection.view import View
 
@@ -34,15 +34,38 @@ def test_paired_intervals_judge_points_and_baselines_alike(name, to_none, to_ran
 
 
 @pytest.mark.parametrize(
-    ("quality", "rate", "beaten"),
+    ("ahead", "rate", "p_holm", "beaten"),
     [
-        (0.081, 0.6, True), (0.08, 0.6, True), (0.081, 0.5, True), (0.08, 0.5, False), (0.079, 0.9, False),
-        (0.09, 0.4, False),
+        (0.001, 0.6, 0.01, True), (0.001, 0.5, 0.01, True), (0.001, 0.6, 0.2, False), (0.00002, 0.6, 0.9, False),
+        (0.0, 0.6, 1.0, False), (-0.001, 0.9, 0.01, False), (0.01, 0.4, 0.01, False),
     ],
 )  # fmt: skip
-def test_a_front_point_that_is_better_in_both_objectives_is_named(quality, rate, beaten):
-    found = judge(row("trial-0001", 0.08, 0.5), [row("trial-0002", quality, rate), row("trial-0003", None, 0.9)], VIEW)
+@pytest.mark.parametrize("chosen", ["trial-0001", "trial-0002", "trial-0009"])
+def test_a_front_point_that_skips_as_much_and_is_clearly_better_is_named(ahead, rate, p_holm, beaten, chosen):
+    """The row, its rival, or neither is the chosen point, whose comparisons the files hold."""
+    mine, rival = row("trial-0001", 0.08, 0.5), row("trial-0002", 0.08 + ahead, rate)
+    holder, kind, sign = {
+        "trial-0001": (rival, TO_CHOSEN, 1),
+        "trial-0002": (mine, TO_CHOSEN, -1),
+        "trial-0009": (mine, TO_FRONT, -1),
+    }[chosen]
+    holder |= gap(kind, sign * ahead, 0.0005, p_holm) | {RIVAL: "trial-0002"}
+    found = judge(mine, [mine, rival, row("trial-0003", None, 0.9)], VIEW, chosen)
     assert (found.judgement is Judgement.BY_POINT, found.by) == (beaten, "trial-0002" if beaten else "")
+    if beaten:
+        assert found.evidence is not None and found.evidence.value == pytest.approx(ahead)
+
+
+def test_a_front_point_without_a_recorded_comparison_beats_nobody():
+    rival = row("trial-0002", 0.09, 0.9, **gap(TO_CHOSEN, 0.01, 0.001, 0.01))
+    assert judge(row("trial-0001", 0.08, 0.5), [rival], VIEW, "trial-0009").judgement is Judgement.HOLDS
+
+
+def test_the_chosen_point_is_judged_by_random_skipping_at_its_own_rate():
+    chosen = row("trial-0001", 0.08, 0.5, **gap(TO_RANDOM, -0.002, 0.001))
+    random = row("random", 0.078, 0.5, **gap(TO_CHOSEN, -0.002, 0.001))
+    assert judge(chosen, [], VIEW, "trial-0001", random).judgement is Judgement.HOLDS
+    assert judge(chosen, [], VIEW, "trial-0009", random).judgement is Judgement.BY_RANDOM
 
 
 def test_a_baseline_is_not_compared_with_itself_nor_random_skipping_with_its_own_curve():

@@ -120,7 +120,7 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
             "it has no effect: adapt.entro",
         ),
         (SPACE + "adapt: 5", "adapt: given 5, expected a mapping with keys of: target, objective"),
-        (SPACE + "search: {trials: 0}", "search.trials: given 0, expected an integer at least 1"),
+        (SPACE + "search: {trials: 0}", "search.trials: given 0, expected an integer at least 1 or auto"),
         (SPACE + "search: {trials: many}", 'search.trials: given "many", expected an integer at least 1'),
         (SPACE + "search: {trials: 1e3}", "search.trials: given 1000.0, expected an integer"),
         (SPACE + "search: {trials: 1e999}", "search.trials: given Infinity, expected an integer"),
@@ -149,6 +149,26 @@ def test_source_of_data_is_simulated_when_only_other_keys_are_given(write):
         (SPACE + "search: {objectives: [hr@10, filter_rate]}", 'search.objectives[0]: given "hr@10", expected one of'),
         (SPACE + "search: {choose: {tolerence: 0}}", "search.choose.tolerence: unknown key; did you mean tolerance?"),
         (SPACE + "search: {choose: {tolerance: -0.1}}", "search.choose.tolerance: given -0.1, expected a number"),
+        (SPACE + "search: {constraints: {hr_at_10: 0.5}}", "search.constraints.hr_at_10: given 0.5, expected text"),
+        (
+            SPACE + "search: {constraints: {hr_at_10: '> 0'}}",
+            'search.constraints: hr_at_10: given "> 0", expected a bo',
+        ),
+        (SPACE + "search: {constraints: {hr: '>= 1'}}", 'search.constraints: given the metric "hr", expected one of'),
+        (SPACE + "search: {choose: {rule: best}}", 'search.choose.rule: given "best", expected one of tolerance, cons'),
+        (
+            SPACE + "search: {choose: {rule: constraint}}",
+            "search.choose.rule: given constraint, expected search.constr",
+        ),
+        (SPACE + "search: {choose: {weights: [0, 0]}}", "search.choose.weights: given only zeros, expected a weight"),
+        (
+            SPACE + "search: {until: converged, sampler: tpe}",
+            "search.until: given converged, expected search.sampler: a",
+        ),
+        (SPACE + "search: {converged_below: 0}", "search.converged_below: given 0, expected a number"),
+        (SPACE + "search: {max_minutes: 0}", "search.max_minutes: given 0, expected a number above 0"),
+        (SPACE + "search: {prune: {z: -1}}", "search.prune.z: given -1, expected a number above 0"),
+        (SPACE + "search: {retest: some}", 'search.retest: given "some", expected one of front, all'),
         (SPACE + "trials: 5", "trials: unknown key; did you mean search.trials?"),
         (SPACE + "baselines: all", 'baselines: given "all", expected a list, each one of none, all'),
         (SPACE + "baselines: [all, al]", 'baselines[1]: given "al", expected one of none, all'),
@@ -267,10 +287,16 @@ def test_fields_that_are_all_fixed_are_searched_with_one_choice_each(write):
         ("search.trails=3", "search.trails: unknown key; did you mean trials? (known here: trials, seed"),
         ("space.topk.low=3", "space.topk: unknown key; did you mean top_k?"),
         ("space.top_k.kind=int", "space.top_k.kind: unknown key"),
-        ("search.trials.x=3", "search.trials has no keys, expected search.trials=VALUE with an integer at least 1"),
+        (
+            "search.trials.x=3",
+            "search.trials has no keys, expected search.trials=VALUE with an integer at least 1 or auto",
+        ),
         ("search.objectives.0=hr_at_10", "search.objectives has no keys, expected search.objectives=VALUE with a list"),
         ("search.trials=[", "not valid YAML"),
-        ("search.trials=0", "search.trials: given 0, expected an integer at least 1 (from --set search.trials=0)"),
+        (
+            "search.trials=0",
+            "search.trials: given 0, expected an integer at least 1 or auto (from --set search.trials=0)",
+        ),
         ("space.top_k.low=600", "space.top_k: low (600) must be below high (500) (from --set space.top_k.low=600)"),
         ("search={trial: 5}", "search.trial: unknown key; did you mean trials?"),
         ("data.path=5", "data.path: given 5, expected text or null (from --set data.path=5)"),
@@ -284,7 +310,9 @@ def test_a_bad_override_is_a_message_with_its_text(write, override, expected):
 
 def test_the_override_that_counted_is_named(write):
     message = failure(write(SPACE), "search.trials=-1", "search={trials: 0}")
-    assert message.endswith("search.trials: given 0, expected an integer at least 1 (from --set search={trials: 0})")
+    assert message.endswith(
+        "search.trials: given 0, expected an integer at least 1 or auto (from --set search={trials: 0})"
+    )
 
 
 def test_an_override_into_a_section_that_is_a_value(write):

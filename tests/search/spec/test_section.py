@@ -1,6 +1,8 @@
-"""The section `search`: objectives."""
+"""The section `search`: objectives, and what is written of it."""
 
-from search.spec import SearchConfig, objectives_of, quality_of
+from pathlib import Path
+
+from search.spec import SearchConfig, load, objectives_of, quality_of, to_yaml
 
 
 def test_objectives_have_the_order_of_the_file() -> None:
@@ -12,3 +14,15 @@ def test_objectives_have_the_order_of_the_file() -> None:
         search = SearchConfig(objectives=objectives)
         assert objectives_of(search, metrics) == values
         assert search.quality == quality_of(objectives) == next(name for name in objectives if "_at_" in name)
+
+
+def test_constraints_and_rules_are_written_and_load_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "space: {top_k: {low: 2, high: 9}}\n"
+        "search: {constraints: {hr_at_10: '>= 0.98 * all'}, choose: {rule: constraint, weights: [1, 0.5]}, "
+        "prune: {z: null}, until: converged, max_minutes: 5}\n"
+    )
+    spec = load(file)
+    file.write_text(to_yaml(spec))
+    assert load(file) == spec and spec.search.prune.z is None and spec.search.choose.weights == (1.0, 0.5)

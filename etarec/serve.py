@@ -1,0 +1,105 @@
+"""Serves the answer of a search by HTTP: `python -m etarec.serve RUN`."""
+
+import argparse
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import uvicorn
+
+from etarec.command_line import absolute_path, exit_status, short_path
+from etarec.config import AdaptConfig, UserError
+from etarec.serving import Durable, GuardConfig, load, read
+from etarec.serving.durable import EVERY, SNAPSHOT
+from etarec.serving.recommender import MAX_USERS
+from etarec.serving.service import Service, application
+
+TOKEN = "ETAREC_TOKEN"  # noqa: S105 - the name of a variable
+
+
+@exit_status(interrupted="interrupted before the service began")
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 after SIGTERM or Ctrl-C, 2 for what the user can fix, 1 if the port cannot be opened."""
+    given = _parse(arguments)
+    token = os.environ.get(TOKEN, "")
+    check_reachable(given.host, token)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    torch.set_num_threads(given.threads)
+    run = read(given.run, given.checkpoint)
+    served = durable(given)
+    print(f"verdict     {run.advice or 'none: the search was cut off'}")
+    print(f"state       {short_path(served.folder)}: {served.recovered:,} observations since the last snapshot")
+    print(f"serving     http://{given.host}:{given.port}", flush=True)
+    adapts = "frozen" if given.frozen else served.recommender.config.target
+    app = application(Service(served, {"run": given.run.name, "verdict": run.verdict, "adapts": adapts}), token)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn raises it again after its own graceful stop
+    uvicorn.run(app, host=given.host, port=given.port, log_level="warning")
+    return 0
+
+
+def durable(given: argparse.Namespace) -> Durable:
+    """The recommender of the command line with its state."""
+    state = given.state or given.run / ("serving-frozen" if given.frozen else "serving")
+    recommender = load(
+        given.run,
+        checkpoint=given.checkpoint,
+        adapt=AdaptConfig(target="none") if given.frozen else None,
+        log=not (state / SNAPSHOT).exists(),
+        guard=GuardConfig(given.guard) if given.guard is not None else None,
+        max_users=given.max_users,
+    )
+    return Durable(recommender, state, given.snapshot_every)
+
+
+def check_reachable(host: str, token: str) -> None:
+    """Raise UserError if others could reach the service without a token."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and not token:
+        raise UserError(f"--host {host}: others can reach it, expected a token in {TOKEN}, or a loopback address")
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m etarec.serve", description="Serve the answer of a search by HTTP.")
+    parser.add_argument("run", type=absolute_path, metavar="RUN", help="folder of a finished search, such as runs/demo")
+    parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs a token in {TOKEN}")
+    parser.add_argument("--port", type=int, default=8080, help="port (default: 8080)")
+    parser.add_argument(
+        "--state",
+        type=absolute_path,
+        metavar="DIR",
+        help="folder of the state (default: RUN/serving, with --frozen RUN/serving-frozen)",
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the search's checkpoint, if it was moved")
+    parser.add_argument("--frozen", action="store_true", help="serve the checkpoint without adaptation")
+    parser.add_argument(
+        "--guard",
+        type=_share,
+        default=GuardConfig().tolerance,
+        metavar="SHARE",
+        help="share of the frozen model's hits that may be lost before the model goes back to its checkpoint, or `off` "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--snapshot-every", type=int, default=EVERY, metavar="N", help="observations (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-users", type=int, default=MAX_USERS, metavar="N", help="histories (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the model (default: 1)")
+    return parser.parse_args(arguments)
+
+
+def _share(text: str) -> float | None:
+    return None if text == "off" else float(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The results of a search as its own sampler sees them, and how much more it expects to find."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.baselines import NONE
+from search.records import Records, State
+from search.running.learning import FEWEST
+from search.sampler.cube import Cube
+from search.sampler.proposal import Known, gain_share, propose
+from search.spec import SearchConfig, Spec, objectives_of
+from search.spec.constraint import parsed
+
+MOST_MODELLED = 200  # results that `auto` models by a Gaussian process, whose cost grows with their cube
+Results = Sequence[tuple[Mapping[str, Any], Sequence[float]]]
+Anchors = Mapping[str, Mapping[str, float]]
+
+
+def known(search: SearchConfig, anchors: Anchors, results: Results, awaited: Sequence[Mapping[str, Any]]) -> Known:
+    """The sampler's view of a search.
+
+    Args:
+        search: names the objectives and the constraints.
+        anchors: metrics of the anchors by name, empty for a failed one.
+        results: configurations and their objectives.
+        awaited: configurations without a result.
+    """
+    values = [objectives_of(search, metrics) for metrics in anchors.values() if metrics]
+    points = np.array(values, dtype=np.float64).reshape(-1, 2)
+    return Known(results, awaited, points, reference(search, anchors, results))
+
+
+def reference(search: SearchConfig, anchors: Anchors, results: Results = ()) -> NDArray[np.float64]:
+    """The corner of what is worth having: the quality of no adaptation, or the worst measured, and no skipping.
+
+    A lower bound among the constraints on an objective raises it.
+    """
+    place = search.objectives.index(search.quality)
+    none = (anchors.get(NONE) or {}).get(search.quality)
+    worst = none if none is not None else min((values[place] for _, values in results), default=-math.inf)
+    corner = {search.quality: worst, "filter_rate": 0.0}
+    for constraint in parsed(search.constraints):
+        bound = constraint.bound(anchors)
+        if constraint.at_least and constraint.metric in corner and bound is not None:
+            corner[constraint.metric] = max(corner[constraint.metric], bound)
+    return np.array([corner[name] for name in search.objectives])
+
+
+def expected_gain(spec: Spec, records: Records) -> float | None:
+    """The largest expected gain of one more trial, as a share of the area reached.
+
+    None where there are too few results, or too many, for the model.
+    """
+    finished = records.in_state(State.FINISHED)
+    if not FEWEST["auto"] <= len(finished) <= MOST_MODELLED:
+        return None
+    results = [(trial.parameters, objectives_of(spec.search, trial.metrics)) for trial in finished]
+    others = [trial.parameters for trial in records.in_state(State.PRUNED, State.FAILED)]
+    anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
+    cube, all_known = Cube(spec.space, spec.adapt), known(spec.search, anchors, results, others)
+    best = propose(cube, all_known, spec.search.seed)
+    return 0.0 if best is None else gain_share(cube, all_known, best)

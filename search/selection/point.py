@@ -1,0 +1,158 @@
+"""Points of a front and baselines, the choice of one point, and the groups of points that cannot be told apart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etarec.config import AdaptConfig
+from etarec.evaluate import Measurement
+from etarec.metrics import label
+from search.baselines import ALL
+from search.records import Anchor
+from search.selection import choosing, groups
+from search.selection.paired import Outcomes, users_of
+from search.selection.pareto import Choice, choose
+from search.spec import Spec
+from search.spec.constraint import all_met, parsed
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row of pareto.csv or baselines.csv."""
+
+    name: str
+    config: AdaptConfig
+    valid: dict[str, float]
+    test: Measurement | None = None
+    outcomes: str = ""  # on validation, see search/selection/paired.py
+    group: str = ""  # the point of the front that is measured on test for its group, perhaps itself
+
+
+def points_of(anchors: Sequence[Anchor]) -> list[Point]:
+    """The anchors that were measured."""
+    return [Point(a.name, AdaptConfig(**a.adapt), a.metrics, outcomes=a.outcomes) for a in anchors if a.metrics]
+
+
+def measured_point(name: str, config: AdaptConfig, measurement: Measurement) -> Point:
+    """A baseline measured on validation."""
+    outcomes = Outcomes.of(measurement.ranks, measurement.admitted).text()
+    return Point(name, config, measurement.metrics(), outcomes=outcomes)
+
+
+def chosen_and_grouped(
+    spec: Spec, front: list[Point], fixed: Sequence[Point], users: str
+) -> tuple[Choice | None, list[Point]]:
+    """The choice from a front, and the front's points with their groups.
+
+    Args:
+        front: by filter rate.
+        fixed: baselines and anchors; of two with one name the first counts.
+        users: of the stream's samples; without them, or without a point's outcomes, every point is a group.
+    """
+    if not front:
+        return None, front
+    everything = next((point for point in fixed if point.name == ALL), None)
+    compared = [*front, *([everything] if everything else [])]
+    means = _bootstrapped(spec, compared, users) if users and all(point.outcomes for point in compared) else None
+    below = np.zeros(len(front), dtype=np.bool_)
+    if means is not None and everything:
+        below = groups.significantly_below(means[:, : len(front)], means[:, -1])
+    choice = _choose(spec, front, {point.name: point.valid for point in reversed(fixed)}, below)
+    if means is None or spec.search.retest == "all":
+        return choice, front
+    return choice, _grouped(front, groups.grouped(means, [point.valid["filter_rate"] for point in front]), choice)
+
+
+def rule(spec: Spec) -> str:
+    """The rule of the choice, in words."""
+    chosen, quality = spec.search.choose, label(spec.search.quality)
+    least = chosen.min_filter_rate
+    asked = f"among the points that skip at least {least:.0%}, if there are any: " if least else ""
+    match chosen.rule:
+        case "constraint":
+            return f"{asked}the highest filter rate with {_wanted(spec)} on validation"
+        case "knee":
+            return f"{asked}the point of the front on validation furthest above the line between its two ends"
+        case "weights":
+            of_quality, of_rate = chosen.weights
+            weighted = f"{of_quality:g} x {quality} relative to adapting on every sample + {of_rate:g} x filter rate"
+            return f"{asked}the highest {weighted}, on validation"
+        case _:
+            return (
+                f"{asked}the highest filter rate whose {quality} on validation is within {chosen.tolerance:.1%} of the "
+                "best point's, adapting on every sample included, and not significantly below adapting on every "
+                f"sample; otherwise the point of highest {quality}"
+            )
+
+
+def _bootstrapped(spec: Spec, points: Sequence[Point], users: str) -> Floats:
+    outcomes = [Outcomes.read(point.outcomes) for point in points]
+    search = spec.search
+    return groups.bootstrapped(outcomes, users_of(users), search.quality, search.bootstrap_replicates, search.seed)
+
+
+def _grouped(front: list[Point], found: list[list[int]], choice: Choice | None) -> list[Point]:
+    """Each group is measured by the chosen point, or by the point that skips most."""
+    marked = list(front)
+    for places in found:
+        chosen = choice is not None and choice.index in places
+        name = front[choice.index if chosen and choice else places[-1]].name
+        for place in places:
+            marked[place] = replace(front[place], group=name)
+    return marked
+
+
+def _wanted(spec: Spec) -> str:
+    return " and ".join(map(str, parsed(spec.search.constraints)))
+
+
+def _choose(
+    spec: Spec, front: list[Point], fixed: Mapping[str, Mapping[str, float]], below: NDArray[np.bool_]
+) -> Choice:
+    """The choice by the spec's rule among the points that skip enough, if there are any.
+
+    Args:
+        fixed: metrics of baselines and anchors by name.
+        below: which points are significantly below adapting on every sample.
+    """
+    least = spec.search.choose.min_filter_rate
+    enough = [place for place, point in enumerate(front) if point.valid["filter_rate"] >= least]
+    places = enough or list(range(len(front)))
+    choice = _by_rule(spec, [front[place] for place in places], fixed, below[places])
+    index, reason = places[choice.index], choice.reason
+    if spec.search.constraints and not all_met(spec.search.constraints, front[index].valid, fixed):
+        reason = f"No trial meets the constraint of {_wanted(spec)}. {reason}"
+    if least:
+        asked = f"of the front's {len(front)} points skip at least the {least:.0%} that search.choose asks for. "
+        reason = f"{len(enough) or 'None'} {asked}{reason}"
+    return Choice(index, reason)
+
+
+def _by_rule(
+    spec: Spec, front: list[Point], fixed: Mapping[str, Mapping[str, float]], below: NDArray[np.bool_]
+) -> Choice:
+    quality, rules = spec.search.quality, spec.search.choose
+    points = np.array([(point.valid[quality], point.valid["filter_rate"]) for point in front])
+    everything = (fixed.get(ALL) or {}).get(quality)
+    met = all_met(spec.search.constraints, front[0].valid, fixed)  # of a front, all points meet them or none does
+    match rules.rule:
+        case "constraint" if met:
+            return choosing.most_skipping(points, label(quality), _wanted(spec))
+        case "knee":
+            return choosing.knee(points, label(quality))
+        case "weights":
+            reference = everything or float(points[:, 0].max()) or 1.0
+            return choosing.weighted(points, rules.weights, reference, label(quality))
+    kept = np.flatnonzero(~below) if not below.all() else np.arange(len(front))
+    choice = choose(
+        points[kept, 0],
+        points[kept, 1],
+        rules.tolerance,
+        everything,
+        metric=label(quality),
+    )
+    return Choice(int(kept[choice.index]), choice.reason)

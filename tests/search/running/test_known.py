@@ -1,0 +1,43 @@
+"""What the sampler knows of a search, and how much more it expects."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from spaces import floats, make
+
+from search.records import Anchor, Records
+from search.running.known import expected_gain, reference
+from search.spec import SearchConfig
+
+ANCHORS = {"all": {"hr_at_10": 0.5, "filter_rate": 0.0}, "none": {"hr_at_10": 0.3, "filter_rate": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("constraints", "corner"),
+    [
+        ({}, [0.3, 0.0]),
+        ({"hr_at_10": ">= 0.9 * all"}, [0.45, 0.0]),
+        ({"hr_at_10": ">= 0.1", "filter_rate": ">= 0.4"}, [0.3, 0.4]),
+        ({"hr_at_10": "<= 0.4", "arithmetic": "<= 0.5"}, [0.3, 0.0]),
+    ],
+)
+def test_lower_bounds_on_objectives_raise_the_corner(constraints: dict[str, str], corner: list[float]) -> None:
+    assert reference(SearchConfig(constraints=constraints), ANCHORS) == pytest.approx(corner)
+
+
+def test_the_expected_gain_falls_as_the_front_fills(tmp_path: Path) -> None:
+    spec, records = make(entropy_quantile=floats(0.05, 1.0)), Records(tmp_path)
+    for name, metrics in ANCHORS.items():
+        records.anchored(Anchor(name, {}, metrics))
+    gains = []
+    for number, quantile in enumerate([0.3, 0.9, 0.5, 0.7, *np.linspace(0.05, 1.0, 8)]):
+        records.started(number, {"entropy_quantile": float(quantile)})
+        quality = 0.5 - 0.2 * (1 - quantile) ** 2
+        records.finished(number, {"hr_at_10": quality, "filter_rate": 1 - quantile}, {})
+        if number in (2, 3, 11):
+            gains.append(expected_gain(spec, records))
+    assert gains[0] is None and gains[2] < gains[1]
+    constrained = replace(spec, search=replace(spec.search, constraints={"filter_rate": ">= 0.99"}))
+    assert expected_gain(constrained, records) > gains[2]  # nothing lies above that corner yet
