@@ -28,6 +28,12 @@ FILES = (
     *("pareto.csv", "baselines.csv", "stream.csv", "chosen.yaml"),
 )
 REPORT = ("report.html", "report.md", "pareto.png", "pareto.svg")
+SECRETS = {
+    "MLFLOW_TRACKING_USERNAME": "ada-of-the-test",
+    "MLFLOW_TRACKING_PASSWORD": "hunter-22-password",
+    "MLFLOW_TRACKING_TOKEN": "hunter-22-token",
+    "AWS_SECRET_ACCESS_KEY": "hunter-22-key",
+}
 
 
 def spec_of(folder: Path, **search: object) -> Spec:
@@ -61,6 +67,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for name, value in SECRETS.items():
+            patch.setenv(name, value)
         subject = Formula(fails=(0.34, 0.35), kills=(0.73, 0.74), nan=(0.41, 0.42), log=folder / "measured")
         _, ending = run(folder, subject)
     assert ending is Ending.COMPLETE
@@ -69,6 +77,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_of_the_contract_is_there(finished: Path) -> None:
     assert {*FILES, *REPORT} == {file.name for file in (finished / "out").iterdir()}
+
+
+def test_no_file_and_no_run_holds_a_value_of_the_environment(finished: Path) -> None:
+    files = [file for file in finished.rglob("*") if file.is_file()]
+    assert {"mlflow.db", "trials.jsonl", "provenance.json"} <= {file.name for file in files}
+    for file in files:
+        content = file.read_bytes()
+        assert not [name for name, value in SECRETS.items() if value.encode() in content], file
 
 
 def test_files_and_mlflow_agree_on_every_trial(finished: Path) -> None:
