@@ -56,7 +56,7 @@ def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, in
             try:
                 return main(*args, **kwargs)
             except UserError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {printable(str(error))}", file=sys.stderr)
                 return USER_ERROR
             except KeyboardInterrupt:
                 print(interrupted, file=sys.stderr)
@@ -71,6 +71,11 @@ def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, in
         return guarded
 
     return decorate
+
+
+def printable(text: str) -> str:
+    """A text from a file with its control characters written as `\\x1b`, so that it cannot steer a terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
 
 
 def _full_disk(error: BaseException | None) -> str | None:

@@ -5,6 +5,7 @@ frozen and validate on construction, so `dataclasses.replace` cannot make an ill
 """
 
 import dataclasses
+import re
 from enum import IntEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,12 @@ ClassPath = Annotated[
 Option = str | bool | int | float | None
 Options = Annotated[dict[str, Option | list[Option]], Field(description="options of a class of your own")]
 SeedInt = Annotated[int, Field(ge=0, lt=2**31)]
+
+# `user:password@` in front of the host, or `?token=...`; not the port in `host:80/a@b`.
+_SECRET_IN_ADDRESS = re.compile(
+    r"^[\w+.-]+://([^/@:?]*:(?!\d+/)[^@]*@|[^?]*\?(.*&)?[^=&]*(token|sig|pass|pwd|secret|credential|key)[^=&]*=)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 SplitName = Literal["train", "valid", "test"]
 OrderName = Literal["user", "position", "time", "shuffled"]
@@ -107,6 +114,11 @@ class DataConfig:
     def _one_source(self) -> Self:
         if (self.dataset is None) == (self.path is None):
             raise ValueError("give exactly one of `dataset: simulated` and `path: FILE`")
+        if self.path and _SECRET_IN_ADDRESS.search(self.path):
+            raise ValueError(
+                "path: given an address with a password or token, which spec.yaml and MLflow would show; expected one "
+                "without: put the secret where fsspec looks for it, or copy the log to this machine"
+            )
         if self.valid_share + self.test_share >= 1:
             raise ValueError("valid_share + test_share must leave a share for training")
         return self

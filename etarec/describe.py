@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from etarec.command_line import exit_status
+from etarec.command_line import exit_status, printable
 from etarec.config import DataConfig, UserError
 from etarec.data import prepared
 from etarec.document import Schema, dotted, parse_override, quoted, to_text
@@ -146,7 +146,7 @@ def _moment(time: float) -> str:
 
 
 def _entry(label: str, text: str) -> str:
-    return f"{label:{_LABEL}}{text}"
+    return f"{label:{_LABEL}}{printable(text)}"
 
 
 def _given(path: str, overrides: list[str]) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _config(given: dict[str, Any]) -> DataConfig:
             if fault["type"] == "value_error"
             else (f"given {quoted(fault['input'])}, expected {_SCHEMA.expected(place)}")
         )
-        raise UserError(f"--set {dotted(place)}: {text}") from None
+        raise UserError(f"--set {dotted(place)}: {text}" if place else text) from None
 
 
 def _parse() -> argparse.Namespace:

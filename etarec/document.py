@@ -12,6 +12,7 @@ import yaml
 from etarec.config import UserError
 
 _MAX_FILE_BYTES = 2**20
+_MAX_DEPTH = 50  # levels of lists and mappings; libraries that get the data follow them by recursion
 _RANGE_WORDS = {
     ("minimum", "maximum"): "from {} to {}",
     ("minimum", "exclusiveMaximum"): "from {} to below {}",
@@ -54,16 +55,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, source: str) -> Any:
     """The data in a YAML text. Raises UserError, whose message begins with `source`, if the text is not valid YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = error.problem or error.context or "not valid"
         hint = " (indent YAML with spaces, not tabs)" if "'\\t'" in problem else ""
         raise UserError(f"{source}: {where}not valid YAML: {problem}{hint}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if not isinstance(error, RecursionError) else "nested too deeply"
-        raise UserError(f"{source}: not valid YAML: {reason}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 def to_text(document: dict[str, Any]) -> str:
@@ -212,13 +212,20 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - declared so by PyYAML's type stubs
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
+    depth = 0  # of the node that is being composed
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None):
             problem = f"given the anchor or alias {event.anchor}, expected its value written out"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            problem = f"nested too deeply, expected at most {_MAX_DEPTH} levels"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def mapping(self, node: Any) -> dict[str, Any]:
         lines: dict[str, int] = {}

@@ -18,7 +18,7 @@ from etarec.serving.durable import EVERY, SNAPSHOT
 from etarec.serving.recommender import MAX_USERS
 from etarec.serving.service import Service, application
 
-TOKEN = "ETAREC_TOKEN"
+TOKEN = "ETAREC_TOKEN"  # noqa: S105 - the name of a variable
 
 
 @exit_status(interrupted="interrupted before the service began")

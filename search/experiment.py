@@ -15,7 +15,7 @@ from etarec.config import UserError
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.progress import Phase
-from search import warm_start
+from search import csv_text, warm_start
 from search.console import Console
 from search.journal import JOURNAL, held
 from search.last_words import last_words
@@ -196,9 +196,9 @@ class _Search:
         provenance = self.experiment.provenance
         provenance.search = _about_search(self.spec, self.records, plan, selected, ending)
         texts = {
-            "pareto.csv": front.to_csv(index=False),
-            "baselines.csv": baselines.to_csv(index=False),
-            "stream.csv": stream.along(selected, self.spec.search.quality).to_csv(index=False),
+            "pareto.csv": csv_text.of_frame(front),
+            "baselines.csv": csv_text.of_frame(baselines),
+            "stream.csv": csv_text.of_frame(stream.along(selected, self.spec.search.quality)),
             "chosen.yaml": _yaml(chosen),
             "provenance.json": json.dumps(provenance.document(), indent=2),
         }

@@ -16,7 +16,8 @@ def last_words(text: str) -> Iterator[None]:
     """
     sys.stderr.flush()
     try:
-        watcher = subprocess.Popen(["sh", "-c", _SCRIPT, "sh", text], stdin=subprocess.PIPE, start_new_session=True)
+        command = ["sh", "-c", _SCRIPT, "sh", text]  # the text is an argument of the script, never a part of it
+        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     except OSError:
         yield
         return

@@ -22,7 +22,7 @@ from etarec.command_line import INTERRUPTED
 from etarec.config import SKIPPED, Reason, UserError
 from etarec.disk import write_whole
 from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS
-from search import journal
+from search import csv_text, journal
 from search.journal import JOURNAL
 
 METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *COSTS, *SECONDS)
@@ -290,7 +290,7 @@ class Records:
 
     def write_table(self) -> None:
         begin = time.monotonic()
-        write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
+        write_whole(self.directory / "trials.csv", csv_text.of_frame(self.table()))
         end = time.monotonic()
         self._table_due = end + (end - begin) / TABLE_SHARE
 

@@ -14,7 +14,7 @@ from etarec.config import UserError
 HIDDEN = "..."
 SHORTEST = 4  # characters of a secret; a shorter one would be found in the middle of words
 
-_SECRET = r"(?<!\w)\w*(?:pass(?:word|wd|phrase)?|pwd|token|secret|credential|(?:ssl|api|access|account|private)_?key)"
+_SECRET = r"(?<!\w)\w*(?:pass(?:word|wd|phrase)?|pwd|token|secret|credential|(?:ssl|api|access|account|private)_?key)"  # noqa: S105 - a pattern
 _ASSIGN = r"['\"]?\s*:\s*(?=['\"])|\s*=\s*|%3D"  # 'password': 'x', PWD=x, PWD%3Dx
 _VALUE = r"\{(?:[^}]|\}\})*\}|%7B(?:(?!%7D).|%7D%7D)*%7D|.*?(?=;|%3B|$)"  # in braces, or up to the next setting
 _NAME = re.compile(_SECRET, re.IGNORECASE)

@@ -14,6 +14,7 @@ from tests.faults.stage import restore_ctrl_c
 from tests.own_package import PACKAGE, write_package
 
 settings.register_profile("untimed", deadline=None)  # a slow example on a busy machine is not a failure
+settings.register_profile("long", deadline=None, max_examples=1000, print_blob=True)  # make fuzz
 settings.load_profile("untimed")
 
 restore_ctrl_c()

@@ -9,7 +9,7 @@ TESTED_ELSEWHERE = {
     "etarec/kernels/inner_loop_triton_kernels.py": "tests/etarec/kernels/test_inner_loop_triton.py",
     # The steps of reading one log are tested on whole logs.
     **{f"etarec/readers/{step}.py": f"{READERS}/test_round_trip.py" for step in ("columnar", "lines", "text")},
-    **{f"etarec/readers/{step}.py": f"{READERS}/test_readers.py" for step in ("columns", "log", "place")},
+    **{f"etarec/readers/{step}.py": f"{READERS}/test_readers.py" for step in ("columns", "faults", "log", "place")},
     "etarec/readers/preview.py": "tests/etarec/test_describe.py",
     "search/track/pyfunc_model.py": "tests/search/track/test_model.py",  # MLflow runs it as a script
 }

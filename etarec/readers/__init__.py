@@ -5,35 +5,21 @@ a folder of parts or an address; text and JSON also packed. What the spec does n
 No Python code here loops over rows: Arrow encodes users and items while it parses, so that ten million rows are fast.
 """
 
-import csv
-import lzma
-import zipfile
-import zlib
 from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
-from etarec.config import DataConfig, UserError
+from etarec.config import DataConfig
 from etarec.readers import columnar, text
 from etarec.readers.columns import Wanted, wanted
+from etarec.readers.faults import readable
 from etarec.readers.log import Columns, Log, Reading, from_columns
 from etarec.readers.place import Places
 from etarec.readers.source import Columnar, Source, common_kind, sources
 
 __all__ = ["Log", "Reading", "from_frame", "read"]
-
-_READ_ERRORS = (
-    pa.ArrowException,
-    OSError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    UnicodeError,
-    csv.Error,
-)
 
 
 class _Parsed(NamedTuple):
@@ -50,18 +36,12 @@ def read(config: DataConfig) -> Log:
     Raises UserError, which names the file, the line and what was expected, if the log cannot be read.
     """
     assert config.path is not None
-    kind = "a log"
-    expected = (Exception,) if "://" in config.path else _READ_ERRORS  # fsspec's packages raise errors of their own
-    try:
+    with readable(config.path, "a log"):
         parts = sources(config.path)
         kind = common_kind(parts)
+    with readable(config.path, kind):
         parsed = _text(parts, config) if kind == "text" else _columnar(parts, kind, config)
         log = from_columns(parsed.columns, config, parsed.places, parsed.reading)
-    except UserError:
-        raise
-    except expected as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{Source(config.path).name}: cannot be read as {kind}: {reason}") from error
     pa.default_memory_pool().release_unused()  # Arrow would keep the memory of parsing for itself
     return log
 

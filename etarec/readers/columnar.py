@@ -100,7 +100,9 @@ def _feather(source: Source, found: pa.Schema, where: dict[str, list[str]]) -> I
     with source.seekable() as file:
         batches = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=numbers))
         for number in range(batches.num_record_batches):
-            yield batches.get_batch(number)
+            batch = batches.get_batch(number)
+            batch.validate(full=True)  # offsets that a damaged file gives would be followed out of its memory
+            yield batch
 
 
 def _json(source: Source, found: pa.Schema, where: dict[str, list[str]]) -> Iterator[pa.RecordBatch]:

@@ -24,6 +24,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _MAX_RECORDS = 200
+_TOO_LONG = "longer than 256 KiB; expected lines that end with LF, CR LF or CR, and a shorter one at the beginning"
 _CONSISTENT, _MOST = 0.9, 0.5  # shares of the first lines that a separator must cut into equally many values
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _COMMON_NAMES = re.compile(
@@ -88,7 +89,7 @@ def dialect(sample: bytes, config: DataConfig, wanted: Wanted, source: str, whol
     header = _header(records, wanted) if config.header is None else config.header
     if header and len(lines) == 1:
         columns.choose(source, records[0], wanted)
-        raise UserError(f"{source}: {NO_ROWS}")
+        raise UserError(f"{source}: {NO_ROWS}" if whole else f"{source}: the line behind the names is {_TOO_LONG}")
     return Dialect(encoding, line_end.encode(), separator, quoted, header, tuple(map(tuple, records)))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from etarec.config import ColumnsConfig, DataConfig
 from etarec.readers import columnar, text
+from etarec.readers.faults import readable
 from etarec.readers.source import Columnar, Source, common_kind, sources
 
 # Well-known names of columns, in lower case and letters only; of several the first wins.
@@ -61,16 +62,20 @@ class Preview:
 def preview(config: DataConfig) -> Preview:
     """The beginning of the log at `config.path`. Raises UserError if it cannot be read."""
     assert config.path is not None
-    parts = sources(config.path)
-    kind = common_kind(parts)
+    with readable(config.path, "a log"):
+        parts = sources(config.path)
+        kind = common_kind(parts)
     files = "" if len(parts) == 1 else f"{len(parts)} files of "
-    if kind == "text":
-        found = text.dialect_of(parts[0], config, {})
-        rows = found.records[1:] if found.header else found.records
-        names = found.names if found.header else tuple(str(place) for place in range(1, len(found.names) + 1))
-        types = tuple(_type([row[place] for row in rows if place < len(row)]) for place in range(len(names)))
-        return Preview(files + found.described(), names, types, rows, found.header)
-    return _columnar(parts[0], files + kind, kind)
+    with readable(config.path, kind):
+        return _text(parts[0], config, files) if kind == "text" else _columnar(parts[0], files + kind, kind)
+
+
+def _text(source: Source, config: DataConfig, files: str) -> Preview:
+    found = text.dialect_of(source, config, {})
+    rows = found.records[1:] if found.header else found.records
+    names = found.names if found.header else tuple(str(place) for place in range(1, len(found.names) + 1))
+    types = tuple(_type([row[place] for row in rows if place < len(row)]) for place in range(len(names)))
+    return Preview(files + found.described(), names, types, rows, found.header)
 
 
 def _columnar(source: Source, described: str, kind: Columnar) -> Preview:

@@ -1,7 +1,5 @@
 """Renders compare.html and compare.csv from the files of several searches."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ from markupsafe import Markup
 
 from etarec.config import UserError
 from etarec.disk import write_whole
+from search import csv_text
 from search.compare import plots, tables
 from search.compare.searches import Search, load_all, repeated
 from search.report import templates
@@ -36,11 +35,8 @@ def render(directories: list[Path], out: Path) -> None:
 
 def as_csv(table: Table) -> str:
     """The values of a table, as the page copies them."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(column.name for column in table.columns)
-    writer.writerows([cell.value for cell in line.cells] for line in table.lines)
-    return text.getvalue()
+    names = [column.name for column in table.columns]
+    return csv_text.of_rows([names, *([cell.value for cell in line.cells] for line in table.lines)])
 
 
 def _context(searches: list[Search], verdicts: Table) -> dict[str, Any]:

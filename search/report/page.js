@@ -122,12 +122,13 @@ const table = id => {
   const named = cells => [...cells].filter((_, place) => names[place].dataset.name); // a drawn bar has no name
   return {names: named(names).map(th => th.dataset.name), rows: rows.map(row => named(row.cells).map(value)), id};
 };
+const inert = text => /^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text; // no formula in a spreadsheet
 const quoted = text => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 const scalar = text => text === "" ? "null" : text.trim() !== "" && !isNaN(text) ? text : JSON.stringify(text);
 const tex = text => text.replace(/[\\&%$#_{}~^]/g, sign => sign === "\\" ? "\\textbackslash{}" : `\\${sign}`);
 const rounded = text => text.trim() !== "" && !isNaN(text) && text.includes(".") ? String(Number(Number(text).toPrecision(4))) : text;
 const forms = {
-  CSV: ({names, rows}) => [names, ...rows].map(row => row.map(quoted).join(",")).join("\n") + "\n",
+  CSV: ({names, rows}) => [names, ...rows].map(row => row.map(inert).map(quoted).join(",")).join("\n") + "\n",
   YAML: ({names, rows}) => rows.map(row => names.map((name, i) => `${i ? " " : "-"} ${name}: ${scalar(row[i])}`).join("\n")).join("\n") + "\n",
   LaTeX: ({names, rows, id}) => [
     `% ${id}`, `\\begin{tabular}{l${"r".repeat(names.length - 1)}}`, "\\hline", `${names.map(tex).join(" & ")} \\\\`, "\\hline",

@@ -28,7 +28,7 @@ from search.running.signals import hangup_left_to_this_process, uninterrupted
 from search.spec import SearchConfig
 
 ANSWER_SECONDS = 120.0  # importing torch for the first time is slow on some nodes
-_TOKEN = "; a cluster with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"
+_TOKEN = "; a cluster with a token wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here"  # noqa: S105 - an advice
 _WAITING = {"OMP_WAIT_POLICY": "passive"}  # waiting threads sleep; spinning ones would take cores from other trials
 
 

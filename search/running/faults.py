@@ -57,7 +57,7 @@ def _error(ended: RayTrial) -> BaseException | None:
     if not ended.pickled_error_file:
         return None
     try:
-        error: BaseException = pickle.loads(Path(ended.pickled_error_file).read_bytes())  # written by this process
+        error: BaseException = pickle.loads(Path(ended.pickled_error_file).read_bytes())  # noqa: S301 - written by this process
     except Exception:  # its class may exist on the worker alone
         return None
     return error

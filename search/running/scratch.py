@@ -69,7 +69,7 @@ def _base() -> Path:
     """Raises UserError for a RAY_TMPDIR below which Ray's sockets would have too long paths."""
     given, usual = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir()
     if not given:
-        return Path(usual if len(os.fsencode(usual)) <= LONGEST_BASE else "/tmp")
+        return Path(usual if len(os.fsencode(usual)) <= LONGEST_BASE else "/tmp")  # noqa: S108 - a private folder is made in it
     base = Path(given).expanduser().absolute()
     if (size := len(os.fsencode(base))) > LONGEST_BASE:
         raise UserError(

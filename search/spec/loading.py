@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etarec.document import Node, Schema, dotted, read_yaml
+from etarec.document import Schema, dotted, read_yaml
 from etarec.experiment_file import ExperimentFile, Problem
 from search import table_rows
 from search.fields import SECTION, field_of, option_of
 from search.spec import own_code
 from search.spec.dimension import complete, form_problems
+from search.spec.schema import file_schema
 from search.spec.space import problems as space_problems
 from search.spec.spec import ADAPTER, Spec
 
@@ -142,18 +143,4 @@ def _with_kinds(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "space": ready}
 
 
-def _schema() -> Schema:
-    """The JSON schema of a file: in `space` the fields of AdaptConfig, in a dimension no `kind`."""
-    root: Node = ADAPTER.json_schema()
-    del root["$defs"]["Dimension"]["properties"]["kind"]
-    fields = root["$defs"]["AdaptConfig"]["properties"]
-    root["$defs"]["Dimension"]["properties"]["when"] = {"type": "object", "properties": fields}
-    dimensions: dict[str, Node] = {key: {"$ref": "#/$defs/Dimension"} for key in fields}
-    dimensions[SECTION] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Dimension"}}
-    options = {rf"{SECTION}\.": {"$ref": "#/$defs/Dimension"}}
-    space: Node = {"type": "object", "properties": dimensions, "patternProperties": options}
-    root["properties"]["space"] = space
-    return Schema(root)
-
-
-_SCHEMA = _schema()
+_SCHEMA = Schema(file_schema())

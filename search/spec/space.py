@@ -87,7 +87,7 @@ def _combinations(space: Space) -> Sequence[dict[str, Value]]:
     values = {key: _kinds(dimension) for key, dimension in space.items()}
     if math.prod(map(len, values.values())) <= MOST_COMBINATIONS:
         return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
-    drawn = random.Random(0)
+    drawn = random.Random(0)  # noqa: S311 - the same sample each time
     return [{key: drawn.choice(of_key) for key, of_key in values.items()} for _ in range(MOST_COMBINATIONS)]
 
 

@@ -19,7 +19,7 @@ from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.metrics import labelled
 from etarec.train import load_or_train, progress
-from search import rehearsal
+from search import csv_text, rehearsal
 from search.console import Console
 from search.provenance import Provenance, about_checkpoint, about_data
 from search.running import runner
@@ -203,7 +203,7 @@ def _write(run: TableRun, rows: list[Row], cells: list[Cell], published: bool, *
     table = tabulate.by_row([row for row in rows if row.name in set(seeds["row"])], seeds, published=published)
     compared = tabulate.comparisons(rows, cells if compare else [], search.bootstrap_replicates, search.seed)
     for name, frame in (("seeds", seeds), ("table", table), ("comparisons", compared)):
-        write_whole(directory / f"{name}.csv", frame.to_csv(index=False))
+        write_whole(directory / f"{name}.csv", csv_text.of_frame(frame))
     write_whole(directory / "table.md", text.markdown(run.spec.name, table, compared))
     document = {**run.provenance.document(), "checkpoint": run.checkpoints}
     write_whole(directory / "provenance.json", json.dumps(document, indent=2))

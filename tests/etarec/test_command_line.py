@@ -97,3 +97,12 @@ def test_a_path_is_as_short_as_it_can_be_typed(tmp_path: Path, monkeypatch: pyte
 
 def fail(error: BaseException) -> int:
     raise error
+
+
+def test_a_text_from_a_file_cannot_steer_the_terminal(capsys):
+    @exit_status(interrupted="interrupted")
+    def main() -> int:
+        raise UserError("a log: given \x1b[2J\x07 \u202e\nexpected items, such as é or 日")
+
+    assert main() == 2
+    assert capsys.readouterr().err == "error: a log: given \\x1b[2J\\x07 \\u202e\nexpected items, such as é or 日\n"

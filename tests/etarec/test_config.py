@@ -183,3 +183,33 @@ def test_the_corrected_likelihood_needs_a_gate_by_loss():
 def test_only_target_weights_with_next_item_learns_transitions(target, objective):
     config = AdaptConfig(target=target, objective=objective)
     assert config.learns_next_item == ((target, objective) == ("weights", "next_item"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://AKIA:hunter2@bucket/log.csv",
+        "https://ada:hunter2@host/log.csv",
+        "https://ada:hunter/2@host:80/log.csv",
+        "https://host/log.csv?access_token=hunter2",
+        "https://host/log.csv?a=1&X-Amz-Signature=hunter2",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_shown(path: str) -> None:
+    with pytest.raises(ValueError, match="given an address with a password or token") as caught:
+        DataConfig(path=path)
+    assert "hunter" not in caught.value.errors()[0]["msg"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/a:b@c/log.csv?key=1",
+        "s3://bucket/log.csv",
+        "https://host:80/a@b.csv",
+        "https://host/log.csv?version=3",
+        "abfs://box@account.net/log.csv",
+    ],
+)
+def test_other_paths_and_addresses_are_accepted(path: str) -> None:
+    assert DataConfig(path=path).path == path

@@ -124,3 +124,16 @@ def test_a_users_error_ends_with_a_message(run, content: str, arguments: list[st
     status, _, err = run(content, *arguments)
     assert status == 2
     assert err.startswith("error: ") and message in err
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["describe", "https://ada:hunter2@127.0.0.1:1/log.csv"])
+    assert describe.main() == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: path: given an address with a password or token") and "hunter" not in message
+
+
+@pytest.mark.parametrize("content", ["(\xb5/\xfd", "PAR1", "PK\x03\x04", "\x1f\x8b\x08"])
+def test_a_damaged_packed_file_gives_one_message(run, content: str) -> None:
+    status, out, err = run(content)
+    assert (status, out) == (2, "") and err.startswith("error: ") and "log.csv" in err and "Traceback" not in err

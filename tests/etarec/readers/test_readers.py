@@ -138,6 +138,7 @@ HEAD = b"user_id,item_id,timestamp\n"
     [
         ("log.csv", b"", "the file is empty; expected an interaction log"),
         ("log.csv", HEAD, "holds no interactions; expected .* at least one row"),
+        ("log.csv", HEAD + b"u,%b,1\nu,i,2\n" % (b"x" * 2**20), "the line behind the names is longer than 256 KiB"),
         ("log.csv", HEAD.rstrip(), "holds no interactions; expected .* at least one row"),
         ("log.csv", b"\n" + HEAD, "the first line is empty, expected the names of the columns"),
         (
