@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -113,7 +114,7 @@ def main() -> None:
     sections = []
     for space in arguments.space:
         console.print(about(space, arguments.seeds))
-        sections.append(f"### {space}\n\n{about(space, arguments.seeds)}\n")
+        sections.append(f"### {space}\n\n{fill(about(space, arguments.seeds), 120)}\n")
         for concurrency in arguments.concurrency:
             found = compare(space, concurrency, arguments.seeds, arguments.trials, arguments.processes)
             tables = tabulated(space, concurrency, found)

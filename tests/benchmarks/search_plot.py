@@ -23,6 +23,6 @@ def draw(file: Path, reached: Mapping[str, NDArray[np.float64]]) -> None:
         if label in BAND:
             axes.fill_between(trials, low, high, step="post", color=color, alpha=0.15, linewidth=0)
     axes.grid(color="#e5e7eb", linewidth=0.6)
-    axes.legend(loc="upper left", fontsize="small", frameon=False)
+    axes.legend(loc="lower right", fontsize="small", frameon=False)
     with matplotlib.rc_context({"svg.hashsalt": "search", "svg.fonttype": "none"}):
         figure.savefig(file, metadata={"Date": None})
