@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from etarec import own
-from etarec.config import Count, ModelConfig, TrainConfig, UserError
+from etarec.config import ModelConfig, TrainConfig, UserError
 from etarec.disk import file_sha256, write_whole
 from etarec.models import SequenceModel, build, check
 
@@ -152,7 +152,7 @@ class _About(BaseModel):
     model: ModelConfig
     train: TrainConfig
     data_sha256: str
-    epochs: Count
+    epochs: Annotated[int, Field(ge=0)]  # 0: trained elsewhere
     valid: dict[str, FiniteFloat]
     code: str = ""
 

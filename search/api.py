@@ -9,13 +9,9 @@
 Ray's workers import modules and never run the calling script again, so a script needs no `__main__` guard.
 """
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,7 +20,11 @@ from search import spec as experiment_file
 from search.folder import check_directory, default_directory
 from search.report import files
 from search.running.address import use_cluster_token
+from search.running.signals import signals_as_before
 from search.spec import Spec
+
+if TYPE_CHECKING:
+    from etarec.serving import Recommender
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ class Result:
     def report(self) -> Path:
         """The report, one HTML page that works offline."""
         return self.directory / "report.html"
+
+    def recommender(self) -> "Recommender":
+        """The chosen configuration, ready to serve from its checkpoint: `etarec.serving.load`."""
+        from etarec import serving  # only who serves needs it
+
+        return serving.load(self.directory)
 
     @property
     def _files(self) -> files.Run:
@@ -110,24 +116,11 @@ def run(
     from search.records import Ending
 
     search = experiment.Experiment(replace(spec, table=None), directory, address, resume, None, accept_changes)
-    with _sigterm_as_before():
+    with signals_as_before():
         subject = prepare.prepare(search)
         ending = experiment.run(search, subject, subject.data.n_items - 1)
     if ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
-    if ending is not Ending.COMPLETE:
+    if not ending.whole:
         raise RuntimeError(f"{ending}; {directory / 'trials.csv'} has the reasons")
     return Result(directory)
-
-
-@contextmanager
-def _sigterm_as_before() -> Iterator[None]:
-    """Restores the handler that a search replaces, so that SIGTERM ends a notebook's process as before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,11 +1,11 @@
 """Sequential recommenders, one file for each value of `model.name`; base.py is their interface.
 
-own.py loads a model of the user's own, which `model.class` names.
+own_class.py loads a model of the user's own, which `model.class` names.
 """
 
 from etarec.config import ModelConfig
 from etarec.document import Location
-from etarec.models import own
+from etarec.models import own_class
 from etarec.models.base import InnerLoopModel, SequenceModel, normal_weights
 from etarec.models.bert4rec import BERT4Rec
 from etarec.models.gru4rec import GRU4Rec
@@ -24,7 +24,11 @@ ARCHITECTURES: dict[str, type[SequenceModel]] = {
 
 def class_of(config: ModelConfig) -> type[SequenceModel]:
     """The class of the model. Raises UserError where `model.class` names none."""
-    return ARCHITECTURES[config.name] if config.class_path is None else own.class_of(config.class_path, own.SECTION)
+    return (
+        ARCHITECTURES[config.name]
+        if config.class_path is None
+        else own_class.class_of(config.class_path, own_class.SECTION)
+    )
 
 
 def build(config: ModelConfig, n_items: int, dropout: float = 0.0) -> SequenceModel:
@@ -34,13 +38,13 @@ def build(config: ModelConfig, n_items: int, dropout: float = 0.0) -> SequenceMo
     """
     if config.class_path is None:
         return ARCHITECTURES[config.name](config, n_items, dropout)
-    return own.build(config.class_path, config.options, n_items, dropout)
+    return own_class.build(config.class_path, config.options, n_items, dropout)
 
 
-def check(config: ModelConfig, section: Location = own.SECTION) -> None:
+def check(config: ModelConfig, section: Location = own_class.SECTION) -> None:
     """Raise UserError, which names the key below `section`, for a model of the user's own that cannot be used."""
     if config.class_path is not None:
-        own.check(config.class_path, config.options, section)
+        own_class.check(config.class_path, config.options, section)
 
 
 __all__ = ["InnerLoopModel", "SequenceModel", "build", "check", "class_of", "normal_weights"]

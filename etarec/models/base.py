@@ -9,8 +9,8 @@ any other `nn.Module` with its attributes. It is built as `Class(options, n_item
 - `adaptable`: the weights of each group of `adapt.parameters`; `shallow_steps`, and `residual` and `finish` where
   they go further than `output`.
 
-`SequenceModel` has all of it but `encode`, and names groups by `projection_names`. `etarec/models/own.py` tries a small
-instance of the class before anything is trained.
+`SequenceModel` has all of it but `encode`, and names groups by `projection_names`. `etarec/models/own_class.py` tries a
+small instance of the class before anything is trained.
 
 Symbols: N sequences, L positions, T tokens and Q queries of sequences without padding, D width, V items including the
 padding id 0.

@@ -42,7 +42,7 @@ def _hang_up(terminals: list[int]) -> None:
 @contextmanager
 def signals_as_before() -> Iterator[None]:
     """Restore the signal handlers after the block. Ray Tune would go on catching Ctrl-C when its work is done."""
-    with _handled({number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}):
+    with _handled({number: signal.getsignal(number) for number in (*_ENDING, signal.SIGUSR1)}):
         yield
 
 

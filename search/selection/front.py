@@ -192,6 +192,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
     # dtype object: pandas would turn a column of integers and nulls into floats.
     table = pd.DataFrame(rows, columns=["trial_id", *names, *metrics, "group"], dtype=object)
     table = table.astype(dict.fromkeys(metrics, float)).join(_differences(spec, selection, points))
+    table = table.copy()  # in whole blocks, because pandas warns of one more column beside a hundred
     table["on_test_front"] = _on_test_front(spec, table, len(selection.front))
     table = without_idle_columns(table)
     return table.iloc[: len(selection.front)], table.iloc[len(selection.front) :].reset_index(drop=True)

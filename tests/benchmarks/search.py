@@ -60,22 +60,30 @@ def compare(space: str, concurrency: int, seeds: int, trials: int, processes: in
     return {label: Shares(*np.moveaxis(of_one, 1, 0)) for label, of_one in zip(SAMPLERS, by_sampler, strict=True)}
 
 
-def tabulated(space: str, concurrency: int, found: dict[str, Shares]) -> Table:
+def tabulated(space: str, concurrency: int, found: dict[str, Shares]) -> list[Table]:
+    """A table of the shares beyond the anchors, and one of the other measures."""
     trials = next(iter(found.values())).area.shape[1]
-    counts = [count for count in CHECKPOINTS if count <= trials]
-    columns = ["sampler", *(f"{count} trials" for count in counts), *(f"to {level:.0%}" for level in LEVELS)]
-    columns += [f"area at {count}" for count in counts] + [f"lost at {counts[-1]}"]
-    rows = [[label, *_cells(of_one, counts)] for label, of_one in found.items()]
-    return Table(f"{space}, {concurrency} trial{'s' * (concurrency > 1)} at once", "", columns, rows)
-
-
-def _cells(found: Shares, counts: Sequence[int]) -> list[str]:
-    quartiles = [np.quantile(found.beyond[:, count - 1], [0.5, 0.25, 0.75]) for count in counts]
+    counts, title = [count for count in CHECKPOINTS if count <= trials], f"{space}, {concurrency} at once"
+    levels, middle = [f"trials to {level:.0%}" for level in LEVELS], counts[len(counts) // 2 - 1]
+    shares_found = [[label, *_quartiles(of_one.beyond, counts)] for label, of_one in found.items()]
+    others = [[label, *_others(of_one, counts, middle)] for label, of_one in found.items()]
+    measures = ["sampler", *levels, *(f"area at {count}" for count in counts), f"lost at {middle}"]
     return [
-        *(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in quartiles),
+        Table(title, "", ["sampler", *(f"{count} trials" for count in counts)], shares_found),
+        Table(f"{title}: other measures", "", measures, others),
+    ]
+
+
+def _quartiles(reached: Floats, counts: Sequence[int]) -> list[str]:
+    of_counts = [np.quantile(reached[:, count - 1], [0.5, 0.25, 0.75]) for count in counts]
+    return [f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in of_counts]
+
+
+def _others(found: Shares, counts: Sequence[int], middle: int) -> list[str]:
+    return [
         *(_trials_to(level, found.beyond) for level in LEVELS),
         *(f"{np.median(found.area[:, count - 1]):.3f}" for count in counts),
-        f"{100 * np.median(found.lost[:, counts[-1] - 1]):.1f}",
+        f"{100 * np.median(found.lost[:, middle - 1]):.1f}",
     ]
 
 
@@ -86,34 +94,41 @@ def _trials_to(level: float, reached: Floats) -> str:
 
 
 def about(space: str, seeds: int) -> str:
-    truth = Truth(measured(space))
+    truth, levels = Truth(measured(space)), ", ".join(f"{level:.0%}" for level in LEVELS)
     return (
-        f"`configs/{space}.yaml`: {len(truth.points):,} configurations, of which "
+        f"`configs/{space}.yaml`: {len(truth.points):,} configurations were measured, of which "
         f"{(truth.points[:, 0] <= truth.corner[0]).mean():.0%} are no better than no adaptation. The anchors alone "
-        f"cover {truth.free:.1%} of the area under table and anchors. Columns with a number of trials, and those "
-        f"with a percentage, are about the share of the rest: median of {seeds} searches (quartiles), and the trials "
-        f"that half of the searches need. `area` is the area under the trials alone. `lost` is how many percentage "
-        f"points less can be skipped, at {TOLERATED:.0%} of the quality of adapting on everything, than with the best "
+        f"cover {truth.free:.1%} of the area under table and anchors, before any trial. The first table of each "
+        f"concurrency gives the share found of the rest: the median of {seeds} searches, and the quartiles. The second "
+        f"gives the trials after which half of the searches have found {levels} of it. `area` is the area under "
+        "the trials alone, as a share of the area under the table. `lost` is by how many percentage points fewer "
+        f"passes can be skipped, at {TOLERATED:.0%} of the quality of adapting on everything, than with the best "
         "configuration of the table."
     )
 
 
 def main() -> None:
     arguments = _parse()
-    console = Console(highlight=False, markup=False, width=160)
+    console = Console(highlight=False, markup=False, width=120)
     sections = []
     for space in arguments.space:
         console.print(about(space, arguments.seeds))
         sections.append(f"### {space}\n\n{about(space, arguments.seeds)}\n")
         for concurrency in arguments.concurrency:
             found = compare(space, concurrency, arguments.seeds, arguments.trials, arguments.processes)
-            table = tabulated(space, concurrency, found)
-            console.print(terminal(table))
-            sections.append("##" + markdown(table).replace("\n\n\n", "\n"))
+            tables = tabulated(space, concurrency, found)
+            console.print(*map(terminal, tables), sep="\n")
+            sections += ["##" + markdown(table).replace("\n\n\n", "\n") for table in tables]
             if arguments.page and concurrency == PLOTTED:
-                draw(arguments.page.parent / f"search-{space}.svg", {label: one.beyond for label, one in found.items()})
+                sections.append(_plotted(arguments.page.parent / f"search-{space}.svg", found))
     if arguments.page:
         _write(arguments.page, sections)
+
+
+def _plotted(file: Path, found: dict[str, Shares]) -> str:
+    """The Markdown of a plot of the shares beyond the anchors."""
+    draw(file, {label: of_one.beyond for label, of_one in found.items()})
+    return f"![share found after each trial, {PLOTTED} at once]({file.name})\n"
 
 
 def _write(page: Path, sections: Sequence[str]) -> None:
@@ -132,7 +147,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=CHECKPOINTS[-1], metavar="N", help="of a search")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 16], metavar="N", help="trials at once")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="searches replayed at the same time")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="Markdown page whose last section is written")
+    parser.add_argument("--page", type=Path, metavar="FILE", help=f"page whose section {HEADING} is replaced")
     return parser.parse_args()
 
 

@@ -31,3 +31,10 @@ def test_the_same_searches_give_the_same_plot(tmp_path: Path) -> None:
         draw(tmp_path / name, reached)
     assert (tmp_path / "one.svg").read_text() == (tmp_path / "other.svg").read_text()
     assert "auto" in (tmp_path / "one.svg").read_text()
+
+
+def test_tables_hold_medians_over_the_searches() -> None:
+    beyond = np.linspace(0, 1, 24) * np.array([[0.5], [1.0], [0.9]])
+    first, others = search.tabulated("space", 8, {"auto": search.Shares(beyond / 2, beyond, 1 - beyond)})
+    assert list(first.rows) == [["auto", "0.90 (0.70 to 0.95)"]]
+    assert list(others.rows) == [["auto", "22", "24", "-", "0.450", "10.0"]]

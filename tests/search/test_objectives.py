@@ -40,7 +40,13 @@ SPACE = {
 
 def spec_of(folder: Path, metric: QualityMetric, **search: object) -> Spec:
     file = folder / "space.yaml"
-    search = {"objectives": [metric, "filter_rate"], "bootstrap_replicates": 50, **search}
+    search = {
+        "objectives": [metric, "filter_rate"],
+        "bootstrap_replicates": 50,
+        "trials": 12,
+        "retest": "all",
+        **search,
+    }
     file.write_text(yaml.safe_dump({"name": "formula", "space": SPACE, "search": search}))
     return load(file)
 

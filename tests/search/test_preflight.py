@@ -12,7 +12,7 @@ from search.experiment import Experiment
 from search.journal import JOURNAL
 from search.spec import load
 
-SPACE = {"space": {"top_k": {"low": 2, "high": 20}}}
+SPACE = {"space": {"top_k": {"low": 2, "high": 20}}, "search": {"trials": 8}}
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_the_output_folder_is_tried_with_what_the_search_will_write(monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(preflight, "check_folder", lambda folder, flag, size: tried.update({flag: size}))
         preflight.check(experiment_of())
-    assert tried == {"--out": 2**24 + 64 * 2**13}
+    assert tried == {"--out": 2**24 + 8 * 2**13}
     with pytest.raises(UserError, match=r"^--out: /proc/none cannot be written to"):
         preflight.check(experiment_of("/proc/none"))
 

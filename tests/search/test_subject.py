@@ -151,9 +151,9 @@ def test_only_validation_is_looked_up(recommender: Recommender, monkeypatch: pyt
     given = []
     measure = trial.measure
 
-    def watched(model, encoder, samples, config, seed, shared=None):
+    def watched(model, encoder, samples, config, seed, shared=None, watch=None):
         given.append(shared is not None)
-        return measure(model, encoder, samples, config, seed, shared)
+        return measure(model, encoder, samples, config, seed, shared, watch)
 
     monkeypatch.setattr(trial, "measure", watched)
     for split in ("valid", "test", "train"):

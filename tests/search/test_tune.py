@@ -234,7 +234,7 @@ def test_a_process_of_its_own_ends_as_well(folder: Path) -> None:
     before = contents(folder)
     done = tune("--space", "space.yaml", "--set", "space.top_k.high=900")
     message = (
-        "error: space.yaml: space.top_k.high: given 900, expected at most 55, the number of items in the catalogue\n"
+        "error: space.yaml: space.top_k.high: given 900, expected at most 54, the number of items in the catalogue\n"
     )
     assert (done.returncode, done.stderr) == (2, message)
     assert contents(folder) == before

@@ -38,7 +38,7 @@ def test_whoever_reads_a_state_goes_on_as_its_writer(deployment: Deployment, tmp
     one, other = (deployment.recommender(config, guard=Guard()) for _ in range(2))
     one.observe(users[:40], items[:40])  # three batches, and four samples that wait
     state.write(one, tmp_path / "state", 7)
-    other.observe(users[40:80], items[40:80])  # forgotten
+    other.observe(users[30:80], items[30:80])  # another number of batches, all forgotten
     assert state.read(other, tmp_path / "state") == 7
     for left, right in zip(*(r.observe(users[40:], items[40:]).batches for r in (one, other)), strict=True):
         assert np.array_equal(left.ranks, right.ranks) and np.array_equal(left.reasons, right.reasons)

@@ -107,7 +107,7 @@ def test_points_that_stand_for_others_are_named_as_such() -> None:
     alike = [{"trial_id": f"trial-000{n}", "group": "trial-0001"} for n in (2, 3)]
     view = View("test", "hr_at_10")
     for others, said in (([], ""), (alike[:1], "tell another point from one of these"), (alike, "tell 2 other points")):
-        found = findings._front(row, [row, *others], view)
+        found = findings._front(row, None, [row, *others], view)
         assert found is not None and said in found.text and ("search.retest" in found.text) == bool(others)
 
 
