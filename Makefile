@@ -5,6 +5,8 @@
 PYTHON ?= python3
 SPACE ?= configs/space.yaml
 ARGS ?=
+FUZZ_SECONDS ?= 60
+PIP_AUDIT ?= $(or $(wildcard .venv/bin/pip-audit),pip-audit)
 UV ?= $(or $(wildcard .venv/bin/uv),uv)
 
 BIN := .venv/bin
@@ -24,7 +26,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # test's failure.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 10 --reruns 1 --only-rerun "the process ended"
 
-.PHONY: help tune test slow-test data-test team-test browser-test faults bench bench-search lint format lock ui clean
+.PHONY: help fuzz mutants audit tune test slow-test data-test team-test browser-test faults bench bench-search lint format lock ui clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -50,6 +52,21 @@ browser-test: $(STAMP)  ## run the tests of the pages in a real browser (Debian:
 
 faults: $(STAMP)  ## kill searches at random moments and count what that lost (ARGS: --kills, --seed)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+# Both tools are for a developer's machine and not in the lock: .venv/bin/pip install atheris mutmut
+fuzz: $(STAMP)  ## try a thousand machine-made inputs on every reader and law, then look for more with atheris
+	@$(PYTEST) -m hypothesis --hypothesis-profile long $(ARGS)
+	@if $(BIN)/python -c "import atheris" 2>/dev/null; then \
+		for kind in log spec journal checkpoint; do $(BIN)/python -m tests.fuzz $$kind --seconds $(FUZZ_SECONDS) || exit 1; done; \
+	else echo "atheris is not installed and was left out: $(BIN)/pip install atheris"; fi
+
+mutants: $(STAMP)  ## change the gate and the statistics in every place and count the changes that no test notices
+	@$(BIN)/python -c "import mutmut" 2>/dev/null || { echo "make: mutants needs mutmut: $(BIN)/pip install mutmut" >&2; exit 1; }
+	@OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS) && $(BIN)/mutmut results
+
+audit:  ## look the packages of requirements.lock up in PyPI's list of vulnerabilities (needs pip-audit)
+	@command -v $(PIP_AUDIT) >/dev/null || { echo "make: audit needs pip-audit: pip install pip-audit" >&2; exit 1; }
+	@$(PIP_AUDIT) --requirement requirements.lock --no-deps --disable-pip --strict $(ARGS)
 
 bench: $(STAMP)  ## measure times and memory and write docs/performance.md (ARGS: names, --quick, --out)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -107,5 +124,5 @@ lock:  ## resolve pyproject.toml into requirements.lock
 		&& { printf '%s\n' "$$LOCK_HEAD"; cat "$$new"; } > "$$new.all" && cat "$$new.all" > requirements.lock
 
 clean:  ## remove .venv and every cache; keeps runs/ and mlflow.db
-	rm -rf .venv build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants
 	find etarec search tests -name __pycache__ -type d -prune -exec rm -rf {} +

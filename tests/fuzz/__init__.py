@@ -1,4 +1,4 @@
 """Machine-made inputs: whatever a file holds, its reader gives data or one UserError.
 
-`make test` tries twenty examples of each property, `make fuzz` thousands, and then lets atheris look for more.
+`make test` tries ten examples of each property, `make fuzz` a thousand, and then lets atheris look for more.
 """

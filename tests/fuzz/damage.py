@@ -3,9 +3,9 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 
-# `make test` tries twenty examples of each property of this folder, `make fuzz` thousands.
+# `make test` tries ten examples of each property of this folder, `make fuzz` a thousand.
 _LONG = settings.get_current_profile_name() == "long"
-EXAMPLES = settings(max_examples=5000 if _LONG else 20)
+EXAMPLES = settings(max_examples=settings.default.max_examples if _LONG else 10)
 
 _ODD = (
     b"\0",

@@ -186,6 +186,7 @@ def test_provenance_counts(finished: Path) -> None:
     assert search["failed"] == len(Records(finished / "out").in_state(State.FAILED))
 
 
+@pytest.mark.slow
 def test_too_many_failures_in_a_row_end_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +249,7 @@ def test_a_search_in_which_every_trial_failed_is_no_success(
     assert not capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _, ending = run(tmp_path, Formula(nan_without_gate=True), trials=3, random_points=0)

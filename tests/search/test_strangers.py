@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 from made_up_searches import folder
+from made_up_store import Store
 
 from etarec.config import UserError
 from search.compare.render import render as compare
+from search.records import Records
 from search.report.render import render
+from search.track.__main__ import track
 
+pytestmark = pytest.mark.slow  # every test makes a page
 EVIL = "<script>alert(1)</script>"
 
 
@@ -32,6 +36,14 @@ def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_report_and_comparison_import_nothing_that_the_spec_names(strange: Path, tmp_path: Path) -> None:
     render(strange)
     compare([strange], tmp_path / "out")
+    assert "evil" not in sys.modules and not (tmp_path / "ran").exists()
+
+
+def test_tracking_imports_nothing_that_the_spec_names(strange: Path, tmp_path: Path, store: Store) -> None:
+    for name in ("pareto.csv", "baselines.csv", "chosen.yaml"):  # of trials that the journal below does not have
+        (strange / name).unlink()
+    Records(strange).begin({})
+    track(strange)
     assert "evil" not in sys.modules and not (tmp_path / "ran").exists()
 
 

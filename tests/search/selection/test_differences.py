@@ -137,3 +137,14 @@ def test_a_search_for_another_metric_leaves_the_intervals_of_hr_at_10_alone(tabl
     expected = differences_of(tests)
     for name in ("test_hr_at_10_low", "test_hr_at_10_high", "test_delta_hr_at_10", "test_delta_hr_at_10_low"):
         assert table[name].tolist() == pytest.approx(expected[name].tolist(), nan_ok=True)
+
+
+def test_of_several_rivals_the_best_is_taken_and_one_that_skips_as_much_is_one() -> None:
+    points = zip([0.3, 0.6, 0.6, 0.9], [0.5, 0.3, 0.7, 0.1], strict=True)
+    tests: list[Measurement | None] = [measured(hit, rate, seed) for seed, (rate, hit) in enumerate(points)]
+    names = ["low", "weak", "strong", "last"]
+    table = differences_of(tests, names=names, front=4, chosen="strong", replicates=20)
+    assert table[RIVAL].fillna("").tolist() == ["strong", "strong", "weak", ""]
+    table = differences_of(tests, names=names, front=3, chosen="strong", replicates=20)
+    assert table[RIVAL].fillna("").tolist() == ["strong", "strong", "weak", ""]
+    assert differences_of([None] * 4, names=names, front=4)[RIVAL].isna().all()
