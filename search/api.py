@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from etarec.config import UserError
+from etarec.document import read_yaml
 from search import spec as experiment_file
 from search.folder import check_directory, default_directory
 from search.report import files
@@ -59,7 +60,7 @@ class Result:
     @property
     def chosen(self) -> dict[str, Any]:
         """The verdict and the chosen configuration: chosen.yaml. Its `adapt` are the fields of AdaptConfig."""
-        return self._files.chosen
+        return read_yaml(self.directory / "chosen.yaml")
 
     @property
     def report(self) -> Path:

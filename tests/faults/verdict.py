@@ -127,7 +127,7 @@ def _mlflow(records: Records, trials: list[Trial], runs: list[Run]) -> Verdict:
             found.lost.append(f"{trial.trial_id}: no run in MLflow")
         elif (run.info.run_id, run.info.status) != (trial.mlflow_run_id, str(trial.state)):
             found.disagreeing.append(f"{trial.trial_id}: {run.info.status} in MLflow, {trial.state} in the journal")
-        elif any(run.data.metrics.get(name) != value for name, value in trial.metrics.items()):
+        elif any(run.data.metrics.get(name, 0.0) != value for name, value in trial.metrics.items()):  # no idle metrics
             found.disagreeing.append(f"{trial.trial_id}: other numbers in MLflow")
     return found
 

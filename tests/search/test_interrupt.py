@@ -64,9 +64,11 @@ def assert_complete(folder: Path) -> None:
     store = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id])
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    assert sorted(run.data.tags["trial_id"] for run in children) == sorted(table.trial_id)
-    assert len(runs) == TRIALS + 1 and {run.info.status for run in runs} == {"FINISHED"}
-    assert pd.read_csv(folder / "out/pareto.csv").test_hr_at_10.notna().all()
+    baselines = pd.read_csv(folder / "out/baselines.csv")
+    assert sorted(run.data.tags["trial_id"] for run in children) == sorted([*table.trial_id, *baselines.trial_id])
+    assert len(runs) == TRIALS + len(baselines) + 1 and {run.info.status for run in runs} == {"FINISHED"}
+    front = pd.read_csv(folder / "out/pareto.csv")
+    assert front.test_hr_at_10[front.group.isna() | (front.group == front.trial_id)].notna().all()
     assert_undisturbed(folder)
 
 
@@ -239,8 +241,9 @@ def test_a_search_that_starts_from_another_goes_on_alike_after_kill_9(tmp_path: 
     assert "trial-0001" in set(front.trial_id) and "test eta weights 60 0.4" in measured
     assert not any(f"valid eta weights 60 {quantile}" in measured for quantile in quantiles)
     assert f"| started from | 4 trials of {earlier} |" in (tmp_path / "out/report.md").read_text()
+    baselines = pd.read_csv(tmp_path / "out/baselines.csv")
     store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     runs = store.search_runs([store.get_experiment_by_name("formula").experiment_id])
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert parent.data.tags["started_from"] == f"4 trials of {earlier}"
-    assert sum("source" in run.data.tags for run in runs) == 4 and len(runs) == 1 + len(table)
+    assert sum("source" in run.data.tags for run in runs) == 4 and len(runs) == 1 + len(table) + len(baselines)

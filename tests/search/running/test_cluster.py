@@ -45,7 +45,7 @@ TINY = {
 
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
-    folder = Path(tempfile.mkdtemp(prefix="nodes", dir="/tmp"))  # short, since sockets lie below
+    folder = Path(tempfile.mkdtemp(prefix="n", dir="/tmp"))  # short, since sockets lie below
     started = Nodes(folder, 2)
     try:
         yield started
@@ -86,7 +86,8 @@ def test_a_search_survives_the_loss_of_nodes(tmp_path: Path, nodes: Nodes) -> No
     store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     found = verdict.after_search(search.directory, program.spec_of(tmp_path, TRIALS), store, program.CONCURRENCY)
     assert not found, found
-    assert pd.read_csv(search.directory / "pareto.csv").test_hr_at_10.notna().all()
+    front = pd.read_csv(search.directory / "pareto.csv")
+    assert front.test_hr_at_10[front.group.isna() | (front.group == front.trial_id)].notna().all()
 
 
 @pytest.mark.slow
@@ -229,7 +230,6 @@ def test_a_dead_cluster_behind_auto_is_known_at_once(monkeypatch: pytest.MonkeyP
 @pytest.mark.ray
 def test_a_cluster_of_this_machine_is_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It listens on loopback, its token is private, its workers are not nice, and a hangup does not end it."""
-    monkeypatch.setenv("HOME", str(tmp_path))
     with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as base:  # short, since sockets lie below
         (tmp_path / "far/away").mkdir(parents=True)
         Path(base, "r").symlink_to(tmp_path / "far/away")
@@ -249,7 +249,7 @@ def test_a_cluster_of_this_machine_is_for_this_user_alone(tmp_path: Path, monkey
             assert list((tmp_path / "far/away").iterdir())
     assert niceness == os.nice(0)
     assert hosts and hosts <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-    assert stat.S_IMODE((tmp_path / ".ray/auth_token").stat().st_mode) == 0o600
+    assert stat.S_IMODE((Path.home() / ".ray/auth_token").stat().st_mode) == 0o600
 
 
 def test_a_node_that_runs_no_task_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
