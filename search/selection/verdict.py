@@ -47,14 +47,14 @@ def advise(
     """The advice on a search.
 
     Args:
-        chosen: the chosen point's row; None where no trial finished.
+        chosen: the chosen point's row; None where no trial is recommended.
         baselines: the baselines' rows by name.
         front: the rows of the front.
         view: the columns to judge by.
         tolerance: share of the quality that may be lost by skipping.
     """
     if chosen is None:
-        return _open("no trial finished.")
+        return _open("no trial is recommended.")
     if view.split == "valid" or not view.measured(chosen):
         return _open("the choice was not measured on test.", "Finish the search before you act on it.")
     if missing := [f"'{name}'" for name in (NONE, ALL) if not view.measured(baselines.get(name))]:

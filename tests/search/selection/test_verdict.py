@@ -136,7 +136,7 @@ def test_every_verdict_occurs_in_that_product():
 
 
 def test_a_search_without_test_or_without_trials_is_not_settled():
-    assert advise(None, {}, [], VIEW, TOLERANCE).title == "Not settled: no trial finished."
+    assert advise(None, {}, [], VIEW, TOLERANCE).title == "Not settled: no trial is recommended."
     view = View("valid", "hr_at_10")
     found = advice(none=0.07, everything=0.08, random=0.07, chosen=0.08, view=view)
     assert found.verdict is OPEN and "not measured on test" in found.title
