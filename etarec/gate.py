@@ -108,7 +108,7 @@ class Gate:
         self._chance = np.random.default_rng(seed)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What later batches depend on: tensors by name, which nothing changes in place, and values for JSON."""
+        """The state for later batches: tensors by name, which nothing changes in place, and values for JSON."""
         tensors = {} if self.average is None else {"average": self.average}
         return tensors, {"threshold": self.threshold, "chance": self._chance.bit_generator.state}
 

@@ -36,7 +36,7 @@ REASONS = frozenset(int(reason) for reason in Reason if reason >= Reason.ADMITTE
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a gate may look at.
+    """The inputs of a gate.
 
     hidden: [B, D], hidden states of the samples' inputs; item_vectors: [V, D], the model's own weights, which the next
     step changes; scores are the products of both.

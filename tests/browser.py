@@ -42,7 +42,7 @@ class Visit:
         assert (self.errors, self.strangers) == ([], [])
 
     def serious_findings(self) -> list[str]:
-        """What axe-core finds serious or critical, one line each."""
+        """The serious and critical findings of axe-core, one line each."""
         violations = Axe().run(self.page).response["violations"]
         return [f"{one['id']}: {one['help']}" for one in violations if one["impact"] in SERIOUS]
 

@@ -1,4 +1,4 @@
-"""What an adapter remembers from batch to batch, as plain tensors and JSON values, so that it can be kept and restored.
+"""The memory of an adapter from batch to batch, as plain tensors and JSON values that can be kept and restored.
 
 Symbols: N interactions.
 """
@@ -23,7 +23,7 @@ class Snapshot(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What an adapter remembers about each interaction of its stream.
+    """The marks that an adapter keeps for each interaction of its stream.
 
     bits: uint8[N]: whether its transition was learned (1), took a shallow step (2), was offered (4); losses:
     float32[N], the loss at which it was served, NaN if unknown.

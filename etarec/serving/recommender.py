@@ -50,7 +50,7 @@ class Learned(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What became of observations: `taken` and `unknown` ones, and the batches that they completed."""
+    """The fate of observations: the numbers `taken` and `unknown`, and the batches that they completed."""
 
     taken: int
     unknown: int

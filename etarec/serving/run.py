@@ -21,7 +21,10 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a search found. verdict, advice: as chosen.yaml begins; config: of the chosen trial; seed: of the search."""
+    """The result of a search.
+
+    verdict, advice: as chosen.yaml begins; config: of the chosen trial; seed: of the search.
+    """
 
     directory: Path
     verdict: str

@@ -53,7 +53,7 @@ def write(recommender: Recommender, path: Path, number: int) -> None:
 
 
 def identity(recommender: Recommender) -> dict[str, Any]:
-    """What a state must share with the recommender that continues from it."""
+    """The facts in which a state and the recommender that continues from it must agree."""
     return {
         "format": FORMAT,
         "checkpoint": recommender.checkpoint.sha256,

@@ -1,4 +1,4 @@
-"""What repeated searches attain: at each share of skipped passes the quality that all, half or any of them reach.
+"""The attainment of repeated searches: at each share of skipped passes the quality that all, half or any of them reach.
 
 Source: empirical attainment surfaces (Fonseca and Fleming, PPSN 1996), here over one objective.
 """

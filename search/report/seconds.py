@@ -1,4 +1,4 @@
-"""What serving and learning cost on this machine, in CPU milliseconds (or a GPU's) per 1,000 samples.
+"""The costs of serving and learning on this machine, in CPU milliseconds (or a GPU's) per 1,000 samples.
 
 The measured parts are `forward`, which serves, `gate`, which decides, and `adapt`, which learns. Measurements run side
 by side, and the same work then takes more or less CPU time from one to the next. Random skipping shows how much: all

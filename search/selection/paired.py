@@ -1,4 +1,4 @@
-"""What configurations did with each sample of the validation stream, and how clearly two of them differ.
+"""The outcome of each sample of the validation stream under each configuration, and how clearly two of them differ.
 
 All configurations serve the same samples in the same order, so every comparison is paired. S samples.
 """

@@ -108,7 +108,7 @@ class _Case:
 
     @cached_property
     def cost(self) -> Difference:
-        """Of the chosen point, relative to adapting on every sample."""
+        """The chosen point's difference, relative to adapting on every sample."""
         return self._relative(self.view.difference(self.chosen, self.all, TO_ALL).reversed())
 
     @cached_property

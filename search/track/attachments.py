@@ -1,4 +1,4 @@
-"""What the search's own run in MLflow has beside its numbers: the data set as its input, and the files as artifacts."""
+"""The data set as input and the files as artifacts of the search's own run in MLflow."""
 
 import hashlib
 import json

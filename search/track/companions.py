@@ -1,4 +1,4 @@
-"""What a finished search's files say beside its trials, for MLflow: the baselines, and the data set."""
+"""The baselines and the data set of a finished search, read from its files for MLflow."""
 
 import csv
 import math

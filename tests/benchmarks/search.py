@@ -45,7 +45,7 @@ def measured(space: str) -> Measured:
 
 
 def shares(space: str, concurrency: int, trials: int, work: tuple[str, int]) -> Floats:
-    """What a search by a sampler with a seed reaches after each trial, float [3, trials] in the order of `Shares`."""
+    """The shares that one search reaches after each trial, float [3, trials] in the order of `Shares`."""
     material = measured(space)
     truth, values = Truth(material), replay(material, work[0], concurrency, work[1], trials)
     prefixes = [values[: count + 1] for count in range(trials)]

@@ -39,7 +39,7 @@ def folder() -> Path:
 
 
 def one_message(content: bytes, name: str, read: Callable[[Path], Any]) -> Any:
-    """What `read` makes of a file of these bytes; None for one UserError. Any other exception is a fault."""
+    """The result of `read` for a file of these bytes; None for one UserError. Any other exception is a fault."""
     path = folder() / name
     path.write_bytes(content)
     try:

@@ -1,4 +1,4 @@
-"""What a search would stumble over after hours ends it, and its dry run, before anything is trained."""
+"""A search and its dry run end before training where the search would fail after hours."""
 
 import fcntl
 from pathlib import Path

@@ -264,7 +264,7 @@ def test_an_episodic_adapter_ends_where_it_began(world: World) -> None:
 
 
 def test_a_shallow_step_moves_targets_and_drawn_items_only(world: World) -> None:
-    """Of the item vectors, with `output`, whose step reaches nothing else; an item of a pass moves them all."""
+    """With `output` the step reaches the item vectors alone. A pass over a sequence moves all of them."""
     config = AdaptConfig(
         **WEIGHTS, **AT_ONCE, gate="random", random_rate=1.0, filtered="output", shallow_negatives=4, optimizer="sgd"
     )

@@ -85,7 +85,7 @@ def place_of(item: str, among: Recommendation) -> Place:
 def replayed(
     recommender: Recommender, deployment: Deployment, split: str, order: str
 ) -> tuple[Learned, dict[int, Place]]:
-    """What the adapter did along a split, batch by batch, and targets' places among the recommended items, by sample.
+    """The adapter's work along a split, batch by batch, and targets' places among the recommended items, by sample.
 
     A batch in which a user comes twice is not recommended for, since the user's second request comes after the first
     observation.

@@ -1,4 +1,4 @@
-"""What the sampler knows of a search, and how much more it expects."""
+"""The results that the sampler knows of a search, and the gain that it expects."""
 
 from dataclasses import replace
 from pathlib import Path
