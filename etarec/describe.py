@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from etarec.command_line import exit_status, printable
 from etarec.config import DataConfig, UserError
-from etarec.data import prepared
-from etarec.document import Schema, dotted, parse_override, quoted, to_text
+from etarec.data import load, prepared
+from etarec.document import Schema, dotted, parse_override, parse_yaml, quoted, to_text
 from etarec.preprocessing import k_core
 from etarec.readers.log import Log
 from etarec.readers.preview import Preview, preview
@@ -27,6 +27,7 @@ from etarec.readers.preview import Preview, preview
 _ADAPTER: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
 _TEMPLATE = Path(__file__).with_name("experiment.template.yaml")
 _SCHEMA = Schema(_ADAPTER.json_schema())
+_MAX_K = 500  # largest top_k of the template
 _LABEL, _CELL, _ROWS = 12, 24, 3  # columns of labels and of values; first rows that are shown
 _EPOCH_UNITS = {1e11: 1, 1e14: 1e3, 1e17: 1e6, 1e20: 1e9}  # times below the key, in parts of a second
 
@@ -46,9 +47,14 @@ def main() -> int:
 
 
 def _write(path: Path, block: str) -> None:
-    """Write the experiment file of a section `data`: what searches well on the logs that were tried."""
+    """Write the experiment file of a section `data`, with the settings and the space of the template.
+
+    K cannot exceed the catalogue, so the log is read as a search reads it.
+    """
+    items = load(_config(parse_yaml(block, "data")["data"])).n_items - 1
+    template = _TEMPLATE.read_text(encoding="utf-8").replace(f"high: {_MAX_K}", f"high: {min(_MAX_K, items)}")
     try:
-        path.write_text(f"name: {path.stem}\n{block}\n{_TEMPLATE.read_text(encoding='utf-8')}", encoding="utf-8")
+        path.write_text(f"name: {path.stem}\n{block}\n{template}", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--write: {path} cannot be written ({error.strerror})") from error
     print(f"\nwritten     {path}; now: python -m search.tune --space {path} --dry-run")

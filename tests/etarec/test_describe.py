@@ -61,6 +61,8 @@ def test_the_written_experiment_has_the_block_and_the_recommended_space(run, tmp
     recommended = parse_yaml((CONFIGS / "amazon_video_games.yaml").read_text(), "amazon_video_games.yaml")
     assert written["name"] == "mine"
     assert written["data"]["columns"] == {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
+    assert recommended["space"]["top_k"]["high"] == 500
+    recommended["space"]["top_k"]["high"] = 7  # the catalogue
     assert written["space"] == recommended["space"]
     ours, theirs = (AdaptConfig(**each["adapt"]) for each in (written, recommended))
     assert ours == theirs
