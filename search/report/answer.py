@@ -52,7 +52,7 @@ class Answer:
             return []
         found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
         gain = (self.run.provenance.get("search") or {}).get("expected_gain")
-        more = more_trials(gain if isinstance(gain, int | float) else None, len(self.run.trials))
+        more = more_trials(gain if isinstance(gain, int | float) else None, self.run.more_trials)
         return [*found, *([more] if more else [])]
 
     @cached_property
@@ -80,7 +80,7 @@ class Answer:
         if self.view.split == "valid":
             return _command(*resume)
         if self.advice.verdict in (Verdict.NOT_SETTLED, Verdict.ADAPT_ON_ALL):
-            return _command(*resume, f"--trials {2 * self.run.measured}")
+            return _command(*resume, f"--trials {self.run.more_trials}")
         if self.run.spec.get("checkpoint"):
             return self.fixed_command(folder)
         seed = f"--set train.seed={int(train.get('seed') or 0) + 1}"
@@ -92,9 +92,9 @@ class Answer:
             return "finish the search"
         match self.advice.verdict:
             case Verdict.NOT_SETTLED:
-                return "search on with twice as many trials"
+                return "search on with more trials"
             case Verdict.ADAPT_ON_ALL:
-                return "look for a cheaper gate with twice as many trials"
+                return "look for a cheaper gate with more trials"
             case _ if self.run.spec.get("checkpoint"):
                 return "measure the chosen configuration again"
             case Verdict.USE:

@@ -16,6 +16,7 @@ from search.selection import differences
 from search.selection.view import Split, View
 from search.spec import ChooseConfig, SearchConfig, quality_of
 
+TRIALS_PER_PARAMETER = 5  # with fewer a search has hardly seen its space
 _MEASURED = (*QUALITY_METRICS, "filter_rate", *SECONDS)
 
 # Sections that are mappings, of provenance.json and of spec.yaml, where `checkpoint` is a file's name.
@@ -45,6 +46,11 @@ class Run:
     def measured(self) -> int:
         """The number of the search's own trials, without those of earlier searches."""
         return len(self.trials) - int((self.trials.get("source", pd.Series(dtype=str)) != "").sum())
+
+    @property
+    def more_trials(self) -> int:
+        """The number of trials with which it is worth searching on: twice as many, and enough for the parameters."""
+        return 2 * max(self.measured, TRIALS_PER_PARAMETER * len(self.parameters))
 
     @property
     def parameters(self) -> list[str]:

@@ -38,17 +38,18 @@ def findings(
     return [finding for finding in found if finding is not None]
 
 
-def more_trials(gain: float | None, trials: int) -> Finding | None:
+def more_trials(gain: float | None, wanted: int) -> Finding | None:
     """Whether more trials would have paid, by the sampler's model of the results.
 
-    gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown.
+    gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown. wanted: the
+    number of trials with which to search on.
     """
     if gain is None:
         return None
     expected = f"The model of the results expects the next trial to add {percent(gain)} to the area of the front"
     if gain < SearchConfig().converged_below:
         return Finding("note", "More trials would hardly pay", f"{expected}.")
-    command = f"--resume --trials {2 * trials}"
+    command = f"--resume --trials {wanted}"
     return Finding("note", "More trials may pay", f"{expected}; the same command with {command} searches on.")
 
 
@@ -212,7 +213,10 @@ def _front(chosen: Row, random: Row | None, front: Sequence[Row], view: View) ->
     judged = {str(row["trial_id"]): judge(row, front, view, name, random) for row in front if view.measured(row)}
     judgements = [one.judgement for one in judged.values()]
     beaten = judgements.count(Judgement.BY_POINT)
-    text = f"On test {_among_themselves(len(judged), beaten)}{_beaten_by_baselines(judgements)}."
+    if len(judged) == 1:
+        text = f"On test the front's only point {_of_one(judgements[0])}."
+    else:
+        text = f"On test {_among_themselves(len(judged), beaten)}{_beaten_by_baselines(judgements)}."
     holding = sum(judgement not in BEATEN for judgement in judgements)
     holds = judged[name].judgement not in BEATEN if name in judged else True
     text += "" if holds else " The chosen configuration does not hold."
@@ -230,20 +234,24 @@ def _alike(count: int) -> str:
 
 
 def _among_themselves(points: int, beaten: int) -> str:
-    if points == 1:
-        return "the front's only point was measured once"
     if not beaten:
         return f"none of the {points} points is clearly beaten by another"
     return f"{beaten} of the {points} points {'is' if beaten == 1 else 'are'} clearly beaten by another front point"
 
 
+_BEATEN_BY = {
+    Judgement.BY_NONE: "worse than not adapting",
+    Judgement.AS_NONE: "not clearly better than not adapting",
+    Judgement.BY_RANDOM: "worse than random skipping",
+}
+
+
+def _of_one(judgement: Judgement) -> str:
+    return f"is {_BEATEN_BY[judgement]}" if judgement in _BEATEN_BY else "holds"
+
+
 def _beaten_by_baselines(judged: Sequence[Judgement]) -> str:
-    parts = {
-        Judgement.BY_NONE: "worse than not adapting",
-        Judgement.AS_NONE: "not clearly better than not adapting",
-        Judgement.BY_RANDOM: "worse than random skipping",
-    }
-    counted = [(judged.count(judgement), words) for judgement, words in parts.items()]
+    counted = [(judged.count(judgement), words) for judgement, words in _BEATEN_BY.items()]
     return "".join(f"; {count} {'is' if count == 1 else 'are'} {words}" for count, words in counted if count)
 
 

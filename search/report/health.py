@@ -13,18 +13,17 @@ from search import baselines
 from search.numbers import correlation, percent, score
 from search.report import along, axes, shrinkage, trend
 from search.report.answer import Answer
+from search.report.files import TRIALS_PER_PARAMETER
 from search.report.importance import importances
 from search.report.plots import Frames, skipped
 from search.selection.differences import TO_CHOSEN
 from search.spec.dimension import form_problems
 
-TRIALS_PER_PARAMETER = 5  # with fewer a search has hardly seen its space
 NO_EFFECT = 0.05  # share of the variance; below it with the whole interval, a parameter has no effect
 CLUMP, MOST = 0.05, 0.5  # a range of skipped passes, and the share of trials that may lie in one
 CONFIRMED = 0.5  # rank correlation of validation and test
 FAILURES = 0.2  # share of trials
 COLLAPSED = 0.9  # of the quality of no adaptation, at the end of the stream
-OTHER_GATES = "let the space hold other gates: criterion: loss with correction: selection, filtered: residual"
 
 
 class Problem(NamedTuple):
@@ -58,7 +57,7 @@ def _trials(answer: Answer) -> Problem | None:
         return None
     return Problem(
         f"{finished} trials are few for {searched} parameters.",
-        f"Go on with --resume --trials {2 * TRIALS_PER_PARAMETER * searched}.",
+        f"Go on with --resume --trials {answer.run.more_trials}.",
     )
 
 
@@ -68,7 +67,7 @@ def _budget(answer: Answer) -> Problem | None:
         return None
     return Problem(
         f"The front was still growing: the last quarter of the trials brought {percent(gain)} of its area.",
-        f"Go on with --resume --trials {2 * len(answer.run.trials)}.",
+        f"Go on with --resume --trials {answer.run.more_trials}.",
     )
 
 
@@ -161,10 +160,19 @@ def _popularity(answer: Answer) -> Problem | None:
     )
 
 
+def _other_gates(answer: Answer) -> str:
+    """The way to better gates: wider, where the space has no gate by loss, and else longer."""
+    if "criterion" in answer.run.parameters:
+        return f"search on with --resume --trials {answer.run.more_trials}"
+    return "let the space hold other gates: criterion: loss with correction: selection, filtered: residual"
+
+
 def _single(answer: Answer) -> Problem | None:
     if len(answer.front) != 1:
         return None
-    return Problem("The front is a single point, so there is no trade-off to choose from.", f"Widen it: {OTHER_GATES}.")
+    return Problem(
+        "The front is a single point, so there is no trade-off to choose from.", f"{_other_gates(answer).capitalize()}."
+    )
 
 
 def _dice(answer: Answer) -> Problem | None:
@@ -172,7 +180,9 @@ def _dice(answer: Answer) -> Problem | None:
     gap = view.recorded(random, TO_CHOSEN) if random else None
     if gap is None or not gap.measured or gap.lower:
         return None
-    return Problem("The chosen gate is not clearly better than random skipping.", f"Skip at random, or {OTHER_GATES}.")
+    return Problem(
+        "The chosen gate is not clearly better than random skipping.", f"Skip at random, or {_other_gates(answer)}."
+    )
 
 
 def _published(answer: Answer) -> Problem | None:

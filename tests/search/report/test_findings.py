@@ -113,7 +113,7 @@ def test_points_that_stand_for_others_are_named_as_such() -> None:
 
 def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
     assert findings.more_trials(None, 24) is None
-    little, much = findings.more_trials(0.004, 24), findings.more_trials(0.031, 24)
+    little, much = findings.more_trials(0.004, 48), findings.more_trials(0.031, 48)
     assert (
         little is not None and little.title == "More trials would hardly pay" and "add 0.4% to the area" in little.text
     )
