@@ -83,7 +83,7 @@ def collapsing(files):
          "--set space.top_k.low"),
         ("parameters without effect", idle, "top_k and cosine_threshold have no effect", "Fix them under adapt"),
         ("spread of the trials", clumped, "trials skip about as much, 9", "Narrow the ranges"),
-        ("size of the front", single, "single point", "Widen it"),
+        ("size of the front", single, "single point", "Let the space hold other gates"),
         ("order on test", reordered, "does not confirm the order", "rehearsal_share"),
         ("end of training", cut_off, "best epoch is 41 of 41", "--set train.epochs=82"),
         ("popularity", unpopular, "no better than recommending the most popular items", "Train it longer"),
