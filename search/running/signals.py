@@ -31,7 +31,11 @@ def _as_ctrl_c(*_: object) -> None:
 
 
 def _hang_up(terminals: list[int]) -> None:
-    """End the search without its terminal: a line written there would now be an error."""
+    """End the search without its terminal: a line written there would now be an error.
+
+    Shell and kernel both send SIGHUP. The second would kill a process that is on its way out, so it is ignored.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for output in terminals:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, output)

@@ -41,10 +41,11 @@ def test_an_ignored_hangup_stays_ignored() -> None:
 
 
 def test_a_search_without_its_terminal_goes_on_to_its_end() -> None:
-    """A line written to a terminal that is gone is an error."""
+    """A line written to a terminal that is gone is an error, and shell and kernel each send a SIGHUP."""
     code = (
         "import sys\nfrom search.running.signals import take_endings_for_ctrl_c\ntake_endings_for_ctrl_c()\n"
         "try:\n    print('ready', flush=True)\n    import time; time.sleep(60)\nexcept KeyboardInterrupt:\n"
+        "    import os, signal; os.kill(os.getpid(), signal.SIGHUP)\n"
         "    print('on a closed terminal', flush=True)\n    sys.exit(130)\n"
     )
     terminal, side = pty.openpty()
