@@ -18,7 +18,7 @@ import pandas as pd
 from etarec.config import UserError
 from etarec.document import read_yaml
 from search import spec as experiment_file
-from search.folder import check_directory, default_directory
+from search.records.folder import check_directory, default_directory
 from search.report import files
 from search.running.address import use_cluster_token
 from search.running.signals import signals_as_before
@@ -114,7 +114,7 @@ def run(
         raise UserError("accept_changes: there is nothing to accept without resume")
     use_cluster_token(address)
     from search import experiment, prepare  # they import Ray, which reads the token's mode once
-    from search.records import Ending
+    from search.records.states import Ending
 
     search = experiment.Experiment(replace(spec, table=None), directory, address, resume, None, accept_changes)
     with signals_as_before():

@@ -25,7 +25,10 @@ from etarec.metrics import EARLY_STOPPING, labelled
 from etarec.progress import Phase, Phases
 from search import numbers
 from search.lines import WIDTH, all_failed, best_so_far, counted, result_table, trial_lines
-from search.records import ENDED, Ending, Records, Source, State, Trial
+from search.records.records import Records
+from search.records.start import Source
+from search.records.states import ENDED, Ending, State
+from search.records.trial import Trial
 from search.redact import shown_uri
 from search.report.answer import Answer
 from search.report.health import problems

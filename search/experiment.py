@@ -15,17 +15,20 @@ from etarec.config import UserError
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.progress import Phase
-from search import csv_text, warm_start
+from search import warm_start
 from search.console import Console
-from search.journal import JOURNAL, held
-from search.last_words import last_words
-from search.provenance import Provenance, settings
-from search.records import PARENT_STATES, Ending, Records, State, Trial
+from search.records import csv_text
+from search.records.journal import JOURNAL, held
+from search.records.provenance import Provenance, settings
+from search.records.records import Records
+from search.records.states import PARENT_STATES, Ending, State
+from search.records.trial import Trial
 from search.report import render
 from search.report.answer import Answer
 from search.report.files import load
 from search.running import learning, runner
 from search.running.known import expected_gain
+from search.running.last_words import last_words
 from search.running.plan import Plan, trial_bytes
 from search.selection import anchors, stream
 from search.selection import front as selection

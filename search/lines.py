@@ -6,7 +6,9 @@ from rich.table import Table
 
 from etarec.metrics import label
 from search import numbers
-from search.records import Ending, Records, State, Trial, frequent_reason
+from search.records.records import Records
+from search.records.states import Ending, State
+from search.records.trial import Trial, frequent_reason
 from search.report.answer import Answer
 from search.selection import front as selection
 from search.selection.chance import gate_rate

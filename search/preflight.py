@@ -3,7 +3,7 @@
 from etarec.experiment_file import check_folder
 from etarec.train import cache_folder
 from search.experiment import Experiment
-from search.journal import held
+from search.records.journal import held
 from search.running.scratch import check_scratch
 from search.track.check import check_store
 

@@ -12,8 +12,9 @@ from etarec.document import read_yaml
 from etarec.train import cache_path, load_or_train, progress
 from search import preflight, rehearsal, warm_start
 from search.experiment import Experiment
-from search.provenance import about_checkpoint, about_data, settings
-from search.records import Records, Start
+from search.records.provenance import about_checkpoint, about_data, settings
+from search.records.records import Records
+from search.records.start import Start
 from search.running import runner
 from search.running.learning import default_trials
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from etarec.command_line import absolute_path, exit_status, experiment_parser
 from etarec.config import UserError
-from search.folder import check_directory, default_directory
+from search.records.folder import check_directory, default_directory
 from search.redact import redacting
 from search.running.address import use_cluster_token
 from search.spec import Spec, load

@@ -15,8 +15,11 @@ import numpy as np
 from etarec.command_line import short_path
 from etarec.config import AdaptConfig, UserError
 from etarec.document import quoted
-from search.journal import JOURNAL, holds_search
-from search.records import Records, Source, Start, State, Trial
+from search.records.journal import JOURNAL, holds_search
+from search.records.records import Records
+from search.records.start import Source, Start
+from search.records.states import State
+from search.records.trial import Trial
 from search.selection.pareto import non_dominated
 from search.spec import Spec, trial_config
 from search.spec.space import acts, settled

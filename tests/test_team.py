@@ -17,7 +17,8 @@ from postgres import PASSWORD, Postgres
 from tracked_searches import search_at_once
 from tracking_server import Server
 
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.track import __main__ as track
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,9 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
-from search.records import METRICS, Records, State
+from search.records.records import Records
+from search.records.states import State
+from search.records.trials_table import METRICS
 from search.track.live import Tracker
 
 CURVE = {"samples": [100.0, 200.0, 300.0], "hr_at_10": [0.25, 0.5, 0.75], "filter_rate": [0.0, 0.5, 1.0]}

@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from etarec.config import UserError
 from etarec.disk import write_whole
-from search import csv_text
 from search.compare import plots, tables
 from search.compare.searches import Search, load_all, repeated
+from search.records import csv_text
 from search.report import templates
 from search.report.cells import Table
 from search.report.plots import plotly_script

@@ -9,9 +9,10 @@ import pandas as pd
 
 from etarec.document import quoted
 from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS, QualityMetric
-from search.records import Records, State
+from search.records.records import Records
+from search.records.result_files import check_folder, damaged, mapping_of, text_of
+from search.records.states import State
 from search.redact import HIDDEN
-from search.result_files import check_folder, damaged, mapping_of, text_of
 from search.selection import differences
 from search.selection.view import Split, View
 from search.spec import ChooseConfig, SearchConfig, quality_of

@@ -20,7 +20,7 @@ from etarec.data import rehearsal_text
 from etarec.disk import write_whole
 from etarec.metrics import SECONDS
 from search import baselines, numbers
-from search.records import frequent_reason
+from search.records.trial import frequent_reason
 from search.report import parameters, plots, provenance, search_tables, tables, templates
 from search.report.answer import Answer, rows_of
 from search.report.files import Run, load

@@ -5,7 +5,7 @@ import pandas as pd
 from etarec.metrics import label
 from search import baselines
 from search.numbers import correlation, percent, score, seconds
-from search.records import reason
+from search.records.trial import reason
 from search.report import parameters
 from search.report.answer import Answer, rows_of
 from search.report.cells import Cell, Column, Line, Table, cell, cost_cell, parameter

@@ -222,7 +222,7 @@ def _installed(classes: Sequence[str]) -> dict[str, str]:
     try:
         from etarec import own
         from etarec.kernels.build import kind
-        from search.provenance import digest
+        from search.records.provenance import digest
 
         found |= {"etarec's code": digest(), "code for the CPU (by a C compiler)": kind()}
     except ImportError as error:

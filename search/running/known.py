@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.baselines import NONE
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.running.learning import FEWEST
 from search.sampler.cube import Cube
 from search.sampler.proposal import Known, gain_share, propose

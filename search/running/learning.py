@@ -6,7 +6,7 @@ equal to the concurrency one slow trial would leave the other workers idle.
 
 import math
 
-from search.records import trial_id
+from search.records.trial import trial_id
 from search.sampler.proposal import FEWEST_RESULTS
 from search.spec import SamplerName, SearchConfig
 

@@ -9,7 +9,8 @@ import ray
 import ray.tune
 from ray.tune.experiment import Trial as RayTrial
 
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.running import pacing
 from search.running.faults import Fault, Kind, fault_of
 from search.running.searcher import JournalSearcher

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import ray
 
-from search.records import Anchor, Records, State, Trial
+from search.records.records import Records
+from search.records.states import State
+from search.records.trial import Anchor, Trial
 from search.running.learning import lag
 from search.selection.pareto import non_dominated
 from search.spec import Spec, objectives_of

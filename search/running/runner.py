@@ -12,7 +12,9 @@ from typing import Any
 
 import ray.tune
 
-from search.records import Ending, Records, State, Trial
+from search.records.records import Records
+from search.records.states import Ending, State
+from search.records.trial import Trial
 from search.running import ray_internals
 from search.running.cluster import cluster, machine
 from search.running.measuring import measure_all

@@ -12,7 +12,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.records import ENDED, Ending, Records, State, Trial
+from search.records.records import Records
+from search.records.states import ENDED, Ending, State
+from search.records.trial import Trial
 from search.running.faults import Fault, Kind
 from search.running.measuring import start_processes
 from search.running.plan import Plan

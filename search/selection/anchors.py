@@ -9,7 +9,7 @@ from dataclasses import asdict
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from search.baselines import ANCHOR_RATES, adapting_like, anchor_configs
-from search.records import Anchor
+from search.records.trial import Anchor
 from search.selection.paired import Outcomes
 from search.spec import Spec, neutral_config, trial_seed
 from search.subject import Job

@@ -18,7 +18,8 @@ from etarec.evaluate import Measurement
 from etarec.metrics import label
 from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_random, baseline_config, random_at
 from search.fields import value_of
-from search.records import METRICS, Anchor, Trial, without_idle_columns
+from search.records.trial import Anchor, Trial
+from search.records.trials_table import METRICS, without_idle_columns
 from search.selection import chance, differences
 from search.selection.area import AREAS, area_share, gain_over_dice
 from search.selection.pareto import Choice, hypervolume, non_dominated

@@ -10,7 +10,7 @@ from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import label
 from search.baselines import ALL
-from search.records import Anchor
+from search.records.trial import Anchor
 from search.selection import choosing, groups
 from search.selection.paired import Outcomes, users_of
 from search.selection.pareto import Choice, choose

@@ -7,9 +7,8 @@ from typing import Any
 
 from etarec.document import Schema, dotted, read_yaml
 from etarec.experiment_file import ExperimentFile, Problem
-from search import table_rows
 from search.fields import SECTION, field_of, option_of
-from search.spec import own_code
+from search.spec import own_code, table_rows
 from search.spec.dimension import complete, form_problems
 from search.spec.schema import file_schema
 from search.spec.space import problems as space_problems

@@ -15,7 +15,7 @@ from etarec.document import quoted, to_text
 from search.baselines import NAMES, BaselineName
 from search.spec.dimension import Dimension
 from search.spec.section import STRICT, SearchConfig
-from search.table_rows import TableConfig
+from search.spec.table_rows import TableConfig
 
 
 def _folder_name(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from etarec.command_line import absolute_path, exit_status, experiment_parser
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
-from search.journal import holds_search
+from search.records.journal import holds_search
 from search.redact import redacting
 from search.running.address import use_cluster_token
 from search.spec import load

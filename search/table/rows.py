@@ -8,7 +8,7 @@ from etarec.command_line import naming
 from etarec.config import AdaptConfig, ModelConfig, OrderName, TrainConfig, UserError
 from search.baselines import baseline_config
 from search.spec import Spec, check_top_k
-from search.table_rows import PublishedNumbers, RowConfig, TableConfig
+from search.spec.table_rows import PublishedNumbers, RowConfig, TableConfig
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,18 @@ from etarec.disk import write_whole
 from etarec.evaluate import Measurement
 from etarec.metrics import labelled
 from etarec.train import load_or_train, progress
-from search import csv_text, rehearsal
+from search import rehearsal
 from search.console import Console
-from search.provenance import Provenance, about_checkpoint, about_data
+from search.records import csv_text
+from search.records.provenance import Provenance, about_checkpoint, about_data
 from search.running import runner
 from search.running.plan import Plan, trial_bytes
 from search.spec import Spec, class_paths, own_code, to_yaml
+from search.spec.table_rows import TableConfig
 from search.subject import Job, Recommender
 from search.table import measured, tabulate, text
 from search.table.rows import Row, by_checkpoint, rows_of, table_of
 from search.table.tabulate import REHEARSAL, Cell
-from search.table_rows import TableConfig
 
 SPLITS: tuple[SplitName, ...] = ("valid", "test")
 LOG_WIDTH = 220  # columns of a table in a log file, which has no edge to break it at

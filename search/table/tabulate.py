@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from etarec.evaluate import Measurement
 from etarec.metrics import MAIN_METRICS, per_sample
-from search.records import METRICS, without_idle_columns
+from search.records.trials_table import METRICS, without_idle_columns
 from search.selection import stats
+from search.spec.table_rows import PublishedNumbers
 from search.table.rows import Row
-from search.table_rows import PublishedNumbers
 
 SPREAD = "_sd"
 REHEARSAL = "rehearsal"

@@ -15,9 +15,11 @@ from typing import Any
 from etarec.command_line import exit_status
 from etarec.config import UserError
 from etarec.document import quoted
-from search.journal import JOURNAL, held, holds_search
-from search.records import ENDED, METRICS, PARENT_STATES, Records, State
-from search.result_files import check_folder, damaged, mapping_of
+from search.records.journal import JOURNAL, held, holds_search
+from search.records.records import Records
+from search.records.result_files import check_folder, damaged, mapping_of
+from search.records.states import ENDED, PARENT_STATES, State
+from search.records.trials_table import METRICS
 from search.selection.area import AREAS
 from search.track.mirror import Mirror
 from search.track.store import first_line, store_address

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from etarec.document import quoted
-from search.records import METRICS
-from search.result_files import damaged, mapping_of
+from search.records.result_files import damaged, mapping_of
+from search.records.trials_table import METRICS
 
 _PREFIXES = {"valid": "", "test": "test_"}  # of a metric in MLflow, by split
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from etarec.command_line import short_path
 from etarec.config import UserError
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.track.mirror import Mirror
 from search.track.store import first_line
 from search.track.wanted import Outcome

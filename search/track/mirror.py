@@ -20,7 +20,9 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from etarec.config import UserError
-from search.records import Records, State, Trial
+from search.records.records import Records
+from search.records.states import State
+from search.records.trial import Trial
 from search.spec import flat
 from search.track.attachments import Attachments
 from search.track.companions import baselines_of, data_of

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from etarec.metrics import QUALITY_METRICS, label
 from search import numbers
-from search.records import METRICS, State, Trial
+from search.records.states import State
+from search.records.trial import Trial
+from search.records.trials_table import METRICS
 from search.track.companions import Baseline
 
 MAX_NAME = 250  # characters

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from search import provenance
+from search.records import provenance
 from tests.benchmarks.frame import Settings, Table, markdown, terminal
 
 BENCHMARKS = {  # name -> module of this folder and its function

@@ -20,7 +20,8 @@ import psutil
 import yaml
 
 from etarec.config import AdaptConfig
-from search.records import METRICS, Records
+from search.records.records import Records
+from search.records.trials_table import METRICS
 from search.running import runner
 from search.running.learning import lag
 from search.running.plan import GIB, MEMORY_SHARE, WORKER_BYTES, Plan

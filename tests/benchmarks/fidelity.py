@@ -34,7 +34,8 @@ from etarec.encode import Encoder
 from etarec.evaluate import Measurement, measure
 from search import prepare
 from search.experiment import Experiment
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.sampler.cube import Cube
 from search.sampler.proposal import spread
 from search.selection.pareto import non_dominated

@@ -23,7 +23,7 @@ import yaml
 
 from etarec.config import AdaptConfig, SplitName
 from etarec.evaluate import Measurement
-from search.records import Records
+from search.records.records import Records
 from search.running import pacing as paced
 from search.running import runner
 from search.running.plan import Plan

@@ -120,7 +120,8 @@ def environment() -> dict[str, str]:
 
 def search() -> None:
     """The program of one row: DIR CONCURRENCY TRIALS SECONDS sleeps|computes."""
-    from search import experiment, records
+    from search import experiment
+    from search.records import records
     from search.spec import load
 
     folder, concurrency, trials, seconds, kind = sys.argv[1:]

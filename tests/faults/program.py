@@ -10,7 +10,7 @@ import yaml
 
 from search import experiment
 from search.experiment import Experiment
-from search.records import Ending
+from search.records.states import Ending
 from search.spec import Spec, load
 
 SPACE = {

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from search.records import METRICS, Records, State
+from search.records.records import Records
+from search.records.states import State
+from search.records.trials_table import METRICS
 from search.running.suggest import Suggestions
 from search.spec import Spec
 from tests.faults import verdict

@@ -13,7 +13,9 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
-from search.records import ENDED, Records, State, Trial
+from search.records.records import Records
+from search.records.states import ENDED, State
+from search.records.trial import Trial
 from search.running.suggest import Suggestions
 from search.spec import Spec
 

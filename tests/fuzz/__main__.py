@@ -11,7 +11,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["etarec.readers", "etarec.checkpoint", "etarec.document", "search.journal"]):
+with atheris.instrument_imports(
+    include=["etarec.readers", "etarec.checkpoint", "etarec.document", "search.records.journal"]
+):
     from tests.fuzz.subjects import SUBJECTS
 
 

@@ -24,7 +24,9 @@ from etarec.checkpoint import Checkpoint
 from etarec.config import DataConfig, ModelConfig, TrainConfig, UserError
 from etarec.document import parse_yaml, to_text
 from etarec.models import build
-from search.records import Anchor, Records, State
+from search.records.records import Records
+from search.records.states import State
+from search.records.trial import Anchor
 from search.spec import Spec, load
 
 ROWS = [(f"u{n % 3}", f"i{n % 4}", 1_600_000_000 + n) for n in range(12)]

@@ -6,7 +6,7 @@ import mlflow
 import pytest
 from made_up_store import Store
 
-from search.records import Records
+from search.records.records import Records
 from search.track import live as tracker_module
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from formula import trade_off
 
-from search.provenance import Provenance, settings
-from search.records import METRICS, Records
+from search.records.provenance import Provenance, settings
+from search.records.records import Records
+from search.records.trials_table import METRICS
 from search.spec import Spec, trial_config
 
 DIGESTS = Provenance(data={"sha256": "data"}, checkpoint={"sha256": "checkpoint"})

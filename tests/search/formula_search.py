@@ -12,7 +12,7 @@ from formula import Formula
 
 from search import experiment
 from search.experiment import Experiment
-from search.records import Ending
+from search.records.states import Ending
 from search.spec import load
 from search.warm_start import Folders
 

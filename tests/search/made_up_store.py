@@ -8,7 +8,9 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from search.records import METRICS, Records, State
+from search.records.records import Records
+from search.records.states import State
+from search.records.trials_table import METRICS
 from search.track.live import Tracker
 
 RESULT = dict.fromkeys(METRICS, 0.25)

@@ -12,7 +12,7 @@ import pytest
 import search
 from etarec.config import UserError
 from search import experiment, prepare
-from search.records import Ending
+from search.records.states import Ending
 
 ROOT = Path(__file__).parents[2]
 TINY = """

@@ -15,7 +15,7 @@ from tracked_searches import measure, new_records
 from tracking_server import Server
 
 from search.compare.render import render as compare
-from search.records import State
+from search.records.states import State
 from search.report.render import render as report
 from search.track.live import Tracker
 

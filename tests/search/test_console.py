@@ -15,7 +15,9 @@ from etarec.readers import Reading
 from search import console as console_module
 from search.console import Console, Output
 from search.lines import WIDTH
-from search.records import Ending, Records, Source, State
+from search.records.records import Records
+from search.records.start import Source
+from search.records.states import Ending, State
 from search.report.answer import Answer
 from search.report.files import load
 from search.running.plan import Plan

@@ -13,10 +13,12 @@ import yaml
 from formula import Formula
 
 from etarec.config import UserError
-from search import experiment, provenance
+from search import experiment
 from search.experiment import Experiment
-from search.provenance import sources
-from search.records import Ending, Records, State
+from search.records import provenance
+from search.records.provenance import sources
+from search.records.records import Records
+from search.records.states import Ending, State
 from search.running import scratch
 from search.selection.pareto import non_dominated
 from search.spec import Spec, load

@@ -20,8 +20,9 @@ import yaml
 from earlier_search import written
 from formula_search import document
 
-from search.provenance import Provenance
-from search.records import Records, State
+from search.records.provenance import Provenance
+from search.records.records import Records
+from search.records.states import State
 from search.running.learning import first_informed
 from search.running.suggest import Suggestions
 from search.spec import load, objectives_of

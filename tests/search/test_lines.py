@@ -6,7 +6,8 @@ import pytest
 from spaces import floats, make
 
 from search.lines import best_so_far
-from search.records import Anchor, Records
+from search.records.records import Records
+from search.records.trial import Anchor
 from search.spec import Spec
 
 

@@ -20,7 +20,8 @@ from etarec.metrics import QUALITY_METRICS, QualityMetric, label
 from search import experiment
 from search.console import Console
 from search.experiment import Experiment
-from search.records import Ending, Records, State
+from search.records.records import Records
+from search.records.states import Ending, State
 from search.report import render
 from search.report.answer import Answer
 from search.report.files import load as load_run

@@ -9,7 +9,7 @@ import yaml
 from etarec.config import UserError
 from search import preflight
 from search.experiment import Experiment
-from search.journal import JOURNAL
+from search.records.journal import JOURNAL
 from search.spec import load
 
 SPACE = {"space": {"top_k": {"low": 2, "high": 20}}, "search": {"trials": 8}}

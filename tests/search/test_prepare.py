@@ -10,8 +10,8 @@ from etarec.config import UserError
 from etarec.train import cache_path
 from search import dry_run, prepare
 from search.experiment import Experiment
-from search.provenance import settings
-from search.records import Records
+from search.records.provenance import settings
+from search.records.records import Records
 from search.running.learning import default_trials
 from search.running.plan import Machine
 from search.spec import load, to_yaml

@@ -10,8 +10,9 @@ from formula import WatchedFormula
 
 from search import experiment
 from search.experiment import Experiment
-from search.journal import JOURNAL
-from search.records import Ending, Records, State
+from search.records.journal import JOURNAL
+from search.records.records import Records
+from search.records.states import Ending, State
 from search.spec import load
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -9,7 +9,7 @@ import yaml
 from etarec.disk import file_sha256
 from search import experiment, prepare
 from search.experiment import Experiment
-from search.records import Ending
+from search.records.states import Ending
 from search.spec import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from etarec.config import UserError
-from search import prepare, provenance, rehearsal
+from search import prepare, rehearsal
 from search.experiment import Experiment
+from search.records import provenance
 from search.spec import load
 
 

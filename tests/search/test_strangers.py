@@ -11,7 +11,7 @@ from made_up_store import Store
 
 from etarec.config import UserError
 from search.compare.render import render as compare
-from search.records import Records
+from search.records.records import Records
 from search.report.render import render
 from search.track.__main__ import track
 

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from search import experiment, prepare
-from search.records import Ending
+from search.records.states import Ending
 from search.track import live
 from search.warm_start import Folders
 

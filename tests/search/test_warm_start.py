@@ -9,8 +9,10 @@ import yaml
 from earlier_search import DIGESTS, written
 
 from etarec.config import UserError
-from search.provenance import Provenance, settings
-from search.records import Records, Start, State
+from search.records.provenance import Provenance, settings
+from search.records.records import Records
+from search.records.start import Start
+from search.records.states import State
 from search.spec import Spec, load
 from search.warm_start import FIRST, TRAINED, WARM, Folders, start
 

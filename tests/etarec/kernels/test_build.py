@@ -113,6 +113,6 @@ def test_the_sources_compile_without_a_warning(tmp_path, source):
 
 def test_the_sources_are_part_of_what_a_search_depends_on():
     """A resume, the nodes of a cluster and cached passes check that the code is the same."""
-    from search.provenance import sources
+    from search.records.provenance import sources
 
     assert {f"etarec/kernels/{path.name}" for path in SOURCES} <= set(sources())

@@ -5,9 +5,9 @@ import pytest
 from made_up_search import FILES, write
 
 from etarec.config import UserError
+from search.records.result_files import RESTORE
 from search.report.__main__ import main
 from search.report.files import load
-from search.result_files import RESTORE
 
 
 def test_numbers_are_numbers_and_names_are_text(directory, files):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.records import Records
+from search.records.records import Records
 from search.running import runner
 from search.running import searcher as searcher_module
 from search.running.plan import Plan

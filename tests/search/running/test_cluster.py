@@ -25,7 +25,7 @@ from ray.exceptions import RayTaskError
 
 from etarec.config import AdaptConfig, UserError
 from search.baselines import ANCHOR_RATES
-from search.records import Records
+from search.records.records import Records
 from search.running import cluster, ray_internals, runner
 from search.running.plan import Plan
 from search.running.scratch import RAY, scratch

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from spaces import floats, make
 
-from search.records import Anchor, Records
+from search.records.records import Records
+from search.records.trial import Anchor
 from search.running.known import expected_gain, reference
 from search.spec import SearchConfig
 

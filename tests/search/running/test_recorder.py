@@ -7,7 +7,7 @@ import pytest
 import ray
 from ray.tune.experiment import Trial as RayTrial
 
-from search.records import State
+from search.records.states import State
 from search.running import recorder as recorder_module
 from search.running.recorder import Recorder
 

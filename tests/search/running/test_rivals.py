@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from spaces import floats, make
 
-from search.records import Anchor, Records
+from search.records.records import Records
+from search.records.trial import Anchor
 from search.running.rivals import Rivals
 from search.selection.paired import Outcomes
 from search.spec import PruneConfig

@@ -12,7 +12,8 @@ from failing import by_the_memory_monitor, folder_of, lines
 from formula import Formula
 from ray.exceptions import RayActorError
 
-from search.records import Ending, Records, State
+from search.records.records import Records
+from search.records.states import Ending, State
 from search.running import runner
 from search.running.faults import OUT_OF_MEMORY
 from search.running.plan import Plan

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from search.records import METRICS, Ending, Records, State
+from search.records.records import Records
+from search.records.states import Ending, State
+from search.records.trials_table import METRICS
 from search.running import searcher as searcher_module
 from search.running.faults import Fault, Kind
 from search.running.plan import Plan

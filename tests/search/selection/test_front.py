@@ -14,7 +14,9 @@ from formula import SAMPLES, Formula
 
 from etarec.config import AdaptConfig, Reason, SplitName
 from etarec.evaluate import Measurement
-from search.records import METRICS, Anchor, State, Trial
+from search.records.states import State
+from search.records.trial import Anchor, Trial
+from search.records.trials_table import METRICS
 from search.selection import anchors
 from search.selection.front import Selection, chosen_document, front_of, remeasure, select, tables, without_baselines
 from search.selection.paired import Outcomes, users_text

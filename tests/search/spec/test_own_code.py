@@ -6,7 +6,7 @@ import pytest
 
 from etarec.config import AdaptConfig, UserError
 from search.baselines import baseline_config
-from search.provenance import Provenance, settings
+from search.records.provenance import Provenance, settings
 from search.spec import canonical, class_paths, first_points, load, neutral_config, own_code, to_yaml, trial_config
 from tests.own_package import GATE, MODEL, blocks
 

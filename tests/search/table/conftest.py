@@ -3,9 +3,9 @@
 import pytest
 from made_up_rows import cell, measured, row
 
+from search.spec.table_rows import PublishedNumbers
 from search.table.rows import Row
 from search.table.tabulate import Cell
-from search.table_rows import PublishedNumbers
 
 
 @pytest.fixture

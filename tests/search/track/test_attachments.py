@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_up_store import CURVE, RESULT, Store, close, tracker
 
-from search.records import Records
+from search.records.records import Records
 
 USED = RESULT | {"filtered_by_loss": 0.0, "shallow_rate": 0.0}
 ROWS = """trial_id,top_k,valid_hr_at_10,valid_shallow_rate,test_hr_at_10,test_filter_rate

@@ -11,7 +11,8 @@ import pytest
 from tracked_searches import assert_complete, measure, new_records, result, search_at_once
 from tracking_server import Server
 
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.track import __main__ as track
 from search.track.live import Tracker
 

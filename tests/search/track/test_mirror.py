@@ -4,7 +4,8 @@ from pathlib import Path
 
 from made_up_store import CURVE, PARAMETERS, RESULT, Store, close, fill, tracker, until
 
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 
 
 def test_a_search_is_one_parent_with_a_child_per_trial(records: Records, store: Store, tmp_path: Path) -> None:

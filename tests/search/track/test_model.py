@@ -18,7 +18,8 @@ import yaml
 from made_up_store import Store
 
 from etarec.serving import load
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.track import model
 from search.track.mirror import Mirror
 from search.track.wanted import Outcome

@@ -12,7 +12,8 @@ import mlflow
 import pytest
 from made_up_store import CURVE, PARAMETERS, RESULT, Store, close, fill, tracker, until
 
-from search.records import Records, State
+from search.records.records import Records
+from search.records.states import State
 from search.track.mirror import Mirror
 from search.track.wanted import Outcome
 

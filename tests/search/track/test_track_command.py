@@ -19,8 +19,10 @@ import test_interrupt
 import yaml
 from mlflow.entities import Run
 
-from search.journal import held
-from search.records import METRICS, Ending, Records, State
+from search.records.journal import held
+from search.records.records import Records
+from search.records.states import Ending, State
+from search.records.trials_table import METRICS
 from search.track import __main__ as track
 
 TRIALS, FRONT = 6, ("trial-0000", "trial-0003")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from search.records import METRICS, Records
+from search.records.records import Records
+from search.records.trials_table import METRICS
 
 ROOT = Path(__file__).parents[3]
 CODE = (

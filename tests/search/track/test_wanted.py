@@ -6,7 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.records import State, Trial
+from search.records.states import State
+from search.records.trial import Trial
 from search.spec import flat
 from search.track.wanted import (
     PARAMS_PER_BATCH,

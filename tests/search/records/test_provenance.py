@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from etarec.data import Interactions
-from search.provenance import Provenance, command, digest, git, popularity, settings, sources
+from search.records.provenance import Provenance, command, digest, git, popularity, settings, sources
 from search.spec import load
 
 
@@ -45,9 +45,9 @@ def test_the_command_of_a_module_can_be_typed_again(monkeypatch: pytest.MonkeyPa
 def test_the_command_of_a_package_names_the_package(tmp_path: Path) -> None:
     """Python runs `python -m search.table` as the module `search.table.__main__`."""
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows/__main__.py").write_text("from search.provenance import command\nprint(command())\n")
+    (tmp_path / "rows/__main__.py").write_text("from search.records.provenance import command\nprint(command())\n")
     arguments = ["-m", "rows", "--space", "my space.yaml", "--resume", "--seeds", "3"]
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "python -m rows --space 'my space.yaml' --seeds 3\n"
@@ -102,10 +102,10 @@ def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.Monk
 
 def test_every_source_file_counts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
     files = sources()
-    assert {"etarec/gate.py", "etarec/models/ttt4rec.py", "search/provenance.py"} <= files.keys()
+    assert {"etarec/gate.py", "etarec/models/ttt4rec.py", "search/records/provenance.py"} <= files.keys()
     assert len(set(files.values())) > 40 and not any(name.startswith("tests") for name in files)
     before = digest()
-    monkeypatch.setattr("search.provenance.sources", lambda: files | {"etarec/gate.py": "changed"})
+    monkeypatch.setattr("search.records.provenance.sources", lambda: files | {"etarec/gate.py": "changed"})
     assert digest() != before
 
 

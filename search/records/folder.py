@@ -4,7 +4,7 @@ from pathlib import Path
 
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
-from search.journal import JOURNAL, holds_search
+from search.records.journal import JOURNAL, holds_search
 
 
 def default_directory(name: str, resume: bool) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from etarec.config import UserError
-from search.result_files import RESTORE, check_folder, mapping_of, text_of
+from search.records.result_files import RESTORE, check_folder, mapping_of, text_of
 
 
 def test_a_mapping_is_read_from_yaml_and_json(tmp_path: Path) -> None:

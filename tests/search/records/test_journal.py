@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etarec.config import UserError
-from search.journal import JOURNAL, append, held, holds_search, lines
+from search.records.journal import JOURNAL, append, held, holds_search, lines
 
 
 def test_an_event_is_one_line_and_comes_back_as_a_reader_finds_it(tmp_path: Path) -> None:

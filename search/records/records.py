@@ -5,139 +5,26 @@ less often than the journal, because its writing takes longer the more trials th
 """
 
 import json
-import re
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from etarec.command_line import INTERRUPTED
-from etarec.config import SKIPPED, Reason, UserError
+from etarec.config import UserError
 from etarec.disk import write_whole
-from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS
-from search import csv_text, journal
-from search.journal import JOURNAL
+from search.records import csv_text, journal, trials_table
+from search.records.journal import JOURNAL
+from search.records.start import Source, Start, changed_settings, other_than_software, searched_fields
+from search.records.states import State
+from search.records.trial import Anchor, Trial
+from search.records.trials_table import COLUMNS
 
-METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *COSTS, *SECONDS)
-_COLUMNS = {"trial_id", "state", *METRICS, "mlflow_run_id", "error", "traceback"}
 TABLE_SHARE = 0.05  # of a search's time, at most, goes into writing trials.csv
-# The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
-_ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
-
-
-class State(StrEnum):
-    """The state of a trial, by the names of MLflow's run states, and PRUNED."""
-
-    RUNNING = "RUNNING"
-    FINISHED = "FINISHED"
-    PRUNED = "PRUNED"  # ended early because it could not win; MLflow has no such state
-    FAILED = "FAILED"
-    KILLED = "KILLED"
-
-
-ENDED = (State.FINISHED, State.PRUNED, State.FAILED)  # a resumed search does not repeat these trials
-
-
-class Ending(StrEnum):
-    """The reason why a search has measured its last trial."""
-
-    COMPLETE = "complete"
-    CONVERGED = "no trial is expected to add much"
-    OUT_OF_TIME = "its time is up"
-    INTERRUPTED = "interrupted"
-    FAILING = "too many failed trials in a row"
-    ALL_FAILED = "every trial failed"
-
-    @property
-    def exit_status(self) -> int:
-        return 0 if self.whole else INTERRUPTED if self is Ending.INTERRUPTED else 1
-
-    @property
-    def whole(self) -> bool:
-        """Whether the search came to its own end, so that its front is measured on test."""
-        return self in (Ending.COMPLETE, Ending.CONVERGED, Ending.OUT_OF_TIME)
-
-
-PARENT_STATES = {
-    Ending.COMPLETE: State.FINISHED,
-    Ending.CONVERGED: State.FINISHED,
-    Ending.OUT_OF_TIME: State.FINISHED,
-    Ending.INTERRUPTED: State.KILLED,
-    Ending.FAILING: State.FAILED,
-    Ending.ALL_FAILED: State.FAILED,
-}
-
-
-@dataclass
-class Trial:
-    """One configuration and its outcome. `number` counts from 0: first the trials taken from earlier searches, then the
-    searcher's suggestions."""
-
-    number: int
-    parameters: dict[str, Any]
-    state: State = State.RUNNING
-    metrics: dict[str, float] = field(default_factory=dict)
-    curve: dict[str, list[float]] = field(default_factory=dict)
-    error: str = ""
-    traceback: str = ""
-    outcomes: str = ""  # see search/selection/paired.py
-    mlflow_run_id: str = ""
-    retries: int = 0  # attempts that ended without a result and were repeated
-    source: str = ""  # where an earlier search measured it: FOLDER/TRIAL; empty for a trial of this search
-    began: float = field(default=0.0, compare=False)  # seconds since 1970
-    ended: float = field(default=0.0, compare=False)
-
-    @property
-    def trial_id(self) -> str:
-        return trial_id(self.number)
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """A fixed configuration that was measured before the trials; `metrics` are empty if its measurement failed."""
-
-    name: str
-    adapt: dict[str, Any]
-    metrics: dict[str, float]
-    outcomes: str = ""  # see search/selection/paired.py
-
-
-@dataclass(frozen=True)
-class Source:
-    """An earlier search from which this one started.
-
-    trials: number of its trials that were taken. first: number of its configurations that are tried first.
-    """
-
-    folder: str
-    identity: str
-    trials: int = 0
-    first: int = 0
-
-    def __str__(self) -> str:
-        """30 trials of /home/ada/runs/mine"""
-        count, what = (self.trials, "trial") if self.trials or not self.first else (self.first, "first trial")
-        return f"{count} {what}{'s' * (count != 1)} {'of' if what == 'trial' else 'from the front of'} {self.folder}"
-
-
-@dataclass(frozen=True)
-class Start:
-    """The trials taken from earlier searches, numbered from 0, and the parameters to try first."""
-
-    trials: Sequence[Trial] = ()
-    first: Sequence[dict[str, Any]] = ()
-    sources: Sequence[Source] = ()
-
-
-def trial_id(number: int) -> str:
-    return f"trial-{number:04d}"
 
 
 class Records:
@@ -198,8 +85,8 @@ class Records:
 
     def check(self, settings: Mapping[str, Any], accept_changes: bool = False) -> list[str]:
         """Compare with the journal's settings as `begin` does, and write nothing."""
-        changes = _changes(self.settings, settings) if self.identity else []
-        if changes and _searched(self.settings) != _searched(settings):
+        changes = changed_settings(self.settings, settings) if self.identity else []
+        if changes and searched_fields(self.settings) != searched_fields(settings):
             raise UserError(f"{self.directory}: --resume with other searched fields; " + "; ".join(changes))
         if changes and not accept_changes:
             raise UserError(
@@ -263,30 +150,8 @@ class Records:
             return [replace(trial) for _, trial in sorted(self.trials.items())]
 
     def table(self) -> pd.DataFrame:
-        """trials.csv: a row per trial, failed ones included; a part of the filter rate that is always 0 has no column.
-
-        The line ends of a traceback are written as \\n, so that the file has one line per trial.
-        """
-        trials = [trial for _, trial in sorted(self.trials.items())]
-        parameters = list(dict.fromkeys(name for trial in trials for name in trial.parameters))
-        rows = [
-            {
-                "trial_id": trial.trial_id,
-                "state": str(trial.state),
-                **trial.parameters,
-                **{name: trial.metrics.get(name) for name in METRICS},
-                "mlflow_run_id": trial.mlflow_run_id,
-                "error": trial.error,
-                "traceback": trial.traceback.replace("\n", "\\n"),
-                "source": trial.source,
-            }
-            for trial in trials
-        ]
-        columns = ["trial_id", "state", *parameters, *METRICS, "mlflow_run_id", "error", "traceback"]
-        columns += ["source"] * any(trial.source for trial in trials)
-        # As objects first: beside a null, pandas would make an integer a float.
-        table = pd.DataFrame(rows, columns=columns, dtype=object)
-        return without_idle_columns(table.astype(dict.fromkeys(METRICS, float)))
+        """The rows of trials.csv: every trial, failed ones included."""
+        return trials_table.of_trials([trial for _, trial in sorted(self.trials.items())])
 
     def write_table(self) -> None:
         begin = time.monotonic()
@@ -307,7 +172,7 @@ class Records:
                 self.identity, self.settings = event["identity"], event["settings"]
                 self._start(event)
             case "accepted":
-                self.mixed |= _other_than_software(self.settings, event["settings"])
+                self.mixed |= other_than_software(self.settings, event["settings"])
                 self.settings = event["settings"]
                 self.accepted += event["changes"]
             case "parent_tracked":
@@ -318,7 +183,7 @@ class Records:
             case "stream":
                 self.users = event["users"]
             case "started":
-                if taken := _COLUMNS & event["parameters"].keys():
+                if taken := COLUMNS & event["parameters"].keys():
                     raise ValueError(f"a parameter has the name of a column of trials.csv: {min(taken)}")
                 trial, before = Trial(number, event["parameters"], began=moment), self.trials.get(number)
                 if before is not None:
@@ -342,54 +207,6 @@ class Records:
         self.sources = [Source(**source) for source in event.get("sources", ())]
 
 
-def _other_than_software(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
-    """The names of the changed settings, without those of code and packages."""
-    changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
-    return changed - {"code", "packages"}
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The changed settings in words. Of a group its changed members are named: source files, or package versions."""
-    texts = []
-    for name in sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
-        old, new = before.get(name), now.get(name)
-        if isinstance(new, dict) and isinstance(old, dict):
-            parts = sorted(part for part in old.keys() | new.keys() if old.get(part) != new.get(part))
-            named = parts if name == "code" else (f"{part} {old.get(part)} -> {new.get(part)}" for part in parts)
-            texts.append(f"{name} was changed: {', '.join(named)}")
-        elif isinstance(new, dict):
-            texts.append(f"{name}: was not recorded")
-        else:
-            texts.append(f"{name}: was {old}, now {new}")
-    return texts
-
-
-def _searched(settings: Mapping[str, Any]) -> set[str]:
-    return {name.split(".")[1] for name in settings if name.startswith("space.")}
-
-
 def _plain(text: str) -> str:
     """The text in characters that UTF-8 can encode: the name of a file in an error may hold half a surrogate pair."""
     return text.encode(errors="replace").decode()
-
-
-def frequent_reason(errors: Iterable[str]) -> tuple[str, int]:
-    """The most frequent reason of these errors, the first of several, and the number of errors with it."""
-    return Counter(map(reason, errors)).most_common(1)[0]
-
-
-def reason(error: str) -> str:
-    """The line of an error that tells its cause: the last one of a traceback, otherwise the first."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    if not lines:
-        return "no reason recorded"
-    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    return line if len(line) <= 300 else line[:299] + "…"
-
-
-def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without the parts of the filter rate that do not apply to this search, which are 0 in every row."""
-    droppable = {reason.column for reason in SKIPPED} - _ALWAYS_SHOWN
-    idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in droppable]
-    idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
-    return table.drop(columns=idle)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from etarec.config import UserError
-from search.folder import check_directory, default_directory
-from search.journal import JOURNAL
+from search.records.folder import check_directory, default_directory
+from search.records.journal import JOURNAL
 
 
 @pytest.fixture(autouse=True)

@@ -152,7 +152,7 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 
 def sources() -> dict[str, str]:
     """The digest of each source file of this program, by its path."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     files = sorted(file for package in ("etarec", "search") for file in (root / package).rglob("*"))
     sources = [file for file in files if file.suffix in (".c", ".h", ".py")]
     return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in sources}

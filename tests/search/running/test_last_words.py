@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
-from search.last_words import last_words
+from search.running.last_words import last_words
 with last_words("error: it died; --resume goes on"):
     {}
 """

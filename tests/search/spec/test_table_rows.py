@@ -7,9 +7,9 @@ import yaml
 
 from etarec.config import AdaptConfig, ModelConfig, TrainConfig, UserError
 from search.spec import Spec, load, to_yaml
-from search.table_rows import TableConfig
+from search.spec.table_rows import TableConfig
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 FILE = {
     "model": {"width": 32},
     "train": {"epochs": 7, "dropout": 0.1},

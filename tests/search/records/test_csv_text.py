@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from search import csv_text
+from search.records import csv_text
 
 
 @pytest.mark.parametrize("text", ["=cmd()", "+1+cmd()", "-2+3", "@SUM(1)", "\t=1", "=", "-"])

@@ -1,0 +1,123 @@
+"""The journal: which events count, and which damage a crash may leave behind."""
+
+from pathlib import Path
+
+import pytest
+from made_up_records import CURVE, RESULT, SETTINGS, filled
+
+from etarec.config import UserError
+from etarec.disk import write_whole
+from search.records.records import Records
+from search.records.states import State
+from search.records.trial import Anchor, Trial
+
+
+def test_the_journal_replays_to_the_same_records(tmp_path: Path) -> None:
+    written, read = filled(tmp_path), Records(tmp_path)
+    assert read.trials == written.trials
+    assert (read.identity, read.parent_run_id) == (written.identity, "parent")
+    assert read.trials[0] == Trial(
+        0, {"top_k": 50, "cosine_threshold": 0.3}, State.FINISHED, RESULT, CURVE, mlflow_run_id="run-0"
+    )
+    assert read.trials[1].error.startswith("NotFiniteError") and "\n" in read.trials[1].traceback
+
+
+def test_a_search_that_goes_on_keeps_its_identity(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    identity = filled(tmp_path).identity
+    again = Records(tmp_path)
+    again.begin(SETTINGS)
+    other = Records(tmp_path / "other")
+    other.begin(SETTINGS)
+    assert again.identity == identity and other.identity not in ("", identity)
+
+
+def test_an_attempt_that_died_is_remembered(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    records.retried(3, "the worker process died", "Traceback ...")
+    assert (records.trials[3].state, records.trials[3].retries) == (State.RUNNING, 1)
+    records.tracked(3, "run-3")
+    records.started(3, records.trials[3].parameters)
+    records.finished(3, RESULT, CURVE)
+    again = Records(tmp_path).trials[3]
+    assert (again.state, again.retries, again.mlflow_run_id) == (State.FINISHED, 1, "run-3")
+
+
+def test_states_are_listed_in_the_numbers_order(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    for number in (2, 0, 1):
+        records.started(number, {})
+    records.ended(1, State.FAILED, "why")
+    assert [trial.number for trial in records.in_state(State.RUNNING)] == [0, 2]
+    assert [trial.number for trial in records.in_state(State.RUNNING, State.FAILED)] == [0, 1, 2]
+    assert records.in_state(State.KILLED) == []
+
+
+def test_a_trial_that_starts_again_forgets_its_end_but_not_its_run(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    records.tracked(2, "run-2")
+    records.started(2, {"top_k": 7, "cosine_threshold": 0.3})
+    assert Records(tmp_path).trials[2] == Trial(2, {"top_k": 7, "cosine_threshold": 0.3}, mlflow_run_id="run-2")
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"event": "sta', b"\xff\xfe", b"", b"5", b"{}", b'{"event": "ended", "number": 77, "state": "FAILED"}']
+)
+def test_a_damaged_line_in_the_middle_is_the_users_to_mend(tmp_path: Path, damage: bytes) -> None:
+    filled(tmp_path)
+    journal = tmp_path / "trials.jsonl"
+    lines = journal.read_bytes().split(b"\n")
+    lines[2] = damage
+    journal.write_bytes(b"\n".join(lines))
+    with pytest.raises(UserError, match=r"trials\.jsonl: line 3 is damaged .*expected one JSON event a line"):
+        Records(tmp_path)
+
+
+def test_what_is_not_finite_does_not_enter_the_journal(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        records.finished(3, RESULT | {"seconds": float("nan")}, CURVE)
+    assert (tmp_path / "trials.jsonl").read_bytes() == before and records.trials[3].state is State.RUNNING
+
+
+def test_trials_csv_follows_without_taking_the_time_of_the_search(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("search.records.records.TABLE_SHARE", 1e-9)
+    written: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        "search.records.records.write_whole", lambda *given: written.append(given) or write_whole(*given)
+    )
+    records = filled(tmp_path)
+    assert len(written) == 1
+    monkeypatch.setattr("search.records.records.TABLE_SHARE", 1e9)
+    records.write_table()
+    records.started(90, {"top_k": 3, "cosine_threshold": 0.1})
+    assert len(written) == 3 and "trial-0090" in (tmp_path / "trials.csv").read_text()
+
+
+def test_an_error_that_is_no_text_does_not_end_the_search(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.started(0, {"top_k": 3})
+    records.retried(0, "lost \udc80", "in \ud800")
+    records.ended(0, State.FAILED, "no file \udcff", "of \udcff")
+    records.write_table()
+    assert Records(tmp_path).trials[0].error == "no file ?" in (tmp_path / "trials.csv").read_text()
+
+
+def test_anchors_come_back_from_the_journal(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    measured = Anchor("none", {"target": "none", "top_k": None}, {"hr_at_10": 0.25})
+    records.anchored(measured)
+    records.anchored(Anchor("all", {"gate": "open"}, {}))
+    again = Records(tmp_path).anchors
+    assert again == records.anchors == {"none": measured, "all": Anchor("all", {"gate": "open"}, {})}
+    assert not Records(tmp_path).trials
+
+
+@pytest.mark.parametrize("name", ["hr_at_10", "state", "error", "mlflow_run_id"])
+def test_a_parameter_with_the_name_of_a_column_is_named(tmp_path: Path, name: str) -> None:
+    filled(tmp_path)
+    journal = tmp_path / "trials.jsonl"
+    journal.write_text(journal.read_text() + f'{{"event": "started", "number": 9, "parameters": {{"{name}": 1}}}}\n')
+    with pytest.raises(UserError, match=rf"line \d+ is damaged .* has the name of a column of trials.csv: {name}"):
+        Records(tmp_path)
