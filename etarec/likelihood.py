@@ -129,9 +129,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        whole = grads[0].device.type == "cpu" and float(grads[0]) == 1  # nearly always; saves a pass over the table
-        scaled = (None if g is None else g if whole else g * grads[0] for g in ctx.saved_tensors)
-        return *scaled, None, None, None
+        return *_scaled(ctx.saved_tensors, grads[0]), None, None, None
 
 
 class _DrawnCrossEntropy(torch.autograd.Function):
@@ -181,8 +179,13 @@ class _SelectedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_table = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_table * grads[0], None, None, None, None
+        return *_scaled(ctx.saved_tensors, grads[0]), None, None, None, None
+
+
+def _scaled(gradients: tuple[Tensor | None, ...], upstream: Tensor) -> list[Tensor | None]:
+    """Gradients times the scalar gradient from above, which is nearly always 1: that saves a pass over the table."""
+    whole = upstream.device.type == "cpu" and float(upstream) == 1
+    return [each if whole or each is None else each * upstream for each in gradients]
 
 
 def _selected(
