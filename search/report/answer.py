@@ -9,6 +9,7 @@ from pathlib import PurePath
 import pandas as pd
 
 from search import baselines
+from search.report import trend
 from search.report.files import Run
 from search.report.findings import Finding, findings, more_trials
 from search.selection.judgement import Judged, judge
@@ -52,7 +53,9 @@ class Answer:
             return []
         found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
         gain = (self.run.provenance.get("search") or {}).get("expected_gain")
-        more = more_trials(gain if isinstance(gain, int | float) else None, self.run.more_trials)
+        late = trend.late_gain(trend.areas(self.run))
+        grows = late if late is not None and late >= trend.MUCH else None
+        more = more_trials(gain if isinstance(gain, int | float) else None, grows, self.run.more_trials)
         return [*found, *([more] if more else [])]
 
     @cached_property

@@ -38,19 +38,22 @@ def findings(
     return [finding for finding in found if finding is not None]
 
 
-def more_trials(gain: float | None, wanted: int) -> Finding | None:
-    """Whether more trials would have paid, by the sampler's model of the results.
+def more_trials(gain: float | None, late: float | None, wanted: int) -> Finding | None:
+    """Whether more trials would pay, by the sampler's model of the results and by the growth of the front so far.
 
-    gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown. wanted: the
-    number of trials with which to search on.
+    gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown. late: the part
+    of the area that the last quarter of the trials brought, if that was much. wanted: the number of trials with which
+    to search on.
     """
     if gain is None:
         return None
-    expected = f"The model of the results expects the next trial to add {percent(gain)} to the area of the front"
-    if gain < SearchConfig().converged_below:
-        return Finding("note", "More trials would hardly pay", f"{expected}.")
+    text = f"The model of the results expects the next trial to add {percent(gain)} to the area of the front"
+    if late is not None:
+        text = f"The last quarter of the trials brought {percent(late)} of the front's area. {text}"
+    if gain < SearchConfig().converged_below and late is None:
+        return Finding("note", "More trials would hardly pay", f"{text}.")
     command = f"--resume --trials {wanted}"
-    return Finding("note", "More trials may pay", f"{expected}; the same command with {command} searches on.")
+    return Finding("note", "More trials may pay", f"{text}; the same command with {command} searches on.")
 
 
 def _adapting(chosen: Row, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float) -> Finding:

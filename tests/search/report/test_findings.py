@@ -112,9 +112,16 @@ def test_points_that_stand_for_others_are_named_as_such() -> None:
 
 
 def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
-    assert findings.more_trials(None, 24) is None
-    little, much = findings.more_trials(0.004, 48), findings.more_trials(0.031, 48)
+    assert findings.more_trials(None, 0.1, 24) is None
+    little, much = findings.more_trials(0.004, None, 48), findings.more_trials(0.031, None, 48)
     assert (
         little is not None and little.title == "More trials would hardly pay" and "add 0.4% to the area" in little.text
     )
     assert much is not None and much.title == "More trials may pay" and "--resume --trials 48" in much.text
+
+
+def test_a_front_that_still_grows_is_never_told_to_be_enough() -> None:
+    """The health check says so of the same search."""
+    found = findings.more_trials(0.003, 0.055, 128)
+    assert found is not None and found.title == "More trials may pay"
+    assert found.text.startswith("The last quarter of the trials brought 5.5% of the front's area. The model")
