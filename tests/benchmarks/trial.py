@@ -13,6 +13,7 @@ USERS, REPEATS = 3000, 5
 TRIALS = {
     "no adaptation": AdaptConfig(target="none"),
     "weights, gated": AdaptConfig(),
+    "weights, gated, feedback at the next request": AdaptConfig(feedback="next_request"),
     "weights, adapt on everything": AdaptConfig(gate="open"),
     "weights, half skipped, shallow steps": AdaptConfig(gate="random", filtered="residual", weighting="none"),
     "weights, half by loss, corrected": AdaptConfig(
@@ -47,8 +48,8 @@ def trial(settings: Settings) -> Table:
         f"items, gates sample by sample and forwards admitted samples a second time with gradients. Both serve "
         f"the same {samples:,} validation samples ({share:.1%}: {data.n_users:,} users chosen at random, all "
         f"{data.n_items - 1:,} items) in batches of 256, order `position`, one checkpoint (epoch {epochs}), and "
-        "agree on HR@10 and on which samples were admitted. A target is learned once its batch was ranked. The last "
-        "column is the share of samples whose rank differs "
+        "agree on HR@10 and on which samples were admitted. A target is learned once its batch was ranked, unless the row "
+        "says otherwise. The last column is the share of samples whose rank differs "
         f"by rounding. Gate: K = 50, quantile 0.5, epsilon 0.3. CPU seconds, {repeats} pairs. "
         "Ours serves every sample. In a search, a trial looks up the passes that no configuration changes; computing "
         "them once is not counted here. Target: 15 times. The bound is the time of the needed matrix products alone "
