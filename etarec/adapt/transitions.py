@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from etarec.config import AdaptConfig
 from etarec.data import Stream, trained
@@ -52,6 +50,9 @@ class Offer(NamedTuple):
     def where(self, kept: Bools) -> "Offer":
         """Some of the transitions: bool[T]."""
         return Offer(self.owners[kept], self.places[kept])
+
+
+NO_TRANSITIONS = Offer(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Observed:
@@ -121,42 +122,3 @@ class Observed:
         """A backward pass was computed over these transitions."""
         if self._pending:
             self._learned[places] = True
-
-
-class ServedLosses:
-    """The loss at which each transition was served, for a gate that looks at losses.
-
-    A transition of the stream has the loss of its own sample. One from before the stream has no such loss: its loss is
-    computed when the transition is first offered, and kept.
-    """
-
-    def __init__(self, n_interactions: int, dtype: torch.dtype):
-        self._losses = torch.full((n_interactions,), torch.nan, dtype=dtype)
-
-    def marks(self) -> npt.NDArray[np.float32]:
-        """The losses of `Marks`, float32[N]."""
-        return self._losses.numpy().astype(np.float32)
-
-    def recall(self, losses: npt.NDArray[np.float32]) -> None:
-        """Replace the losses of all interactions. losses: of `Marks`."""
-        self._losses = torch.from_numpy(losses).to(self._losses.dtype)
-
-    def missing(self, offer: Offer, own: Int64s) -> Offer:
-        """Offered transitions without a loss, each once. own: int[B], the targets of the batch, which get theirs."""
-        known = ~np.isnan(self._losses.numpy()[offer.places]) | np.isin(offer.places, own)
-        places, first = np.unique(offer.places[~known], return_index=True)
-        return Offer(offer.owners[~known][first], places)
-
-    def record(self, places: Int64s, losses: Tensor) -> None:
-        self._losses[torch.from_numpy(places)] = losses.to(self._losses)
-
-    def of(self, offer: Offer) -> Tensor:
-        """The loss of each transition: [T]."""
-        return self._losses[torch.from_numpy(offer.places)]
-
-    def means(self, offer: Offer, size: int) -> npt.NDArray[np.floating]:
-        """[B]: the mean loss of the transitions that each sample of a batch of `size` offers; NaN if it offers none."""
-        counts = np.bincount(offer.owners, minlength=size)
-        sums = np.bincount(offer.owners, self._losses.numpy()[offer.places], minlength=size)
-        with np.errstate(invalid="ignore"):
-            return sums / counts
