@@ -19,7 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 from etarec.command_line import exit_status, printable
 from etarec.config import DataConfig, UserError
 from etarec.data import load, prepared
-from etarec.document import Schema, dotted, parse_override, parse_yaml, quoted, to_text
+from etarec.document import parse_yaml, quoted, to_text
+from etarec.document_schema import Schema, dotted
+from etarec.override import parse_override
 from etarec.preprocessing import k_core
 from etarec.readers.log import Log
 from etarec.readers.preview import Preview, preview

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from etarec import scoring
 from etarec.config import AdaptConfig, Reason, UserError
-from etarec.document import Location
+from etarec.document_schema import Location
 from etarec.gate import Decision, Gate
 from etarec.own import UnusableError, load, options_of
 

@@ -15,7 +15,8 @@ import plotly.graph_objects as go
 from etarec.metrics import SECONDS, label
 from search.baselines import NONE, along_front
 from search.numbers import percent, seconds
-from search.report.plots import BASELINE, CHOSEN, MARKING_BAR, RANDOM, TEST, Describe, Frames, fragment, layout
+from search.report.pareto_plot import Describe, Frames
+from search.report.plots import BASELINE, CHOSEN, MARKING_BAR, RANDOM, TEST, fragment, layout
 from search.selection.chance import on_curve
 from search.selection.view import Row, Split
 
