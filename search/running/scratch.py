@@ -27,6 +27,7 @@ RAY = "ray"  # Ray opens its folder to everybody (0777), so it gets one inside o
 MARKER = "about"
 # A socket's path has at most 107 characters: 16 of the base, 23 and 4 of these two folders, 64 of Ray's files in them.
 LONGEST_BASE = 16
+SHORT_BASE = "/tmp"  # noqa: S108 - POSIX has it on every system; the base where TMPDIR is too long for these sockets
 RAY_BYTES = 2**27  # twice what Ray's files took in a search of 1,000 trials: docs/reliability.md
 _SOURCE = "RAY_TMPDIR, the folder for temporary files"
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{DIGITS}}}")
@@ -69,7 +70,7 @@ def _base() -> Path:
     """Raises UserError for a RAY_TMPDIR below which Ray's sockets would have too long paths."""
     given, usual = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir()
     if not given:
-        return Path(usual if len(os.fsencode(usual)) <= LONGEST_BASE else "/tmp")  # noqa: S108 - a private folder is made in it
+        return Path(usual if len(os.fsencode(usual)) <= LONGEST_BASE else SHORT_BASE)
     base = Path(given).expanduser().absolute()
     if (size := len(os.fsencode(base))) > LONGEST_BASE:
         raise UserError(
