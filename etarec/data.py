@@ -109,7 +109,7 @@ def load(config: DataConfig) -> Interactions:
 
 
 def load_with_users(config: DataConfig) -> tuple[Interactions, pa.LargeStringArray]:
-    """As `load`, with the users' tokens in the order of their codes: [U]."""
+    """The data as `load` gives them, and the users' tokens in the order of their codes: [U]."""
     source = config.path or "the simulated data"
     core = k_core(prepared(config, source), config.k_core, source)
     lengths = np.bincount(core.users)

@@ -63,7 +63,7 @@ def _write(path: Path, block: str) -> None:
 
 
 def report(given: dict[str, Any]) -> Iterator[str]:
-    """How a log is read, line by line, and last, as one text, the section `data` that reads it.
+    """Lines that tell how a log is read; the last text is the section `data` that reads it.
 
     given: what is known of that section; it names the log.
 
@@ -87,7 +87,7 @@ def report(given: dict[str, Any]) -> Iterator[str]:
 
 
 def reading_lines(log: Log) -> Iterator[str]:
-    """How the log was read."""
+    """Lines about the log as it was read."""
     for text in log.reading.understood[1:]:
         yield _entry("read", text)
     for text in log.reading.dropped:

@@ -29,7 +29,7 @@ def dotted(location: Location) -> str:
 
 
 class Schema:
-    """Which keys and values each location of a document may have, read from the document's JSON schema."""
+    """The keys and values that each location of a document may have, read from the document's JSON schema."""
 
     def __init__(self, root: Node) -> None:
         self.root = root

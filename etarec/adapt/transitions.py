@@ -82,7 +82,7 @@ class Observed:
         self._learned, self._shallow, self._offered = ((bits & bit) > 0 for bit in (1, 2, 4))
 
     def settle(self, rows: slice) -> None:
-        """The ranks of these samples are settled: the samples that follow may learn from their targets."""
+        """Note that the ranks of these samples are settled, so that later samples may learn from their targets."""
         self._unsettled[self.ends[rows]] = False
 
     def offer(self, rows: slice) -> Offer:
@@ -96,7 +96,7 @@ class Observed:
         return Offer(owners[open_], places[open_])
 
     def learned_by_all(self, offer: Offer) -> Offer:
-        """The part of a batch's offer that an adapter learns which takes every sample. Ask once for each batch."""
+        """The part of a batch's offer that adapting on every sample would learn. Ask once for each batch."""
         fresh = offer.where(~self._offered[offer.places]) if self._pending else offer
         self._offered[offer.places] = True
         return fresh
@@ -115,10 +115,10 @@ class Observed:
         return self._shallow[places]
 
     def learned_shallowly(self, places: Int64s) -> None:
-        """A shallow step was computed for these transitions; they stay offered."""
+        """Note that these transitions took a shallow step; they stay offered."""
         self._shallow[places] = True
 
     def learned(self, places: Int64s) -> None:
-        """A backward pass was computed over these transitions."""
+        """Note that a backward pass has learned these transitions."""
         if self._pending:
             self._learned[places] = True

@@ -16,7 +16,7 @@ from etarec.config.values import STRICT, ClassPath, Count, NonNegative, Options,
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LearningConfig:
-    """How the model adapts: the weights that a backward pass updates, its loss and its optimizer.
+    """The way in which the model adapts: the weights that a backward pass updates, its loss and its optimizer.
 
     Sources: EATA (Niu et al., ICML 2022), Tent (Wang et al., ICLR 2021), TTT (arXiv 2407.04620).
     """
@@ -77,7 +77,7 @@ class LearningConfig:
 
 
 class Reason(IntEnum):
-    """Why a sample was admitted or skipped. A value of `AdaptConfig.criterion` is a reason's name in lower case."""
+    """The reason of a gate's decision. A value of `AdaptConfig.criterion` is a reason's name in lower case."""
 
     NOT_ASKED = -1  # target `none` adapts on nothing, so there is no gate
     ADMITTED = 0

@@ -48,7 +48,7 @@ def cost(row: Row, split: Split, samples: int | None) -> Cost | None:
 
 
 def spread(rows: Iterable[Row], split: Split) -> float | None:
-    """By how much the seconds of the same work differ, as a share of their median; None for too few measurements."""
+    """The range of the seconds of the same work, as a share of their median; None for too few measurements."""
     same = (row for row in rows if on_curve(str(row["trial_id"])) and row["trial_id"] != NONE)
     measured = pd.Series([row.get(f"{split}_forward_seconds") for row in same], dtype=float).dropna()
     if len(measured) < FEWEST or not measured.median():

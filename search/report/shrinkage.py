@@ -1,4 +1,4 @@
-"""From validation to test: whether the order of the configurations is confirmed, and how much of a gain remains."""
+"""Validation against test: the agreement of the order of configurations, and the part of a gain that remains."""
 
 import math
 from typing import NamedTuple
