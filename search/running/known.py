@@ -36,7 +36,7 @@ def known(search: SearchConfig, anchors: Anchors, results: Results, awaited: Seq
 
 
 def reference(search: SearchConfig, anchors: Anchors, results: Results = ()) -> NDArray[np.float64]:
-    """The corner from which areas count: the quality of no adaptation, or the worst measured, at a filter rate of 0.
+    """The corner of what is worth having: the quality of no adaptation, or the worst measured, and no skipping.
 
     A lower bound among the constraints on an objective raises it.
     """

@@ -27,12 +27,12 @@ RAY = "ray"  # Ray opens its folder to everybody (0777), so it gets one inside o
 MARKER = "about"
 # A socket's path has at most 107 characters: 16 of the base, 23 and 4 of these two folders, 64 of Ray's files in them.
 LONGEST_BASE = 16
-SHORT_BASE = "/tmp"  # noqa: S108 - POSIX has it on every system; the base where TMPDIR is too long for these sockets
 RAY_BYTES = 2**27  # twice what Ray's files took in a search of 1,000 trials: docs/reliability.md
 _SOURCE = "RAY_TMPDIR, the folder for temporary files"
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{DIGITS}}}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # opening a pipe of that name does not block
+SHORT_BASE = "/tmp"  # noqa: S108 - POSIX has it on every system; the base where TMPDIR is too long for these sockets
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The worth of a front in two numbers. Neither counts the quality that no adaptation gives for free.
+"""How good a front is, in two numbers that can fail, because neither pays for what no adaptation gives for free.
 
 Both count the area above the corner (quality of no adaptation, filter rate 0). Points are (quality, filter rate).
 """
@@ -27,7 +27,7 @@ def area_share(points: ArrayLike, none: float, everything: float) -> float | Non
 
 
 def gain_over_dice(points: ArrayLike, dice: ArrayLike, none: float) -> float | None:
-    """The area under the trials' front beyond that under random skipping, as a share of the latter.
+    """How much larger the area under the trials' front is than that under random skipping, as a share of the latter.
 
     It is negative where random skipping is ahead.
 
