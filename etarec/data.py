@@ -4,18 +4,17 @@ A sample is a (user, position t) with t = 1..n-1 for a user of n items, counted 
 its input the items before t, at most the last `max_length` of them.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from etarec import readers, simulate
 from etarec.config import DataConfig, OrderName, SplitName, UserError
+from etarec.data_digest import digest
 from etarec.preprocessing import k_core, sort_by_time, without_duplicates
 from etarec.readers import Log, Reading
 from etarec.split import part_sizes
@@ -26,7 +25,6 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 PADDING = 0
-_LONG_TOKEN, _HASHED_AT_ONCE = 256, 2**14  # characters; tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +109,7 @@ def load(config: DataConfig) -> Interactions:
 
 
 def load_with_users(config: DataConfig) -> tuple[Interactions, pa.LargeStringArray]:
-    """As `load`, with the users' tokens in the order of their codes: [U]."""
+    """The data as `load` gives them, and the users' tokens in the order of their codes: [U]."""
     source = config.path or "the simulated data"
     core = k_core(prepared(config, source), config.k_core, source)
     lengths = np.bincount(core.users)
@@ -134,7 +132,7 @@ def rehearsal(data: Interactions, config: DataConfig, share: float) -> Interacti
     train, _ = part_sizes(data.n_samples.astype(np.int64), wanted)
     train_end = _read_only(np.minimum(train, data.train_end).astype(np.int32))
     hashed = {name: getattr(data, name) for name in ("offsets", "items", "valid_end")} | {"train_end": train_end}
-    sha256 = _digest(hashed, data.vocabulary, data.token_width, config.max_length)
+    sha256 = digest(hashed, data.vocabulary, data.token_width, config.max_length)
     return replace(data, train_end=train_end, sha256=sha256)
 
 
@@ -171,7 +169,7 @@ def _split(log: Log, lengths: Int64s, config: DataConfig) -> Interactions:
         vocabulary=log.tokens,
         timestamps=None if log.times is None else _read_only(log.times),
         max_length=config.max_length,
-        sha256=_digest(hashed, log.tokens, log.token_width, config.max_length),
+        sha256=digest(hashed, log.tokens, log.token_width, config.max_length),
         token_width=log.token_width,
         reading=log.reading,
     )
@@ -255,32 +253,3 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Make `array` read-only, as Ray's object store does, so that a write fails in every process."""
     array.setflags(write=False)
     return array
-
-
-def _digest(
-    arrays: dict[str, npt.NDArray[Any]], vocabulary: pa.LargeStringArray, token_width: int, max_length: int
-) -> str:
-    digest = hashlib.sha256(f"max_length {max_length}".encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f" {name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    for part in _token_bytes(vocabulary, token_width):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _token_bytes(tokens: pa.LargeStringArray, width: int) -> Iterator[bytes]:
-    """The hashed bytes of tokens: numpy's text of one width, made in parts; for long tokens, lengths and UTF-8.
-
-    The text of one width would take items times the longest token.
-    """
-    width = max(width, pc.max(pc.utf8_length(tokens)).as_py() or 0, 1)
-    if width > _LONG_TOKEN:
-        yield f" vocabulary utf-8 ({len(tokens)},) ".encode()
-        for start in range(0, len(tokens), _HASHED_AT_ONCE):
-            part = tokens[start : start + _HASHED_AT_ONCE].cast(pa.large_binary())
-            yield pc.binary_length(part).to_numpy().astype(np.int64).tobytes() + b"".join(part.to_pylist())
-        return
-    yield f" vocabulary {np.dtype((np.str_, width)).str} ({len(tokens)},) ".encode()
-    for start in range(0, len(tokens), _HASHED_AT_ONCE):
-        yield np.array(tokens[start : start + _HASHED_AT_ONCE].to_pylist(), (np.str_, width)).tobytes()

@@ -19,7 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 from etarec.command_line import exit_status, printable
 from etarec.config import DataConfig, UserError
 from etarec.data import load, prepared
-from etarec.document import Schema, dotted, parse_override, parse_yaml, quoted, to_text
+from etarec.document import parse_yaml, quoted, to_text
+from etarec.document_schema import Schema, dotted
+from etarec.override import parse_override
 from etarec.preprocessing import k_core
 from etarec.readers.log import Log
 from etarec.readers.preview import Preview, preview
@@ -61,7 +63,7 @@ def _write(path: Path, block: str) -> None:
 
 
 def report(given: dict[str, Any]) -> Iterator[str]:
-    """How a log is read, line by line, and last, as one text, the section `data` that reads it.
+    """Lines that tell how a log is read; the last text is the section `data` that reads it.
 
     given: what is known of that section; it names the log.
 
@@ -85,7 +87,7 @@ def report(given: dict[str, Any]) -> Iterator[str]:
 
 
 def reading_lines(log: Log) -> Iterator[str]:
-    """How the log was read."""
+    """Lines about the log as it was read."""
     for text in log.reading.understood[1:]:
         yield _entry("read", text)
     for text in log.reading.dropped:

@@ -1,9 +1,8 @@
-"""YAML documents written by users: strict reading, `--set` overrides, and messages derived from a JSON schema."""
+"""YAML documents written by users, read strictly: YAML 1.2 values, no duplicate keys, one message for a fault."""
 
-import difflib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,22 +12,6 @@ from etarec.config import UserError
 
 _MAX_FILE_BYTES = 2**20
 _MAX_DEPTH = 50  # levels of lists and mappings; libraries that get the data follow them by recursion
-_RANGE_WORDS = {
-    ("minimum", "maximum"): "from {} to {}",
-    ("minimum", "exclusiveMaximum"): "from {} to below {}",
-    ("minimum",): "at least {}",
-    ("exclusiveMinimum",): "above {}",
-}
-_TYPE_WORDS = {
-    "integer": "an integer",
-    "number": "a number",
-    "string": "text",
-    "boolean": "true or false",
-    "null": "null",
-}
-
-Location = tuple[str | int, ...]
-Node = dict[str, Any]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -55,7 +38,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, source: str) -> Any:
     """The data in a YAML text. Raises UserError, whose message begins with `source`, if the text is not valid YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -79,135 +62,7 @@ def quoted(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def dotted(location: Location) -> str:
-    """A location as text: `("search", "objectives", 0)` gives `search.objectives[0]`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-
-
-class Schema:
-    """Which keys and values each location of a document may have, read from the document's JSON schema."""
-
-    def __init__(self, root: Node) -> None:
-        self.root = root
-
-    def node(self, location: Location) -> Node | None:
-        """The schema of the value at `location`, or None if the document has no such location."""
-        node: Node | None = self.root
-        for part in location:
-            node = next(self._steps(node, part), None) if node is not None else None
-        return node
-
-    def known_part(self, location: Location) -> Location:
-        """The longest prefix of `location` that exists; pydantic's locations end with the names of union members."""
-        return next(location[:end] for end in range(len(location), -1, -1) if self.node(location[:end]) is not None)
-
-    def keys(self, location: Location) -> list[str]:
-        """The keys that a mapping at `location` may have; empty if `location` holds a single value."""
-        node = self.node(location)
-        return [key for member in self._members(node) for key in member.get("properties", ())] if node else []
-
-    def is_open(self, location: Location) -> bool:
-        """Whether a mapping at `location` may have any key."""
-        node = self.node(location)
-        return node is not None and any(self._free(member) for member in self._members(node))
-
-    def expected(self, location: Location) -> str:
-        """The type and range of a value at `location`, in words."""
-        node = self.node(location)
-        words = [self._words(member) for member in self._members(node)] if node else []
-        if "a number" in words and "an integer" in words:
-            words.remove("an integer")
-        return " or ".join(words)
-
-    def unknown(self, location: Location) -> str:
-        """The message for the unknown key at the end of `location`, with the most similar known keys."""
-        key, keys = str(location[-1]), self.keys(location[:-1])
-        near = difflib.get_close_matches(key, keys, n=1) or [known for known in keys if key in known.split("_")]
-        elsewhere = [f"{section}.{key}" for section in self.root["properties"] if key in self.keys((section,))]
-        guesses = near or (elsewhere if len(location) == 1 else [])
-        hint = f"; did you mean {' or '.join(guesses)}?" if guesses else ""
-        return f"unknown key{hint} (known here: {', '.join(keys)})"
-
-    def _steps(self, node: Node, part: str | int) -> Iterator[Node]:
-        for member in self._members(node):
-            named = member.get("properties", {}).get(part) or self._alike(member, part) or self._free(member)
-            found = member.get("items") if isinstance(part, int) else named
-            if found is not None:
-                yield found
-
-    def _alike(self, member: Node, part: str | int) -> Node | None:
-        """The schema of a mapping's keys that match a pattern, which have no names of their own."""
-        patterns = member.get("patternProperties", {}).items()
-        return next((node for pattern, node in patterns if re.match(pattern, str(part))), None)
-
-    def _free(self, member: Node) -> Node | None:
-        """The schema of every value of a mapping that may have any key; None for another value."""
-        free = member.get("additionalProperties")
-        return free if isinstance(free, dict) and "properties" not in member else None
-
-    def _members(self, node: Node) -> Iterator[Node]:
-        if "$ref" in node:
-            node = self.root["$defs"][node["$ref"].rsplit("/", 1)[1]]
-        for member in node.get("anyOf", ()):
-            yield from self._members(member)
-        if "anyOf" not in node:
-            yield node
-
-    def _words(self, node: Node) -> str:
-        if "const" in node or "enum" in node:
-            values = node.get("enum", [node.get("const")])
-            return ("one of " if len(values) > 1 else "") + ", ".join(values)
-        if node["type"] == "array":
-            return "a list" + (f", each {self._words(node['items'])}" if "enum" in node["items"] else "")
-        if node["type"] == "object" and "properties" not in node:
-            return "a mapping of names to values"
-        if node["type"] == "object":
-            return f"a mapping with keys of: {', '.join(node.get('properties', ()))}"
-        if "examples" in node:
-            return f"text such as {node['examples'][0]}"
-        bounds = next((bounds for bounds in _RANGE_WORDS if all(bound in node for bound in bounds)), ())
-        extent = " " + _RANGE_WORDS[bounds].format(*(node[bound] for bound in bounds)) if bounds else ""
-        return _TYPE_WORDS[node["type"]] + extent
-
-
-def parse_override(text: str, schema: Schema) -> tuple[tuple[str, ...], Any]:
-    """The keys and the value of an override `key.path=value`.
-
-    Raises UserError if the text has another form or `schema` has no such key; the message lists the keys that exist.
-    """
-    path, equals, value = text.partition("=")
-    keys = tuple(part.strip() for part in path.split("."))
-    source = f"--set {text}"
-    if not equals or not value.strip():
-        raise UserError(f"{source}: expected key.path=value" + (" (null for no value)" if equals else ""))
-    if not all(keys):
-        raise UserError(f"{source}: empty key, expected key.path=value with keys of: {', '.join(schema.keys(()))}")
-    for end, key in enumerate(keys):
-        if schema.is_open(keys[:end]):
-            continue
-        if not (known := schema.keys(keys[:end])):
-            single, expected = dotted(keys[:end]), schema.expected(keys[:end])
-            raise UserError(f"{source}: {single} has no keys, expected {single}=VALUE with {expected}")
-        if key not in known:
-            raise UserError(f"{source}: {dotted(keys[: end + 1])}: {schema.unknown(keys[: end + 1])}")
-    return keys, _value(value, source)
-
-
-def _value(text: str, source: str) -> Any:
-    """The value of an override: YAML in which `#` begins no comment, since nobody annotates a command line."""
-    value = parse_yaml(text, source)
-    if "#" not in text:
-        return value
-    node: Any = yaml.compose(text, Loader=_Loader)
-    rest = text[node.end_mark.index if node else 0 :].strip()
-    if not rest.startswith("#"):
-        return value
-    if node is None or (isinstance(node, yaml.ScalarNode) and not node.style):
-        return text.strip()
-    raise UserError(f"{source}: given {quoted(rest)} after the value, expected nothing there, or quotes around it all")
-
-
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """YAML 1.2 scalars (1e-3 is a number; on, off, yes, no and dates are text), no duplicate keys, no anchors."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - declared so by PyYAML's type stubs
@@ -249,9 +104,9 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the texts that `_Loader` would not read as text."""
+    """Quotes exactly the texts that `Loader` would not read as text."""
 
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+    yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -260,11 +115,11 @@ class _Dumper(yaml.SafeDumper):
 _CONSTRUCTORS: dict[str, Callable[[Any, Any], Any]] = {
     "null": lambda loader, node: None,
     "bool": lambda loader, node: node.value.lower() == "true",
-    "int": _Loader.number,
-    "float": _Loader.number,
-    "str": _Loader.text,
+    "int": Loader.number,
+    "float": Loader.number,
+    "str": Loader.text,
     "seq": lambda loader, node: [loader.construct_object(child, deep=True) for child in node.value],
-    "map": _Loader.mapping,
+    "map": Loader.mapping,
 }
 _SCALAR_PATTERNS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -292,9 +147,9 @@ def _checked(name: str) -> Callable[[Any, Any], Any]:
     return constructed
 
 
-_UNDEFINED: Callable[[Any, Any], Any] = _Loader.construct_undefined
-_Loader.add_constructor(None, _UNDEFINED)
+_UNDEFINED: Callable[[Any, Any], Any] = Loader.construct_undefined
+Loader.add_constructor(None, _UNDEFINED)
 for _name in _CONSTRUCTORS:
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _checked(_name))
+    Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _checked(_name))
 for _name, (_pattern, _first) in _SCALAR_PATTERNS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)

@@ -15,7 +15,9 @@ from pydantic.dataclasses import dataclass
 
 from etarec.config import DataConfig, ModelConfig, TrainConfig, UserError
 from etarec.disk import try_folder
-from etarec.document import Location, Node, Schema, dotted, parse_override, quoted, read_yaml
+from etarec.document import quoted, read_yaml
+from etarec.document_schema import Location, Node, Schema, dotted
+from etarec.override import parse_override
 
 T = TypeVar("T")
 Problem = tuple[Location, str]

@@ -74,6 +74,28 @@ def effective_top_k(top_k: int | None, n_items: int) -> int:
     return n_items if top_k is None else min(top_k, n_items)
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A batch as a gate sees it.
+
+    hidden: [B, D], hidden states of the samples' inputs; item_vectors: [V, D], the model's own weights, which the next
+    step changes; scores are the products of both.
+    top_scores, top_items: [B, K], the K largest scores in descending order and their rows of item_vectors; None if
+    `Gate.scores_needed` is 0.
+    losses: [B], cross-entropy in nats of what each sample would learn, at which it was served; NaN where that is
+    nothing; None unless the gate `needs_losses`.
+    nothing_to_learn: bool[B], samples that offer no transition, such as those whose transition was seen in training.
+    They are never admitted, whatever the gate says.
+    """
+
+    hidden: Tensor
+    item_vectors: Tensor
+    top_scores: Tensor | None
+    top_items: Tensor | None
+    losses: Tensor | None
+    nothing_to_learn: Tensor
+
+
 @dataclass(frozen=True)
 class Decision:
     """The gate's decision on the samples of a batch."""
@@ -147,36 +169,20 @@ class Gate:
         settled = self.threshold is not None or of_learnable
         return config.gate == "eta" and config.average_over == "admitted" and settled and bool(nothing_to_learn.all())
 
-    def judge(
-        self,
-        hidden: Tensor,
-        vectors: Tensor,
-        scan: scoring.Scan,
-        nothing_to_learn: Tensor,
-        losses: Tensor | None = None,
-    ) -> Decision:
-        """Decide on a batch.
-
-        Args:
-            hidden: [B, D].
-            vectors: [V, D].
-            scan: of the batch's scores, with the Top-K that `scores_needed` asks for.
-            nothing_to_learn: bool[B]; these samples are never admitted.
-            losses: [B], where `needs_losses`: of what each sample would learn; NaN where that is nothing.
-        """
+    def judge(self, batch: Batch) -> Decision:
+        """Decide on a batch, with the Top-K that `scores_needed` asks for."""
         if self.config.gate == "eta":
-            return self._judge(hidden, vectors, scan, nothing_to_learn, losses)
-        skipped = torch.zeros_like(nothing_to_learn)
+            return self._judge(batch)
+        skipped = torch.zeros_like(batch.nothing_to_learn)
         if self.config.gate == "random":
             drawn = torch.from_numpy(self._chance.random(skipped.shape[0])).to(skipped.device)
             skipped = drawn < self.config.random_rate
-        return Decision(decide(nothing_to_learn, skipped, Reason.CHANCE))
+        return Decision(decide(batch.nothing_to_learn, skipped, Reason.CHANCE))
 
-    def _judge(
-        self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan, nothing_to_learn: Tensor, losses: Tensor | None
-    ) -> Decision:
-        entropies, cosines = self._look(hidden, vectors, scan) if self._looks_at_scores else (None, None)
-        values = self._values(entropies, losses)
+    def _judge(self, batch: Batch) -> Decision:
+        nothing_to_learn = batch.nothing_to_learn
+        entropies, cosines = self._look(batch) if self._looks_at_scores else (None, None)
+        values = self._values(entropies, batch.losses)
         threshold = self._threshold(values, ~nothing_to_learn)
         reasons = decide(
             nothing_to_learn,
@@ -189,7 +195,7 @@ class Gate:
         else:
             reasons = self._at_least(self._without_redundant(reasons, cosines), order)
         admitted = reasons == Reason.ADMITTED
-        self._update_average(hidden, vectors, admitted)
+        self._update_average(batch, admitted)
         return Decision(reasons, self._weights(values, threshold, admitted), threshold)
 
     def _without_redundant(self, reasons: Tensor, cosines: Tensor | None) -> Tensor:
@@ -231,16 +237,17 @@ class Gate:
             self.threshold = entropy_threshold(pool, self.config.entropy_quantile)
         return self.threshold
 
-    def _look(self, hidden: Tensor, vectors: Tensor, scan: scoring.Scan) -> tuple[Tensor, Tensor | None]:
+    def _look(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Entropies and, once there is an m, cosines of a batch."""
+        vectors = batch.item_vectors
         if effective_top_k(self.config.top_k, vectors.shape[0]) == vectors.shape[0]:
-            spread = scoring.spread(hidden, vectors, self._direction)
+            spread = scoring.spread(batch.hidden, vectors, self._direction)
             return spread.entropy, None if self._direction is None else spread.along / spread.norm
-        assert scan.top_scores is not None and scan.top_items is not None
-        entropies = topk_entropy(scan.top_scores)
+        assert batch.top_scores is not None and batch.top_items is not None
+        entropies = topk_entropy(batch.top_scores)
         if self._direction is None:
             return entropies, None
-        return entropies, topk_cosine(scan.top_scores, scan.top_items, self._direction)
+        return entropies, topk_cosine(batch.top_scores, batch.top_items, self._direction)
 
     def _least(self, reasons: Tensor) -> int:
         """The smallest number of samples to admit."""
@@ -257,10 +264,10 @@ class Gate:
         chosen = others.argsort(stable=True)[: min(missing, int(refillable.sum()))]
         return reasons.index_fill(0, chosen, Reason.ADMITTED)
 
-    def _update_average(self, hidden: Tensor, vectors: Tensor, admitted: Tensor) -> None:
-        members = hidden if self.config.average_over == "all" else hidden[admitted]
+    def _update_average(self, batch: Batch, admitted: Tensor) -> None:
+        members = batch.hidden if self.config.average_over == "all" else batch.hidden[admitted]
         if self.config.cosine_threshold is None or not members.shape[0]:
             return
-        mean = scoring.mean_softmax(members, vectors)
+        mean = scoring.mean_softmax(members, batch.item_vectors)
         self.average = mean if self.average is None else AVERAGE_KEEPS * self.average + (1 - AVERAGE_KEEPS) * mean
         self._set_direction()

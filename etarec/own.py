@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from etarec.config import UserError
-from etarec.document import Location, Schema, dotted, quoted
+from etarec.document import quoted
+from etarec.document_schema import Location, Schema, dotted
 
 CODE = (".py", ".c", ".h", ".so")  # suffixes of the files on which a class's results may depend
 

@@ -15,7 +15,6 @@ Symbols: B samples of a batch, D width, V items without the padding id, K = min(
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,35 +24,13 @@ from torch import Tensor
 
 from etarec import scoring
 from etarec.config import AdaptConfig, Reason, UserError
-from etarec.document import Location
-from etarec.gate import Decision, Gate
+from etarec.document_schema import Location
+from etarec.gate import Batch, Decision, Gate
 from etarec.own import UnusableError, load, options_of
 
 SECTION: Location = ("adapt",)
 TRIED = (4, 8)  # samples, width of the made-up batch by which a class is tried
 REASONS = frozenset(int(reason) for reason in Reason if reason >= Reason.ADMITTED)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """The inputs of a gate.
-
-    hidden: [B, D], hidden states of the samples' inputs; item_vectors: [V, D], the model's own weights, which the next
-    step changes; scores are the products of both.
-    top_scores, top_items: [B, K], the K largest scores in descending order and their rows of item_vectors; None if
-    top_k is 0.
-    losses: [B], cross-entropy in nats of what each sample would learn, at which it was served; NaN where that is
-    nothing; None unless the gate `needs_losses`.
-    nothing_to_learn: bool[B], samples that offer no transition, such as those whose transition was seen in training.
-    They are never admitted, whatever the gate says.
-    """
-
-    hidden: Tensor
-    item_vectors: Tensor
-    top_scores: Tensor | None
-    top_items: Tensor | None
-    losses: Tensor | None
-    nothing_to_learn: Tensor
 
 
 class OwnGate(Protocol):
@@ -93,15 +70,7 @@ class Judging(Gate):
     def ignores(self, nothing_to_learn: npt.NDArray[np.bool_]) -> bool:
         return False
 
-    def judge(
-        self,
-        hidden: Tensor,
-        vectors: Tensor,
-        scan: scoring.Scan,
-        nothing_to_learn: Tensor,
-        losses: Tensor | None = None,
-    ) -> Decision:
-        batch = Batch(hidden, vectors, scan.top_scores, scan.top_items, losses, nothing_to_learn)
+    def judge(self, batch: Batch) -> Decision:
         return _checked(self.own.judge(batch), batch)
 
 

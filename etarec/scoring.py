@@ -99,7 +99,7 @@ def _tie_bound(hidden: Tensor, own_vectors: Tensor) -> Tensor:
 
 
 class Spread(NamedTuple):
-    """Of p, the softmax over all items: entropy [B] in nats, norm [B] = |p|, along [B] = p . direction (0 without)."""
+    """The softmax p over all items: entropy [B] in nats, norm [B] = |p|, along [B] = p . direction (or 0)."""
 
     entropy: Tensor
     norm: Tensor

@@ -26,7 +26,7 @@ from etarec.ragged import EVERY_POSITION, OutputPositions, Ragged
 
 @dataclass(frozen=True, eq=False)
 class InnerOptions:
-    """How the inner loop runs.
+    """Switches of the inner loop.
 
     rate_scale: [N], multiplies the inner learning rate of each sequence; of sequences without padding [T], the value of
     its sequence for each token. Not enabled, the loop takes no step: every output comes from the initial fast weights.

@@ -36,5 +36,5 @@ def with_values(config: AdaptConfig, values: Mapping[str, Any]) -> AdaptConfig:
 
 
 def of_gate(field: str) -> bool:
-    """Whether the field decides which samples are admitted; the others say how the model adapts."""
+    """Whether the field belongs to the gate, which admits samples; the other fields say how the model adapts."""
     return field in GATE_FIELDS or option_of(field) is not None

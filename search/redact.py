@@ -1,4 +1,4 @@
-"""Which part of a URI may be shown or stored: none that can hold a secret, whichever way a library reads the URI.
+"""URIs without their secrets, for output and files, however a library takes a URI apart.
 
 SQLAlchemy's `URL.render_as_string` is not enough. It shows the query (`?password=...`, `?odbc_connect=...`), ends a
 password at its first `@` and shows the rest as the host, and raises an error for a URI that it cannot parse.

@@ -189,7 +189,7 @@ def _new(trials: Sequence[Trial], known: list[Parameters]) -> Iterator[Trial]:
 
 
 def _spread(trials: Sequence[Trial], most: int) -> list[Trial]:
-    """At most so many of the trials, evenly spread and with both ends."""
+    """At most `most` of the trials, evenly spread and with both ends."""
     if len(trials) <= most:
         return list(trials)
     return [trials[round(place)] for place in np.linspace(0, len(trials) - 1, most)]

@@ -1,6 +1,7 @@
 """The adapters of test-time adaptation: a batch goes in, its ranks and the gate's decision come out.
 
-One file per value of `adapt.target`: `none`, `state`, `weights`. `shared_passes` computes once what all trials share.
+One file per value of `adapt.target`: `none`, `state`, `weights`. `weights` learns what `ranking` has ranked: `losses`
+has the losses of a step, `moving_weights` takes it. `shared_passes` computes once what all trials share.
 
 Symbols: B samples of a batch.
 """

@@ -3,6 +3,7 @@
 Symbols: N interactions.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ class Marks(NamedTuple):
         return cls(np.zeros(count, np.uint8), np.full(count, np.nan, np.float32))
 
 
-def named(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of tensors under the names that `Snapshot.part` takes apart."""
     return {f"{part}.{name}": tensor.detach().clone() for name, tensor in tensors.items()}
 

@@ -16,7 +16,7 @@ from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason
 from etarec.data import Stream
 from etarec.encode import Encoder
-from etarec.gate import Decision
+from etarec.gate import Batch, Decision
 from etarec.models import SequenceModel
 from etarec.own_gate import gate_of
 from etarec.ttt import InnerOptions
@@ -94,7 +94,7 @@ class NoAdaptation:
         losses: Tensor | None = None,
     ) -> Decision:
         nothing = torch.from_numpy(nothing_to_learn).to(self.encoder.device)
-        return self.gate.judge(hidden, self.model.item_vectors, scan, nothing, losses)
+        return self.gate.judge(Batch(hidden, self.model.item_vectors, scan.top_scores, scan.top_items, losses, nothing))
 
 
 def places(rows: slice, chosen: Tensor) -> npt.NDArray[np.int64]:

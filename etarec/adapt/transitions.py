@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from etarec.config import AdaptConfig
 from etarec.data import Stream, trained
@@ -54,6 +52,9 @@ class Offer(NamedTuple):
         return Offer(self.owners[kept], self.places[kept])
 
 
+NO_TRANSITIONS = Offer(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
 class Observed:
     """Keeps, along a stream, which transitions may be learned from: none before the rank of its target is settled.
 
@@ -81,7 +82,7 @@ class Observed:
         self._learned, self._shallow, self._offered = ((bits & bit) > 0 for bit in (1, 2, 4))
 
     def settle(self, rows: slice) -> None:
-        """The ranks of these samples are settled: the samples that follow may learn from their targets."""
+        """Note that the ranks of these samples are settled, so that later samples may learn from their targets."""
         self._unsettled[self.ends[rows]] = False
 
     def offer(self, rows: slice) -> Offer:
@@ -95,7 +96,7 @@ class Observed:
         return Offer(owners[open_], places[open_])
 
     def learned_by_all(self, offer: Offer) -> Offer:
-        """The part of a batch's offer that an adapter learns which takes every sample. Ask once for each batch."""
+        """The part of a batch's offer that adapting on every sample would learn. Ask once for each batch."""
         fresh = offer.where(~self._offered[offer.places]) if self._pending else offer
         self._offered[offer.places] = True
         return fresh
@@ -114,49 +115,10 @@ class Observed:
         return self._shallow[places]
 
     def learned_shallowly(self, places: Int64s) -> None:
-        """A shallow step was computed for these transitions; they stay offered."""
+        """Note that these transitions took a shallow step; they stay offered."""
         self._shallow[places] = True
 
     def learned(self, places: Int64s) -> None:
-        """A backward pass was computed over these transitions."""
+        """Note that a backward pass has learned these transitions."""
         if self._pending:
             self._learned[places] = True
-
-
-class ServedLosses:
-    """The loss at which each transition was served, for a gate that looks at losses.
-
-    A transition of the stream has the loss of its own sample. One from before the stream has no such loss: its loss is
-    computed when the transition is first offered, and kept.
-    """
-
-    def __init__(self, n_interactions: int, dtype: torch.dtype):
-        self._losses = torch.full((n_interactions,), torch.nan, dtype=dtype)
-
-    def marks(self) -> npt.NDArray[np.float32]:
-        """The losses of `Marks`, float32[N]."""
-        return self._losses.numpy().astype(np.float32)
-
-    def recall(self, losses: npt.NDArray[np.float32]) -> None:
-        """Replace the losses of all interactions. losses: of `Marks`."""
-        self._losses = torch.from_numpy(losses).to(self._losses.dtype)
-
-    def missing(self, offer: Offer, own: Int64s) -> Offer:
-        """Offered transitions without a loss, each once. own: int[B], the targets of the batch, which get theirs."""
-        known = ~np.isnan(self._losses.numpy()[offer.places]) | np.isin(offer.places, own)
-        places, first = np.unique(offer.places[~known], return_index=True)
-        return Offer(offer.owners[~known][first], places)
-
-    def record(self, places: Int64s, losses: Tensor) -> None:
-        self._losses[torch.from_numpy(places)] = losses.to(self._losses)
-
-    def of(self, offer: Offer) -> Tensor:
-        """The loss of each transition: [T]."""
-        return self._losses[torch.from_numpy(offer.places)]
-
-    def means(self, offer: Offer, size: int) -> npt.NDArray[np.floating]:
-        """[B]: the mean loss of the transitions that each sample of a batch of `size` offers; NaN if it offers none."""
-        counts = np.bincount(offer.owners, minlength=size)
-        sums = np.bincount(offer.owners, self._losses.numpy()[offer.places], minlength=size)
-        with np.errstate(invalid="ignore"):
-            return sums / counts

@@ -27,7 +27,7 @@ MAX_ITEMS = 2**15  # of WHOLE_ROWS rows, more scores would not fit the second ca
 
 
 class Found(NamedTuple):
-    """Of each row, None where not wanted: the number of scores not below its bound, int[B]; log sum exp, [B]; the K
+    """By row, None where not wanted: the number of scores not below its bound, int[B]; log sum exp, [B]; the K
     largest scores, descending, and their items, both [B, K]."""
 
     not_below: Tensor | None

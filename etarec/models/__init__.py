@@ -4,7 +4,7 @@ own_class.py loads a model of the user's own, which `model.class` names.
 """
 
 from etarec.config import ModelConfig
-from etarec.document import Location
+from etarec.document_schema import Location
 from etarec.models import own_class
 from etarec.models.base import InnerLoopModel, SequenceModel, normal_weights
 from etarec.models.bert4rec import BERT4Rec

@@ -84,7 +84,7 @@ class SequenceModel(nn.Module):
         raise NotImplementedError
 
     def finish(self, residual: Tensor, *, branch_learns: bool = True) -> Tensor:
-        """From what `residual` gave to hidden states: [..., P D] -> [..., D].
+        """Hidden states from the values of `residual`: [..., P D] -> [..., D].
 
         branch_learns: whether the gradient enters the last feed-forward layer; otherwise it goes back along the
         residual stream alone.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etarec.config import UserError
-from etarec.document import Location
+from etarec.document_schema import Location
 from etarec.models.base import SequenceModel
 from etarec.own import UnusableError, load, options_of
 from etarec.ragged import OutputPositions

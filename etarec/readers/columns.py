@@ -1,4 +1,4 @@
-"""Which column of a file each key of `data` names: by its name, by its number from 1, or as a field of a list."""
+"""The column of a file that each key of `data` names: by its name, by its number from 1, or as a field of a list."""
 
 from collections.abc import Sequence
 

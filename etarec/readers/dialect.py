@@ -1,4 +1,4 @@
-"""How a text file is written, told by its first lines: encoding, ends of lines, separator, quotes and first line."""
+"""The dialect of a text file, told by its first lines: encoding, ends of lines, separator, quotes and header."""
 
 import codecs
 import csv
@@ -34,7 +34,7 @@ _COMMON_NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text file is written."""
+    """The dialect of a text file."""
 
     encoding: str
     line_end: bytes

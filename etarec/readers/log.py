@@ -18,7 +18,7 @@ Columns = dict[str, pa.ChunkedArray]  # by their keys
 
 @dataclass(frozen=True)
 class Reading:
-    """How a log was read and changed, in sentences for the user."""
+    """The reading of a log in sentences for the user: how it was understood and what was changed."""
 
     understood: tuple[str, ...] = ()  # how the file and its timestamps were read
     largest: tuple[str, ...] = ()  # the user and the item with most interactions
@@ -26,7 +26,7 @@ class Reading:
     doubts: tuple[str, ...] = ()  # what looks wrong, and what to do
 
     def summary(self) -> list[str]:
-        """How the log was read and what was left out, a line each."""
+        """Lines about the reading and about what was left out."""
         return [*self.understood, *(f"left out: {text}" for text in self.dropped)]
 
     def and_(self, *, understood: str = "", dropped: str = "", doubts: Iterable[str] = ()) -> "Reading":
@@ -120,6 +120,6 @@ def _complete(users: Ids, items: Ids, when: Floats | None, config: DataConfig, p
 
 
 def _dropped(keep: Bools, reason: str) -> str:
-    """How many rows a setting left out, in words; an empty text if none."""
+    """The number of rows that a setting left out, in words; an empty text if none."""
     count = len(keep) - int(np.count_nonzero(keep))
     return f"{count:,} of {len(keep):,} rows ({reason})" if count else ""

@@ -1,4 +1,4 @@
-"""How messages name a file, a row and a column of a log."""
+"""Names of a log's files, rows and columns in messages."""
 
 from dataclasses import dataclass, replace
 from typing import NoReturn

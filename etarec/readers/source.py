@@ -1,4 +1,4 @@
-"""Where a log's bytes come from: a file, a folder of parts or an address; packed or not, told by their first bytes."""
+"""The bytes of a log, from a file, a folder of parts or an address; packing is told by their first bytes."""
 
 import bz2
 import gzip
@@ -53,7 +53,7 @@ class Source:
         return pa.PythonFile(self.raw(), mode="r") if "://" in self.path else pa.OSFile(self.path)
 
     def packing(self) -> str | None:
-        """How the file is packed: gzip, bzip2, xz, zstd or zip; None if it is not."""
+        """The packing of the file: gzip, bzip2, xz, zstd or zip; None if it is not packed."""
         with self.raw() as file:
             head = file.read(8)
         return next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)

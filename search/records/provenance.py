@@ -103,7 +103,7 @@ def about_data(spec: Spec, data: Interactions) -> dict[str, Any]:
 
 
 def popularity(data: Interactions) -> dict[str, float]:
-    """The quality on validation of ranking all items by how often training saw them, for every user alike.
+    """The quality on validation of one ranking for all users: the items by their frequency in training.
 
     A tie counts against the target, as in every ranking.
     """

@@ -41,7 +41,7 @@ def other_than_software(before: Mapping[str, Any], now: Mapping[str, Any]) -> se
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The changed settings in words. Of a group its changed members are named: source files, or package versions."""
+    """The changed settings in words; a group, such as source files or packages, is told by its changed members."""
     texts = []
     for name in sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
         old, new = before.get(name), now.get(name)

@@ -15,7 +15,8 @@ from search.report import along, axes, shrinkage, trend
 from search.report.answer import Answer
 from search.report.files import TRIALS_PER_PARAMETER
 from search.report.importance import importances
-from search.report.plots import Frames, skipped
+from search.report.pareto_plot import Frames
+from search.report.plots import skipped
 from search.selection.differences import TO_CHOSEN
 from search.spec.dimension import form_problems
 

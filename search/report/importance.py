@@ -1,4 +1,4 @@
-"""How much of each objective's variation over the space a parameter is behind, with its uncertainty.
+"""Each parameter's share of the variation of each objective over the space, with its uncertainty.
 
 A parameter's share is its total Sobol' index: the share of the variance that disappears, on average, once all other
 parameters are known, so what it does together with another one counts for both (Jansen 1999). A Gaussian process of the

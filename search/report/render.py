@@ -21,7 +21,7 @@ from etarec.disk import write_whole
 from etarec.metrics import SECONDS
 from search import baselines, numbers
 from search.records.trial import frequent_reason
-from search.report import parameters, plots, provenance, search_tables, tables, templates
+from search.report import parameters, pareto_plot, plots, provenance, search_tables, tables, templates
 from search.report.answer import Answer, rows_of
 from search.report.files import Run, load
 from search.report.health import CHECKS
@@ -31,7 +31,7 @@ from search.selection.judgement import MEANINGS
 from search.selection.verdict import Verdict
 from search.selection.view import Difference, Row, Split, View
 
-OUTPUTS = ("report.html", "report.md", *plots.IMAGES)
+OUTPUTS = ("report.html", "report.md", *pareto_plot.IMAGES)
 _TONES = {Verdict.USE: "good", Verdict.DO_NOT_ADAPT: "bad", Verdict.ADAPT_ON_ALL: "bad"}
 
 
@@ -45,7 +45,7 @@ def render(directory: Path) -> None:
     more = Sections(Answer(run))
     context = describe(more, Path(short_path(directory.absolute())))
     try:
-        plots.pareto_images(more.frames, directory)
+        pareto_plot.pareto_images(more.frames, directory)
         _write(directory / "report.md", "report.md.j2", context)
         _write(directory / "report.html", "report.html.j2", {**context, **_drawn(more)})
     except OSError as error:
@@ -57,7 +57,7 @@ def _drawn(more: Sections) -> dict[str, Any]:
     hover = _hover(more.answer)
     return {
         "plotly": Markup(plots.plotly_script()),
-        "pareto": Markup(plots.pareto_html(more.frames, hover)),
+        "pareto": Markup(pareto_plot.pareto_html(more.frames, hover)),
         "parallel": more.parallel(),
         **{name: [(title, Markup(plot)) for title, plot in drawn] for name, drawn in more.plots(hover).items()},
     }

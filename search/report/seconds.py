@@ -15,7 +15,8 @@ import plotly.graph_objects as go
 from etarec.metrics import SECONDS, label
 from search.baselines import NONE, along_front
 from search.numbers import percent, seconds
-from search.report.plots import BASELINE, CHOSEN, MARKING_BAR, RANDOM, TEST, Describe, Frames, fragment, layout
+from search.report.pareto_plot import Describe, Frames
+from search.report.plots import BASELINE, CHOSEN, MARKING_BAR, RANDOM, TEST, fragment, layout
 from search.selection.chance import on_curve
 from search.selection.view import Row, Split
 
@@ -47,7 +48,7 @@ def cost(row: Row, split: Split, samples: int | None) -> Cost | None:
 
 
 def spread(rows: Iterable[Row], split: Split) -> float | None:
-    """By how much the seconds of the same work differ, as a share of their median; None for too few measurements."""
+    """The range of the seconds of the same work, as a share of their median; None for too few measurements."""
     same = (row for row in rows if on_curve(str(row["trial_id"])) and row["trial_id"] != NONE)
     measured = pd.Series([row.get(f"{split}_forward_seconds") for row in same], dtype=float).dropna()
     if len(measured) < FEWEST or not measured.median():

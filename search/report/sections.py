@@ -11,7 +11,7 @@ from search.report.answer import Answer
 from search.report.health import Problem, problems
 from search.report.importance import Importances
 from search.report.parallel import Parallel
-from search.report.plots import Describe, Frames
+from search.report.pareto_plot import Describe, Frames
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From validation to test: whether the order of the configurations is confirmed, and how much of a gain remains."""
+"""Validation against test: the agreement of the order of configurations, and the part of a gain that remains."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 from etarec.metrics import label
 from search.baselines import NONE, along_front
 from search.numbers import correlation
-from search.report.plots import BASELINE, CHOSEN, TEST, Describe, Frames, fragment, layout
+from search.report.pareto_plot import Describe, Frames
+from search.report.plots import BASELINE, CHOSEN, TEST, fragment, layout
 
 FEWEST = 4  # configurations, in whose order a correlation is taken
 

@@ -1,4 +1,4 @@
-"""How the front grew with trials and minutes, and whether the budget was enough."""
+"""The growth of the front with trials and minutes, and a sentence about the budget."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Why an attempt at a trial or a measurement ended without a result, and whether it may be made again."""
+"""The faults that end a trial or a measurement without a result, and whether it may be tried again."""
 
 import pickle
 import re
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 
 class Fault(NamedTuple):
-    """Why an attempt has no result. reason: one line; traceback: everything that is known."""
+    """The cause of an attempt without a result. reason: one line; traceback: everything that is known."""
 
     kind: Kind
     reason: str

@@ -1,4 +1,4 @@
-"""From which trial on a sampler learns from results.
+"""The first trial whose suggestion rests on a result of the search.
 
 Suggestion n rests on the results of suggestions 0..n-L alone. L is one and a half times the concurrency, since with L
 equal to the concurrency one slow trial would leave the other workers idle.
@@ -17,7 +17,7 @@ INFORMED_PER_FIELD = 16  # trials of a search without a number of its own: docs/
 
 
 def lag(concurrency: int) -> int:
-    """L: how far behind a suggestion the newest result lies on which it may rest."""
+    """L, the lag: suggestion n rests on no result newer than that of trial n - L."""
     return concurrency + concurrency // 2
 
 

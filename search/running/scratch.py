@@ -32,6 +32,7 @@ _SOURCE = "RAY_TMPDIR, the folder for temporary files"
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{DIGITS}}}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # opening a pipe of that name does not block
+SHORT_BASE = "/tmp"  # noqa: S108 - POSIX has it on every system; the base where TMPDIR is too long for these sockets
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def _base() -> Path:
     """Raises UserError for a RAY_TMPDIR below which Ray's sockets would have too long paths."""
     given, usual = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir()
     if not given:
-        return Path(usual if len(os.fsencode(usual)) <= LONGEST_BASE else "/tmp")  # noqa: S108 - a private folder is made in it
+        return Path(usual if len(os.fsencode(usual)) <= LONGEST_BASE else SHORT_BASE)
     base = Path(given).expanduser().absolute()
     if (size := len(os.fsencode(base))) > LONGEST_BASE:
         raise UserError(

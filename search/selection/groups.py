@@ -41,7 +41,7 @@ def grouped(means: Floats, filter_rates: ArrayLike) -> list[list[int]]:
 
 
 def significantly_below(means: Floats, reference: Floats) -> NDArray[np.bool_]:
-    """Which of N configurations lie below a reference by the whole of their paired 95% intervals.
+    """Mark those of N configurations whose paired 95% interval lies wholly below a reference.
 
     Args:
         means: float [R, N].

@@ -1,4 +1,4 @@
-"""Whether a row of the front or of the baselines holds on test, judged by one rule for all.
+"""The judgement on test of each row of the front and of the baselines, by one rule for all.
 
 A row is beaten by a configuration that skips at least as many passes and scores clearly higher: no adaptation, which
 skips every pass, random skipping at the same rate, or a point of the front. A difference is clear if its paired 95%

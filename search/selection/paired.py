@@ -57,7 +57,7 @@ def users_of(text: str) -> NDArray[np.int32]:
 
 
 def z_scores(a: Outcomes, b: Outcomes, users: NDArray[np.integer], quality: QualityMetric) -> tuple[float, float]:
-    """By how many paired standard errors `a` is better than `b`: in quality, and in the share of skipped passes."""
+    """The lead of `a` over `b` in paired standard errors: in quality, and in the share of skipped passes."""
     better = per_sample(a.ranks, quality) - per_sample(b.ranks, quality)
     skips_more = b.admitted.astype(np.float64) - a.admitted
     return _z(better, users), _z(skips_more, users)

@@ -113,7 +113,7 @@ class _Case:
 
     @cached_property
     def random_cost(self) -> Difference | None:
-        """Of random skipping, relative to adapting on every sample."""
+        """The quality that random skipping loses, relative to adapting on every sample."""
         return self._relative(self.view.difference(self.random, self.all, TO_ALL).reversed()) if self.random else None
 
     @cached_property

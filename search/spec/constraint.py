@@ -40,7 +40,7 @@ class Constraint:
         return None if value is None else self.factor * value
 
     def excess(self, metrics: Mapping[str, float], anchors: Mapping[str, Mapping[str, float]]) -> float:
-        """By how much a result breaks the constraint; not above 0 where it is met or the bound is unknown."""
+        """The amount by which a result breaks the constraint; not above 0 where it is met or the bound is unknown."""
         bound = self.bound(anchors)
         if bound is None:
             return 0.0

@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from etarec.config import AdaptConfig
-from etarec.document import Location, Schema, quoted
+from etarec.document import quoted
+from etarec.document_schema import Location, Schema
 from search.fields import option_of
 
 Kind = Literal["int", "float", "choices"]

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etarec.document import Schema, dotted, read_yaml
+from etarec.document import read_yaml
+from etarec.document_schema import Schema, dotted
 from etarec.experiment_file import ExperimentFile, Problem
 from search.fields import SECTION, field_of, option_of
 from search.spec import own_code, table_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from etarec.config import AdaptConfig, ModelConfig
-from etarec.document import Location
+from etarec.document_schema import Location
 from etarec.experiment_file import Problem
 from search.fields import SECTION, field_of, option_of
 from search.spec.dimension import Dimension, Value

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from etarec.document import Node
+from etarec.document_schema import Node
 from search.fields import SECTION
 from search.spec.spec import ADAPTER
 

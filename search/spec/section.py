@@ -33,7 +33,7 @@ def _constraints(texts: dict[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ChooseConfig:
-    """How one configuration is chosen from the front."""
+    """The rule that chooses one configuration from the front."""
 
     rule: ChoiceRule = Field(
         default="tolerance",
@@ -54,7 +54,7 @@ class ChooseConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PruneConfig:
-    """When a trial that cannot win ends early."""
+    """The rule that ends a trial early because it cannot win."""
 
     z: Positive | None = Field(
         default=3.0,
@@ -66,7 +66,7 @@ class PruneConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SearchConfig:
-    """How the search runs; except for `seed`, no field changes the measurement of a configuration."""
+    """The course of a search; except for `seed`, no field changes the measurement of a configuration."""
 
     trials: Count | Literal["auto"] = Field(
         default="auto",

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etarec.config import AdaptConfig
-from etarec.document import Location, quoted
+from etarec.document import quoted
+from etarec.document_schema import Location
 from search.fields import value_of, with_values
 from search.spec.dimension import Dimension, Value
 

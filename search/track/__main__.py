@@ -85,7 +85,7 @@ def _track(directory: Path) -> tuple[Records, Mirror]:
 
 
 def read_outcome(directory: Path, records: Records) -> Outcome:
-    """How the search ended, from its files; KILLED where the files do not tell."""
+    """The end of the search, read from its files; KILLED where the files do not tell."""
     file, chosen = directory / "provenance.json", directory / "chosen.yaml"
     about = mapping_of(file, {"search"}) if file.exists() else {}
     search = about.get("search") or {}

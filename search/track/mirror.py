@@ -5,19 +5,13 @@ lost or doubled in a store that was unreachable, came back empty, or carried out
 """
 
 from collections.abc import Callable, Mapping
-from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_SOURCE_TYPE,
-    MLFLOW_USER,
-)
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from etarec.config import UserError
 from search.records.records import Records
@@ -26,11 +20,11 @@ from search.records.trial import Trial
 from search.spec import flat
 from search.track.attachments import Attachments
 from search.track.companions import baselines_of, data_of
-from search.track.store import connect, experiment_id, explained, milliseconds, user
+from search.track.runs import Runs
+from search.track.store import connect, experiment_id, explained
 from search.track.wanted import (
     BASELINE_TAG,
     Copy,
-    Difference,
     Outcome,
     Wanted,
     idle_metrics,
@@ -74,10 +68,9 @@ class Mirror:
         self.experiment, self.records, self.parameters, self.answered = experiment, records, flat(parameters), answered
         self.changed: set[str] = set()  # trial ids, and "search" for the parent run
         self.created: set[str] = set()
-        self._client: MlflowClient | None = None
-        self._experiment_id = ""
+        self._runs: Runs | None = None  # None until they are found, and again after a failure
         self._parent: Copy | None = None
-        self._runs: dict[str, Copy] = {}  # by trial id
+        self._children: dict[str, Copy] = {}  # by trial id
         self._written: dict[int, tuple[State, float, float]] = {}
         self._idle: frozenset[str] = frozenset()
 
@@ -85,10 +78,10 @@ class Mirror:
         """Bring the runs of all trials up to date while the search runs."""
         with explained():
             try:
-                if self._client is None:
+                if self._runs is None:
                     self._find_runs()
                 else:
-                    self._client.get_run(self.records.parent_run_id)  # raises where the store came back empty
+                    self._runs.client.get_run(self.records.parent_run_id)  # raises where the store came back empty
                     self.answered(False)
                 self._bring_search(None)
                 trials = self.records.snapshot()
@@ -97,12 +90,12 @@ class Mirror:
                     if self._written.get(trial.number) != version(trial):
                         self._bring_trial(trial, None)
             except BaseException:
-                self._client = None
+                self._runs = None
                 raise
 
     def end(self, outcome: Outcome) -> None:
         """Write everything that is missing and end the parent run, until a pass over all runs changes nothing."""
-        self._client = None
+        self._runs = None
         with explained():
             for _ in range(MAX_PASSES):
                 self._find_runs()
@@ -110,7 +103,7 @@ class Mirror:
                 self._idle = idle_metrics(trials)
                 changes = [self._bring_trial(trial, outcome) for trial in trials]
                 changes += self._bring_baselines(outcome)
-                changes += [self._close_orphan(name) for name in self._runs.keys() - self._trial_ids()]
+                changes += [self._close_orphan(name) for name in self._children.keys() - self._trial_ids()]
                 self.records.write_table()
                 changes.append(self._bring_search(outcome))
                 if not any(changes):
@@ -120,8 +113,8 @@ class Mirror:
                 self._log_model(outcome)
 
     def _attach(self, folder: Path) -> None:
-        assert self._client is not None and self._parent is not None
-        attached = Attachments(self._client, self._parent, self.answered)
+        assert self._runs is not None and self._parent is not None
+        attached = Attachments(self._runs.client, self._parent, self.answered)
         if attached.log_data(data_of(folder)) | attached.upload(folder):
             self.changed.add("search")
 
@@ -137,8 +130,8 @@ class Mirror:
             return
         from search.track import model
 
-        assert self._client is not None and self._parent is not None
-        if model.log(self._client, self._parent.run_id, found):
+        assert self._runs is not None and self._parent is not None
+        if model.log(self._runs.client, self._parent.run_id, found):
             self.answered(True)
             self.changed.add("search")
 
@@ -147,21 +140,22 @@ class Mirror:
 
     def _find_runs(self) -> None:
         """Find the experiment, the parent run and its children; create the experiment and the parent if missing."""
-        client = self._client = connect()
+        client = connect()
         self._written = {}
-        self._experiment_id = self._known_experiment(client) or experiment_id(client, self.experiment)
+        runs = Runs(client, self._known_experiment(client) or experiment_id(client, self.experiment), self.answered)
+        self._runs = runs
         self.answered(False)
-        parents = self._search(SEARCH_TAG, self.records.identity)
-        self._parent = self._only(parents, self.records.parent_run_id) or self._create_search()
+        found = runs.only(runs.tagged(SEARCH_TAG, self.records.identity), self.records.parent_run_id)
+        self._parent = found or self._create_search()
         if self._parent.run_id != self.records.parent_run_id:
             self._adopt(self.records.parent_run_id, self._parent.run_id)
             self.records.parent_tracked(self._parent.run_id)
         known = {trial.trial_id: trial.mlflow_run_id for trial in self.records.snapshot()}
         children: dict[str, list[Run]] = {}
-        for run in self._search(MLFLOW_PARENT_RUN_ID, self._parent.run_id):
+        for run in runs.tagged(MLFLOW_PARENT_RUN_ID, self._parent.run_id):
             children.setdefault(run.data.tags.get("trial_id", ""), []).append(run)
-        found = {name: self._only(runs, known.get(name, "")) for name, runs in children.items()}
-        self._runs = {name: copy for name, copy in found.items() if copy}
+        copies = {name: runs.only(several, known.get(name, "")) for name, several in children.items()}
+        self._children = {name: copy for name, copy in copies.items() if copy}
 
     def _create_search(self) -> Copy:
         began = self._began()
@@ -172,10 +166,9 @@ class Mirror:
 
     def _adopt(self, former: str, parent: str) -> None:
         """Move the children of a parent run that was deleted to the new parent run."""
-        assert self._client is not None
-        for run in self._search(MLFLOW_PARENT_RUN_ID, former) if former else []:
-            self._client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent)
-            self.answered(True)
+        assert self._runs is not None
+        for run in self._runs.tagged(MLFLOW_PARENT_RUN_ID, former) if former else []:
+            self._runs.move(run.info.run_id, parent)
 
     def _known_experiment(self, client: MlflowClient) -> str | None:
         """The id of the parent run's experiment, which may have been renamed since."""
@@ -191,43 +184,8 @@ class Mirror:
         ours = run.info.lifecycle_stage == "active" and run.data.tags.get(SEARCH_TAG) == self.records.identity
         return run.info.experiment_id if ours else None
 
-    def _search(self, tag: str, value: str) -> list[Run]:
-        assert self._client is not None
-        runs: list[Run] = []
-        token = None
-        while True:
-            query = f"tags.`{tag}` = '{value}'"
-            page = self._client.search_runs([self._experiment_id], query, max_results=1000, page_token=token)
-            self.answered(False)
-            runs += page
-            token = page.token
-            if not token:
-                return runs
-
-    def _only(self, runs: list[Run], known: str) -> Copy | None:
-        """The known one or else the oldest of several runs of one trial or search; the others are deleted.
-
-        A store that creates a run after the request has timed out ends up with several.
-        """
-        assert self._client is not None
-        runs = sorted(runs, key=lambda run: (run.info.run_id != known, run.info.start_time, run.info.run_id))
-        for extra in runs[1:]:
-            for run in [*self._search(MLFLOW_PARENT_RUN_ID, extra.info.run_id), extra]:
-                self._client.delete_run(run.info.run_id)
-                self.answered(True)
-        return _copy(runs[0]) if runs else None
-
     def _began(self) -> float:
         return min((trial.began for trial in self.records.snapshot() if not trial.source), default=0.0)
-
-    def _create(self, key: str, name: str, tags: Mapping[str, str], began: float) -> Copy:
-        """Create a run. `key` is the trial id, or `search` for the parent."""
-        assert self._client is not None
-        common = {MLFLOW_SOURCE_NAME: "search.tune", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: user()}
-        run = self._client.create_run(self._experiment_id, milliseconds(began), {**common, **tags}, run_name=name)
-        self.answered(True)
-        self.created.add(key)
-        return _copy(run)
 
     def _bring_search(self, outcome: Outcome | None) -> bool:
         assert self._parent is not None
@@ -249,8 +207,9 @@ class Mirror:
     def _bring_baselines(self, outcome: Outcome) -> list[bool]:
         """A run per baseline in the files; the run of one that a longer search has replaced is deleted."""
         wanted = baselines_of(outcome.artifacts) if outcome.artifacts else {}
-        for name in [name for name, copy in self._runs.items() if BASELINE_TAG in copy.tags and name not in wanted]:
-            self._delete(name)
+        assert self._runs is not None
+        for name in [name for name, copy in self._children.items() if BASELINE_TAG in copy.tags and name not in wanted]:
+            self._runs.delete(self._children.pop(name).run_id)
         return [
             self._bring(
                 name,
@@ -260,63 +219,30 @@ class Mirror:
             for name, one in wanted.items()
         ]
 
-    def _delete(self, name: str) -> None:
-        assert self._client is not None
-        self._client.delete_run(self._runs.pop(name).run_id)
-        self.answered(True)
-
     def _child(self, name: str, title: str, tags: Mapping[str, str], began: float = 0.0) -> Copy:
         """The run of a trial or baseline, created if it is missing."""
         assert self._parent is not None
-        if name not in self._runs:
+        if name not in self._children:
             all_tags = {MLFLOW_PARENT_RUN_ID: self._parent.run_id, "trial_id": name, **tags}
-            self._runs[name] = self._create(name, title, all_tags, began or self._began())
-        return self._runs[name]
+            self._children[name] = self._create(name, title, all_tags, began or self._began())
+        return self._children[name]
+
+    def _create(self, name: str, title: str, tags: Mapping[str, str], began: float) -> Copy:
+        """Create a run. `name` is the trial id, or `search` for the parent."""
+        assert self._runs is not None
+        copy = self._runs.create(title, tags, began)
+        self.created.add(name)
+        return copy
 
     def _close_orphan(self, name: str) -> bool:
         """End a run of this search whose trial is not in the records."""
-        copy = self._runs[name]
+        copy = self._children[name]
         return copy.status == State.RUNNING and self._bring(name, copy, Wanted(State.KILLED))
 
     def _bring(self, name: str, copy: Copy, wanted: Wanted) -> bool:
         """Write what the run lacks. True if it lacked anything."""
-        assert self._client is not None
-        lacking = list(copy.lacks(wanted))
-        for batch in lacking:
-            self._client.log_batch(copy.run_id, *_entities(batch))
-            self.answered(True)
-            copy.took(batch)
-        unwanted = [key for key in wanted.unwanted if key in copy.tags]
-        for key in unwanted:
-            self._client.delete_tag(copy.run_id, key)
-            self.answered(True)
-            del copy.tags[key]
-        in_state = copy.status == wanted.state
-        if not in_state:
-            self._set_state(copy, wanted)
-        if lacking or unwanted or not in_state:
-            self.changed.add(name)
-            return True
-        return False
-
-    def _set_state(self, copy: Copy, wanted: Wanted) -> None:
-        assert self._client is not None
-        if wanted.state is State.RUNNING:
-            self._client.update_run(copy.run_id, status=str(wanted.state))
-        else:
-            end = max(wanted.end, copy.began) if wanted.end else 0.0  # the clock may have been set back meanwhile
-            self._client.set_terminated(copy.run_id, str(wanted.state), milliseconds(end))
-        self.answered(True)
-        copy.status = str(wanted.state)
-
-
-def _copy(run: Run) -> Copy:
-    info, data = run.info, run.data
-    return Copy(
-        info.run_id, info.start_time / 1000, info.status, dict(data.params), dict(data.metrics), dict(data.tags)
-    )
-
-
-def _entities(batch: Difference) -> tuple[list[Metric], list[Param], list[RunTag]]:
-    metrics = [Metric(point.name, point.value, round(point.moment * 1000), point.step) for point in batch.metrics]
-    return metrics, list(starmap(Param, batch.params.items())), list(starmap(RunTag, batch.tags.items()))
+        assert self._runs is not None
+        if not self._runs.complete(copy, wanted):
+            return False
+        self.changed.add(name)
+        return True

@@ -21,6 +21,7 @@ from search.running.suggest import Parameters, Suggestions
 from search.sampler.cube import Cube
 from search.selection.pareto import hypervolume
 from search.spec import Spec, load, objectives_of
+from tests.driven_search import drive
 
 Floats = NDArray[np.float64]
 
@@ -121,13 +122,7 @@ def replay(measured: Measured, label: str, concurrency: int, seed: int, trials: 
     """Quality and filter rate of a search's trials in the order in which they end, float [trials, 2]."""
     suggestions = OnTable(measured, label, concurrency, seed)
     results = [objectives_of(measured.spec.search, row) for row in measured.table.to_dict("records")]
-    ended = 0
-    while ended < trials:
-        if len(suggestions.taken) < min(trials, ended + concurrency) and suggestions.ready():
-            suggestions.ask()
-        else:
-            suggestions.tell(ended, results[suggestions.taken[ended]])
-            ended += 1
+    drive(suggestions, trials, concurrency, lambda number, parameters: results[suggestions.taken[number]])
     return measured.values[suggestions.taken]
 
 

@@ -1,9 +1,7 @@
 """Loading, streams and training windows against slow literal references."""
 
 import gzip
-import hashlib
 import pickle
-import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from written_log import log_of
 
 from etarec import data, split
 from etarec.config import ColumnsConfig, DataConfig, SimulationConfig, UserError
@@ -36,11 +35,6 @@ def interactions(lengths: list[int], max_length: int = 5, timestamps: list[float
         vocabulary=pa.array(map(str, range(sum(lengths))), pa.large_string()),
         sha256="",
     )
-
-
-def log_of(path: Path, rows: list[tuple[str, str, object]]) -> DataConfig:
-    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv(path, index=False)
-    return DataConfig(path=str(path), k_core=0)
 
 
 def histories(loaded: Interactions) -> list[list[str]]:
@@ -294,25 +288,3 @@ def test_repeated_rows_are_said_and_dropped_on_request(tmp_path: Path) -> None:
     )
     dropped = data.load(replace(config, drop=("duplicates",)))
     assert dropped.n_interactions == 7 and dropped.reading.dropped == ("3 of 10 rows (data.drop: duplicates)",)
-
-
-@pytest.mark.parametrize("long", [3, 255, 256, 257, 1000])
-def test_the_hash_of_tokens_is_that_of_one_width_up_to_256_characters(tmp_path: Path, long: int) -> None:
-    rows = [("a", f"i{n}ü", n * 10) for n in range(8)] + [("a", "x" * long, 90)]
-    loaded = data.load(log_of(tmp_path / "log.csv", rows))
-    digest = hashlib.sha256(b"max_length 50")
-    vocabulary = np.array(loaded.vocabulary.to_pylist(), np.str_)
-    arrays = {name: getattr(loaded, name) for name in ("items", "offsets", "train_end", "valid_end")}
-    for name, array in [*arrays.items(), ("vocabulary", vocabulary)]:
-        digest.update(f" {name} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
-    assert (loaded.sha256 == digest.hexdigest()) == (long <= 256)
-
-
-def test_one_long_id_costs_its_own_length_only(tmp_path: Path) -> None:
-    rows = [(f"u{n % 9}", f"i{n}", n * 10) for n in range(20_000)] + [("u1", "x" * 500_000, 1)]
-    config = log_of(tmp_path / "log.csv", rows)
-    tracemalloc.start()  # of one width, the tokens would take 40 GB
-    loaded = data.load(config)
-    assert tracemalloc.get_traced_memory()[1] < 2**27
-    tracemalloc.stop()
-    assert loaded.sha256 != data.load(log_of(tmp_path / "log.csv", [*rows[:-1], ("u1", "x" * 499_999 + "y", 1)])).sha256

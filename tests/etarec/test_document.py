@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etarec.config import UserError
-from etarec.document import Schema, parse_override, parse_yaml, read_yaml, to_text
+from etarec.document import parse_yaml, read_yaml, to_text
 
 
 @pytest.mark.parametrize(
@@ -62,31 +62,6 @@ def test_a_tag_that_does_not_fit_its_value_is_named(text: str) -> None:
 def test_a_tag_that_fits_is_followed() -> None:
     text = "{a: !!str 5, b: !!int '5', c: !!float 1, d: !!bool 'true', e: !!seq [1], f: !!map {g: 1}}"
     assert parse_yaml(text, "x") == {"a": "5", "b": 5, "c": 1.0, "d": True, "e": [1], "f": {"g": 1}}
-
-
-OPEN = Schema({"properties": {"name": {"type": "string"}}})
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("clicks #2.csv", "clicks #2.csv"),
-        ("#1", "#1"),
-        (" # ", "#"),
-        ("5 # five", "5 # five"),
-        ("a#b", "a#b"),
-        ("'a #b'", "a #b"),
-        ("['a #b', 2]", ["a #b", 2]),
-    ],
-)
-def test_an_override_has_no_comments(text: str, value: object) -> None:
-    assert parse_override(f"name={text}", OPEN) == (("name",), value)
-
-
-def test_a_comment_after_a_quoted_value_or_a_list_is_named() -> None:
-    for text in ("'a' #b", "[1] #b", "{a: 1} #b"):
-        with pytest.raises(UserError, match=r'given "#b" after the value, expected nothing there'):
-            parse_override(f"name={text}", OPEN)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

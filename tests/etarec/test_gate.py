@@ -11,7 +11,7 @@ from torch import Tensor
 
 from etarec import gate, scoring
 from etarec.config import SKIPPED, AdaptConfig, Reason
-from etarec.gate import Decision, Gate
+from etarec.gate import Batch, Decision, Gate
 
 
 def judge(judging: Gate, scores: Tensor, seen: list[bool] | None = None) -> Decision:
@@ -19,7 +19,7 @@ def judge(judging: Gate, scores: Tensor, seen: list[bool] | None = None) -> Deci
     axes = torch.eye(scores.shape[1], dtype=scores.dtype)
     given_seen = torch.zeros(len(scores), dtype=torch.bool) if seen is None else torch.tensor(seen)
     scan = scoring.scan(scores, axes, None, judging.scores_needed(scores.shape[1]))
-    return judging.judge(scores, axes, scan, given_seen)
+    return judging.judge(Batch(scores, axes, scan.top_scores, scan.top_items, None, given_seen))
 
 
 def log_of(*rows: list[float]) -> Tensor:
@@ -193,7 +193,7 @@ def test_a_gate_by_loss_without_a_test_of_redundancy_needs_no_scores():
     assert judging.scores_needed(12) == 0 and judging.needs_losses
     axes, seen = torch.eye(4), torch.zeros(4, dtype=torch.bool)
     losses = torch.tensor([3.0, 1.0, 2.0, 4.0])
-    decision = judging.judge(axes, axes, scoring.scan(axes, axes, None, 0), seen, losses)
+    decision = judging.judge(Batch(axes, axes, None, None, losses, seen))
     assert decision.admitted.tolist() == [False, True, True, False] and judging.threshold == 2.5
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from etarec import gate, scoring
 from etarec.config import AdaptConfig, Reason
-from etarec.gate import Gate
+from etarec.gate import Batch, Gate
 from tests.fuzz.damage import EXAMPLES
 
 V = 9
@@ -24,7 +24,8 @@ def judged(scores: Tensor, first: Tensor, **fields: object) -> Tensor:
     for batch in (first, scores):
         axes = torch.eye(V)
         scan = scoring.scan(batch, axes, None, judging.scores_needed(V))
-        decision = judging.judge(batch, axes, scan, torch.zeros(len(batch), dtype=torch.bool))
+        nothing = torch.zeros(len(batch), dtype=torch.bool)
+        decision = judging.judge(Batch(batch, axes, scan.top_scores, scan.top_items, None, nothing))
     return decision.reasons
 
 

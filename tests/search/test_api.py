@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from tiny import TINY
 
 import search
 from etarec.config import UserError
@@ -15,13 +17,7 @@ from search import experiment, prepare
 from search.records.states import Ending
 
 ROOT = Path(__file__).parents[2]
-TINY = """
-data: {simulation: {users: 150, items: 60}}
-model: {width: 8, heads: 2, mlp_width: 8}
-train: {epochs: 1}
-space: {top_k: {low: 2, high: 20}}
-search: {trials: 2, concurrency: 2, bootstrap_replicates: 50, random_points: 0}
-"""
+SEARCH = {"trials": 2, "concurrency": 2, "bootstrap_replicates": 50, "random_points": 0}
 SCRIPT = """
 import search
 
@@ -39,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ETAREC_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    Path("space.yaml").write_text(TINY)
+    Path("space.yaml").write_text(yaml.safe_dump({**TINY, "search": SEARCH}))
     return tmp_path
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import TINY
 
 from etarec.evaluate import Measurement
 from search import dry_run, preflight
@@ -15,13 +16,6 @@ from search.console import Console
 from search.experiment import Experiment
 from search.running import cluster
 from search.spec import load
-
-TINY = {
-    "data": {"dataset": "simulated", "simulation": {"users": 150, "items": 60}},
-    "model": {"width": 8, "heads": 2, "mlp_width": 8},
-    "train": {"epochs": 1},
-    "space": {"top_k": {"low": 2, "high": 20}},
-}
 
 
 @pytest.fixture(autouse=True)

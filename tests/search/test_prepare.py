@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny import TINY
 
 from etarec.config import UserError
 from etarec.train import cache_path
@@ -17,12 +18,7 @@ from search.running.plan import Machine
 from search.spec import load, to_yaml
 from search.warm_start import Folders, start
 
-TINY = {
-    "data": {"simulation": {"users": 150, "items": 60}, "rehearsal_share": None},
-    "model": {"width": 8, "heads": 2, "mlp_width": 8},
-    "train": {"epochs": 1},
-    "space": {"top_k": {"low": 2, "high": 20}},
-}
+EXPERIMENT = {**TINY, "data": {**TINY["data"], "rehearsal_share": None}}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +33,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def experiment_of(folder: Path, *changes: str, resume: bool = False) -> Experiment:
     file = folder / "space.yaml"
-    file.write_text(yaml.safe_dump(TINY))
+    file.write_text(yaml.safe_dump(EXPERIMENT))
     return Experiment(load(file, changes), folder / "out", resume=resume, file=file)
 
 
@@ -55,7 +51,7 @@ def test_a_given_checkpoint_is_one_of_these_data(tmp_path: Path, monkeypatch: py
     trained = prepare.prepare(experiment_of(tmp_path)).checkpoint
     file = str(next((tmp_path / "cache").glob("*.safetensors")))
     monkeypatch.setattr(prepare, "load_or_train", lambda *given: pytest.fail("trained"))
-    document = {name: section for name, section in TINY.items() if name not in ("model", "train")}
+    document = {name: section for name, section in EXPERIMENT.items() if name not in ("model", "train")}
     given = tmp_path / "given.yaml"
     given.write_text(yaml.safe_dump({**document, "checkpoint": file}))
     assert prepare.prepare(Experiment(load(given), tmp_path / "out")).checkpoint.sha256 == trained.sha256
@@ -142,7 +138,7 @@ def test_the_plan_settles_how_many_trials_there_are(tmp_path: Path) -> None:
     begun, resumed = experiment_of(tmp_path), experiment_of(tmp_path, resume=True)
     assert begun.spec.search.trials == "auto"
     planned = prepare.plan_on(begun, Machine(cores=8))
-    assert begun.spec.search.trials == default_trials("auto", len(TINY["space"]), 8) and planned.concurrency == 8
+    assert begun.spec.search.trials == default_trials("auto", len(EXPERIMENT["space"]), 8) and planned.concurrency == 8
     begun.directory.mkdir()
     (begun.directory / "spec.yaml").write_text(to_yaml(begun.spec))
     prepare.plan_on(resumed, Machine(cores=2))

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import ray
+import yaml
+from tiny import TINY
 
 from search import experiment, prepare
 from search.records.states import Ending
@@ -21,13 +23,6 @@ from search.track import live
 from search.warm_start import Folders
 
 ROOT = Path(__file__).parents[2]
-TINY = """
-data: {simulation: {users: 150, items: 60}}
-model: {width: 8, heads: 2, mlp_width: 8}
-train: {epochs: 1}
-space: {top_k: {low: 2, high: 20}}
-search: {trials: 3}
-"""
 LOG = "user_id,item_id,timestamp\n" + "".join(f"u{u},i{i},{i}\n" for u in range(9) for i in range(9))
 Run = Callable[..., tuple[int, str, str]]
 
@@ -37,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("ETAREC_CACHE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    Path("space.yaml").write_text(TINY)
+    Path("space.yaml").write_text(yaml.safe_dump({**TINY, "search": {"trials": 3}}))
     Path("log.csv").write_text(LOG)
     Path("header.csv").write_text("user_id,item_id,timestamp\n")
     Path("columns.csv").write_text(LOG.replace("item_id", "product"))

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from literal_adapt import CPU, World
 from watched import ALWAYS, AT_REQUEST, WEIGHTS, Work
 
 from etarec import adapt, evaluate
-from etarec.adapt.transitions import Observed, Offer, ServedLosses
+from etarec.adapt.transitions import Observed, Offer
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason
 from etarec.data import Interactions, stream
@@ -61,16 +60,6 @@ def test_what_a_pass_learned_is_pending_no_more(log: Interactions) -> None:
         before = keeps.offer(slice(0, 6))
         keeps.learned(before.places)
         assert len(before.places) and (pairs(keeps.offer(slice(0, 6))) == pairs(before)) == again
-
-
-def test_losses_are_kept_by_transition_and_averaged_by_sample() -> None:
-    losses = ServedLosses(12, torch.float64)
-    losses.record(np.array([4, 5]), torch.tensor([1.0, 2.0]))
-    assert pairs(losses.missing(OFFER, own=np.array([9]))) == [(2, 6)]  # the batch's own targets get theirs
-    twice = Offer(np.array([0, 1]), np.array([7, 7]))
-    assert pairs(losses.missing(twice, own=np.array([9]))) == [(0, 7)]
-    losses.record(np.array([6, 9]), torch.tensor([4.0, 8.0]))
-    np.testing.assert_array_equal(losses.means(OFFER, 5), [1.5, np.nan, 3.0, 8.0, np.nan])
 
 
 def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> None:

@@ -10,11 +10,10 @@ from small_models import BERT4REC, GRU4REC, MAMBA4REC, SASREC, hidden_with_const
 from torch.nn import functional as F
 from watched import ALWAYS, AT_ONCE, AT_REQUEST, BY_LOSS, GATED, NEVER, WEIGHTS, Work
 
-from etarec import adapt, scoring
+from etarec import adapt
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, Reason, UserError
 from etarec.encode import Encoder
-from etarec.gate import Gate
 
 SELECTED = {**BY_LOSS, "weighting": "none", "correction": "selection"}
 VARIANTS = [
@@ -94,11 +93,6 @@ def test_target_weights_is_the_literal_loop(world: World, fields: dict, literal_
     assert not np.array_equal(measured.ranks, world.measure(AdaptConfig(target="none")).ranks)
 
 
-def test_a_gate_that_admits_nobody_serves_the_model_as_it_was_trained(world: World) -> None:
-    as_trained = world.measure(AdaptConfig(target="none"))
-    assert np.array_equal(world.measure(AdaptConfig(**WEIGHTS, **NEVER)).ranks, as_trained.ranks)
-
-
 @pytest.mark.parametrize("objective", ["next_item", "entropy"])
 @pytest.mark.parametrize("serve", ["before", "after"])
 def test_nothing_admitted_computes_nothing(world: World, objective: str, serve: str, monkeypatch) -> None:
@@ -131,74 +125,6 @@ def test_a_backward_pass_sees_the_admitted_samples_only(
     assert work.ends(graph=True) == sorted(ends[measured.admitted].tolist())
     batches = [part.any() for part in np.split(measured.admitted, range(32, len(samples), 32))]
     assert work.backward == (sum(batches) if filtered == "nothing" else len(batches))
-
-
-def test_a_loss_gate_asks_for_no_loss_twice(world: World, monkeypatch) -> None:
-    """The losses of what was served are known; those of transitions before the stream come out of the pass that
-    serves, and the first batch has a pass of its own."""
-    work = Work(monkeypatch)
-    config = AdaptConfig(**WEIGHTS, **BY_LOSS, **AT_REQUEST, weighting="none", transitions="pending")
-    measured = world.measure(config)
-    batches = -(-len(measured.ranks) // 32)
-    assert batches > 2 and len([ends for graph, _, ends in work.encoded if not graph]) == 1 + batches
-    ends = work.ends(graph=False)
-    assert len(ends) == len(set(ends)) > len(measured.ranks) > measured.admitted.sum() > 0
-
-
-PASSING = [
-    {**GATED},
-    {**GATED, "min_admitted": 0.5, "serve": "after", **AT_REQUEST, "batch_size": 7},
-    {**GATED, "average_over": "all"},
-    {**GATED, "top_k": None},
-    {**GATED, "calibrate": "each_batch", "transitions": "pending"},
-    {**GATED, "entropy_threshold": 1.0},
-    {**BY_LOSS, "weighting": "none"},
-    {**BY_LOSS, "weighting": "none", "calibrate": "each_batch", "average_over": "all"},
-    {"gate": "random"},
-]
-
-
-@pytest.mark.parametrize("fields", PASSING, ids=str)
-def test_a_gate_that_ignores_batches_decides_as_one_that_looks_at_all(log, frozen, fields: dict, monkeypatch):
-    """A batch with nothing to learn needs no Top-K, unless the gate takes E0 or m from it."""
-    config, scan, asked = AdaptConfig(**{**WEIGHTS, **AT_REQUEST, "batch_size": 8, **fields}), scoring.scan, list[int]()
-    monkeypatch.setattr(
-        scoring, "scan", lambda h, v, t, top_k, *rest: (asked.append(top_k), scan(h, v, t, top_k, *rest))[1]
-    )
-    world = World(log, frozen, "valid")  # whose first samples have nothing that is not trained on
-    found, passing = world.measure(config), asked.count(0)
-    asked.clear()
-    monkeypatch.setattr(Gate, "ignores", lambda *_: False)
-    expected = world.measure(config)
-    np.testing.assert_array_equal(found.ranks, expected.ranks)
-    np.testing.assert_array_equal(found.admitted, expected.admitted)
-    assert np.array_equal(found.reasons, expected.reasons) and (found.reasons == Reason.NOTHING_TO_LEARN).sum() > 16
-    looks_at_top_k = config.gate == "eta" and config.average_over == "admitted" and config.top_k is not None
-    assert (passing > asked.count(0)) == looks_at_top_k
-
-
-@pytest.mark.parametrize(("group", "moved"), [("projections", "qkvo"), ("body", None), ("all", None)])
-def test_only_the_chosen_weights_move(world: World, group: str, moved: str | None) -> None:
-    model = world.model()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, parameters=group), model)
-    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    expected = {name for name in before if moved is None or name.split(".")[-2] in moved}
-    assert changed == expected - ({"items.weight"} if group == "body" else set())
-    assert (model.items.weight[0] == 0).all()
-
-
-def test_dropout_is_off_and_the_optimizer_fresh(world: World) -> None:
-    config = AdaptConfig(**WEIGHTS, **GATED)
-    expected = world.measure(config)
-    model = world.model()
-    model.dropout.p = 0.5
-    model.train()
-    assert np.array_equal(world.measure(config, model).ranks, expected.ranks)
-    for name, tensor in world.model().state_dict().items():
-        model.state_dict()[name].copy_(tensor)
-    again = world.measure(config, model)  # a momentum that was kept would show
-    assert np.array_equal(again.ranks, expected.ranks) and np.array_equal(again.admitted, expected.admitted)
 
 
 LEAK_CONFIGS = [
@@ -256,13 +182,6 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
     return trace
 
 
-def test_an_episodic_adapter_ends_where_it_began(world: World) -> None:
-    model = world.model()
-    world.measure(AdaptConfig(**WEIGHTS, **ALWAYS, **AT_REQUEST, serve="after", reset="batch"), model)
-    for name, weight in world.model().state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
-
-
 def test_a_shallow_step_moves_targets_and_drawn_items_only(world: World) -> None:
     """With `output` the step reaches the item vectors alone. A pass over a sequence moves all of them."""
     config = AdaptConfig(
@@ -308,21 +227,3 @@ def test_models_without_a_residual_stream_from_the_last_item_refuse_deeper_shall
         model = model_of(small, len(world.log.vocabulary) + 1)
         with pytest.raises(UserError, match=r"adapt\.filtered: given residual, .* expected nothing or output"):
             adapt.build(config, model, Encoder(world.log, CPU), world.samples(), Clock(CPU), 3)
-
-
-@pytest.mark.parametrize("objective", ["next_item", "entropy"])
-def test_dropout_is_on_in_learning_passes_only(world: World, objective: str, monkeypatch) -> None:
-    seen: list[tuple[bool, bool, float]] = []
-    forward = torch.nn.Dropout.forward
-
-    def recording(layer, x):
-        seen.append((torch.is_grad_enabled(), layer.training, layer.p))
-        return forward(layer, x)
-
-    monkeypatch.setattr(torch.nn.Dropout, "forward", recording)
-    config = AdaptConfig(**WEIGHTS, **ALWAYS, objective=objective, dropout=0.25)
-    first, again, other = (world.measure(config, seed=seed).ranks.tolist() for seed in (1, 1, 2))
-    assert {(True, True, 0.25)} == {each for each in seen if each[0]}
-    assert not any(training for grad, training, _ in seen if not grad)
-    assert first == again != other
-    assert first != world.measure(replace(config, dropout=0.0), seed=1).ranks.tolist()

@@ -32,6 +32,6 @@ def test_a_layer_of_the_default_sizes_runs_in_c(monkeypatch):
 
 @pytest.mark.parametrize(("compiler", "starts"), [("/usr/bin/cc", "triton "), (None, "torch")])
 def test_the_form_on_a_gpu_is_named(compiler, starts, monkeypatch):
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", reason="the GPU form needs Triton")
     monkeypatch.setattr(inner_loop, "compiler", lambda: compiler)
     assert inner_loop.kernels().startswith(starts)

@@ -104,7 +104,7 @@ def test_a_folder_of_different_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_address_is_read_through_fsspec(rows) -> None:
-    fsspec = pytest.importorskip("fsspec")
+    fsspec = pytest.importorskip("fsspec", reason="addresses are read by fsspec")
     with fsspec.open("memory://logs/log.csv.gz", "wb") as file:
         file.write(PACKED["gzip"])
     with fsspec.open("memory://logs/log.parquet", "wb") as file:
@@ -122,7 +122,7 @@ def test_an_address_without_its_package_says_what_to_install(monkeypatch: pytest
 
 
 def test_an_address_that_cannot_be_opened_is_refused() -> None:
-    pytest.importorskip("fsspec")
+    pytest.importorskip("fsspec", reason="addresses are read by fsspec")
     for address in ("memory://nothing/here.csv", "nosuch://host/log.csv"):
         with pytest.raises(UserError, match=f"{address}: "):
             readers.read(DataConfig(path=address))
@@ -153,7 +153,7 @@ def test_an_error_of_a_remote_package_is_one_message(monkeypatch: pytest.MonkeyP
     def fails(*_: object) -> None:
         raise _CredentialsError("Unable to locate credentials\nmore")
 
-    fsspec = pytest.importorskip("fsspec")
+    fsspec = pytest.importorskip("fsspec", reason="addresses are read by fsspec")
     monkeypatch.setattr(fsspec, "open", fails)
     with pytest.raises(UserError, match=r"^s3://logs/log.csv: cannot be opened: Unable to locate credentials$"):
         readers.read(DataConfig(path="s3://logs/log.csv"))

@@ -221,7 +221,7 @@ def test_a_model_that_falls_behind_goes_back_and_says_so(deployment, caplog):
     recommender.go_back("asked")
     weights = deployment.frozen.restore(CPU).state_dict()
     assert all(torch.equal(weights[name], weight) for name, weight in recommender.model.state_dict().items())
-    assert recommender.adapter.gate.threshold is None and not recommender.adapter.optimizer.state
+    assert recommender.adapter.gate.threshold is None and not recommender.adapter.moving.optimizer.state
 
 
 def test_a_model_that_is_no_longer_finite_goes_back_at_once(deployment, caplog):

@@ -1,55 +1,24 @@
-"""Places of texts, ticks and lines in the report's plots."""
+"""The places of measurements and the look of a fragment."""
 
-import math
-
-import numpy as np
 import pandas as pd
-import pytest
-from made_up_search import made_up_files
+import plotly.graph_objects as go
 
 from search.report import plots
 
 
-def points(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
-    """Baselines by name, HR@10 and filter rate on test and filter rate on validation, where HR@10 is 0.01 higher."""
-    frame = pd.DataFrame(rows, columns=["trial_id", "test_hr_at_10", "test_filter_rate", "valid_filter_rate"])
-    return frame.assign(valid_hr_at_10=frame["test_hr_at_10"].fillna(0.08) + 0.01)
-
-
-def test_names_that_would_overlap_become_one_text_inside_the_plot():
-    frame = points(("none", 0.0795, 1.0, 1.0), ("naive", 0.0796, 0.99, 0.99), ("all", 0.0894, 0.0, 0.0))
-    placed = {text: (x, y, align) for x, y, text, align in plots._labels(frame, "hr_at_10")}
-    assert placed == {"all": (0.0, 0.0894, "center"), "naive, none": (99.0, 0.0795, "right")}
-
-
-def test_a_name_stands_below_its_interval_and_on_validation_where_test_was_not_measured():
-    frame = points(("all", 0.0894, 0.0, 0.0), ("random", math.nan, math.nan, 0.5))
-    frame["test_hr_at_10_low"], frame["test_hr_at_10_high"] = 0.0870, 0.0910
-    placed = {text: (x, y) for x, y, text, _ in plots._labels(frame, "hr_at_10")}
-    assert placed == {"all": (0.0, pytest.approx(0.0870)), "random": (50.0, pytest.approx(0.09))}
-
-
 def test_bounds_that_miss_their_point_by_rounding_reach_nowhere():
-    frame = points(("all", 0.0894, 0.0, 0.0)).assign(
+    frame = pd.DataFrame({"trial_id": ["all"], "test_hr_at_10": [0.0894], "test_filter_rate": [0.0]}).assign(
         test_hr_at_10_low=0.0894 + 1e-16, test_hr_at_10_high=0.0894 - 1e-16
     )
     assert plots.positions(frame, "test_", "hr_at_10")[["down", "up"]].to_numpy().tolist() == [[0.0, 0.0]]
 
 
-def test_lines_join_both_measurements_of_a_row():
-    frame = points(("a", 0.08, 0.5, 0.4), ("b", math.nan, math.nan, 0.2))
-    x, y = plots._joins(frame, "hr_at_10")
-    np.testing.assert_allclose(x, [40, 50, math.nan])
-    np.testing.assert_allclose(y, [0.09, 0.08, math.nan])
+def test_skipped_passes_are_those_of_what_could_be_learned() -> None:
+    """A sample with nothing to learn asks for no pass; where all are such samples, every pass is skipped."""
+    frame = pd.DataFrame({"valid_filter_rate": [0.6, 1.0, None], "valid_filtered_by_seen": [0.2, 1.0, None]})
+    assert plots.skipped(frame, "valid_").fillna(-1).round(9).tolist() == [0.5, 1.0, -1]
 
 
-def test_random_skipping_is_a_curve_only_where_it_was_measured_along_the_front():
-    baselines = made_up_files()["baselines.csv"]
-    curves, others = plots._random_skipping(baselines, "hr_at_10")
-    along = {"all", "random", "random 10%", "random 36%", "random 62%", "random 88%", "none"}
-    assert len(curves) == 2
-    for curve in curves.values():
-        assert set(curve["trial_id"]) == along and curve["x"].is_monotonic_increasing
-    assert set(others["trial_id"]) == {"none", "all", "random", "naive", "published"}
-    alone = baselines[~baselines["trial_id"].str.startswith("random ")]
-    assert plots._random_skipping(alone, "hr_at_10")[0] == {}
+def test_a_fragment_leaves_the_script_to_its_page() -> None:
+    html = plots.fragment(go.Figure(layout=plots.layout(height=300)), "some-plot", plots.MODE_BAR)
+    assert 'id="some-plot"' in html and len(html) < 20_000 < len(plots.plotly_script())

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_up_search import made_up_files, write
 
-from search.report import plots, seconds
+from search.report import pareto_plot, seconds
 from search.report.files import load
 from search.report.seconds import Cost
 
@@ -67,7 +67,7 @@ def test_sentence_and_plot_have_the_front_by_cost(tmp_path):
     for name in ("pareto.csv", "baselines.csv"):
         files[name] = files[name].assign(test_adapt_seconds=[98.759 * n for n in range(len(files[name]))])
     run = load(write(tmp_path / "run", files))
-    frames = plots.Frames(run.finished, run.front, run.baselines, str(run.chosen["trial_id"]), run.quality)
+    frames = pareto_plot.Frames(run.finished, run.front, run.baselines, str(run.chosen["trial_id"]), run.quality)
     found = seconds.measured(frames, "test_", run.samples("test"))
     best = seconds.front(found)
     assert 0 < len(best) < len(found) and best["learning"].tolist()[:2] == pytest.approx([0, 1000])

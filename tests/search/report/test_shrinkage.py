@@ -5,7 +5,7 @@ import pytest
 from made_up_search import made_up_files, write
 from scipy.stats import spearmanr
 
-from search.report import plots, shrinkage
+from search.report import pareto_plot, shrinkage
 from search.report.files import load
 
 
@@ -37,7 +37,7 @@ def test_few_or_equal_points_have_no_agreement():
 
 def test_front_and_baselines_are_compared_without_the_curve_of_random_skipping(tmp_path):
     run = load(write(tmp_path / "run", made_up_files()))
-    frames = plots.Frames(run.finished, run.front, run.baselines, str(run.chosen["trial_id"]), run.quality)
+    frames = pareto_plot.Frames(run.finished, run.front, run.baselines, str(run.chosen["trial_id"]), run.quality)
     found = shrinkage.measured(frames)
     assert set(found["trial_id"]) == {*run.front["trial_id"], "none", "all", "random", "naive", "published"}
     drawn = shrinkage.plot(frames, found, lambda name, prefix: f"{prefix}{name}")

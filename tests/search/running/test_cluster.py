@@ -22,6 +22,7 @@ import yaml
 from formula import Formula
 from ray._private.utils import check_version_info
 from ray.exceptions import RayTaskError
+from tiny import TINY
 
 from etarec.config import AdaptConfig, UserError
 from search.baselines import ANCHOR_RATES
@@ -35,12 +36,6 @@ from tests.faults import program, verdict
 from tests.faults.stage import ROOT, Nodes, Search, family, kill_all, start, wait_until
 
 TRIALS = 8
-TINY = {
-    "data": {"dataset": "simulated", "simulation": {"users": 150, "items": 60}},
-    "model": {"width": 8, "heads": 2, "mlp_width": 8},
-    "train": {"epochs": 1},
-    "space": {"top_k": {"low": 2, "high": 20}},
-}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tiny import TINY
 
 from etarec.metrics import quality
 from search.running import runner
@@ -22,12 +23,9 @@ ROWS = [
     {"name": "stream", "adapt": {"gate": "open"}, "against": ["static"], "seeds": [0, 3]},
     {"name": "naive", "baseline": "naive", "against": ["stream"]},
 ]
-TINY = {
-    "data": {"simulation": {"users": 150, "items": 60}},
-    "model": {"width": 8, "heads": 2, "mlp_width": 8},
-    "train": {"epochs": 1},
+EXPERIMENT = {
+    **TINY,
     "adapt": {"batch_size": 32},
-    "space": {"top_k": {"low": 2, "high": 20}},
     "search": {"bootstrap_replicates": 50, "concurrency": 2},
 }
 
@@ -40,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(rows=ROWS, **more) -> None:
-    Path("space.yaml").write_text(yaml.safe_dump({**TINY, "table": {"rows": rows, **more}}))
+    Path("space.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "table": {"rows": rows, **more}}))
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -168,7 +166,9 @@ def test_help_does_not_wait_for_ray(folder: Path) -> None:
 @pytest.mark.ray
 def test_a_table_with_a_rehearsal_measures_it_from_its_own_checkpoint(folder: Path, capsys) -> None:
     Path("space.yaml").write_text(
-        yaml.safe_dump({**TINY, "data": {**TINY["data"], "rehearsal_share": 0.35}, "table": {"rows": ROWS[:2]}})
+        yaml.safe_dump(
+            {**EXPERIMENT, "data": {**EXPERIMENT["data"], "rehearsal_share": 0.35}, "table": {"rows": ROWS[:2]}}
+        )
     )
     assert run(capsys, "--seeds", "0")[0] == 0
     seeds = pd.read_csv("runs/space-table/seeds.csv")

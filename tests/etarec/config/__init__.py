@@ -1,0 +1,1 @@
+"""A package, because tests/etarec has tests of the same names."""
