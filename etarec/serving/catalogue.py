@@ -45,12 +45,16 @@ class Catalogue:
         """Count an interaction."""
         self.counts[code - 1] += 1
 
-    def popular(self, k: int, left_out: Collection[int] = ()) -> Recommendation:
-        """The k items with most interactions, none where there are no interactions. left_out: codes."""
-        total = int(self.counts.sum())
-        best = np.argsort(-self.counts, kind="stable") if total else np.empty(0, np.int64)
-        shares = [self.counts[row] / total for row in best[: k + len(left_out)]]
-        return self.best(best.tolist(), shares, k, left_out)._replace(by="popularity")
+    def popular(self, k: int) -> Recommendation:
+        """The k items with most interactions, none where there are no interactions."""
+        total, count = int(self.counts.sum()), min(k, len(self))
+        if not total:
+            return Recommendation((), (), "popularity")
+        least = np.partition(self.counts, -count)[-count]
+        rows = np.flatnonzero(self.counts >= least)  # more than `count` rows where items tie
+        rows = rows[np.argsort(-self.counts[rows], kind="stable")[:count]]
+        items = tuple(self.tokens[row] for row in rows)
+        return Recommendation(items, tuple((self.counts[rows] / total).tolist()), "popularity")
 
     def best(self, rows: Sequence[int], scores: Sequence[float], k: int, left_out: Collection[int]) -> Recommendation:
         """The first k items among rows of the item vectors, by descending score. left_out: codes."""
