@@ -24,7 +24,7 @@ class Recommendation(NamedTuple):
 
 
 class Catalogue:
-    """V items. Takes some 150 bytes and the token's length per item.
+    """V items. docs/serving.md has its size.
 
     vocabulary: [V], tokens in the order of the codes 1 to V; items: codes of the interactions so far.
     """
@@ -47,12 +47,10 @@ class Catalogue:
 
     def popular(self, k: int) -> Recommendation:
         """The k items with most interactions, none where there are no interactions."""
-        total, count = int(self.counts.sum()), min(k, len(self))
+        total = int(self.counts.sum())
         if not total:
             return Recommendation((), (), "popularity")
-        least = np.partition(self.counts, -count)[-count]
-        rows = np.flatnonzero(self.counts >= least)  # more than `count` rows where items tie
-        rows = rows[np.argsort(-self.counts[rows], kind="stable")[:count]]
+        rows = np.argsort(-self.counts, kind="stable")[:k]
         items = tuple(self.tokens[row] for row in rows)
         return Recommendation(items, tuple((self.counts[rows] / total).tolist()), "popularity")
 

@@ -1,7 +1,7 @@
 """The histories of the users that a recommender serves, and the flat form in which adapters read those of a batch.
 
-A user's history keeps the last `max_length` items, and those that wait to be learned behind them. It takes some 600
-bytes and 9 bytes per item. Histories beyond `max_users` are forgotten, the longest unseen first.
+A user's history keeps the last `max_length` items, and those that wait to be learned behind them. docs/serving.md has
+its size. Histories beyond `max_users` are forgotten, the longest unseen first.
 
 Symbols: N interactions, B samples of a batch.
 """

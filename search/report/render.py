@@ -130,8 +130,8 @@ def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
 
 
 def _difference_tile(gap: Difference, view: View, words: str) -> tuple[str, str]:
-    p = "" if gap.p_holm is None else f", p {numbers.p_value(gap.p_holm)}".replace("p ", "p\N{NO-BREAK SPACE}")
-    return numbers.signed(gap.value), f"{view.label} compared with {words}{p}"
+    p = "" if gap.p_holm is None else f"p {numbers.p_value(gap.p_holm)}".replace(" ", "\N{NO-BREAK SPACE}")
+    return numbers.signed(gap.value), f"{view.label} compared with {words}{', ' if p else ''}{p}"
 
 
 def _nothing_to_learn(answer: Answer) -> str:

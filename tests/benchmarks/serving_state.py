@@ -84,17 +84,21 @@ def _child(arguments: Sequence[str]) -> list[float]:
     return list(json.loads(done.stdout))
 
 
-def log_of(n_users: int, n_items: int) -> Interactions:
-    """A log of users with HISTORY items each, drawn at random, and a catalogue of any size."""
+def names(count: int) -> list[str]:
+    return [f"{number:0{TOKEN}}" for number in range(count)]
+
+
+def log_of(n_users: int, n_items: int, kept: int = HISTORY) -> Interactions:
+    """A log of users with as many items each, drawn at random, and a catalogue of any size."""
     nobody = np.zeros(n_users, np.int32)
     return Interactions(
-        offsets=np.arange(n_users + 1) * HISTORY,
-        items=np.random.default_rng(0).integers(1, n_items + 1, n_users * HISTORY).astype(np.int32),
+        offsets=np.arange(n_users + 1) * kept,
+        items=np.random.default_rng(0).integers(1, n_items + 1, n_users * kept).astype(np.int32),
         train_end=nobody,
         valid_end=nobody,
         timestamps=None,
         max_length=HISTORY,
-        vocabulary=pa.array([f"{n:0{TOKEN}}" for n in range(n_items)], pa.large_string()),
+        vocabulary=pa.array(names(n_items), pa.large_string()),
         sha256="",
     )
 
@@ -105,8 +109,7 @@ def recommender_of(kind: str, n_users: int, n_items: int) -> Recommender:
     torch.manual_seed(0)
     weights = {name: tensor.numpy() for name, tensor in build(ModelConfig(), n_items + 1).state_dict().items()}
     checkpoint = Checkpoint(ModelConfig(), TrainConfig(), weights, log.vocabulary, "", 1, {})
-    names = [f"{n:0{TOKEN}}" for n in range(n_users)]
-    return Recommender(checkpoint, CONFIGS[kind], log, names, guard=Guard())
+    return Recommender(checkpoint, CONFIGS[kind], log, names(n_users), guard=Guard())
 
 
 def _measured(kind: str, n_users: int, n_items: int) -> Measured:
