@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.etarec.serving.made_up_run import made_up_run
+from tests.pages import ROOT, commands, page
 
-ROOT = Path(__file__).parents[1]
-SECTION = re.search(r"^## Serve it\n.*?(?=^## )", (ROOT / "README.md").read_text(), re.M | re.S)
-PAGE = (ROOT / "docs" / "serving.md").read_text()
+SECTION = re.search(r"^## Serve it\n.*?(?=^## )", page("README.md"), re.M | re.S)
+PAGE = page("docs/serving.md")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 pytestmark = pytest.mark.slow
-
-
-def lines(text: str, beginning: str) -> list[str]:
-    """The lines of indented blocks that begin so."""
-    blocks = re.findall(r"(?:^    .*\n)+", text, flags=re.M)
-    return [line for block in blocks for line in textwrap.dedent(block).splitlines() if line.startswith(beginning)]
 
 
 @pytest.fixture
@@ -67,12 +60,12 @@ def answer(command: str) -> str:
 def test_the_commands_answer(folder: Path) -> None:
     assert SECTION
     (serve,) = {
-        line.partition("#")[0].strip() for text in (SECTION[0], PAGE) for line in lines(text, "python -m etarec")
+        line.partition("#")[0].strip() for text in (SECTION[0], PAGE) for line in commands(text, "python -m etarec")
     }
-    commands = {line: None for text in (SECTION[0], PAGE) for line in lines(text, "curl ")}
-    assert len(commands) == 4
+    asked = {line: None for text in (SECTION[0], PAGE) for line in commands(text, "curl ")}
+    assert len(asked) == 4
     with started(serve, folder):
-        answers = [answer(command) for command in commands]
+        answers = [answer(command) for command in asked]
     assert [len(one["items"]) for one in json.loads(answers[0])["recommendations"]] == [5, 5]
     assert json.loads(answers[1])["taken"] == 1 and json.loads(answers[2])["status"] == "ok"
     assert "etarec_recommendations_total 2\n" in answers[3] and "etarec_observations_total 1\n" in answers[3]

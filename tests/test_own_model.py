@@ -36,6 +36,32 @@ def tune(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=280)
 
 
+SERVE = """
+from pathlib import Path
+from etarec import serving
+recommender = serving.load(Path("out"))
+tokens = recommender.catalogue.tokens
+recommender.observe([f"user {n % 9}" for n in range(300)], [tokens[n % 50] for n in range(300)])
+assert recommender.counts["batches"] and recommender.counts["own"]
+assert len(recommender.recommend(["user 3"], k=5)[0].items) == 5
+"""
+SERVE_BY_MLFLOW = """
+import mlflow, pandas
+client = mlflow.MlflowClient()
+(model,) = client.search_logged_models([client.get_experiment_by_name("mine").experiment_id])
+loaded = mlflow.pyfunc.load_model(model.model_uri)
+found = loaded.predict(pandas.DataFrame({"history": [["3", "8"]]}), params={"k": 5})
+assert len(found["items"][0]) == 5
+"""
+
+
+def served(folder: Path, code: str, **environment: str) -> None:
+    """Runs code in `folder`; the package can be imported there only if it lies there."""
+    given = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def experiment(folder: Path) -> None:
     """The page's model behind the page's gate, whose option is searched; scores of so short a training are close."""
     model, gate = (block.splitlines(keepends=True) for block in blocks("yaml"))
@@ -56,6 +82,9 @@ def test_a_model_and_a_gate_outside_the_project_are_searched_and_guarded(tmp_pat
     assert set(provenance["own_code"]) == {f"mypackage/{name}.py" for name in ("__init__", "gates", "models")}
     report = (tmp_path / "out/report.md").read_text()
     assert "gate_options.margin" in report
+    served(tmp_path, SERVE)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    served(elsewhere, SERVE_BY_MLFLOW, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
     with (package / "gates.py").open("a") as file:
         file.write("# changed\n")
     refused = tune(tmp_path, "--resume", "--trials", "3")

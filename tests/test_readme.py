@@ -3,13 +3,11 @@
 import contextlib
 import json
 import os
-import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 import urllib.request
 from pathlib import Path
@@ -18,9 +16,9 @@ import pytest
 
 from etarec.config import SimulationConfig
 from etarec.simulate import interactions
+from tests.pages import ROOT, commands, page
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = page("README.md")
 SMALL = ["--set", "train.epochs=1", "search.bootstrap_replicates=50", "search.concurrency=2"]
 NEEDS_A_CLUSTER = "--address"  # the command joins a Ray cluster, and none is started beside other tests
 RUNS_FOREVER = "etarec.serve"  # tests/test_docs_serving.py runs it
@@ -28,13 +26,8 @@ RUNS_FOREVER = "etarec.serve"  # tests/test_docs_serving.py runs it
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
 
-def blocks() -> list[str]:
-    """The README's indented blocks."""
-    return [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n(?:^\n(?=    ))?)+", README, flags=re.M)]
-
-
-def commands() -> list[list[str]]:
-    lines = [line for block in blocks() for line in block.splitlines() if line.startswith("python -m ")]
+def readme_commands() -> list[list[str]]:
+    lines = commands(README, "python -m ")
     return [
         shlex.split(line, comments=True) for line in lines if NEEDS_A_CLUSTER not in line and RUNS_FOREVER not in line
     ]
@@ -60,8 +53,8 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    assert len(commands()) >= 6
-    for command in commands():
+    assert len(readme_commands()) >= 6
+    for command in readme_commands():
         done = subprocess.run(
             shortened(command), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
@@ -74,7 +67,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 def shows_the_searches(folder: Path, environment: dict[str, str]) -> bool:
     """Whether `mlflow ui`, started in `folder`, serves the searches' experiment."""
-    assert any(line.startswith("mlflow ui") for block in blocks() for line in block.splitlines())
+    assert commands(README, "mlflow ui")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -24,7 +24,7 @@ class Recommendation(NamedTuple):
 
 
 class Catalogue:
-    """V items. Takes some 150 bytes and the token's length per item.
+    """V items. docs/serving.md has its size.
 
     vocabulary: [V], tokens in the order of the codes 1 to V; items: codes of the interactions so far.
     """
@@ -45,12 +45,14 @@ class Catalogue:
         """Count an interaction."""
         self.counts[code - 1] += 1
 
-    def popular(self, k: int, left_out: Collection[int] = ()) -> Recommendation:
-        """The k items with most interactions, none where there are no interactions. left_out: codes."""
+    def popular(self, k: int) -> Recommendation:
+        """The k items with most interactions, none where there are no interactions."""
         total = int(self.counts.sum())
-        best = np.argsort(-self.counts, kind="stable") if total else np.empty(0, np.int64)
-        shares = [self.counts[row] / total for row in best[: k + len(left_out)]]
-        return self.best(best.tolist(), shares, k, left_out)._replace(by="popularity")
+        if not total:
+            return Recommendation((), (), "popularity")
+        rows = np.argsort(-self.counts, kind="stable")[:k]
+        items = tuple(self.tokens[row] for row in rows)
+        return Recommendation(items, tuple((self.counts[rows] / total).tolist()), "popularity")
 
     def best(self, rows: Sequence[int], scores: Sequence[float], k: int, left_out: Collection[int]) -> Recommendation:
         """The first k items among rows of the item vectors, by descending score. left_out: codes."""

@@ -1,11 +1,12 @@
 """The histories of the users that a recommender serves, and the flat form in which adapters read those of a batch.
 
-A user's history keeps the last `max_length` items, and those that wait to be learned behind them. It takes some 600
-bytes and 9 bytes per item. Histories beyond `max_users` are forgotten, the longest unseen first.
+A user's history keeps the last `max_length` items, and those that wait to be learned behind them. docs/serving.md has
+its size. Histories beyond `max_users` are forgotten, the longest unseen first.
 
 Symbols: N interactions, B samples of a batch.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -55,11 +56,14 @@ def first_history(code: int) -> History:
 
 @dataclass
 class Users:
-    """The users by their tokens, the longest unseen first."""
+    """The users by their tokens, the longest unseen first.
+
+    A plain dict would do, but finding its first key takes time in proportion to the keys removed before it.
+    """
 
     max_length: int
     max_users: int
-    by_token: dict[str, History] = field(default_factory=dict)
+    by_token: OrderedDict[str, History] = field(default_factory=OrderedDict)
     next_code: int = 0
     forgotten: int = 0
 
@@ -77,11 +81,11 @@ class Users:
 
     def append(self, token: str, item: int) -> Sample | None:
         """Add an item to a user's history, a new one where the user is new. None where nothing stands before it."""
-        history = self.by_token.pop(token, None)
+        history = self.by_token.get(token)
         if history is None:
-            history = first_history(self.next_code)
+            history = self.by_token[token] = first_history(self.next_code)
             self.next_code += 1
-        self.by_token[token] = history
+        self.by_token.move_to_end(token)
         self._forget()
         history.append(item)
         if len(history.items) == 1:

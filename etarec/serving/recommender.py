@@ -60,9 +60,8 @@ class Told(NamedTuple):
 class Recommender:
     """A checkpoint, a configuration, the users' histories, and the adapter's state.
 
-    Takes V * 4 bytes for popularity, one model and, with target `weights`, two more and the optimizer's moments; see
-    `histories` for users. A call takes passes over the last `max_length` items of its users and one product with all
-    items, however many users there are.
+    A call takes passes over the last `max_length` items of its users and one product with all items, however many users
+    there are. docs/serving.md has the memory.
 
     Args:
         checkpoint: with which it begins.

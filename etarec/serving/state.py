@@ -123,7 +123,7 @@ def _user_tensors(users: Users) -> dict[str, Tensor]:
 def _users(now: Users, about: dict[str, Any], tensors: dict[str, Tensor]) -> Users:
     items, bits, losses = (tensors[f"user.{name}"].numpy() for name in ("items", "bits", "losses"))
     tokens = json.loads(tensors["user.tokens"].numpy().tobytes())
-    users = Users(now.max_length, now.max_users, {}, about["next_code"], about["forgotten"])
+    users = Users(now.max_length, now.max_users, next_code=about["next_code"], forgotten=about["forgotten"])
     begin = 0
     for token, (code, length, waiting) in zip(tokens, tensors["user.about"].tolist(), strict=True):
         own = slice(begin, begin + length)

@@ -7,7 +7,9 @@ import plotly.graph_objects as go
 from etarec.metrics import label
 from search.compare.attainment import RATES, surfaces
 from search.compare.searches import Search
+from search.report.hover import hover_of
 from search.report.plots import MODE_BAR, fragment, layout
+from search.report.seconds import PREFIXES
 
 COLORS = ("#2563eb", "#ea580c", "#15803d", "#9333ea", "#e11d48", "#0e7490", "#a16207", "#64748b")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "hexagon")
@@ -38,11 +40,12 @@ def fronts(searches: list[Search], scale: Scale) -> str:
         points = search.points()
         chosen = search.answer.run.chosen.get("trial_id")
         sizes = [14 if row["trial_id"] == chosen else 7 for *_, row in points]
+        hover, prefix = hover_of(search.answer), PREFIXES[search.split]
         figure.add_scatter(
             x=[100 * skipped for skipped, _, _ in points], y=[scale.place(search, quality) for _, quality, _ in points],
             mode="lines+markers", name=escape(search.name), line={"color": color, "width": 1.5},
             marker={"color": color, "symbol": symbol, "size": sizes},
-            text=[_hover(search, skipped, quality, str(row["trial_id"])) for skipped, quality, row in points],
+            text=[f"{escape(search.name)}<br>{hover(str(row['trial_id']), prefix)}" for *_, row in points],
             hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
     return _finished(figure, scale, "fronts-plot")
@@ -76,11 +79,6 @@ def areas(searches: list[Search]) -> str:
 
 def _gains(search: Search) -> bool:
     return search.anchors is not None and search.anchors[1] > search.anchors[0]
-
-
-def _hover(search: Search, skipped: float, quality: float, name: str) -> str:
-    lines = (f"<b>{escape(search.name)}</b>", f"{escape(name)}: {search.view.label} {quality:.4f}")
-    return "<br>".join((*lines, f"{skipped:.1%} of the passes skipped"))
 
 
 def _finished(figure: go.Figure, scale: Scale, div_id: str) -> str:

@@ -5,8 +5,7 @@ in them or computed from them.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,16 @@ from etarec.disk import write_whole
 from etarec.metrics import SECONDS
 from search import baselines, numbers
 from search.records.trial import frequent_reason
-from search.report import parameters, pareto_plot, plots, provenance, search_tables, tables, templates
-from search.report.answer import Answer, rows_of
+from search.report import pareto_plot, plots, provenance, search_tables, tables, templates
+from search.report.answer import Answer
 from search.report.files import Run, load
 from search.report.health import CHECKS
+from search.report.hover import hover_of
 from search.report.sections import Sections
 from search.selection.differences import TO_ALL, TO_NONE, Kind
 from search.selection.judgement import MEANINGS
 from search.selection.verdict import Verdict
-from search.selection.view import Difference, Row, Split, View
+from search.selection.view import Difference, Row, View
 
 OUTPUTS = ("report.html", "report.md", *pareto_plot.IMAGES)
 _TONES = {Verdict.USE: "good", Verdict.DO_NOT_ADAPT: "bad", Verdict.ADAPT_ON_ALL: "bad"}
@@ -54,7 +54,7 @@ def render(directory: Path) -> None:
 
 def _drawn(more: Sections) -> dict[str, Any]:
     """Plotly's script, and the plots of the page as HTML."""
-    hover = _hover(more.answer)
+    hover = hover_of(more.answer)
     return {
         "plotly": Markup(plots.plotly_script()),
         "pareto": Markup(pareto_plot.pareto_html(more.frames, hover)),
@@ -130,33 +130,8 @@ def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
 
 
 def _difference_tile(gap: Difference, view: View, words: str) -> tuple[str, str]:
-    p = "" if gap.p_holm is None else f", p {numbers.p_value(gap.p_holm)}".replace("p ", "p\N{NO-BREAK SPACE}")
-    return numbers.signed(gap.value), f"{view.label} compared with {words}{p}"
-
-
-def _hover(answer: Answer) -> Callable[[str, str], str]:
-    """The hover text of a point: configuration, interval, differences, costs and its run in MLflow."""
-    trials = {str(row["trial_id"]): row for row in rows_of(answer.run.trials)}
-    points = {str(row["trial_id"]): row for row in (*answer.front, *answer.fixed)}
-
-    def text(name: str, prefix: str) -> str:
-        split: Split = "test" if prefix == "test_" else "valid"
-        trial = trials.get(name, {})
-        row = points.get(name) or {f"valid_{key}": value for key, value in trial.items()}
-        view = View(split, answer.view.metric)
-        lines = [f"{view.label} {numbers.score(view.quality(row))}{view.interval(row)} on {view.word}"]
-        lines += [f"{numbers.percent(view.skipped(row))} of the passes skipped"]
-        if (computing := view.computing(row)) is not None:
-            lines += [f"{numbers.percent(computing, 0)} of the computing of adapting on every sample"]
-        for kind, words in tables.TO_WORDS.items():
-            if gap := view.recorded(row, kind):
-                lines += [f"{words}: {numbers.signed(gap.value)}{gap.evidence}"]
-        if trial:
-            values = (f"{key} {parameters.text(key, trial.get(key))}" for key in answer.run.parameters)
-            lines += [", ".join(values), f"MLflow run {trial.get('mlflow_run_id') or 'none'}"]
-        return "<br>".join([f"<b>{escape(name)}</b>", *map(escape, lines)])
-
-    return text
+    p = "" if gap.p_holm is None else f"p {numbers.p_value(gap.p_holm)}".replace(" ", "\N{NO-BREAK SPACE}")
+    return numbers.signed(gap.value), f"{view.label} compared with {words}{', ' if p else ''}{p}"
 
 
 def _nothing_to_learn(answer: Answer) -> str:

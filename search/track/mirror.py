@@ -122,16 +122,17 @@ class Mirror:
         """Log the chosen configuration as a model of the parent run, unless the run has it."""
         if not outcome.chosen.get("adapt") or outcome.artifacts is None:
             return
+        assert self._runs is not None and self._parent is not None
         from etarec import serving  # imports torch, and the next one much of MLflow: only where there is a model
 
         try:
             found = serving.read(outcome.artifacts)
-        except UserError:  # its checkpoint is no longer there, or it had none
-            return
-        from search.track import model
+            from search.track import model
 
-        assert self._runs is not None and self._parent is not None
-        if model.log(self._runs.client, self._parent.run_id, found):
+            logged = model.log(self._runs.client, self._parent.run_id, found)
+        except UserError:  # its checkpoint, or the code of a class of the user's own, is not there
+            return
+        if logged:
             self.answered(True)
             self.changed.add("search")
 

@@ -1,6 +1,7 @@
 """The script of an MLflow model (models from code): histories go in, the items to recommend come out.
 
-MLflow runs it wherever the model is loaded, with a copy of the package `etarec` beside it.
+MLflow runs it wherever the model is loaded, beside copies of the package `etarec` and of those that hold a model or
+gate of the user's own.
 """
 
 from dataclasses import replace

@@ -33,6 +33,7 @@ BENCHMARKS = {  # name -> module of this folder and its function
     "peak": ("peak", "peak"),
     "together": ("together", "together"),
     "serving": ("serving", "serving"),
+    "serving_state": ("serving_state", "serving_state"),
     "gpu": ("gpu", "gpu"),
     "gpu_shared": ("gpu", "gpu_shared"),
     "gpu_peak": ("gpu", "gpu_peak"),

@@ -1,4 +1,8 @@
-"""(i) A served recommender under load: each user asks, then takes an item, one call after another, over HTTP."""
+"""(i) A served recommender under load: each user asks, then takes an item, one call after another, over HTTP.
+
+The services of all models run on one core and are called in turns of a batch each, so that a machine whose speed drifts
+changes them alike.
+"""
 
 import contextlib
 import dataclasses
@@ -12,9 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,44 +30,96 @@ from etarec.config import AdaptConfig
 from etarec.data import load_with_users, stream
 from tests.benchmarks import material
 from tests.benchmarks.frame import Cell, Settings, Table
+from tests.benchmarks.timing import Ratio
 
 ROOT = Path(__file__).parents[2]
-CALLS = 4000  # of each kind
+TURNS = 16  # of each model, after a first one that is not counted
+QUICK_TURNS = 2
 CONFIG = AdaptConfig(weighting="none", transitions="pending", filtered="residual", shallow_negatives=512)
-MODELS = {"frozen": ["--frozen"], "adapting": ["--guard", "off"], "adapting, guarded": []}
+FROZEN = "frozen"
+MODELS = {FROZEN: ["--frozen"], "adapting": ["--guard", "off"], "adapting, guarded": []}
+
+
+@dataclass
+class Calls:
+    """Seconds of the calls to one model: to recommend, to observe, to observe the last of a batch, and whole turns."""
+
+    asked: list[float] = field(default_factory=list)
+    told: list[float] = field(default_factory=list)
+    learned: list[float] = field(default_factory=list)
+    turns: list[float] = field(default_factory=list)
 
 
 def serving(settings: Settings) -> Table:
     """The embedded data and, where there is one, the log; a process on one core serves each model."""
     sources = [replace(settings, log=None)] + ([settings] if settings.log else [])
-    rows = [row for source in sources for row in _rows(source)]
+    turns = QUICK_TURNS if settings.quick else TURNS
+    rows = [row for source in sources for row in _rows(source, turns)]
     return Table(
         "(i) Serving over HTTP",
-        "`python -m etarec.serve` on one core with one thread. For each sample of the validation split its user is "
-        "recommended ten items, then the sample's item is observed; one client makes one call after another. Every "
-        f"{CONFIG.batch_size}th observation completes a batch, which is learned in that call: the maximum shows it, "
-        "the 99th percentile does not. The guard ranks every sample by the frozen model too. Milliseconds include HTTP "
-        "and JSON.",
-        ["data", "model", "recommend p50 ms", "p99", "observe p50 ms", "p99", "max", "samples a second"],
+        "`python -m etarec.serve`, each model in a process with one thread, all on the same core. For each sample of "
+        "the validation split its user is recommended ten items, then the sample's item is observed; one client makes "
+        f"one call after another. The models take turns of {CONFIG.batch_size} samples, {turns} each after a first one "
+        "that is not counted. The last observation of a turn completes a batch, which is learned in that call; the "
+        "column `batch` has these calls, `observe` the others. The guard ranks every sample by the frozen model too. "
+        "Milliseconds include HTTP and JSON. Throughput is the median of the turns; the last column has its ratio to "
+        "the frozen model's of the same turn, with the range.",
+        [
+            "data",
+            "model",
+            "recommend p50 ms",
+            "p99",
+            "observe p50 ms",
+            "p99",
+            "batch p50 ms",
+            "max",
+            "samples/s",
+            "of frozen",
+        ],
         rows,
     )
 
 
-def _rows(settings: Settings) -> Iterator[list[Cell]]:
+def _rows(settings: Settings, turns: int) -> Iterator[list[Cell]]:
     data = material.interactions(settings)
-    samples = stream(data, "valid", "position", 0)
-    count = 300 if settings.quick else CALLS
+    samples, size = stream(data, "valid", "position", 0), CONFIG.batch_size
+    count = (1 + turns) * size
     items = data.items[data.offsets[samples.users] + samples.positions][:count]
     with tempfile.TemporaryDirectory() as name:
         run, names = _run(settings, Path(name))
         users = [names[user] for user in samples.users[:count]]
         tokens = [data.vocabulary[int(item) - 1].as_py() for item in items]
-        for model, options in MODELS.items():
-            with _service(run, options) as port:
-                asked, told, seconds = _load(port, users, tokens)
-            source = settings.log.name if settings.log else "embedded"
-            latencies = [*_milliseconds(asked, 50, 99), *_milliseconds(told, 50, 99, 100)]
-            yield [source, model, *latencies, len(users) / seconds]
+        pairs = list(zip(users, tokens, strict=True))
+        calls = _interleaved(run, [pairs[begin : begin + size] for begin in range(0, count, size)])
+    frozen = calls[FROZEN].turns
+    for model, own in calls.items():
+        speeds = [one / other for one, other in zip(frozen, own.turns, strict=True)]
+        ratio = str(Ratio(median(speeds), min(speeds), max(speeds)))
+        latencies = [*_milliseconds(own.asked, 50, 99), *_milliseconds(own.told, 50, 99)]
+        batches = _milliseconds(own.learned, 50, 100)
+        source = settings.log.name if settings.log else "embedded"
+        yield [source, model, *latencies, *batches, size / median(own.turns), ratio]
+
+
+def _interleaved(run: Path, turns: Sequence[Sequence[tuple[str, str]]]) -> dict[str, Calls]:
+    """The calls to each model, whose services take turns, in every second turn in reverse order."""
+    calls = {model: Calls() for model in MODELS}
+    with ExitStack() as stack:
+        ports = {model: stack.enter_context(_service(run, options)) for model, options in MODELS.items()}
+        for number, pairs in enumerate(turns):
+            for model in list(MODELS)[:: 1 if number % 2 else -1]:
+                with _line(ports[model]) as line:  # a service closes a connection that was idle for some seconds
+                    _turn(line, pairs, calls[model] if number else Calls())
+    return calls
+
+
+def _turn(line: http.client.HTTPConnection, pairs: Sequence[tuple[str, str]], calls: Calls) -> None:
+    begin = time.perf_counter()
+    for number, (user, item) in enumerate(pairs, 1):
+        calls.asked.append(_call(line, "/recommend", {"users": [user], "k": 10}))
+        seconds = _call(line, "/observe", {"observations": [{"user": user, "item": item}]})
+        (calls.learned if number == len(pairs) else calls.told).append(seconds)
+    calls.turns.append(time.perf_counter() - begin)
 
 
 def _run(settings: Settings, folder: Path) -> tuple[Path, Sequence[str]]:
@@ -94,23 +151,17 @@ def _service(run: Path, options: Sequence[str]) -> Iterator[int]:
             process.wait()
 
 
+def _line(port: int) -> contextlib.closing[http.client.HTTPConnection]:
+    return contextlib.closing(http.client.HTTPConnection("127.0.0.1", port))
+
+
 def _wait(port: int) -> None:
     for _ in range(600):
-        with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as line:
+        with contextlib.suppress(OSError), _line(port) as line:
             line.request("GET", "/health")
             return
         time.sleep(0.2)
     raise TimeoutError("the service did not start within two minutes")
-
-
-def _load(port: int, users: Sequence[str], items: Sequence[str]) -> tuple[list[float], list[float], float]:
-    """Seconds of each call to recommend and to observe, and of all."""
-    asked, told, begin = [], [], time.perf_counter()
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as line:
-        for user, item in zip(users, items, strict=True):
-            asked.append(_call(line, "/recommend", {"users": [user], "k": 10}))
-            told.append(_call(line, "/observe", {"observations": [{"user": user, "item": item}]}))
-    return asked, told, time.perf_counter() - begin
 
 
 def _call(line: http.client.HTTPConnection, path: str, body: Any) -> float:

@@ -129,4 +129,5 @@ def test_mlflow_shows_a_search_by_its_names(browser: Browser, tmp_path: Path, mo
             search = one.page.get_by_role("gridcell", name="shown on simulated")
             search.get_by_role("button").first.click()  # opens the search's own run
             expect(one.page.get_by_text("k2", exact=True).first).to_be_visible(timeout=PATIENCE)
+            expect(one.page.get_by_text("Model training", exact=True).first).to_be_visible()  # the README names it
             assert one.strangers == []

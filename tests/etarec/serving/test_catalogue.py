@@ -21,7 +21,9 @@ def test_popularity_counts_the_log_and_what_follows():
     assert np.allclose(items.popular(2).scores, [2 / 3, 1 / 3])
     items.count(4), items.count(4), items.count(4)
     assert items.popular(1) == (("d",), (0.5,), "popularity")
-    assert items.popular(2, left_out=[4, 2]).items == ("c", "a")
+    items.count(1), items.count(1)
+    assert items.popular(3).items == ("d", "a", "b")  # of equally popular items, those with the lower codes
+    assert items.popular(9).items == ("d", "a", "b", "c")
 
 
 def test_nothing_is_popular_without_interactions():

@@ -23,4 +23,5 @@ def test_every_search_is_drawn_and_has_a_bar(tmp_path: Path) -> None:
     searches = load_all([folder(tmp_path / "a<b"), folder(tmp_path / "c")])
     drawn = plots.fronts(searches, plots.Scale(searches))
     assert 'id="fronts-plot"' in drawn and "a&lt;b" in drawn and "a<b" not in drawn
+    assert "95% interval" in drawn and "entropy_quantile" in drawn and "MLflow run" in drawn  # what hovering shows
     assert '"x":[80.0,80.0]' in plots.areas(searches)

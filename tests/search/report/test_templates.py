@@ -17,6 +17,12 @@ def test_html_is_escaped_and_markdown_cells_are_too(tmp_path: Path) -> None:
         filled("page.html.j2", {}, tmp_path)
 
 
+def test_an_option_of_a_command_stays_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "page.html.j2").write_text("{{ text | options }}")
+    shown = filled("page.html.j2", {"text": "<b> --resume --trials 60."}, tmp_path)
+    assert shown == '&lt;b&gt; <span class="option">--resume</span> <span class="option">--trials</span> 60.'
+
+
 def test_a_page_includes_the_style_of_the_reports(tmp_path: Path) -> None:
     (tmp_path / "page.html.j2").write_text('{% include "style.css" %}')
     assert "color-scheme" in filled("page.html.j2", {}, tmp_path)
