@@ -6,7 +6,7 @@ from html import escape
 from search import numbers
 from search.report import parameters, tables
 from search.report.answer import Answer, rows_of
-from search.report.plots import Describe
+from search.report.pareto_plot import Describe
 from search.selection.view import Split, View
 
 WIDTH = 60  # characters of a line of settings, so that the text fits beside its point
