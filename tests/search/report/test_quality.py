@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from etarec.metrics import QUALITY_METRICS, label
 from search.numbers import p_value, signed
-from search.report import maps, plots, render, seconds, shrinkage
+from search.report import maps, pareto_plot, plots, render, seconds, shrinkage
 
 METRIC = re.compile(r"(?:HR|NDCG)@\d+")
 
@@ -32,7 +32,7 @@ def files(metric):
 def drawn():
     """The figures of the report: plotly's by their ids in the page, and matplotlib's."""
     figures = {}
-    fragment, save, users = plots.fragment, Figure.savefig, (plots, maps, shrinkage, seconds)
+    fragment, save, users = plots.fragment, Figure.savefig, (pareto_plot, maps, shrinkage, seconds)
 
     def keep_plotly(figure, div_id, options):
         figures[div_id] = figure

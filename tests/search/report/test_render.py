@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from search import baselines
 from search.numbers import seconds
-from search.report import findings, plots, render
+from search.report import findings, pareto_plot, render
 
 OUTPUTS = ("report.html", "report.md", "pareto.png", "pareto.svg")
 
@@ -20,7 +20,7 @@ OUTPUTS = ("report.html", "report.md", "pareto.png", "pareto.svg")
 def rendered(directory, files):
     """(the page without plotly's script, with entities as text; the Markdown), without images, which take longest"""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "pareto_images", lambda frames, folder: None)
+        patch.setattr(pareto_plot, "pareto_images", lambda frames, folder: None)
         render.render(write(directory, files))
     page = (directory / "report.html").read_text(encoding="utf-8")
     script, rest = page.split("<script>", 1)

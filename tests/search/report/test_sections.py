@@ -5,7 +5,7 @@ import re
 import pytest
 from made_up_search import made_up_files, stream, write
 
-from search.report import plots, render
+from search.report import pareto_plot, render
 from search.report.answer import Answer
 from search.report.files import load
 from search.report.sections import Sections
@@ -13,7 +13,7 @@ from search.report.sections import Sections
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "pareto_images", lambda *given: None)
+    monkeypatch.setattr(pareto_plot, "pareto_images", lambda *given: None)
     files = made_up_files()
     render.render(write(tmp_path / "run", files | {"stream.csv": stream(files, ends=(0.09, 0.08))}))
     return (tmp_path / "run" / "report.html").read_text(encoding="utf-8").split("</script>", 1)[1]
