@@ -30,7 +30,7 @@ from search.running import learning, runner
 from search.running.known import expected_gain
 from search.running.last_words import last_words
 from search.running.plan import Plan, trial_bytes
-from search.selection import anchors, stream
+from search.selection import anchors, documents, stream
 from search.selection import front as selection
 from search.selection.front import Selection
 from search.selection.paired import users_text
@@ -194,8 +194,8 @@ class _Search:
 
     def _write(self, plan: Plan, selected: Selection, ending: Ending) -> None:
         """Write all files except trials.csv and the report."""
-        front, baselines = selection.tables(self.spec, selected)
-        chosen = selection.chosen_document(self.spec, selected)
+        front, baselines = documents.tables(self.spec, selected)
+        chosen = documents.chosen_document(self.spec, selected)
         provenance = self.experiment.provenance
         provenance.search = _about_search(self.spec, self.records, plan, selected, ending)
         texts = {

@@ -1,11 +1,9 @@
-"""Random skipping along a front: the rates at which it is measured, and its interpolation between them.
+"""Random skipping as a curve over the filter rate, interpolated between the rates at which it was measured.
 
-Skipping at random at a rate r is one configuration, measured on both splits. Rate 0 is adapting on every sample; rate 1
-is no adaptation, where target `weights` is adapted.
+Rate 0 is adapting on every sample; rate 1 is no adaptation, where target `weights` is adapted.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,28 +25,6 @@ def gate_rate(metrics: Mapping[str, float]) -> float:
     seen = metrics.get(Reason.NOTHING_TO_LEARN.column, 0.0)
     rate = (metrics["filter_rate"] - seen) / (1 - seen) if seen < 1 else 1.0
     return min(max(rate, 0.0), 1.0)
-
-
-def rates(of_front: Sequence[float], points: int, measured: Sequence[float] = ()) -> list[float]:
-    """Rates in whole percent from 1% to 99%, evenly spread from the front's lowest to its highest.
-
-    A measured rate stands for those within half a step of it, and all measured rates are taken where there is no front.
-
-    Args:
-        of_front: `gate_rate` of each of its points.
-        points: number of rates, apart from measured ones.
-        measured: rates at which random skipping was measured before.
-    """
-    if not of_front or not points:
-        return sorted(measured) if points else []
-    low, high = max(math.floor(100 * min(of_front)), 1), min(math.ceil(100 * max(of_front)), 99)
-    if low > high:
-        return []
-    spread = np.linspace(low, high, points) / 100 if points > 1 else np.array([(low + high) / 200])
-    reach = (high - low) / 100 / max(points - 1, 1) / 2
-    inside = [rate for rate in measured if low / 100 <= rate <= high / 100]
-    wanted = {round(rate, 2) for rate in spread if all(abs(rate - known) > reach for known in inside)}
-    return sorted({*wanted, *inside})
 
 
 def neighbours(filter_rates: ArrayLike, at: float) -> NDArray[np.float64] | None:

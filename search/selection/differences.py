@@ -3,8 +3,9 @@
 T measured rows, M metrics, C = M T columns of scores (all rows of the first metric first), K comparisons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -83,12 +84,13 @@ def on_test(
     chosen: str | None,
     replicates: int,
     seed: int,
+    matched: Mapping[str, str] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """`columns` for rows of points: 95% bootstrap intervals over users, paired differences, randomisation p-values.
 
-    Random skipping at a row's filter rate is interpolated between the measured rates around it; the points of its curve
-    are not compared with it. Holm's correction is over all comparisons of the front, and over all of the baselines;
-    those with a rival are corrected among themselves.
+    A row is compared with the random skipping that is matched to it, or else with an interpolation between the measured
+    rates around it; the points of that curve are not compared with it. Holm's correction is over all comparisons of the
+    front, and over all of the baselines; those with a rival are corrected among themselves.
 
     Args:
         names: the rows' names, the front's first.
@@ -98,6 +100,7 @@ def on_test(
         chosen: the chosen point's name.
         replicates: number of bootstrap replicates.
         seed: seed of bootstrap and randomisation.
+        matched: the baseline of random skipping that skips as much as a row, by the row's name.
     """
     table = pd.DataFrame(np.nan, index=range(len(names)), columns=columns(quality)).astype({RIVAL: object})
     measured = {row: test for row, test in enumerate(tests) if test is not None}
@@ -112,7 +115,7 @@ def on_test(
         table.loc[list(measured), interval_columns(metric)] = np.column_stack(bounds)
     rivals = _rivals(measured, quality, front)
     table[RIVAL] = [names[rivals[row]] if row in rivals else None for row in table.index]
-    comparisons = _comparisons(names, measured, chosen, rivals, front)
+    comparisons = _comparisons(names, measured, chosen, rivals, front, matched)
     if comparisons:
         contrasts = np.kron(np.eye(len(metrics)), np.column_stack([one.contrast for one in comparisons]))
         found = np.array(stats.contrasts(sums, counts, means, contrasts, seed))
@@ -145,7 +148,12 @@ def _rate(test: "Measurement") -> float:
 
 
 def _comparisons(
-    names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None, rivals: dict[int, int], front: int
+    names: Sequence[str],
+    measured: dict[int, "Measurement"],
+    chosen: str | None,
+    rivals: dict[int, int],
+    front: int,
+    matched: Mapping[str, str],
 ) -> list[_Comparison]:
     known = [names[row] for row in measured]
     one = dict(zip(known, np.eye(len(known)), strict=True))
@@ -156,7 +164,9 @@ def _comparisons(
         rival = names[rivals[row]] if row in rivals else ""
         fixed: dict[Kind, str] = {TO_ALL: ALL, TO_CHOSEN: chosen or "", TO_NONE: NONE, TO_FRONT: rival}
         others = {kind: one.get(other) for kind, other in fixed.items()}
-        others[TO_RANDOM] = None if chance.on_curve(name) else chance.neighbours(curve, float(rate))
+        if not chance.on_curve(name):
+            own = one.get(matched.get(name, ""))
+            others[TO_RANDOM] = chance.neighbours(curve, float(rate)) if own is None else own
         comparisons += [
             _Comparison(row, kind, one[name] - other, (row < front, kind == TO_FRONT))
             for kind, other in others.items()

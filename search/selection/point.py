@@ -31,6 +31,11 @@ class Point:
     outcomes: str = ""  # on validation, see search/selection/paired.py
     group: str = ""  # the point of the front that is measured on test for its group, perhaps itself
 
+    @property
+    def retested(self) -> bool:
+        """Whether this point of the front is measured on test."""
+        return self.group in ("", self.name)
+
 
 def points_of(anchors: Sequence[Anchor]) -> list[Point]:
     """The anchors that were measured."""

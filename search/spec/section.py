@@ -119,7 +119,9 @@ class SearchConfig:
     )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     random_points: Annotated[int, Field(ge=0, le=100)] = Field(
-        default=8, description="rates of random skipping along the front, beside the baseline `random`; 0: none"
+        default=8,
+        description="points of the front, beside the chosen one, that are compared with random skipping at their own "
+        "filter rate; 0: none",
     )
     bootstrap_replicates: Count = Field(
         default=2000, description="bootstrap resamples of the users for each interval on test"

@@ -25,7 +25,8 @@ from search.records.states import Ending, State
 from search.report import render
 from search.report.answer import Answer
 from search.report.files import load as load_run
-from search.selection.front import Selection, chosen_document, remeasure, select, tables
+from search.selection.documents import chosen_document, tables
+from search.selection.front import Selection, remeasure, select
 from search.selection.pareto import non_dominated
 from search.spec import Spec, load, to_yaml, trial_config, trial_seed
 from search.subject import Job

@@ -68,6 +68,16 @@ def test_differences_are_of_what_they_say(table, tests, quality) -> None:
         assert (low < value).all() and (value < high).all()
 
 
+def test_a_matched_row_is_compared_with_its_own_random_skipping(tests) -> None:
+    found = on_test(
+        NAMES, tests, "hr_at_10", front=2, chosen="trial-0001", replicates=50, seed=0, matched={"trial-0001": "random"}
+    )
+    assert found.test_vs_random_hr_at_10[0] == pytest.approx(mean(tests[0]) - mean(tests[4]))
+    assert found.test_vs_random_hr_at_10[1] == pytest.approx(
+        mean(tests[1]) - 0.8 * mean(tests[4]) - 0.2 * mean(tests[2])
+    )
+
+
 def test_interval_and_p_are_those_of_the_statistics(table, tests, quality) -> None:
     sums, counts = stats.per_user_sums(USERS, np.column_stack([per_sample(t.ranks, quality) for t in tests]))
     means = stats.bootstrap_means(sums, counts, 400, seed=0)
