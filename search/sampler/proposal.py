@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
 from search.sampler.cube import Cube
@@ -18,6 +19,7 @@ Floats = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
 FEWEST_RESULTS = 4  # with which a model says more than an even spread
+MOST_BELIEVED = 128  # awaited configurations in the model, whose cost grows with their cube
 SPREAD, AROUND = 1024, 512  # candidates: spread over the cube, and around the best known configurations
 REACHES = (0.05, 0.02, 0.008)  # standard deviations of the steps by which the best candidates are improved
 ANEW = 0.1  # share of a step's coordinates that are drawn anew, so that choices change too
@@ -50,7 +52,8 @@ def spread(cube: Cube, number: int, seed: int) -> dict[str, Any]:
 def propose(cube: Cube, known: Known, seed: int) -> dict[str, Any] | None:
     """The configuration that is expected to add most to the front's area; None if all candidates are known already.
 
-    Results that are still awaited are believed to be as the model predicts.
+    Results that are still awaited are believed to be as the model predicts: of more than MOST_BELIEVED those that were
+    expected to add most, because a proposal beside one of the others promises little with or without it.
     """
     drawn = np.random.default_rng(seed)
     model = _Model(cube, known)
@@ -80,9 +83,15 @@ class _Model:
         self.cube, self.reference, self.anchors = cube, known.reference, known.anchors
         measured = cube.points([parameters for parameters, _ in known.results])
         awaited = cube.points(known.awaited)
-        values = np.array([objectives for _, objectives in known.results], dtype=np.float64)
-        features, expected = cube.features(measured), cube.features(awaited)
-        self._processes = [GaussianProcess.fit(features, values[:, place]).believing(expected) for place in (0, 1)]
+        results = np.array([objectives for _, objectives in known.results], dtype=np.float64)
+        features = cube.features(measured)
+        self._processes = [GaussianProcess.fit(features, results[:, place]) for place in (0, 1)]
+        self.known = cKDTree(np.concatenate([measured, awaited]))
+        self.points, self.values = measured, self._predicted(measured)[0]
+        if len(awaited) > MOST_BELIEVED:
+            awaited = awaited[np.sort(np.argsort(-self.gains(awaited), kind="stable")[:MOST_BELIEVED])]
+        believed = cube.features(awaited)
+        self._processes = [process.believing(believed) for process in self._processes]
         self.points = np.concatenate([measured, awaited])
         self.values = self._predicted(self.points)[0]  # without the noise of single measurements
 
@@ -116,5 +125,5 @@ def _around(points: Floats, count: int, reach: float, drawn: np.random.Generator
 def _new(model: _Model, points: Floats) -> Floats:
     """The points without repeats and without those that the model knows."""
     snapped = np.unique(model.cube.snapped(points), axis=0)
-    nearest = np.abs(snapped[:, None, :] - model.points[None, :, :]).max(axis=2).min(axis=1)
+    nearest, _ = model.known.query(snapped, p=np.inf)
     return snapped[nearest > 1e-9]
