@@ -35,7 +35,7 @@ from search.selection import front as selection
 from search.selection.front import Selection
 from search.selection.paired import users_text
 from search.spec import Spec, as_dict, class_paths, flat, to_yaml
-from search.subject import Job, Subject
+from search.subject import Job, Subject, job_of
 from search.track.live import Tracker, track_command
 from search.warm_start import Folders
 
@@ -139,7 +139,7 @@ class _Search:
         missing = {name: config for name, config in configs.items() if name not in self.records.anchors}
         if not missing:
             return
-        jobs = [anchors.job(self.spec, config) for config in missing.values()]
+        jobs = [job_of(self.spec, config) for config in missing.values()]
         with self.experiment.provenance.timed("anchors"), self.console.measuring("baselines", "validation") as phase:
             phase.advance(0, "caching what all trials share")
             measured = self._on_validation(plan, phase, jobs)

@@ -21,6 +21,7 @@ from etarec.disk import whole_file
 from etarec.metrics import label
 from search.baselines import along_front
 from search.selection.chance import on_curve
+from search.selection.pareto import non_dominated
 
 IMAGES = ("pareto.png", "pareto.svg")
 VALID, TEST, GREY, BASELINE, CHOSEN = "#3b82f6", "#ea580c", "#a3adba", "#8b5cf6", "#e11d48"
@@ -56,8 +57,9 @@ class Frames(NamedTuple):
 
     @property
     def stairs(self) -> pd.DataFrame:
-        """The corners of the front on validation."""
-        return positions(self.front.sort_values("valid_filter_rate"), "valid_", self.metric)
+        """The corners of the front on validation, without points that are on it for another objective."""
+        places = positions(self.front.sort_values("valid_filter_rate"), "valid_", self.metric)
+        return places[non_dominated(places[["x", "y"]].to_numpy(dtype=float))]
 
 
 Describe = Callable[[str, str], str]  # a point's name and the prefix of its split -> the text that its hover shows

@@ -29,10 +29,10 @@ ANEW = 0.1  # share of a step's coordinates that are drawn anew, so that choices
 class Known:
     """The results on which a proposal rests.
 
-    results: configurations and their two objectives, larger is better.
+    results: configurations and their objectives, two or three, larger is better. K objectives.
     awaited: configurations without a result: running, failed, or not to be proposed again for another reason.
-    anchors: float [A, 2], objectives of configurations outside the space, which bound the front.
-    reference: float [2], the corner from which the area counts.
+    anchors: float [A, K], objectives of configurations outside the space, which bound the front.
+    reference: float [K], the corner from which the area counts.
     """
 
     results: Sequence[tuple[Parameters, Sequence[float]]]
@@ -71,13 +71,13 @@ def gain_share(cube: Cube, known: Known, parameters: Parameters) -> float:
     model = _Model(cube, known)
     mean, deviation = model._predicted(cube.points([parameters]))
     reached = np.concatenate([model.values, known.anchors])
-    area = hypervolume(reached, (float(known.reference[0]), float(known.reference[1])))
+    area = hypervolume(reached, known.reference.tolist())
     gain = float(expected_improvement(mean, deviation, reached, known.reference)[0])
     return gain / area if area > 0 else math.inf
 
 
 class _Model:
-    """Two Gaussian processes over the cube, and the front that they believe in."""
+    """A Gaussian process over the cube for each objective, and the front that they believe in."""
 
     def __init__(self, cube: Cube, known: Known):
         self.cube, self.reference, self.anchors = cube, known.reference, known.anchors
@@ -85,7 +85,7 @@ class _Model:
         awaited = cube.points(known.awaited)
         results = np.array([objectives for _, objectives in known.results], dtype=np.float64)
         features = cube.features(measured)
-        self._processes = [GaussianProcess.fit(features, results[:, place]) for place in (0, 1)]
+        self._processes = [GaussianProcess.fit(features, results[:, place]) for place in range(results.shape[1])]
         self.known = cKDTree(np.concatenate([measured, awaited]))
         self.points, self.values = measured, self._predicted(measured)[0]
         if len(awaited) > MOST_BELIEVED:
@@ -108,8 +108,8 @@ class _Model:
 
     def _predicted(self, points: Floats) -> tuple[Floats, Floats]:
         features = self.cube.features(points)
-        both = [process.predict(features) for process in self._processes]
-        return np.column_stack([mean for mean, _ in both]), np.column_stack([deviation for _, deviation in both])
+        each = [process.predict(features) for process in self._processes]
+        return np.column_stack([mean for mean, _ in each]), np.column_stack([deviation for _, deviation in each])
 
 
 def _spread_out(cube: Cube, seed: int) -> Floats:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from etarec.metrics import label
+from etarec.evaluate import Measurement
+from etarec.metrics import COST, SECONDS, label
 from search.baselines import ALL, NONE, RANDOM
 from search.fields import value_of
 from search.records.trials_table import METRICS, without_idle_columns
@@ -20,12 +21,13 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
     """pareto.csv and baselines.csv; the columns of test are empty until test is measured."""
     points = [*selection.front, *selection.baselines]
     names = [*spec.space]
+    everything = next((p.test for p in points if p.name == ALL), None) if spec.search.measures_cost else None
     rows = [
         {
             "trial_id": point.name,
             **{name: value_of(point.config, name) for name in names},
             **{f"valid_{name}": point.valid.get(name) for name in METRICS},
-            **{f"test_{name}": value for name, value in _test_metrics(point).items()},
+            **{f"test_{name}": value for name, value in _test_metrics(point, everything).items()},
             "group": point.group,
         }
         for point in points
@@ -85,8 +87,17 @@ def _beaten_by(spec: Spec, selection: Selection, chosen: Point) -> str:
     return "".join(texts)
 
 
-def _test_metrics(point: Point) -> dict[str, float]:
-    return {} if point.test is None else point.test.metrics()
+def _test_metrics(point: Point, everything: Measurement | None) -> dict[str, float]:
+    """The metrics of a point on test, with its cost where that of adapting on `everything` is known.
+
+    On test every sample is served, so the seconds of the whole stream are the cost.
+    """
+    if point.test is None:
+        return {}
+    if everything is None:
+        return point.test.metrics()
+    mine, its = (sum(one.seconds[name] for name in SECONDS[1:]) for one in (point.test, everything))
+    return {**point.test.metrics(), COST: mine / its}
 
 
 def _differences(spec: Spec, selection: Selection, points: list[Point]) -> pd.DataFrame:
@@ -106,8 +117,9 @@ def _differences(spec: Spec, selection: Selection, points: list[Point]) -> pd.Da
 
 
 def _on_test_front(spec: Spec, table: pd.DataFrame, front: int) -> list[bool | None]:
-    """Whether no point of the front (the first rows) beats a row in both objectives on test; None: not measured."""
-    values = table[[f"test_{spec.search.quality}", "test_filter_rate"]].astype(float).to_numpy()
+    """Whether no point of the front (the first rows) beats a row in all objectives on test; None: not measured."""
+    signs = [-1.0 if name == COST else 1.0 for name in spec.search.objectives]
+    values = table[[f"test_{name}" for name in spec.search.objectives]].astype(float).to_numpy() * signs
     rivals = values[:front][np.isfinite(values[:front]).all(1)]
 
     def unbeaten(row: NDArray[np.float64]) -> bool:

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
+from etarec.metrics import COST
 from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_random, baseline_config, random_at
 from search.records.trial import Anchor, Trial
 from search.selection import chance, matched
-from search.selection.area import AREAS, area_share, gain_over_dice
+from search.selection.area import AREAS, area_share, ends, gain_over_dice
 from search.selection.pareto import Choice, hypervolume, non_dominated
 from search.selection.point import Point, chosen_and_grouped, measured_point, points_of
-from search.spec import Spec, neutral_config, objectives_of, trial_config, trial_seed
+from search.spec import Spec, neutral_config, objectives_of, trial_config
 from search.spec.constraint import all_met
-from search.subject import Job
+from search.subject import Job, job_of
 
 Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: a metric was not finite
 
@@ -49,11 +50,12 @@ class Selection:
 
 
 def front_of(spec: Spec, finished: Sequence[Trial], anchors: Sequence[Anchor] = ()) -> tuple[list[Point], float]:
-    """The trials that no trial and no anchor beats in both objectives, by filter rate, and all trials' hypervolume.
+    """The trials that no trial and no anchor beats in all objectives, by filter rate, and all trials' hypervolume.
 
     Where trials meet the spec's constraints, the others are left out of the front.
     """
-    volume = float(hypervolume(_objectives(spec, [trial.metrics for trial in finished])))
+    origin = [-1.0 if name == COST else 0.0 for name in spec.search.objectives]  # adapting on everything costs about 1
+    volume = hypervolume(_objectives(spec, [trial.metrics for trial in finished]), origin)
     known = {anchor.name: anchor.metrics for anchor in anchors}
     feasible = [trial for trial in finished if all_met(spec.search.constraints, trial.metrics, known)]
     finished = feasible or finished
@@ -102,21 +104,17 @@ def _judged(spec: Spec, selection: Selection, finished: Sequence[Trial], anchors
     judged = replace(selection, finished=len(finished))
     if NONE not in known or ALL not in known:
         return judged
-    quality = spec.search.quality
-    none, everything = known[NONE][quality], known[ALL][quality]
-    dice = _plane(quality, [metrics for name, metrics in known.items() if chance.on_curve(name)])
-    trials = _plane(quality, [trial.metrics for trial in finished])
-    share = area_share(np.concatenate([trials, dice]), none, everything)
-    return replace(judged, area_share=share, gain_over_dice=gain_over_dice(trials, dice, none))
-
-
-def _plane(quality: str, metrics: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
-    """Points (quality, filter rate), float [N, 2]."""
-    return np.array([(one[quality], one["filter_rate"]) for one in metrics], dtype=np.float64).reshape(-1, 2)
+    corner, opposite = ends(spec.search.objectives, known[NONE], known[ALL])
+    dice = _objectives(spec, [metrics for name, metrics in known.items() if chance.on_curve(name)])
+    trials = _objectives(spec, [trial.metrics for trial in finished])
+    share = area_share(np.concatenate([trials, dice]), corner, opposite)
+    return replace(judged, area_share=share, gain_over_dice=gain_over_dice(trials, dice, corner))
 
 
 def _objectives(spec: Spec, metrics: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
-    return np.array([objectives_of(spec.search, one) for one in metrics], dtype=np.float64).reshape(-1, 2)
+    return np.array([objectives_of(spec.search, one) for one in metrics], dtype=np.float64).reshape(
+        -1, len(spec.search.objectives)
+    )
 
 
 class _Measured:
@@ -136,7 +134,7 @@ class _Measured:
     def on_validation(self, configs: Mapping[str, AdaptConfig]) -> list[Point]:
         """The baselines of these names and configurations; one whose metrics are not finite is left out."""
         unknown = {name: config for name, config in configs.items() if self.known_metrics(config) is None}
-        jobs = [_job(self.spec, config) for config in unknown.values()]
+        jobs = [job_of(self.spec, config) for config in unknown.values()]
         measured = zip(unknown, self.measure(jobs) if jobs else (), strict=True)
         found = {name: measured_point(name, configs[name], one) for name, one in measured if one}
         for name, config in configs.items():
@@ -177,17 +175,13 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
 
 def _on_test(spec: Spec, points: Sequence[Point], measure: Measure) -> dict[str, Point]:
     """The points with their measurements, by name."""
-    measured = measure([_job(spec, point.config) for point in points]) if points else ()
+    measured = measure([job_of(spec, point.config) for point in points]) if points else ()
     return {point.name: replace(point, test=one) for point, one in zip(points, measured, strict=True)}
 
 
 def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:
     """The adaptation that the baselines share with a configuration of the search."""
     return adapting_like(chosen, spec.adapt, spec.space)
-
-
-def _job(spec: Spec, config: AdaptConfig) -> Job:
-    return Job(config, trial_seed(spec.search.seed, config))
 
 
 def _random_skipping(

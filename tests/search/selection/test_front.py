@@ -20,6 +20,7 @@ from search.selection.front import front_of, remeasure, select, without_baseline
 from search.selection.paired import Outcomes, users_text
 from search.selection.pareto import hypervolume
 from search.spec import Spec, trial_config, trial_seed
+from search.subject import job_of
 
 
 @pytest.fixture
@@ -223,7 +224,7 @@ def anchors_of(spec: Spec, measured: Measured, **changed: dict[str, float]) -> l
     """The anchors as the formula measures them, some with other metrics."""
     found = []
     for name, config in anchors.configs(spec, N_ITEMS).items():
-        one = anchors.anchor(name, config, measured.measure(anchors.job(spec, config)))
+        one = anchors.anchor(name, config, measured.measure(job_of(spec, config)))
         found.append(replace(one, metrics={**one.metrics, **changed.get(name, {})}))
     return found
 
