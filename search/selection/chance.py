@@ -12,6 +12,7 @@ from etarec.config import Reason
 from search.baselines import ALL, NONE, RANDOM, along_front
 
 MAX_GAP = 0.15  # filter rates further apart are not interpolated between
+BESIDE = 0.005  # a filter rate as close to a measured one counts as that
 RATE_COLUMNS = ("filter_rate", Reason.NOTHING_TO_LEARN.column)  # from which `gate_rate` follows
 
 
@@ -27,23 +28,28 @@ def gate_rate(metrics: Mapping[str, float]) -> float:
     return min(max(rate, 0.0), 1.0)
 
 
-def neighbours(filter_rates: ArrayLike, at: float) -> NDArray[np.float64] | None:
-    """Weights that interpolate linearly between the two measured filter rates around `at`.
+def neighbours(filter_rates: ArrayLike, at: float, max_gap: float) -> NDArray[np.float64] | None:
+    """Weights that interpolate linearly between the two measured filter rates around `at`, or take the one beside it.
+
+    The curve of random skipping bends down, so a straight line over a wide gap runs below it.
 
     Args:
         filter_rates: float [N], in any order, NaN where a point was not measured.
         at: the filter rate to interpolate at.
+        max_gap: largest distance of the two rates.
 
     Returns:
-        float [N], or None where `at` is not between two filter rates, or these are more than MAX_GAP apart: the curve
-        of random skipping bends down, so a straight line over a wide gap runs below it and would flatter every gate.
+        float [N], or None where `at` is not between two filter rates at most `max_gap` apart, nor beside one.
     """
     x = np.asarray(filter_rates, dtype=np.float64)
+    beside = np.flatnonzero(np.abs(x - at) <= BESIDE)
+    if len(beside):
+        return np.eye(len(x))[beside[np.argmin(np.abs(x[beside] - at))]]
     below, above = np.flatnonzero(x <= at), np.flatnonzero(x >= at)
     if not len(below) or not len(above):
         return None
     low, high = below[np.argmax(x[below])], above[np.argmin(x[above])]
-    if x[high] - x[low] > MAX_GAP:
+    if x[high] - x[low] > max_gap:
         return None
     share = (at - x[low]) / (x[high] - x[low]) if x[high] > x[low] else 0.0
     weights = np.zeros(len(x))

@@ -69,6 +69,7 @@ class _Comparison:
     kind: Kind
     contrast: NDArray[np.float64]
     family: tuple[bool, bool]
+    one_sided: bool = False  # the other side may be too low, so only a clear loss is a result
 
     @property
     def with_itself(self) -> bool:
@@ -89,8 +90,9 @@ def on_test(
     """`columns` for rows of points: 95% bootstrap intervals over users, paired differences, randomisation p-values.
 
     A row is compared with the random skipping that is matched to it, or else with an interpolation between the measured
-    rates around it; the points of that curve are not compared with it. Holm's correction is over all comparisons of the
-    front, and over all of the baselines; those with a rival are corrected among themselves.
+    rates around it; the points of that curve are not compared with it. Over a wide gap, and next to no adaptation, the
+    interpolation runs below the curve, so only a clear loss against it is a result. Holm's correction is over all
+    comparisons of the front, and over all of the baselines; those with a rival are corrected among themselves.
 
     Args:
         names: the rows' names, the front's first.
@@ -159,16 +161,27 @@ def _comparisons(
     one = dict(zip(known, np.eye(len(known)), strict=True))
     rates = np.array([_rate(test) for test in measured.values()])
     curve = np.where([chance.on_curve(name) for name in known], rates, np.nan)
+    # Next to no adaptation the curve is steep, and where filtered samples learn a little it does not end there.
+    inner = np.where([name == NONE for name in known], np.nan, curve)
     comparisons = []
     for row, name, rate in zip(measured, known, rates, strict=True):
         rival = names[rivals[row]] if row in rivals else ""
         fixed: dict[Kind, str] = {TO_ALL: ALL, TO_CHOSEN: chosen or "", TO_NONE: NONE, TO_FRONT: rival}
         others = {kind: one.get(other) for kind, other in fixed.items()}
+        below_curve = False
         if not chance.on_curve(name):
             own = one.get(matched.get(name, ""))
-            others[TO_RANDOM] = chance.neighbours(curve, float(rate)) if own is None else own
+            own = chance.neighbours(inner, float(rate), chance.MAX_GAP) if own is None else own
+            below_curve = own is None
+            others[TO_RANDOM] = chance.neighbours(curve, float(rate), 1.0) if own is None else own
         comparisons += [
-            _Comparison(row, kind, one[name] - other, (row < front, kind == TO_FRONT))
+            _Comparison(
+                row,
+                kind,
+                one[name] - other,
+                (row < front, kind == TO_FRONT),
+                kind == TO_RANDOM and below_curve,
+            )
             for kind, other in others.items()
             if other is not None
         ]
@@ -183,10 +196,13 @@ def _fill(
 ) -> None:
     """Write differences, bounds and p-values, float [4, M, K], and their corrections into the table."""
     corrected = np.ones(found[3].shape)
+    one_sided = np.array([one.one_sided for one in comparisons])
+    recorded = ~one_sided | (found[2] < 0)  # [M, K]
     for family in dict.fromkeys(one.family for one in comparisons):
-        mine = np.array([one.family == family and not one.with_itself for one in comparisons])
-        corrected[:, mine] = stats.holm(found[3][:, mine].ravel()).reshape(len(metrics), -1)
-    for place, one in enumerate(comparisons):
-        for number, metric in enumerate(metrics):
+        mine = recorded & np.array([one.family == family and not one.with_itself for one in comparisons])
+        corrected[mine] = stats.holm(found[3][mine])
+    for number, metric in enumerate(metrics):
+        for place in np.flatnonzero(recorded[number]):
             numbers = [*found[:, number, place], corrected[number, place]]
+            one = comparisons[place]
             table.loc[one.row, difference_columns(one.kind, metric)] = numbers
