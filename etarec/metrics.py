@@ -1,7 +1,7 @@
 """HR@k and NDCG@k from ranks, with one relevant item (the target) per sample. Ranks count from 0."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ EARLY_STOPPING: QualityMetric = "ndcg_at_10"  # training stops when this one sto
 # Costs beside the filter rate: share of samples that took a shallow step; transitions that a backward pass learns;
 # arithmetic of learning, relative to adapting on every sample.
 COSTS = ("shallow_rate", "transitions_per_pass", "arithmetic")
+# CPU seconds of serving, relative to adapting on every sample; measured where a search asks for it.
+COST: Final = "cost"
 SECONDS = ("seconds", "forward_seconds", "gate_seconds", "adapt_seconds")
 
 

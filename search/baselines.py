@@ -2,7 +2,7 @@
 
 A baseline adapts as the spec says. Searched fields of the adaptation have the values of the front's best point, or of
 the chosen point in `random`. Its gate is its own. Beside the baselines that a spec lists, random skipping is measured
-at rates spread along the front, under names such as `random 25%`.
+at the filter rates of other points of the front, under names such as `random 25%`.
 """
 
 import math
@@ -76,7 +76,7 @@ def at_random(base: AdaptConfig, n_items: int, rate: float) -> AdaptConfig:
 
 
 def random_at(rate: float) -> str:
-    """The name of random skipping at a rate of its own: random 25%."""
+    """The name of random skipping at this rate on validation: random 25%."""
     return f"{RANDOM} {rate:.0%}"
 
 

@@ -30,12 +30,12 @@ from search.running import learning, runner
 from search.running.known import expected_gain
 from search.running.last_words import last_words
 from search.running.plan import Plan, trial_bytes
-from search.selection import anchors, stream
+from search.selection import anchors, documents, stream
 from search.selection import front as selection
 from search.selection.front import Selection
 from search.selection.paired import users_text
 from search.spec import Spec, as_dict, class_paths, flat, to_yaml
-from search.subject import Job, Subject
+from search.subject import Job, Subject, job_of
 from search.track.live import Tracker, track_command
 from search.warm_start import Folders
 
@@ -139,7 +139,7 @@ class _Search:
         missing = {name: config for name, config in configs.items() if name not in self.records.anchors}
         if not missing:
             return
-        jobs = [anchors.job(self.spec, config) for config in missing.values()]
+        jobs = [job_of(self.spec, config) for config in missing.values()]
         with self.experiment.provenance.timed("anchors"), self.console.measuring("baselines", "validation") as phase:
             phase.advance(0, "caching what all trials share")
             measured = self._on_validation(plan, phase, jobs)
@@ -194,8 +194,8 @@ class _Search:
 
     def _write(self, plan: Plan, selected: Selection, ending: Ending) -> None:
         """Write all files except trials.csv and the report."""
-        front, baselines = selection.tables(self.spec, selected)
-        chosen = selection.chosen_document(self.spec, selected)
+        front, baselines = documents.tables(self.spec, selected)
+        chosen = documents.chosen_document(self.spec, selected)
         provenance = self.experiment.provenance
         provenance.search = _about_search(self.spec, self.records, plan, selected, ending)
         texts = {

@@ -1,10 +1,11 @@
 """The texts of a search in a terminal of 80 columns: a trial's line, the best result so far, and the final table."""
 
 import textwrap
+from collections.abc import Mapping
 
 from rich.table import Table
 
-from etarec.metrics import label
+from etarec.metrics import COST, label
 from search import numbers
 from search.records.records import Records
 from search.records.states import Ending, State
@@ -52,11 +53,15 @@ def trial_lines(spec: Spec, trial: Trial) -> list[str]:
         quality, metrics = spec.search.quality, trial.metrics
         text = (
             f"{trial.trial_id}  {label(quality)} {metrics[quality]:.4f}  skipped {gate_rate(metrics):5.1%}  "
-            f"compute {metrics['arithmetic']:3.0%}  {metrics['seconds']:4.1f} s  {configuration}"
+            f"compute {metrics['arithmetic']:3.0%}  {_cost(metrics)}{metrics['seconds']:4.1f} s  {configuration}"
         )
     shape = textwrap.TextWrapper(WIDTH, initial_indent="  ", subsequent_indent=" " * 14)
     shape.break_long_words = shape.break_on_hyphens = False
     return shape.wrap(text)
+
+
+def _cost(metrics: Mapping[str, float]) -> str:
+    return f"cost {metrics[COST]:3.0%}  " if COST in metrics else ""
 
 
 def result_table(answer: Answer) -> Table:

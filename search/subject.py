@@ -13,11 +13,14 @@ from etarec.adapt.shared_passes import SharedPasses
 from etarec.checkpoint import Checkpoint
 from etarec.clock import Clock
 from etarec.config import AdaptConfig, OrderName, SplitName
-from etarec.data import Interactions, stream
+from etarec.data import Interactions, Stream, stream
 from etarec.device import default_device
 from etarec.encode import Encoder
 from etarec.evaluate import Measurement, Watch, measure
+from etarec.metrics import COST, SECONDS
 from etarec.models import SequenceModel
+from search.baselines import ALL, adapting_like, baseline_config
+from search.spec import Spec, neutral_config, trial_seed
 
 
 class Subject(Protocol):
@@ -45,11 +48,27 @@ class Watchable(Protocol):
 
 
 @dataclass(frozen=True)
+class Serving:
+    """How the cost of a configuration is measured: relative to `everything`, on the first `share` of validation."""
+
+    everything: AdaptConfig
+    share: float
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """A subject that can tell the cost of serving a configuration."""
+
+    def cost(self, config: AdaptConfig, seed: int, serving: Serving) -> float: ...
+
+
+@dataclass(frozen=True)
 class Job:
-    """A configuration to measure, and its random seed."""
+    """A configuration to measure, and its random seed; `serving` where its cost is measured too."""
 
     config: AdaptConfig
     seed: int
+    serving: Serving | None = None
 
 
 class NotFiniteError(Exception):
@@ -99,6 +118,22 @@ class Recommender:
         self.checkpoint.reset(model)
         return measure(model, encoder, stream(self.data, split, self.order, self.order_seed), config, seed)
 
+    def cost(self, config: AdaptConfig, seed: int, serving: Serving) -> float:
+        """Seconds of serving the first part of validation, over those of adapting on everything.
+
+        No pass is looked up. Both are served one after the other, so that a slower moment of the machine changes both.
+        """
+        mine, everything = (self._seconds(one, seed, serving.share) for one in (config, serving.everything))
+        return mine / everything
+
+    def _seconds(self, config: AdaptConfig, seed: int, share: float) -> float:
+        """CPU (or GPU) seconds."""
+        model, encoder, shared = _resident(self)
+        self.checkpoint.reset(model)
+        first = slice(max(1, math.ceil(share * len(shared.stream))))
+        part = Stream(shared.stream.users[first], shared.stream.positions[first])
+        return sum(measure(model, encoder, part, config, seed).seconds[name] for name in SECONDS[1:])
+
     def without_test(self) -> "Recommender":
         searched = self.rehearsal or self
         return replace(searched, data=searched.data.without_test())
@@ -143,13 +178,38 @@ def prepare(subject: Subject, config: AdaptConfig, seed: int, threads: int) -> N
 
 
 def measure_on_validation(
-    subject: Subject, config: AdaptConfig, seed: int, threads: int, watch: Watch | None = None
+    subject: Subject,
+    config: AdaptConfig,
+    seed: int,
+    threads: int,
+    watch: Watch | None = None,
+    serving: Serving | None = None,
 ) -> Measurement:
-    """The measurement of one trial, which `watch` may end. Raises NotFiniteError if a metric is NaN or infinite."""
+    """The measurement of one trial, which `watch` may end, with its cost if `serving` says how that is measured.
+
+    Raises NotFiniteError if a metric is NaN or infinite.
+    """
     torch.set_num_threads(threads)
     if watch is not None and isinstance(subject, Watchable):
-        return finite(subject.measure_watched(config, seed, watch))
-    return finite(subject.measure(config, "valid", seed))
+        measured = subject.measure_watched(config, seed, watch)
+    else:
+        measured = subject.measure(config, "valid", seed)
+    if serving is not None and isinstance(subject, Costed):
+        measured = replace(measured, costs={**measured.costs, COST: subject.cost(config, seed, serving)})
+    return finite(measured)
+
+
+def job_of(spec: Spec, config: AdaptConfig) -> Job:
+    """The measurement of a configuration in a search."""
+    return Job(config, trial_seed(spec.search.seed, config), serving_of(spec))
+
+
+def serving_of(spec: Spec) -> Serving | None:
+    """How a search measures cost; None where it does not."""
+    if not spec.search.measures_cost:
+        return None
+    base = adapting_like(neutral_config(spec), spec.adapt, spec.space)
+    return Serving(baseline_config(ALL, base, n_items=0), spec.search.cost_share)
 
 
 def finite(measurement: Measurement) -> Measurement:

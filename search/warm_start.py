@@ -21,7 +21,7 @@ from search.records.start import Source, Start
 from search.records.states import State
 from search.records.trial import Trial
 from search.selection.pareto import non_dominated
-from search.spec import Spec, trial_config
+from search.spec import Spec, trial_config, values_of
 from search.spec.space import acts, settled
 
 WARM, FIRST = "--warm-start", "--first-trials"
@@ -165,7 +165,7 @@ def _front(folder: Path, earlier: Records, spec: Spec) -> list[Trial]:
     """The trials of the earlier front that this space holds, by filter rate, with their parameters in it."""
     names = earlier.settings[_OBJECTIVES]
     finished = earlier.in_state(State.FINISHED)
-    values = np.array([[trial.metrics[name] for name in names] for trial in finished], dtype=np.float64)
+    values = np.array([values_of(names, trial.metrics) for trial in finished], dtype=np.float64)
     kept = non_dominated(values.reshape(len(finished), len(names)))
     front = [trial for trial, unbeaten in zip(finished, kept, strict=True) if unbeaten]
     front.sort(key=lambda trial: trial.metrics["filter_rate"])

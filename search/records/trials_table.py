@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from etarec.config import SKIPPED, Reason
-from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS
+from etarec.metrics import COST, COSTS, QUALITY_METRICS, SECONDS
 from search.records.trial import Trial
 
-METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *COSTS, *SECONDS)
+METRICS = (*QUALITY_METRICS, "filter_rate", *(reason.column for reason in SKIPPED), *COSTS, COST, *SECONDS)
 COLUMNS = {"trial_id", "state", *METRICS, "mlflow_run_id", "error", "traceback"}
 # The two tests of the published gate always have a column, the other reasons only where a sample was skipped for them.
 _ALWAYS_SHOWN = {Reason.ENTROPY.column, Reason.REDUNDANCY.column}
@@ -42,8 +42,9 @@ def of_trials(trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def without_idle_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without the parts of the filter rate that do not apply to this search, which are 0 in every row."""
-    droppable = {reason.column for reason in SKIPPED} - _ALWAYS_SHOWN
+    """The table without what does not apply to this search: parts of the filter rate that are 0 in every row, and a
+    cost that was not measured."""
+    droppable = {COST, *(reason.column for reason in SKIPPED)} - _ALWAYS_SHOWN
     idle = [c for c in table.columns if re.sub("^(valid|test|rehearsal)_", "", c) in droppable]
     idle = [c for c in idle if not table[c].fillna(0).astype(float).any()]
     return table.drop(columns=idle)

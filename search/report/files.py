@@ -30,7 +30,7 @@ class Run:
     """The files of one search. Numbers that were not measured are NaN, trial_id is text, no test column is missing."""
 
     spec: dict[str, Any]
-    quality: QualityMetric  # the objective beside the filter rate
+    objectives: tuple[str, ...]
     provenance: dict[str, Any]
     chosen: dict[str, Any]
     trials: pd.DataFrame
@@ -38,6 +38,11 @@ class Run:
     baselines: pd.DataFrame
     stream: pd.DataFrame  # configuration, samples, quality and filter_rate along the test stream; empty if unknown
     minutes: dict[str, float]  # at which a trial ended, counted from the first one's beginning; without old journals
+
+    @property
+    def quality(self) -> QualityMetric:
+        """The first quality metric among the objectives."""
+        return quality_of(self.objectives)
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -102,10 +107,11 @@ def load(directory: Path) -> Run:
     spec = mapping_of(directory / "spec.yaml", _SPECIFIED)
     if not isinstance(spec.get("space"), dict):
         raise damaged(directory / "spec.yaml", "space: given nothing", "a mapping of the searched parameters")
-    quality = _quality(spec, directory / "spec.yaml")
+    objectives = _objectives(spec, directory / "spec.yaml")
+    quality = quality_of(objectives)
     run = Run(
         spec=spec,
-        quality=quality,
+        objectives=objectives,
         provenance=mapping_of(directory / "provenance.json", _RECORDED),
         trials=_table(directory / "trials.csv", ("trial_id", "state", *spec["space"], *_MEASURED), spec["space"]),
         front=(front := _points(directory / "pareto.csv", spec["space"], quality)),
@@ -133,12 +139,12 @@ def _minutes(directory: Path) -> dict[str, float]:
     return {trial.trial_id: (trial.ended - first) / 60 for trial in trials if trial.began and trial.ended}
 
 
-def _quality(spec: dict[str, Any], path: Path) -> QualityMetric:
+def _objectives(spec: dict[str, Any], path: Path) -> tuple[str, ...]:
     objectives = (spec.get("search") or {}).get("objectives", SearchConfig().objectives)
     if not isinstance(objectives, list | tuple) or not set(QUALITY_METRICS) & set(map(str, objectives)):
         expected = f"filter_rate and one of {', '.join(QUALITY_METRICS)}"
         raise damaged(path, f"search.objectives: given {quoted(objectives)}", expected)
-    return quality_of(objectives)
+    return tuple(map(str, objectives))
 
 
 def _points(path: Path, parameters: dict[str, Any], quality: QualityMetric) -> pd.DataFrame:

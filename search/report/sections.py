@@ -6,7 +6,7 @@ from functools import cached_property
 import pandas as pd
 
 from search import baselines
-from search.report import along, axes, importance, maps, parallel, seconds, shrinkage, trend
+from search.report import along, axes, importance, maps, objectives, parallel, seconds, shrinkage, trend
 from search.report.answer import Answer
 from search.report.health import Problem, problems
 from search.report.importance import Importances
@@ -80,6 +80,7 @@ class Sections:
             "pairs": maps.pairs(run, searched, self.importances, self.frames.chosen) if len(run.finished) else [],
             "trends": trend.plots(self._grown),
             "streams": along.plots(run),
+            "objectives": objectives.plots(run, self.frames),
         }
         if len(self._learning):
             drawn["learning"] = [("", seconds.plot(self.frames, prefix, self._learning, describe))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from etarec.metrics import COSTS, MAIN_METRICS, QUALITY_METRICS, SECONDS, label
+from etarec.metrics import COST, COSTS, MAIN_METRICS, QUALITY_METRICS, SECONDS, label
 from search import baselines
 from search.numbers import p_value, percent, score, seconds, signed
 from search.report.answer import Answer
@@ -85,10 +85,16 @@ def _measured_columns(answer: Answer, kinds: Sequence[Kind]) -> list[Column]:
     columns = [Column(_SPLIT_TITLES[split], f"{split}_skipped", "skipped") for split in splits]
     columns += [Column(_SPLIT_TITLES[split], f"{split}_{view.metric}", view.label) for split in splits]
     columns += [Column(_SPLIT_TITLES[view.split], f"{view.split}_arithmetic", "computing")]
+    columns += [Column(_SPLIT_TITLES[split], f"{split}_{COST}", "cost") for split in _costed(answer)]
     if view.split == "valid":
         return columns
     columns += [Column(view.label, difference_columns(kind, view.metric)[0], TO_WORDS[kind]) for kind in kinds]
     return [Column("on test", "on_test", words=True), *columns]
+
+
+def _costed(answer: Answer) -> list[Split]:
+    """The splits on which the cost of serving was measured."""
+    return [split for split in _splits(answer.view) if answer.run.front.get(f"{split}_{COST}") is not None]
 
 
 def _measured(answer: Answer, row: Row, kinds: Sequence[Kind]) -> list[Cell]:
@@ -97,6 +103,7 @@ def _measured(answer: Answer, row: Row, kinds: Sequence[Kind]) -> list[Cell]:
     shares = [one.skipped(row) if one.measured(row) else None for one in views]
     cells = [Cell(percent(share), share) for share in shares]
     cells += [_quality(row, one) for one in views] + [cost_cell(row, view.split, "arithmetic")]
+    cells += [cell(row, f"{split}_{COST}", percent) for split in _costed(answer)]
     if view.split == "valid":
         return cells
     return [_judged(answer, row), *cells, *(_gap(row, kind, view) for kind in kinds)]

@@ -32,7 +32,7 @@ def areas(run: Run) -> pd.DataFrame:
 
 
 def _area(points: NDArray[np.float64], none: float, everything: float) -> float:
-    share = area_share(points, none, everything) if everything > none else None
+    share = area_share(points, (none, 0.0), (everything, 1.0)) if everything > none else None
     return hypervolume(points, (0.0 if np.isnan(none) else none, 0.0)) if share is None else share
 
 

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from etarec import own
 from etarec.config import UserError
-from search.running import mps, ray_internals
+from search.running import gpu_memory, mps, ray_internals
 from search.running.address import check_address, keep_token_private, no_cluster
 from search.running.faults import last_line
 from search.running.plan import WORKER_BYTES, Machine, Plan, cores, of_cluster, plan, this_machine
@@ -41,7 +41,7 @@ def machine(address: str | None, classes: Sequence[str] = ()) -> Machine:
         return this_machine()
     with _ray(address, runtime_env=_environment(classes)):
         _check_nodes(address, classes)
-        return of_cluster(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        return _joined()
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def cluster(
     if address is not None:
         with _ray(address, runtime_env=_environment(classes)):
             _check_nodes(address, classes)
-            yield plan(search, of_cluster(ray.cluster_resources()), need)  # type: ignore[no-untyped-call]
+            yield plan(search, _joined(), need)
         return
     here = this_machine()
     planned = plan(search, here, need)
@@ -75,6 +75,11 @@ def cluster(
         count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more if the user asks for more
         with _ray(None, warn, include_dashboard=False, num_cpus=count, **ray_internals.files_in(folder / RAY)):
             yield planned
+
+
+def _joined() -> Machine:
+    """The running cluster that this process has joined."""
+    return of_cluster(ray.cluster_resources(), gpu_memory.smallest())  # type: ignore[no-untyped-call]
 
 
 def _environment(classes: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.baselines import NONE
+from etarec.metrics import COST
+from search.baselines import ALL, NONE
 from search.records.records import Records
 from search.records.states import State
 from search.running.learning import FEWEST
@@ -31,23 +32,25 @@ def known(search: SearchConfig, anchors: Anchors, results: Results, awaited: Seq
         awaited: configurations without a result.
     """
     values = [objectives_of(search, metrics) for metrics in anchors.values() if metrics]
-    points = np.array(values, dtype=np.float64).reshape(-1, 2)
+    points = np.array(values, dtype=np.float64).reshape(-1, len(search.objectives))
     return Known(results, awaited, points, reference(search, anchors, results))
 
 
 def reference(search: SearchConfig, anchors: Anchors, results: Results = ()) -> NDArray[np.float64]:
-    """The corner of what is worth having: the quality of no adaptation, or the worst measured, and no skipping.
+    """The corner of what is worth having: no skipping, the quality of no adaptation, the cost of adapting on all.
 
-    A lower bound among the constraints on an objective raises it.
+    The worst measured value stands for an anchor's that is missing. A constraint on an objective raises the corner.
     """
-    place = search.objectives.index(search.quality)
-    none = (anchors.get(NONE) or {}).get(search.quality)
-    worst = none if none is not None else min((values[place] for _, values in results), default=-math.inf)
-    corner = {search.quality: worst, "filter_rate": 0.0}
+    none, everything = ({**(anchors.get(name) or {})} for name in (NONE, ALL))
+    corner = {}
+    for place, name in enumerate(search.objectives):
+        worst = min((values[place] for _, values in results), default=-math.inf)
+        cost = -everything[COST] if COST in everything else worst
+        corner[name] = {"filter_rate": 0.0, COST: cost}.get(name, none.get(name, worst))
     for constraint in parsed(search.constraints):
-        bound = constraint.bound(anchors)
-        if constraint.at_least and constraint.metric in corner and bound is not None:
-            corner[constraint.metric] = max(corner[constraint.metric], bound)
+        bound, is_cost = constraint.bound(anchors), constraint.metric == COST
+        if constraint.metric in corner and bound is not None and constraint.at_least is not is_cost:
+            corner[constraint.metric] = max(corner[constraint.metric], -bound if is_cost else bound)
     return np.array([corner[name] for name in search.objectives])
 
 

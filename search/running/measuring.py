@@ -3,6 +3,7 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import ray
@@ -38,10 +39,11 @@ def measure_all(
     and at most RETRIES times.
     """
     task, shared = _task(plan), ray.put(subject)
-    function = retest.measure_on_test if on_test else measure_on_validation
 
     def start(place: int) -> Any:
-        return task.remote(function, shared, jobs[place].config, jobs[place].seed, plan.threads_per_trial)
+        job = jobs[place]
+        function = retest.measure_on_test if on_test else partial(measure_on_validation, serving=job.serving)
+        return task.remote(function, shared, job.config, job.seed, plan.threads_per_trial)
 
     queue = _Queue(jobs, plan.concurrency, start, done)
     try:

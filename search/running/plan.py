@@ -165,8 +165,8 @@ def _gpu_share(search: SearchConfig, machine: Machine, need: float) -> float:
         return 0.0
     feeding = max(1, int(machine.cores / machine.gpus))
     most = SIDE_BY_SIDE_PER_GPU if machine.mps and search.cuda_mps else IN_TURNS_PER_GPU
-    together = min(most, feeding, max(1, int(machine.gpu_memory * MEMORY_SHARE / need)))
-    return 1 / together
+    together = min(most, feeding, machine.gpu_memory * MEMORY_SHARE / need)  # infinite where the memory is unknown
+    return 1 / max(1, int(together))
 
 
 def _fitting(there: float, share: float) -> float:
@@ -187,10 +187,10 @@ def _memory_note(search: SearchConfig, machine: Machine, need: float, by_cores: 
     return f"{search.concurrency} trials at once may run out of memory: {size}"
 
 
-def of_cluster(resources: Mapping[str, float]) -> Machine:
-    """A cluster by Ray's totals: its memory is the part that Ray assigns to work, and GPU memory is unknown."""
+def of_cluster(resources: Mapping[str, float], gpu_memory: float = math.inf) -> Machine:
+    """A cluster by Ray's totals, whose memory is the part that Ray assigns to work, and its smallest GPU's bytes."""
     memory = resources.get("memory", math.inf)
-    return Machine(resources.get("CPU", 1), resources.get("GPU", 0), memory, memory)
+    return Machine(resources.get("CPU", 1), resources.get("GPU", 0), memory, memory, gpu_memory)
 
 
 def count_text(count: float) -> str:

@@ -18,11 +18,12 @@ class Rivals:
 
     def __init__(self, spec: Spec, records: Records, concurrency: int):
         self.spec, self.records, self._lag = spec, records, lag(concurrency)
+        self._prunes = spec.search.plain and spec.search.prune.z is not None
         self._kept: tuple[tuple[str, ...], Any] = ((), None)  # the last rivals' names, and Ray's reference to them
 
     def reference(self, number: int) -> Any:
         """Ray's reference to the outcomes of the rivals of trial `number` by their names; None if it has none."""
-        found = self.of(number) if self.spec.search.prune.z is not None else {}
+        found = self.of(number) if self._prunes else {}
         if not found:
             return None
         if self._kept[0] != tuple(found):
@@ -35,7 +36,7 @@ class Rivals:
         everyone: list[Anchor | Trial] = [*self.records.anchors.values(), *before]
         known = [one for one in everyone if one.outcomes and one.metrics]
         values = [objectives_of(self.spec.search, one.metrics) for one in known]
-        kept = non_dominated(np.array(values, dtype=np.float64).reshape(-1, 2))
+        kept = non_dominated(np.array(values, dtype=np.float64).reshape(-1, len(self.spec.search.objectives)))
         return {_name(one): one.outcomes for one, best in zip(known, kept, strict=True) if best}
 
 

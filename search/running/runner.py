@@ -26,7 +26,7 @@ from search.running.searcher import JournalSearcher
 from search.running.signals import signals_as_before, take_endings_for_ctrl_c
 from search.running.worker import TrialWorker
 from search.spec import Spec
-from search.subject import Subject
+from search.subject import Subject, serving_of
 
 __all__ = ["cluster", "machine", "measure_all", "run_search", "take_endings_for_ctrl_c"]
 
@@ -61,7 +61,12 @@ def _tuner(
     os.environ[ray_internals.MOST_STARTING] = str(plan.concurrency)  # all workers start at once
     threads, quality = plan.threads_per_trial, spec.search.quality
     worker = ray.tune.with_parameters(
-        TrialWorker, subject=subject, threads=threads, quality=quality, prune=spec.search.prune
+        TrialWorker,
+        subject=subject,
+        threads=threads,
+        quality=quality,
+        prune=spec.search.prune,
+        serving=serving_of(spec),
     )
     scheduler = IdleWorkersScheduler(searcher)
     return ray.tune.Tuner(

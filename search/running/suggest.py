@@ -52,7 +52,7 @@ class Suggestions:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.spec, self.search, self._lag = spec, spec.search, lag(concurrency)
         self.distributions = {name: distribution(dimension) for name, dimension in spec.space.items()}
-        self.study = optuna.create_study(directions=["maximize"] * 2, sampler=RandomSampler())
+        self.study = optuna.create_study(directions=["maximize"] * len(spec.search.objectives), sampler=RandomSampler())
         self._cube = Cube(spec.space, spec.adapt)
         self._anchors = anchors or {}
         known, points = [parameters for parameters, _ in taken], first_points(spec)

@@ -18,7 +18,7 @@ from search.running.faults import DeviceError, crowded, last_line
 from search.selection.paired import Outcomes
 from search.selection.pruning import BeatenError, Pruner
 from search.spec import PruneConfig
-from search.subject import Subject, measure_on_validation, prepare
+from search.subject import Serving, Subject, measure_on_validation, prepare
 
 LEAVING = 0.5  # seconds for which a process that cannot use its GPU stays, so that its error reaches the driver
 
@@ -37,8 +37,9 @@ class TrialWorker(ray.tune.Trainable):
         threads: int = 1,
         quality: QualityMetric = QUALITY_METRICS[0],
         prune: PruneConfig | None = None,
+        serving: Serving | None = None,
     ) -> None:
-        self.subject, self.threads, self.quality = subject, threads, quality
+        self.subject, self.threads, self.quality, self.serving = subject, threads, quality, serving
         self.prune = prune or PruneConfig(z=None)
         self.prepared = self.held = False
 
@@ -65,7 +66,8 @@ class TrialWorker(ray.tune.Trainable):
             return {"up": True}
         try:
             with _reserved_device():
-                measured = measure_on_validation(self.subject, config, seed, self.threads, self._pruner())
+                watch = self._pruner()
+                measured = measure_on_validation(self.subject, config, seed, self.threads, watch, self.serving)
         except BeatenError as beaten:
             return {"pruned": str(beaten), "done": True}
         except Exception as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
 from search.sampler.cube import Cube
@@ -18,6 +19,7 @@ Floats = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
 FEWEST_RESULTS = 4  # with which a model says more than an even spread
+MOST_BELIEVED = 128  # awaited configurations in the model, whose cost grows with their cube
 SPREAD, AROUND = 1024, 512  # candidates: spread over the cube, and around the best known configurations
 REACHES = (0.05, 0.02, 0.008)  # standard deviations of the steps by which the best candidates are improved
 ANEW = 0.1  # share of a step's coordinates that are drawn anew, so that choices change too
@@ -27,10 +29,10 @@ ANEW = 0.1  # share of a step's coordinates that are drawn anew, so that choices
 class Known:
     """The results on which a proposal rests.
 
-    results: configurations and their two objectives, larger is better.
+    results: configurations and their objectives, two or three, larger is better. K objectives.
     awaited: configurations without a result: running, failed, or not to be proposed again for another reason.
-    anchors: float [A, 2], objectives of configurations outside the space, which bound the front.
-    reference: float [2], the corner from which the area counts.
+    anchors: float [A, K], objectives of configurations outside the space, which bound the front.
+    reference: float [K], the corner from which the area counts.
     """
 
     results: Sequence[tuple[Parameters, Sequence[float]]]
@@ -50,7 +52,8 @@ def spread(cube: Cube, number: int, seed: int) -> dict[str, Any]:
 def propose(cube: Cube, known: Known, seed: int) -> dict[str, Any] | None:
     """The configuration that is expected to add most to the front's area; None if all candidates are known already.
 
-    Results that are still awaited are believed to be as the model predicts.
+    Results that are still awaited are believed to be as the model predicts: of more than MOST_BELIEVED those that were
+    expected to add most, because a proposal beside one of the others promises little with or without it.
     """
     drawn = np.random.default_rng(seed)
     model = _Model(cube, known)
@@ -68,21 +71,27 @@ def gain_share(cube: Cube, known: Known, parameters: Parameters) -> float:
     model = _Model(cube, known)
     mean, deviation = model._predicted(cube.points([parameters]))
     reached = np.concatenate([model.values, known.anchors])
-    area = hypervolume(reached, (float(known.reference[0]), float(known.reference[1])))
+    area = hypervolume(reached, known.reference.tolist())
     gain = float(expected_improvement(mean, deviation, reached, known.reference)[0])
     return gain / area if area > 0 else math.inf
 
 
 class _Model:
-    """Two Gaussian processes over the cube, and the front that they believe in."""
+    """A Gaussian process over the cube for each objective, and the front that they believe in."""
 
     def __init__(self, cube: Cube, known: Known):
         self.cube, self.reference, self.anchors = cube, known.reference, known.anchors
         measured = cube.points([parameters for parameters, _ in known.results])
         awaited = cube.points(known.awaited)
-        values = np.array([objectives for _, objectives in known.results], dtype=np.float64)
-        features, expected = cube.features(measured), cube.features(awaited)
-        self._processes = [GaussianProcess.fit(features, values[:, place]).believing(expected) for place in (0, 1)]
+        results = np.array([objectives for _, objectives in known.results], dtype=np.float64)
+        features = cube.features(measured)
+        self._processes = [GaussianProcess.fit(features, results[:, place]) for place in range(results.shape[1])]
+        self.known = cKDTree(np.concatenate([measured, awaited]))
+        self.points, self.values = measured, self._predicted(measured)[0]
+        if len(awaited) > MOST_BELIEVED:
+            awaited = awaited[np.sort(np.argsort(-self.gains(awaited), kind="stable")[:MOST_BELIEVED])]
+        believed = cube.features(awaited)
+        self._processes = [process.believing(believed) for process in self._processes]
         self.points = np.concatenate([measured, awaited])
         self.values = self._predicted(self.points)[0]  # without the noise of single measurements
 
@@ -99,8 +108,8 @@ class _Model:
 
     def _predicted(self, points: Floats) -> tuple[Floats, Floats]:
         features = self.cube.features(points)
-        both = [process.predict(features) for process in self._processes]
-        return np.column_stack([mean for mean, _ in both]), np.column_stack([deviation for _, deviation in both])
+        each = [process.predict(features) for process in self._processes]
+        return np.column_stack([mean for mean, _ in each]), np.column_stack([deviation for _, deviation in each])
 
 
 def _spread_out(cube: Cube, seed: int) -> Floats:
@@ -116,5 +125,5 @@ def _around(points: Floats, count: int, reach: float, drawn: np.random.Generator
 def _new(model: _Model, points: Floats) -> Floats:
     """The points without repeats and without those that the model knows."""
     snapped = np.unique(model.cube.snapped(points), axis=0)
-    nearest = np.abs(snapped[:, None, :] - model.points[None, :, :]).max(axis=2).min(axis=1)
+    nearest, _ = model.known.query(snapped, p=np.inf)
     return snapped[nearest > 1e-9]

@@ -11,18 +11,13 @@ from etarec.evaluate import Measurement
 from search.baselines import ANCHOR_RATES, adapting_like, anchor_configs
 from search.records.trial import Anchor
 from search.selection.paired import Outcomes
-from search.spec import Spec, neutral_config, trial_seed
-from search.subject import Job
+from search.spec import Spec, neutral_config
 
 
 def configs(spec: Spec, n_items: int) -> dict[str, AdaptConfig]:
     """The anchors by name; without random skipping where `search.random_points` is 0."""
     base = adapting_like(neutral_config(spec), spec.adapt, spec.space)
     return anchor_configs(base, n_items, ANCHOR_RATES if spec.search.random_points else ())
-
-
-def job(spec: Spec, config: AdaptConfig) -> Job:
-    return Job(config, trial_seed(spec.search.seed, config))
 
 
 def anchor(name: str, config: AdaptConfig, measurement: Measurement | None) -> Anchor:

@@ -1,11 +1,9 @@
-"""Random skipping along a front: the rates at which it is measured, and its interpolation between them.
+"""Random skipping as a curve over the filter rate, interpolated between the rates at which it was measured.
 
-Skipping at random at a rate r is one configuration, measured on both splits. Rate 0 is adapting on every sample; rate 1
-is no adaptation, where target `weights` is adapted.
+Rate 0 is adapting on every sample; rate 1 is no adaptation, where target `weights` is adapted.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +12,7 @@ from etarec.config import Reason
 from search.baselines import ALL, NONE, RANDOM, along_front
 
 MAX_GAP = 0.15  # filter rates further apart are not interpolated between
+BESIDE = 0.005  # a filter rate as close to a measured one counts as that
 RATE_COLUMNS = ("filter_rate", Reason.NOTHING_TO_LEARN.column)  # from which `gate_rate` follows
 
 
@@ -29,45 +28,28 @@ def gate_rate(metrics: Mapping[str, float]) -> float:
     return min(max(rate, 0.0), 1.0)
 
 
-def rates(of_front: Sequence[float], points: int, measured: Sequence[float] = ()) -> list[float]:
-    """Rates in whole percent from 1% to 99%, evenly spread from the front's lowest to its highest.
+def neighbours(filter_rates: ArrayLike, at: float, max_gap: float) -> NDArray[np.float64] | None:
+    """Weights that interpolate linearly between the two measured filter rates around `at`, or take the one beside it.
 
-    A measured rate stands for those within half a step of it, and all measured rates are taken where there is no front.
-
-    Args:
-        of_front: `gate_rate` of each of its points.
-        points: number of rates, apart from measured ones.
-        measured: rates at which random skipping was measured before.
-    """
-    if not of_front or not points:
-        return sorted(measured) if points else []
-    low, high = max(math.floor(100 * min(of_front)), 1), min(math.ceil(100 * max(of_front)), 99)
-    if low > high:
-        return []
-    spread = np.linspace(low, high, points) / 100 if points > 1 else np.array([(low + high) / 200])
-    reach = (high - low) / 100 / max(points - 1, 1) / 2
-    inside = [rate for rate in measured if low / 100 <= rate <= high / 100]
-    wanted = {round(rate, 2) for rate in spread if all(abs(rate - known) > reach for known in inside)}
-    return sorted({*wanted, *inside})
-
-
-def neighbours(filter_rates: ArrayLike, at: float) -> NDArray[np.float64] | None:
-    """Weights that interpolate linearly between the two measured filter rates around `at`.
+    The curve of random skipping bends down, so a straight line over a wide gap runs below it.
 
     Args:
         filter_rates: float [N], in any order, NaN where a point was not measured.
         at: the filter rate to interpolate at.
+        max_gap: largest distance of the two rates.
 
     Returns:
-        float [N], or None where `at` is not between two filter rates, or these are more than MAX_GAP apart: the curve
-        of random skipping bends down, so a straight line over a wide gap runs below it and would flatter every gate.
+        float [N], or None where `at` is not between two filter rates at most `max_gap` apart, nor beside one.
     """
     x = np.asarray(filter_rates, dtype=np.float64)
+    beside = np.flatnonzero(np.abs(x - at) <= BESIDE)
+    if len(beside):
+        return np.eye(len(x))[beside[np.argmin(np.abs(x[beside] - at))]]
     below, above = np.flatnonzero(x <= at), np.flatnonzero(x >= at)
     if not len(below) or not len(above):
         return None
     low, high = below[np.argmax(x[below])], above[np.argmin(x[above])]
-    if x[high] - x[low] > MAX_GAP:
+    if x[high] - x[low] > max_gap:
         return None
     share = (at - x[low]) / (x[high] - x[low]) if x[high] > x[low] else 0.0
     weights = np.zeros(len(x))

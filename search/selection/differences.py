@@ -3,8 +3,9 @@
 T measured rows, M metrics, C = M T columns of scores (all rows of the first metric first), K comparisons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -68,6 +69,7 @@ class _Comparison:
     kind: Kind
     contrast: NDArray[np.float64]
     family: tuple[bool, bool]
+    one_sided: bool = False  # the other side may be too low, so only a clear loss is a result
 
     @property
     def with_itself(self) -> bool:
@@ -83,12 +85,14 @@ def on_test(
     chosen: str | None,
     replicates: int,
     seed: int,
+    matched: Mapping[str, str] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """`columns` for rows of points: 95% bootstrap intervals over users, paired differences, randomisation p-values.
 
-    Random skipping at a row's filter rate is interpolated between the measured rates around it; the points of its curve
-    are not compared with it. Holm's correction is over all comparisons of the front, and over all of the baselines;
-    those with a rival are corrected among themselves.
+    A row is compared with the random skipping that is matched to it, or else with an interpolation between the measured
+    rates around it; the points of that curve are not compared with it. Over a wide gap, and next to no adaptation, the
+    interpolation runs below the curve, so only a clear loss against it is a result. Holm's correction is over all
+    comparisons of the front, and over all of the baselines; those with a rival are corrected among themselves.
 
     Args:
         names: the rows' names, the front's first.
@@ -98,6 +102,7 @@ def on_test(
         chosen: the chosen point's name.
         replicates: number of bootstrap replicates.
         seed: seed of bootstrap and randomisation.
+        matched: the baseline of random skipping that skips as much as a row, by the row's name.
     """
     table = pd.DataFrame(np.nan, index=range(len(names)), columns=columns(quality)).astype({RIVAL: object})
     measured = {row: test for row, test in enumerate(tests) if test is not None}
@@ -112,7 +117,7 @@ def on_test(
         table.loc[list(measured), interval_columns(metric)] = np.column_stack(bounds)
     rivals = _rivals(measured, quality, front)
     table[RIVAL] = [names[rivals[row]] if row in rivals else None for row in table.index]
-    comparisons = _comparisons(names, measured, chosen, rivals, front)
+    comparisons = _comparisons(names, measured, chosen, rivals, front, matched)
     if comparisons:
         contrasts = np.kron(np.eye(len(metrics)), np.column_stack([one.contrast for one in comparisons]))
         found = np.array(stats.contrasts(sums, counts, means, contrasts, seed))
@@ -145,20 +150,38 @@ def _rate(test: "Measurement") -> float:
 
 
 def _comparisons(
-    names: Sequence[str], measured: dict[int, "Measurement"], chosen: str | None, rivals: dict[int, int], front: int
+    names: Sequence[str],
+    measured: dict[int, "Measurement"],
+    chosen: str | None,
+    rivals: dict[int, int],
+    front: int,
+    matched: Mapping[str, str],
 ) -> list[_Comparison]:
     known = [names[row] for row in measured]
     one = dict(zip(known, np.eye(len(known)), strict=True))
     rates = np.array([_rate(test) for test in measured.values()])
     curve = np.where([chance.on_curve(name) for name in known], rates, np.nan)
+    # Next to no adaptation the curve is steep, and where filtered samples learn a little it does not end there.
+    inner = np.where([name == NONE for name in known], np.nan, curve)
     comparisons = []
     for row, name, rate in zip(measured, known, rates, strict=True):
         rival = names[rivals[row]] if row in rivals else ""
         fixed: dict[Kind, str] = {TO_ALL: ALL, TO_CHOSEN: chosen or "", TO_NONE: NONE, TO_FRONT: rival}
         others = {kind: one.get(other) for kind, other in fixed.items()}
-        others[TO_RANDOM] = None if chance.on_curve(name) else chance.neighbours(curve, float(rate))
+        below_curve = False
+        if not chance.on_curve(name):
+            own = one.get(matched.get(name, ""))
+            own = chance.neighbours(inner, float(rate), chance.MAX_GAP) if own is None else own
+            below_curve = own is None
+            others[TO_RANDOM] = chance.neighbours(curve, float(rate), 1.0) if own is None else own
         comparisons += [
-            _Comparison(row, kind, one[name] - other, (row < front, kind == TO_FRONT))
+            _Comparison(
+                row,
+                kind,
+                one[name] - other,
+                (row < front, kind == TO_FRONT),
+                kind == TO_RANDOM and below_curve,
+            )
             for kind, other in others.items()
             if other is not None
         ]
@@ -173,10 +196,13 @@ def _fill(
 ) -> None:
     """Write differences, bounds and p-values, float [4, M, K], and their corrections into the table."""
     corrected = np.ones(found[3].shape)
+    one_sided = np.array([one.one_sided for one in comparisons])
+    recorded = ~one_sided | (found[2] < 0)  # [M, K]
     for family in dict.fromkeys(one.family for one in comparisons):
-        mine = np.array([one.family == family and not one.with_itself for one in comparisons])
-        corrected[:, mine] = stats.holm(found[3][:, mine].ravel()).reshape(len(metrics), -1)
-    for place, one in enumerate(comparisons):
-        for number, metric in enumerate(metrics):
+        mine = recorded & np.array([one.family == family and not one.with_itself for one in comparisons])
+        corrected[mine] = stats.holm(found[3][mine])
+    for number, metric in enumerate(metrics):
+        for place in np.flatnonzero(recorded[number]):
             numbers = [*found[:, number, place], corrected[number, place]]
+            one = comparisons[place]
             table.loc[one.row, difference_columns(one.kind, metric)] = numbers

@@ -1,32 +1,28 @@
-"""From finished trials to the front, the baselines and the recommended configuration, and their tables.
+"""From finished trials to the front, the baselines and the recommended configuration.
 
-Front and choice are made from validation alone; only then is every point and baseline measured once on test. Random
-skipping is matched to the chosen point's filter rate on each split and spread along the front
-(search/selection/chance.py); it has no part in the choice.
+Front and choice are made from validation alone; only then are points and baselines measured, each once, on test. Random
+skipping is matched to the filter rates of these points on each split (search/selection/matched.py); it has no part in
+the choice.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
-from etarec.metrics import label
+from etarec.metrics import COST
 from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_random, baseline_config, random_at
-from search.fields import value_of
 from search.records.trial import Anchor, Trial
-from search.records.trials_table import METRICS, without_idle_columns
-from search.selection import chance, differences
-from search.selection.area import AREAS, area_share, gain_over_dice
+from search.selection import chance, matched
+from search.selection.area import AREAS, area_share, ends, gain_over_dice
 from search.selection.pareto import Choice, hypervolume, non_dominated
-from search.selection.point import Point, chosen_and_grouped, measured_point, points_of, rule
-from search.spec import Spec, neutral_config, objectives_of, trial_config, trial_seed
+from search.selection.point import Point, chosen_and_grouped, measured_point, points_of
+from search.spec import Spec, neutral_config, objectives_of, trial_config
 from search.spec.constraint import all_met
-from search.subject import Job
+from search.subject import Job, job_of
 
 Measure = Callable[[Sequence[Job]], Iterable[Measurement | None]]  # None: a metric was not finite
 
@@ -46,7 +42,7 @@ class Selection:
     @property
     def retested(self) -> list[Point]:
         """The front's points that are measured on test."""
-        return [point for point in self.front if point.group in ("", point.name)]
+        return [point for point in self.front if point.retested]
 
     @property
     def chosen(self) -> Point | None:
@@ -54,11 +50,12 @@ class Selection:
 
 
 def front_of(spec: Spec, finished: Sequence[Trial], anchors: Sequence[Anchor] = ()) -> tuple[list[Point], float]:
-    """The trials that no trial and no anchor beats in both objectives, by filter rate, and all trials' hypervolume.
+    """The trials that no trial and no anchor beats in all objectives, by filter rate, and all trials' hypervolume.
 
     Where trials meet the spec's constraints, the others are left out of the front.
     """
-    volume = float(hypervolume(_objectives(spec, [trial.metrics for trial in finished])))
+    origin = [-1.0 if name == COST else 0.0 for name in spec.search.objectives]  # adapting on everything costs about 1
+    volume = hypervolume(_objectives(spec, [trial.metrics for trial in finished]), origin)
     known = {anchor.name: anchor.metrics for anchor in anchors}
     feasible = [trial for trial in finished if all_met(spec.search.constraints, trial.metrics, known)]
     finished = feasible or finished
@@ -107,21 +104,17 @@ def _judged(spec: Spec, selection: Selection, finished: Sequence[Trial], anchors
     judged = replace(selection, finished=len(finished))
     if NONE not in known or ALL not in known:
         return judged
-    quality = spec.search.quality
-    none, everything = known[NONE][quality], known[ALL][quality]
-    dice = _plane(quality, [metrics for name, metrics in known.items() if chance.on_curve(name)])
-    trials = _plane(quality, [trial.metrics for trial in finished])
-    share = area_share(np.concatenate([trials, dice]), none, everything)
-    return replace(judged, area_share=share, gain_over_dice=gain_over_dice(trials, dice, none))
-
-
-def _plane(quality: str, metrics: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
-    """Points (quality, filter rate), float [N, 2]."""
-    return np.array([(one[quality], one["filter_rate"]) for one in metrics], dtype=np.float64).reshape(-1, 2)
+    corner, opposite = ends(spec.search.objectives, known[NONE], known[ALL])
+    dice = _objectives(spec, [metrics for name, metrics in known.items() if chance.on_curve(name)])
+    trials = _objectives(spec, [trial.metrics for trial in finished])
+    share = area_share(np.concatenate([trials, dice]), corner, opposite)
+    return replace(judged, area_share=share, gain_over_dice=gain_over_dice(trials, dice, corner))
 
 
 def _objectives(spec: Spec, metrics: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
-    return np.array([objectives_of(spec.search, one) for one in metrics], dtype=np.float64).reshape(-1, 2)
+    return np.array([objectives_of(spec.search, one) for one in metrics], dtype=np.float64).reshape(
+        -1, len(spec.search.objectives)
+    )
 
 
 class _Measured:
@@ -141,7 +134,7 @@ class _Measured:
     def on_validation(self, configs: Mapping[str, AdaptConfig]) -> list[Point]:
         """The baselines of these names and configurations; one whose metrics are not finite is left out."""
         unknown = {name: config for name, config in configs.items() if self.known_metrics(config) is None}
-        jobs = [_job(self.spec, config) for config in unknown.values()]
+        jobs = [job_of(self.spec, config) for config in unknown.values()]
         measured = zip(unknown, self.measure(jobs) if jobs else (), strict=True)
         found = {name: measured_point(name, configs[name], one) for name, one in measured if one}
         for name, config in configs.items():
@@ -158,90 +151,32 @@ def areas(selection: Selection) -> dict[str, float | None]:
 def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) -> Selection:
     """The selection with its front and baselines measured once on test.
 
-    Random skipping is matched to the chosen point's filter rate on test; without that rate it is left out.
+    Random skipping comes last, because it skips as much as its partners did on test. Without a partner's rate it is
+    left out.
     """
-    fixed = [point for point in selection.baselines if point.name != RANDOM]
-    points = [*selection.retested, *fixed]
-    measured = measure([_job(spec, point.config) for point in points])
-    tested = {point.name: replace(point, test=m) for point, m in zip(points, measured, strict=True)}
-    random = next((point for point in selection.baselines if point.name == RANDOM), None)
-    chosen = tested[selection.chosen.name] if selection.chosen else None
-    if random and chosen and chosen.test is not None:
-        config = _random_like(spec, n_items, chosen, chosen.test.metrics())
-        (by_chance,) = measure([_job(spec, config)])
-        tested[RANDOM] = replace(random, config=config, test=by_chance)
+    partners = matched.partners(selection.front, selection.choice, spec.search.random_points)
+    first = [*selection.retested, *(point for point in selection.baselines if point.name not in partners)]
+    tested = _on_test(spec, first, measure)
+    found = {name: tested[partner.name].test for name, partner in partners.items()}
+    rates = {name: chance.gate_rate(one.metrics()) for name, one in found.items() if one is not None}
+    tested |= _on_test(
+        spec,
+        [
+            replace(point, config=_at_random(spec, n_items, selection.chosen, rates[point.name]))
+            for point in selection.baselines
+            if point.name in rates
+        ],
+        measure,
+    )
     baselines = [tested[point.name] for point in selection.baselines if point.name in tested]
     front = [tested.get(point.name, point) for point in selection.front]
     return replace(selection, front=front, baselines=baselines)
 
 
-def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """pareto.csv and baselines.csv; the columns of test are empty until test is measured."""
-    points = [*selection.front, *selection.baselines]
-    names = [*spec.space]
-    rows = [
-        {
-            "trial_id": point.name,
-            **{name: value_of(point.config, name) for name in names},
-            **{f"valid_{name}": point.valid.get(name) for name in METRICS},
-            **{f"test_{name}": value for name, value in _test_metrics(point).items()},
-            "group": point.group,
-        }
-        for point in points
-    ]
-    metrics = [f"{split}_{name}" for split in ("valid", "test") for name in METRICS]
-    # dtype object: pandas would turn a column of integers and nulls into floats.
-    table = pd.DataFrame(rows, columns=["trial_id", *names, *metrics, "group"], dtype=object)
-    table = table.astype(dict.fromkeys(metrics, float)).join(_differences(spec, selection, points))
-    table = table.copy()  # in whole blocks, because pandas warns of one more column beside a hundred
-    table["on_test_front"] = _on_test_front(spec, table, len(selection.front))
-    table = without_idle_columns(table)
-    return table.iloc[: len(selection.front)], table.iloc[len(selection.front) :].reset_index(drop=True)
-
-
-def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
-    """chosen.yaml: the whole recommended configuration, the same as `--set` texts, and the reason for the choice."""
-    if selection.chosen is None or selection.choice is None:
-        return {"trial_id": None, "why": _why_none(selection)}
-    config, searched = selection.chosen.config, {name: value_of(selection.chosen.config, name) for name in spec.space}
-    return {
-        "trial_id": selection.chosen.name,
-        "rule": rule(spec),
-        "why": selection.choice.reason + _beaten_by(spec, selection, selection.chosen),
-        "adapt": dict(vars(config)),
-        "set": [f"adapt.{name}={'null' if value is None else value}" for name, value in searched.items()],
-    }
-
-
-def _why_none(selection: Selection) -> str:
-    if not selection.finished:
-        return "No trial finished, so there is nothing to recommend."
-    return (
-        "A fixed configuration (no adaptation, adapting on everything, or random skipping) beats every finished trial "
-        "in both objectives, so no trial is recommended."
-    )
-
-
-def _beaten_by(spec: Spec, selection: Selection, chosen: Point) -> str:
-    """A warning for each baseline that is at least as good as the chosen point on validation, else nothing.
-
-    No trial switches adaptation or its gate off, so the front cannot show this. Random skipping is matched to the
-    chosen point's filter rate, so only its quality is compared.
-    """
-    quality, mine = spec.search.quality, chosen.valid
-    fixed = {point.name: point.valid for point in selection.baselines}
-    words = {
-        NONE: "no adaptation (baseline none) is at least as good in both objectives",
-        ALL: "adapting on every sample (baseline all) is at least as good in both objectives",
-        RANDOM: "random skipping of as many samples (baseline random) scores at least as high",
-    }
-    texts = []
-    for name in (name for name in words if name in fixed):
-        skips_enough = name == RANDOM or fixed[name]["filter_rate"] >= mine["filter_rate"]
-        if skips_enough and fixed[name][quality] >= mine[quality]:
-            place = f"{label(quality)} {fixed[name][quality]:.4f} at a filter rate of {fixed[name]['filter_rate']:.1%}"
-            texts.append(f" However, {words[name]}: {place}.")
-    return "".join(texts)
+def _on_test(spec: Spec, points: Sequence[Point], measure: Measure) -> dict[str, Point]:
+    """The points with their measurements, by name."""
+    measured = measure([job_of(spec, point.config) for point in points]) if points else ()
+    return {point.name: replace(point, test=one) for point, one in zip(points, measured, strict=True)}
 
 
 def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:
@@ -249,52 +184,24 @@ def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:
     return adapting_like(chosen, spec.adapt, spec.space)
 
 
-def _job(spec: Spec, config: AdaptConfig) -> Job:
-    return Job(config, trial_seed(spec.search.seed, config))
-
-
 def _random_skipping(
     spec: Spec, n_items: int, front: list[Point], choice: Choice | None, base: AdaptConfig, measured: _Measured
 ) -> dict[str, AdaptConfig]:
-    """Random skipping that adapts as the chosen point does: at its filter rate, and at rates along the front."""
-    chosen = front[choice.index] if choice else None
-    base = _base(spec, chosen.config) if chosen else base
-    anchored = [rate for rate in ANCHOR_RATES if measured.known_metrics(at_random(base, n_items, rate)) is not None]
-    along = chance.rates([chance.gate_rate(point.valid) for point in front], spec.search.random_points, anchored)
-    spread = {random_at(rate): at_random(base, n_items, rate) for rate in along}
-    return ({RANDOM: _random_like(spec, n_items, chosen, chosen.valid)} if chosen else {}) | spread
+    """Random skipping that adapts as the chosen point does, at the filter rates of the points that it is matched to.
+
+    Without a front these are the anchors that were measured.
+    """
+    partners = matched.partners(front, choice, spec.search.random_points)
+    if choice is None:
+        known = {random_at(rate): at_random(base, n_items, rate) for rate in ANCHOR_RATES}
+        return {name: config for name, config in known.items() if measured.known_metrics(config) is not None}
+    chosen = front[choice.index]
+    rates = {name: matched.rate_of(partner) for name, partner in partners.items()}
+    rates[RANDOM] = chance.gate_rate(chosen.valid)
+    return {name: _at_random(spec, n_items, chosen, rate) for name, rate in rates.items()}
 
 
-def _random_like(spec: Spec, n_items: int, point: Point, metrics: dict[str, float]) -> AdaptConfig:
-    """Random skipping of as many samples as `point` skipped; `metrics` are the point's on the split in question."""
-    base = _base(spec, point.config)
-    return baseline_config(RANDOM, base, n_items=n_items, random_rate=chance.gate_rate(metrics))
-
-
-def _test_metrics(point: Point) -> dict[str, float]:
-    return {} if point.test is None else point.test.metrics()
-
-
-def _differences(spec: Spec, selection: Selection, points: list[Point]) -> pd.DataFrame:
-    names, tests = [point.name for point in points], [point.test for point in points]
-    chosen = selection.chosen.name if selection.chosen else None
-    return differences.on_test(
-        names,
-        tests,
-        spec.search.quality,
-        front=len(selection.front),
-        chosen=chosen,
-        replicates=spec.search.bootstrap_replicates,
-        seed=spec.search.seed,
-    )
-
-
-def _on_test_front(spec: Spec, table: pd.DataFrame, front: int) -> list[bool | None]:
-    """Whether no point of the front (the first rows) beats a row in both objectives on test; None: not measured."""
-    values = table[[f"test_{spec.search.quality}", "test_filter_rate"]].astype(float).to_numpy()
-    rivals = values[:front][np.isfinite(values[:front]).all(1)]
-
-    def unbeaten(row: NDArray[np.float64]) -> bool:
-        return not ((rivals >= row).all(1) & (rivals > row).any(1)).any()
-
-    return [unbeaten(row) if np.isfinite(row).all() else None for row in values]
+def _at_random(spec: Spec, n_items: int, chosen: Point | None, rate: float) -> AdaptConfig:
+    """Random skipping at a rate that adapts as the chosen point does."""
+    assert chosen is not None  # random skipping is matched to nothing without a choice
+    return at_random(_base(spec, chosen.config), n_items, rate)

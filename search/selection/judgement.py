@@ -82,10 +82,16 @@ def judge(row: Row, front: Iterable[Row], view: View, chosen: str = "", random: 
 
 def beats(other: Row, row: Row, view: View, chosen: str) -> Difference | None:
     """The difference by which a front point is clearly better than a row and skips at least as much; None if not."""
-    if not view.measured(other) or view.skipped(other) < view.skipped(row):
+    if not view.measured(other) or view.skipped(other) < view.skipped(row) or _dearer(other, row):
         return None
     gap = _paired(other, row, view, chosen)
     return gap if gap and gap.value > 0 and gap.survives_holm else None
+
+
+def _dearer(other: Row, row: Row) -> bool:
+    """Whether a row costs more on test than another one, in a search in which the cost is measured."""
+    costs = other.get("test_cost"), row.get("test_cost")
+    return costs[0] is not None and costs[1] is not None and costs[0] > costs[1]
 
 
 def _paired(other: Row, row: Row, view: View, chosen: str) -> Difference | None:

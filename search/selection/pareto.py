@@ -1,5 +1,9 @@
-"""Dominance, hypervolume and the choice of one point from a front, for two objectives that are both maximised."""
+"""Dominance, hypervolume and the choice of one point from a front. All objectives are maximised.
 
+Symbols: N points, K objectives.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,74 +20,109 @@ class Choice:
     reason: str
 
 
-def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
-    """Mark the points that no other point dominates (is at least as good in both objectives and better in one).
+@dataclass(frozen=True)
+class Saving:
+    """What a configuration saves against adapting on everything, in words."""
 
-    Among exact duplicates only the first is marked, so a front has no repeats. O(N log N).
+    verb: str
+    noun: str
+    place: str
+
+    def __call__(self, share: float) -> str:
+        """It skips 30.0% of the passes"""
+        return f"It {self.verb} {share:.1%} of the {self.noun}"
+
+    def at(self, share: float) -> str:
+        """at a filter rate of 30.0%"""
+        return f"{self.place} of {share:.1%}"
+
+
+SKIPPING = Saving("skips", "passes", "at a filter rate")
+CHEAPER = Saving("saves", "cost of adapting on everything", "at a saving")
+
+
+def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
+    """Mark the points that no other point dominates (is at least as good in all objectives and better in one).
+
+    Among exact duplicates only the first is marked, so a front has no repeats. O(N log N) for two objectives, otherwise
+    O(N F) for a front of F points.
 
     Args:
-        values: float [N, 2], finite, larger is better.
+        values: float [N, K], finite, larger is better, K at least 2.
 
     Returns:
         bool [N].
 
     Raises:
-        ValueError: values is not [N, 2] or holds NaN or infinity.
+        ValueError: values is not [N, K] or holds NaN or infinity.
     """
     points = _points(values)
-    # Sorted by the first objective, then by the second, both descending, then by position (lexsort is stable): a point
-    # is dominated or repeated exactly if an earlier one is at least as good in the second objective.
-    order = np.lexsort((-points[:, 1], -points[:, 0]))
-    second = points[order, 1]
-    best_before = np.concatenate(([-np.inf], np.maximum.accumulate(second)[:-1]))[: len(points)]
+    # Sorted by the first objective, then by the next, all descending, then by position (lexsort is stable): a point is
+    # dominated or repeated exactly if an earlier one is at least as good in all objectives.
+    order = np.lexsort(-points.T[::-1])
     keep = np.zeros(len(points), dtype=np.bool_)
-    keep[order] = second > best_before
+    if points.shape[1] == 2:
+        second = points[order, 1]
+        best_before = np.concatenate(([-np.inf], np.maximum.accumulate(second)[:-1]))[: len(points)]
+        keep[order] = second > best_before
+        return keep
+    for place in order:
+        keep[place] = not (points[keep] >= points[place]).all(axis=1).any()
     return keep
 
 
-def hypervolume(values: ArrayLike, reference: tuple[float, float] = (0.0, 0.0)) -> float:
-    """Exact area between the reference point and the front of the points.
+def hypervolume(values: ArrayLike, reference: Sequence[float] | None = None) -> float:
+    """Exact area or volume between the reference point and the front of the points.
 
     Args:
-        values: float [N, 2], finite, larger is better; dominated points add nothing.
-        reference: corner of the area; points that are not above it in both objectives add nothing.
+        values: float [N, K], finite, larger is better, K at least 2; dominated points add nothing.
+        reference: float [K], corner of the volume, 0 by default; points not above it in all objectives add nothing.
 
     Raises:
-        ValueError: values is not [N, 2] or holds NaN or infinity.
+        ValueError: values is not [N, K] or holds NaN or infinity.
     """
     points = _points(values)
-    points = points[(points > reference).all(axis=1)]
+    corner = np.zeros(points.shape[1]) if reference is None else np.asarray(reference, dtype=np.float64)
+    points = points[(points > corner[: points.shape[1]]).all(axis=1)]
     front = points[non_dominated(points)]
-    front = front[np.argsort(front[:, 0])]
-    # The first objective rises along the front and the second falls, so the area is one rectangle per step.
-    widths = np.diff(front[:, 0], prepend=reference[0])
-    return float(widths @ (front[:, 1] - reference[1]))
+    if points.shape[1] == 2:
+        front = front[np.argsort(front[:, 0])]
+        # The first objective rises along the front and the second falls, so the area is one rectangle per step.
+        widths = np.diff(front[:, 0], prepend=corner[0])
+        return float(widths @ (front[:, 1] - corner[1]))
+    # Between two heights of the last objective the volume has the base of all points that reach the upper one.
+    front = front[np.argsort(-front[:, -1])]
+    thickness = front[:, -1] - np.append(front[1:, -1], corner[-1])[: len(front)]
+    bases = (hypervolume(front[: place + 1, :-1], corner[:-1].tolist()) for place in range(len(front)))
+    return float(sum(depth * base for depth, base in zip(thickness, bases, strict=True)))
 
 
 def choose(
     quality: ArrayLike,
-    filter_rate: ArrayLike,
+    saved: ArrayLike,
     tolerance: float,
     adapting_on_all: float | None = None,
     *,
     metric: str,
+    saving: Saving = SKIPPING,
 ) -> Choice:
-    """Choose the front's highest filter rate whose quality is within `tolerance` of the reference.
+    """Choose the point that saves most among those whose quality is within `tolerance` of the reference.
 
     The reference is the front's best quality or that of adapting on every sample, whichever is higher. If no point
     reaches it, the point of best quality is chosen. The other objective breaks ties.
 
     Args:
         quality: float [N], quality on validation.
-        filter_rate: float [N], share of skipped backward passes on validation.
+        saved: float [N], share of backward passes, or of the cost, that is saved on validation.
         tolerance: share of the reference that may be lost, in [0, 1).
         adapting_on_all: validation quality of adapting on every sample, where it was measured.
         metric: label of the quality metric, such as HR@10, for the reason.
+        saving: what is saved, for the reason.
 
     Raises:
         ValueError: no points, unequal lengths, a value that is not finite, or a tolerance outside [0, 1).
     """
-    points = _points(np.column_stack([quality, filter_rate]))
+    points = _points(np.column_stack([quality, saved]))
     if len(points) == 0 or not 0 <= tolerance < 1:
         raise ValueError(f"choose needs points and a tolerance in [0, 1); got {len(points)} points and {tolerance}")
     reference, source = _reference(points, adapting_on_all)
@@ -92,22 +131,21 @@ def choose(
     qualified = np.flatnonzero(points[:, 0] >= floor)
     if len(qualified) == 0:
         index = _best(points, np.arange(len(points)), first=0)
-        value, rate = points[index]
+        value, share = points[index]
         reason = f"No point's {metric} reaches {least}, so the choice is the point of highest {metric}: {value:.4f} "
-        return Choice(index, f"{reason}at a filter rate of {rate:.1%}.")
+        return Choice(index, f"{reason}{saving.at(share)}.")
     index = _best(points, qualified, first=1)
-    value, rate = points[index]
+    value, share = points[index]
     most = f", the most of the {len(qualified)} points" if len(qualified) > 1 else " and is the only point"
-    reason = f"It skips {rate:.1%} of the passes{most} whose {metric} is at least {least}; "
-    return Choice(index, f"{reason}its own {metric} is {value:.4f}.")
+    return Choice(index, f"{saving(share)}{most} whose {metric} is at least {least}; its own {metric} is {value:.4f}.")
 
 
 def _points(values: ArrayLike) -> Floats:
     points = np.asarray(values, dtype=np.float64)
     if points.size == 0:
-        return np.empty((0, 2))
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"expected values of shape [N, 2], got {list(points.shape)}")
+        return np.empty((0, points.shape[1] if points.ndim == 2 else 2))
+    if points.ndim != 2 or points.shape[1] < 2:
+        raise ValueError(f"expected values of shape [N, K] with K > 1, got {list(points.shape)}")
     if not np.isfinite(points).all():
         raise ValueError("values must be finite: a trial without a finite objective has failed")
     return points

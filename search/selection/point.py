@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
-from etarec.metrics import label
+from etarec.metrics import COST, QUALITY_METRICS, label
 from search.baselines import ALL
 from search.records.trial import Anchor
 from search.selection import choosing, groups
 from search.selection.paired import Outcomes, users_of
-from search.selection.pareto import Choice, choose
-from search.spec import Spec
+from search.selection.pareto import CHEAPER, SKIPPING, Choice, Saving, choose
+from search.spec import Spec, objectives_of
 from search.spec.constraint import all_met, parsed
 
 Floats = NDArray[np.float64]
@@ -30,6 +30,11 @@ class Point:
     test: Measurement | None = None
     outcomes: str = ""  # on validation, see search/selection/paired.py
     group: str = ""  # the point of the front that is measured on test for its group, perhaps itself
+
+    @property
+    def retested(self) -> bool:
+        """Whether this point of the front is measured on test."""
+        return self.group in ("", self.name)
 
 
 def points_of(anchors: Sequence[Anchor]) -> list[Point]:
@@ -62,28 +67,32 @@ def chosen_and_grouped(
     if means is not None and everything:
         below = groups.significantly_below(means[:, : len(front)], means[:, -1])
     choice = _choose(spec, front, {point.name: point.valid for point in reversed(fixed)}, below)
-    if means is None or spec.search.retest == "all":
+    if means is None or spec.search.retest == "all" or not spec.search.plain:  # points that look alike may cost unlike
         return choice, front
     return choice, _grouped(front, groups.grouped(means, [point.valid["filter_rate"] for point in front]), choice)
 
 
 def rule(spec: Spec) -> str:
     """The rule of the choice, in words."""
-    chosen, quality = spec.search.choose, label(spec.search.quality)
+    chosen, quality, objectives = spec.search.choose, label(spec.search.quality), spec.search.objectives
+    qualities = [name for name in objectives if name in QUALITY_METRICS]
+    most = "the lowest cost" if spec.search.saving == COST else "the highest filter rate"
     least = chosen.min_filter_rate
     asked = f"among the points that skip at least {least:.0%}, if there are any: " if least else ""
     match chosen.rule:
         case "constraint":
-            return f"{asked}the highest filter rate with {_wanted(spec)} on validation"
+            return f"{asked}{most} with {_wanted(spec)} on validation"
         case "knee":
-            return f"{asked}the point of the front on validation furthest above the line between its two ends"
+            ends = "the line between its two ends" if len(objectives) == 2 else "the plane through its three ends"
+            return f"{asked}the point of the front on validation furthest above {ends}"
         case "weights":
-            of_quality, of_rate = chosen.weights
-            weighted = f"{of_quality:g} x {quality} relative to adapting on every sample + {of_rate:g} x filter rate"
+            names = [f"{label(name)} relative to adapting on every sample" for name in qualities]
+            names += ["filter rate"] * ("filter_rate" in objectives) + ["saved cost"] * (COST in objectives)
+            weighted = " + ".join(f"{w:g} x {name}" for w, name in zip(chosen.weights, names, strict=True))
             return f"{asked}the highest {weighted}, on validation"
         case _:
             return (
-                f"{asked}the highest filter rate whose {quality} on validation is within {chosen.tolerance:.1%} of the "
+                f"{asked}{most} whose {quality} on validation is within {chosen.tolerance:.1%} of the "
                 "best point's, adapting on every sample included, and not significantly below adapting on every "
                 f"sample; otherwise the point of highest {quality}"
             )
@@ -135,24 +144,45 @@ def _choose(
 def _by_rule(
     spec: Spec, front: list[Point], fixed: Mapping[str, Mapping[str, float]], below: NDArray[np.bool_]
 ) -> Choice:
-    quality, rules = spec.search.quality, spec.search.choose
-    points = np.array([(point.valid[quality], point.valid["filter_rate"]) for point in front])
-    everything = (fixed.get(ALL) or {}).get(quality)
+    metric, rules, saving = label(spec.search.quality), spec.search.choose, _saving(spec)
+    points = np.array([(point.valid[spec.search.quality], _saved(spec, point)) for point in front])
     met = all_met(spec.search.constraints, front[0].valid, fixed)  # of a front, all points meet them or none does
     match rules.rule:
         case "constraint" if met:
-            return choosing.most_skipping(points, label(quality), _wanted(spec))
+            return choosing.most_saving(points, metric, _wanted(spec), saving)
         case "knee":
-            return choosing.knee(points, label(quality))
+            return choosing.knee(points, [objectives_of(spec.search, p.valid) for p in front], metric, saving)
         case "weights":
-            reference = everything or float(points[:, 0].max()) or 1.0
-            return choosing.weighted(points, rules.weights, reference, label(quality))
+            names, terms = _terms(spec, front, fixed.get(ALL) or {})
+            return choosing.weighted(points, terms, rules.weights, names, metric, saving)
     kept = np.flatnonzero(~below) if not below.all() else np.arange(len(front))
-    choice = choose(
-        points[kept, 0],
-        points[kept, 1],
-        rules.tolerance,
-        everything,
-        metric=label(quality),
-    )
+    everything = (fixed.get(ALL) or {}).get(spec.search.quality)
+    choice = choose(points[kept, 0], points[kept, 1], rules.tolerance, everything, metric=metric, saving=saving)
     return Choice(int(kept[choice.index]), choice.reason)
+
+
+def _saving(spec: Spec) -> Saving:
+    return CHEAPER if spec.search.saving == COST else SKIPPING
+
+
+def _saved(spec: Spec, point: Point) -> float:
+    """The saving against adapting on everything that the choice weighs against the quality."""
+    return 1 - point.valid[COST] if spec.search.saving == COST else point.valid["filter_rate"]
+
+
+def _terms(spec: Spec, front: list[Point], everything: Mapping[str, float]) -> tuple[list[str], Floats]:
+    """The terms of the weighted sum, in the order of `search.choose.weights`: their names, and float [N, K]."""
+    objectives = spec.search.objectives
+    names, columns = list[str](), []
+    for metric in (name for name in objectives if name in QUALITY_METRICS):
+        values = np.array([point.valid[metric] for point in front])
+        reference = everything.get(metric) or float(values.max()) or 1.0
+        names.append(f"{label(metric)} / {reference:.4f}")
+        columns.append(values / reference)
+    if "filter_rate" in objectives:
+        names.append("filter rate")
+        columns.append(np.array([point.valid["filter_rate"] for point in front]))
+    if COST in objectives:
+        names.append("saved cost")
+        columns.append(1 - np.array([point.valid[COST] for point in front]))
+    return names, np.column_stack(columns)

@@ -16,6 +16,7 @@ from search.spec.section import (
     SearchConfig,
     objectives_of,
     quality_of,
+    values_of,
 )
 from search.spec.spec import Spec, as_dict, flat, to_yaml
 
@@ -42,4 +43,5 @@ __all__ = [
     "to_yaml",
     "trial_config",
     "trial_seed",
+    "values_of",
 ]

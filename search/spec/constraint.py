@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etarec.document import quoted
-from etarec.metrics import COSTS, QUALITY_METRICS, label
+from etarec.metrics import COST, COSTS, QUALITY_METRICS, label
 from search.baselines import ALL, NONE
 
-CONSTRAINED = (*QUALITY_METRICS, "filter_rate", *COSTS)
+CONSTRAINED = (*QUALITY_METRICS, "filter_rate", *COSTS, COST)
 _FORM = re.compile(rf"(>=|<=)\s*(\d+\.?\d*|\.\d+)(?:\s*\*\s*({NONE}|{ALL}))?")
 
 

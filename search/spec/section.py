@@ -2,27 +2,29 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from etarec.config import Count, NonNegative, Positive, SeedInt, Share
 from etarec.document import quoted
-from etarec.metrics import QUALITY_METRICS, QualityMetric
+from etarec.metrics import COST, QUALITY_METRICS, QualityMetric
 from search.spec.constraint import parsed
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 
-Objective = Literal[QualityMetric, "filter_rate"]
+Objective = Literal[QualityMetric, "filter_rate", "cost"]
 ChoiceRule = Literal["tolerance", "constraint", "knee", "weights"]
 SamplerName = Literal["auto", "tpe", "gp", "nsga2", "sobol", "random", "grid"]
 
 
-def _quality_and_filter_rate(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
-    if len(objectives) != 2 or objectives.count("filter_rate") != 1:
-        expected = f"filter_rate and one of {', '.join(QUALITY_METRICS)}"
-        raise ValueError(f"given {quoted(objectives)}, expected two: {expected}")
+def _quality_and_saving(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    qualities = set(objectives) & set(QUALITY_METRICS)
+    saves = len(set(objectives)) > len(qualities) > 0
+    if not 2 <= len(objectives) <= 3 or len(set(objectives)) < len(objectives) or not saves:
+        expected = f"at least one of {', '.join(QUALITY_METRICS)} and filter_rate or {COST} or both"
+        raise ValueError(f"given {quoted(objectives)}, expected two or three: {expected}")
     return objectives
 
 
@@ -41,10 +43,10 @@ class ChooseConfig:
         "significantly below adapting on everything; constraint: the highest that meets search.constraints; knee: the "
         "point furthest above the line between the front's ends; weights: the highest weighted sum",
     )
-    weights: tuple[NonNegative, NonNegative] = Field(
+    weights: Annotated[tuple[NonNegative, ...], Field(min_length=2, max_length=3)] = Field(
         default=(1.0, 0.1),
-        description="by rule `weights`: of the quality, as a share of that of adapting on everything, and of the "
-        "filter rate",
+        description="by rule `weights`: of each quality, as a share of that of adapting on everything, then of the "
+        "filter rate, then of the saved cost, as far as they are objectives",
     )
     tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.005, description="share of the best quality that may be given up for a higher filter rate"
@@ -83,8 +85,14 @@ class SearchConfig:
     converged_below: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.01, description="by `until: converged`: the expected gain of a trial, as a share of the area reached"
     )
-    objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_filter_rate)] = Field(
-        default=("hr_at_10", "filter_rate"), description="what is maximised: one quality metric and the filter rate"
+    objectives: Annotated[tuple[Objective, ...], AfterValidator(_quality_and_saving)] = Field(
+        default=("hr_at_10", "filter_rate"),
+        description="two or three: quality metrics and the filter rate, which are maximised, and the measured `cost` "
+        "of serving, relative to adapting on everything, which is minimised; choice and verdict go by the first of the "
+        "quality metrics",
+    )
+    cost_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="share of validation, from its beginning, that is served to measure `cost`"
     )
     sampler: SamplerName = Field(
         default="auto",
@@ -106,7 +114,11 @@ class SearchConfig:
         description="run trials side by side on a GPU by CUDA's Multi-Process Service, where the machine has it; "
         "otherwise trials take turns on the GPU",
     )
-    prune: PruneConfig = Field(default_factory=PruneConfig, description="early end of trials that cannot win")
+    prune: PruneConfig = Field(
+        default_factory=PruneConfig,
+        description="early end of trials that cannot win; only where the objectives are one quality metric and the "
+        "filter rate",
+    )
     constraints: Annotated[dict[str, str], AfterValidator(_constraints)] = Field(
         default_factory=dict,
         description="bounds on results, by metric, that the sampler aims at and the front's points meet: a number, "
@@ -119,7 +131,9 @@ class SearchConfig:
     )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="choice from the front")
     random_points: Annotated[int, Field(ge=0, le=100)] = Field(
-        default=8, description="rates of random skipping along the front, beside the baseline `random`; 0: none"
+        default=8,
+        description="points of the front, beside the chosen one, that are compared with random skipping at their own "
+        "filter rate; 0: none",
     )
     bootstrap_replicates: Count = Field(
         default=2000, description="bootstrap resamples of the users for each interval on test"
@@ -146,15 +160,41 @@ class SearchConfig:
 
     @property
     def quality(self) -> QualityMetric:
-        """The objective beside the filter rate."""
+        """The first quality metric among the objectives."""
         return quality_of(self.objectives)
+
+    @property
+    def saving(self) -> Literal["filter_rate", "cost"]:
+        """The objective that the choice weighs against the quality: the cost where it is one, else the filter rate."""
+        return COST if COST in self.objectives else "filter_rate"
+
+    @property
+    def plain(self) -> bool:
+        """Whether the objectives are one quality metric and the filter rate, by which a stream is judged on its way."""
+        return set(self.objectives) == {self.quality, "filter_rate"}
+
+    @property
+    def measures_cost(self) -> bool:
+        return COST in self.objectives or COST in self.constraints
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Self:
+        weights, count = self.choose.weights, len(self.objectives)
+        if self.choose.rule == "weights" and len(weights) != count:
+            raise ValueError(f"choose.weights: given {len(weights)}, expected one for each of the {count} objectives")
+        return self
 
 
 def quality_of(objectives: Sequence[str]) -> QualityMetric:
-    """The quality metric among the objectives of a search."""
-    return next(metric for metric in QUALITY_METRICS if metric in objectives)
+    """The first quality metric among the objectives of a search."""
+    return next(metric for name in objectives for metric in QUALITY_METRICS if metric == name)
 
 
 def objectives_of(search: SearchConfig, metrics: Mapping[str, float]) -> tuple[float, ...]:
-    """The objectives' values among a trial's metrics, in the order of `search.objectives`."""
-    return tuple(metrics[name] for name in search.objectives)
+    """The objectives' values among a trial's metrics, in the order of `search.objectives`; larger is better."""
+    return values_of(search.objectives, metrics)
+
+
+def values_of(objectives: Sequence[str], metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """The values of these objectives among metrics, the cost with its sign turned, so that larger is better."""
+    return tuple(-metrics[name] if name == COST else metrics[name] for name in objectives)

@@ -14,6 +14,7 @@ import torch
 from etarec.config import AdaptConfig, Reason, SplitName
 from etarec.evaluate import Measurement, Watch
 from etarec.metrics import SECONDS
+from search.subject import Serving
 
 SAMPLES, USERS = 2000, 100
 
@@ -75,6 +76,12 @@ class Formula:
             ),
             seconds=dict.fromkeys(SECONDS, seconds),
         )
+
+    def cost(self, config: AdaptConfig, seed: int, serving: Serving) -> float:
+        """What is filtered is saved, but for a tenth; a small K is cheaper."""
+        assert (serving.everything.gate, serving.share) == ("open", 0.1)
+        filtered, _ = trade_off(config)
+        return 1 - 0.9 * filtered - (0.05 * (1 - (config.top_k or 500) / 500) if config.gate == "eta" else 0)
 
     def was_killed(self, split: str, config: AdaptConfig) -> bool:
         if self.once is None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -25,9 +26,10 @@ from search.records.states import Ending, State
 from search.report import render
 from search.report.answer import Answer
 from search.report.files import load as load_run
-from search.selection.front import Selection, chosen_document, remeasure, select, tables
-from search.selection.pareto import non_dominated
-from search.spec import Spec, load, to_yaml, trial_config, trial_seed
+from search.selection.documents import chosen_document, tables
+from search.selection.front import Selection, remeasure, select
+from search.selection.pareto import hypervolume, non_dominated
+from search.spec import Spec, load, to_yaml, trial_config, trial_seed, values_of
 from search.subject import Job
 
 N_ITEMS = 1000
@@ -139,6 +141,45 @@ def test_the_checkpoint_s_lines_quote_the_searched_metric(
 class Counted:
     def sample_counts(self) -> dict[str, int]:
         return {"train": 9, "valid": 9, "test": 9}
+
+
+THREE = ["hr_at_10", "filter_rate", "cost"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_real_search_by_three_objectives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files, MLflow, page and terminal hold the cost; a search that was cut off goes on with the same suggestions."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    spec = spec_of(tmp_path, "hr_at_10", objectives=THREE, trials=12, concurrency=2, random_points=2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert experiment.run(Experiment(spec, whole), GradedFormula(), N_ITEMS) is Ending.COMPLETE
+    assert re.search(r"trial-0011 .* compute +\d+%  cost +\d+%", capsys.readouterr().out)
+    half = replace(spec, search=replace(spec.search, trials=7))
+    experiment.run(Experiment(half, parts), GradedFormula(), N_ITEMS)
+    assert experiment.run(Experiment(spec, parts, resume=True), GradedFormula(), N_ITEMS) is Ending.COMPLETE
+    one, other = (Records(folder).in_state(State.FINISHED) for folder in (whole, parts))
+    assert [trial.parameters for trial in one] == [trial.parameters for trial in other]
+
+    anchors = [anchor.metrics for anchor in Records(whole).anchors.values()]
+    everyone = np.array([values_of(THREE, metrics) for metrics in [*(trial.metrics for trial in one), *anchors]])
+    kept = non_dominated(everyone)[: len(one)]
+    front = pd.read_csv(whole / "pareto.csv")
+    assert set(front.trial_id) == {trial.trial_id for trial, best in zip(one, kept, strict=True) if best}
+    assert (front.valid_cost > 0).all() and front.test_cost.notna().all() and front.test_hr_at_10.notna().all()
+    assert pd.read_csv(whole / "trials.csv").cost.notna().all()
+    provenance = json.loads((whole / "provenance.json").read_text())["search"]
+    box = (0.5 - 0.2) * 1 * (1 - Records(whole).anchors["none"].metrics["cost"])
+    assert provenance["area_share"] == pytest.approx(hypervolume(everyone, [0.2, 0.0, -1.0]) / box)
+    run = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_run(one[0].mlflow_run_id)
+    assert run.data.metrics["cost"] == pytest.approx(one[0].metrics["cost"])
+    page = (whole / "report.html").read_text()
+    assert "The other objectives" in page and "objectives-cost-filter_rate" in page
+    chosen = yaml.safe_load((whole / "chosen.yaml").read_text())
+    assert chosen["rule"].startswith("the lowest cost whose HR@10") and "It saves" in chosen["why"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from etarec.encode import Encoder
 from etarec.evaluate import Measurement
 from etarec.models import build
 from search import subject as trial
-from search.subject import NotFiniteError, Recommender, finite, measure_on_validation
+from search.spec import load, trial_seed
+from search.subject import NotFiniteError, Recommender, Serving, finite, job_of, measure_on_validation
 
 ADAPTING = AdaptConfig(gate="open", learning_rate=0.1, batch_size=64)
 
@@ -60,6 +61,28 @@ def test_every_measurement_starts_from_the_frozen_weights(recommender: Recommend
     assert same(measure_on_validation(recommender, ADAPTING, 0, threads=1), adapted)
     assert same(measure_on_validation(recommender, AdaptConfig(target="none"), 0, threads=1), frozen)
     assert all(np.array_equal(before[name], array) for name, array in recommender.checkpoint.weights.items())
+
+
+def test_the_cost_is_that_of_serving_relative_to_adapting_on_everything(recommender: Recommender) -> None:
+    serving, frozen = Serving(ADAPTING, 0.5), AdaptConfig(target="none")
+    before = {name: array.copy() for name, array in recommender.checkpoint.weights.items()}
+    measured = measure_on_validation(recommender, frozen, 0, threads=1, serving=serving)
+    assert 0 < measured.metrics()["cost"] < 0.5
+    assert np.median([recommender.cost(ADAPTING, 0, serving) for _ in range(5)]) == pytest.approx(1, abs=0.5)
+    assert same(measured, measure_on_validation(recommender, frozen, 0, threads=1))
+    assert "cost" not in measure_on_validation(recommender, frozen, 0, threads=1).metrics()
+    assert all(np.array_equal(before[name], array) for name, array in recommender.checkpoint.weights.items())
+
+
+def test_only_a_search_by_cost_measures_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    for search, measures in (("{}", False), ("{objectives: [hr_at_10, filter_rate, cost]}", True)):
+        file.write_text(f"space: {{learning_rate: {{low: 0.001, high: 0.1}}}}\nsearch: {search}\n")
+        spec = load(file)
+        work = job_of(spec, spec.adapt)
+        assert work.seed == trial_seed(0, spec.adapt) and (work.serving is not None) is measures
+    assert work.serving is not None
+    assert (work.serving.everything.gate, work.serving.share) == ("open", 0.1)
 
 
 def test_a_process_keeps_one_model_and_knows_whose_it_is(recommender: Recommender, log: Interactions) -> None:

@@ -37,7 +37,11 @@ def test_the_area_grows_in_the_order_in_which_trials_ended(tmp_path):
     assert timed["minutes"].tolist() == [float(n) for n in range(1, len(numbers) + 1)]
     assert plain["area"].is_monotonic_increasing and timed["area"].is_monotonic_increasing
     points = run.finished[["hr_at_10", "filter_rate"]].to_numpy(dtype=float)
-    assert plain["area"].iloc[-1] == timed["area"].iloc[-1] == pytest.approx(area_share(points, 0.0838, 0.0951))
+    assert (
+        plain["area"].iloc[-1]
+        == timed["area"].iloc[-1]
+        == pytest.approx(area_share(points, (0.0838, 0.0), (0.0951, 1.0)))
+    )
     assert plain["minutes"].isna().all() and len(trend.plots(plain)) == 1 and len(trend.plots(timed)) == 2
 
 

@@ -42,3 +42,12 @@ def test_the_expected_gain_falls_as_the_front_fills(tmp_path: Path) -> None:
     assert gains[0] is None and gains[2] < gains[1]
     constrained = replace(spec, search=replace(spec.search, constraints={"filter_rate": ">= 0.99"}))
     assert expected_gain(constrained, records) > gains[2]  # nothing lies above that corner yet
+
+
+def test_the_corner_of_the_cost_is_adapting_on_everything() -> None:
+    anchors = {"none": {"hr_at_10": 0.3, "cost": 0.2}, "all": {"hr_at_10": 0.5, "cost": 1.02}}
+    search = SearchConfig(objectives=("hr_at_10", "filter_rate", "cost"))
+    assert reference(search, anchors) == pytest.approx([0.3, 0.0, -1.02])
+    bounded = SearchConfig(objectives=("cost", "hr_at_10"), constraints={"cost": "<= 0.6 * all"})
+    assert reference(bounded, anchors) == pytest.approx([-0.612, 0.3])
+    assert reference(search, {}, [({}, (0.4, 0.5, -0.7)), ({}, (0.2, 0.1, -0.9))]) == pytest.approx([0.2, 0.0, -0.9])

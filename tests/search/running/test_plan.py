@@ -116,6 +116,13 @@ def test_a_cluster_is_planned_by_what_ray_hands_out() -> None:
     assert of_cluster({}) == Machine(1)
 
 
+def test_the_gpu_memory_of_a_cluster_limits_its_trials() -> None:
+    resources = {"CPU": 64.0, "GPU": 4.0, "memory": 900.0 * GIB}
+    unknown, known = (plan(SearchConfig(), of_cluster(resources, size), 11 * GIB) for size in (inf, 40 * GIB))
+    assert (unknown.concurrency, known.concurrency) == (4 * IN_TURNS_PER_GPU, 4 * 2)
+    assert known.gpus_per_trial == pytest.approx(1 / 2)
+
+
 def test_this_machine_has_cores_and_memory() -> None:
     here = this_machine()
     assert here.cores >= 1 and 0 < here.free_memory <= here.memory < inf

@@ -40,6 +40,29 @@ def test_without_uncertainty_it_is_the_gain_itself() -> None:
     assert expected == pytest.approx([gain(point) for point in points], abs=1e-8)
 
 
+@pytest.mark.parametrize("points", [0, 1, 5, 30])
+def test_of_three_objectives_it_is_the_mean_gain_in_volume(points: int) -> None:
+    drawn = np.random.default_rng(points)
+    front, corner = drawn.uniform(0, 1, (points, 3)), np.array([0.1, 0.0, -0.2])
+    mean, deviation = drawn.uniform(0.3, 1, 3), drawn.uniform(0.02, 0.4, 3)
+    before = hypervolume(front.reshape(-1, 3), corner.tolist())
+    samples = drawn.normal(mean, deviation, (2000, 3))
+    gains = [hypervolume(np.vstack([front, sample]), corner.tolist()) - before for sample in samples]
+    expected = expected_improvement(mean[None], deviation[None], front, corner)[0]
+    assert expected == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / np.sqrt(len(gains)))
+
+
+def test_of_three_objectives_it_equals_botorch() -> None:
+    """The values are those of BoTorch 0.18.1 with `FastNondominatedPartitioning`."""
+    front = [[0.41, 0.9, -0.3], [0.43, 0.7, -0.5], [0.45, 0.35, -0.8], [0.46, 0.1, -0.95], [0.42, 0.5, -0.2]]
+    front += [[0.44, 0.6, -0.9]]  # the second and the last but one stay on the front by the third objective
+    means = [[0.44, 0.6, -0.4], [0.40, 0.95, -0.2], [0.47, 0.2, -0.9], [0.39, 0.3, -0.5], [0.455, 0.4, -0.7]]
+    deviations = [[0.01, 0.05, 0.05], [0.008, 0.02, 0.1], [0.02, 0.1, 0.02], [0.005, 0.3, 0.2], [0.003, 0.01, 0.01]]
+    of_botorch = [0.00370074289, 0.000403326335, 0.000402366011, 1.54219695e-07, 0.00152916358]
+    expected = expected_improvement(means, deviations, front, [0.40, 0.0, -1.0])
+    assert expected == pytest.approx(of_botorch, rel=1e-6)
+
+
 def test_without_a_front_it_is_the_product_of_both_expectations() -> None:
     none = np.empty((0, 2))
     expected = expected_improvement([[0.0, 0.0]], [[1.0, 1.0]], none, [0.0, 0.0])

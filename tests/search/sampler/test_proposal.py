@@ -1,11 +1,13 @@
 """Proposals: they fill the area from the corner of no adaptation, and depend on nothing but what they are given."""
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from etarec.config import AdaptConfig
+from search.sampler import proposal
 from search.sampler.cube import Cube
 from search.sampler.proposal import Known, propose, spread
 from search.selection.pareto import hypervolume
@@ -98,3 +100,28 @@ def test_the_spread_is_even_and_depends_on_the_seed() -> None:
     for axis in points.T:
         assert {*(axis * 4).astype(int)} == {0, 1, 2, 3}
     assert spread(CUBE, 3, 5) == spread(CUBE, 3, 5) != spread(CUBE, 3, 6)
+
+
+def test_of_many_awaited_results_the_model_holds_the_most_promising() -> None:
+    """The one beside the best known configuration stays; none of all is proposed again."""
+    results = [(point, measured(point)) for point in (spread(CUBE, number, 0) for number in range(20))]
+    promising = propose(CUBE, Known(results, [], NO_ANCHORS, CORNER), 0)
+    assert promising is not None
+    many = [promising, *(spread(CUBE, number, 5) for number in range(1024))]
+    model = proposal._Model(CUBE, Known(results, many, NO_ANCHORS, CORNER))
+    assert len(model.points) == 20 + proposal.MOST_BELIEVED and len(model._processes[0].x) == len(model.points)
+    assert np.abs(model.points - CUBE.points([promising])).max(axis=1).min() == 0
+    proposed = propose(CUBE, Known(results, many, NO_ANCHORS, CORNER), 0)
+    assert proposed is not None
+    assert np.abs(CUBE.points(many) - CUBE.points([proposed])).max(axis=1).min() > 1e-9
+
+
+def test_a_thousand_awaited_results_cost_little_more_than_a_hundred() -> None:
+    results = [(point, measured(point)) for point in (spread(CUBE, number, 0) for number in range(60))]
+    spent = {}
+    for count in (proposal.MOST_BELIEVED, 1536):
+        known = Known(results, [spread(CUBE, number, 5) for number in range(count)], NO_ANCHORS, CORNER)
+        begin = time.process_time()
+        propose(CUBE, known, 0)
+        spent[count] = time.process_time() - begin
+    assert spent[1536] < 3 * spent[proposal.MOST_BELIEVED]  # without the limit it is 30 times as much

@@ -6,9 +6,10 @@ from formula import Formula
 from spaces import floats, make
 
 from etarec.config import AdaptConfig
-from search.selection.anchors import anchor, configs, job
+from search.selection.anchors import anchor, configs
 from search.spec import SearchConfig, trial_seed
 from search.spec.dimension import Dimension
+from search.subject import job_of
 
 
 def test_they_are_both_ends_and_five_rates_of_random_skipping() -> None:
@@ -32,7 +33,7 @@ def test_searched_fields_of_the_adaptation_are_neutral() -> None:
 def test_a_measurement_becomes_a_record() -> None:
     spec = make(entropy_quantile=floats(0.1, 1.0))
     config = configs(spec, n_items=100)["random 50%"]
-    work = job(spec, config)
+    work = job_of(spec, config)
     assert work.seed == trial_seed(spec.search.seed, config)
     kept = anchor("random 50%", config, Formula().measure(config, "valid", work.seed))
     assert AdaptConfig(**kept.adapt) == config and kept.metrics["filter_rate"] == 0.5

@@ -62,10 +62,24 @@ def test_differences_are_of_what_they_say(table, tests, quality) -> None:
         assert table[f"test_vs_chosen_{metric}"][4] == pytest.approx(means[4] - means[0])
         random = 0.25 * means[3] + 0.75 * means[5]  # .3 lies between .0 and .4
         assert table[f"test_vs_random_{metric}"][0] == pytest.approx(means[0] - random)
-        random = 0.8 * means[4] + 0.2 * means[2]  # .6 lies between .5 and 1
-        assert table[f"test_vs_random_{metric}"][1] == pytest.approx(means[1] - random)
-        low, value, high = (table[f"test_vs_random_{metric}{end}"][:2] for end in ("_low", "", "_high"))
-        assert (low < value).all() and (value < high).all()
+        low, value, high = (table[f"test_vs_random_{metric}{end}"][0] for end in ("_low", "", "_high"))
+        assert low < value < high
+        assert np.isnan(table[f"test_vs_random_{metric}"][1])  # .6 lies between .5 and no adaptation, and is no loss
+
+
+def test_a_matched_row_is_compared_with_its_own_random_skipping(tests) -> None:
+    found = on_test(
+        NAMES, tests, "hr_at_10", front=2, chosen="trial-0001", replicates=50, seed=0, matched={"trial-0001": "random"}
+    )
+    assert found.test_vs_random_hr_at_10[0] == pytest.approx(mean(tests[0]) - mean(tests[4]))
+    assert np.isnan(found.test_vs_random_hr_at_10[1])
+
+
+def test_next_to_no_adaptation_only_a_clear_loss_is_a_result(tests) -> None:
+    worse = [tests[0], measured(0.05, 0.6, 7), *tests[2:]]
+    found = differences_of(worse)
+    expected = mean(worse[1]) - 0.8 * mean(tests[4]) - 0.2 * mean(tests[2])
+    assert found.test_vs_random_hr_at_10[1] == pytest.approx(expected) and found.test_vs_random_hr_at_10_high[1] < 0
 
 
 def test_interval_and_p_are_those_of_the_statistics(table, tests, quality) -> None:
@@ -80,7 +94,7 @@ def test_interval_and_p_are_those_of_the_statistics(table, tests, quality) -> No
 
 
 def test_random_skipping_is_not_compared_with_itself(table, quality) -> None:
-    assert table[f"test_vs_random_{quality}"].notna().tolist() == [True, True, False, False, False, False]
+    assert table[f"test_vs_random_{quality}"].notna().tolist() == [True, False, False, False, False, False]
 
 
 @pytest.mark.parametrize("rivals", [False, True])
@@ -93,7 +107,7 @@ def test_holm_is_over_a_file_s_comparisons_without_those_of_a_row_with_itself(ta
     family = np.isfinite(p) & ~((p == 1) & zero)
     assert corrected[family] == pytest.approx(stats.holm(p[family]))
     assert (corrected[np.isfinite(p) & ~family] == 1).all() and np.isnan(corrected[~np.isfinite(p)]).all()
-    comparisons = {0: 1, 2: 3}[rows.start] if rivals else {0: 2 * 3 + 1, 2: 3 + 4 + 3}[rows.start]
+    comparisons = {0: 1, 2: 3}[rows.start] if rivals else {0: 3 + 2 + 1, 2: 3 + 4 + 3}[rows.start]
     assert family.sum() == comparisons * len(compared(quality))
 
 

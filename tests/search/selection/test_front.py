@@ -1,101 +1,31 @@
-"""From finished trials to the tables: the front and the choice from validation, chance matched on each split."""
+"""From finished trials to the selection: front and choice from validation, random skipping matched on each split."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-import yaml
-from formula import SAMPLES, Formula
+from formula import SAMPLES
+from measured_formula import N_ITEMS, SEEN, SPACE, Measured, finished, selected, spec_of
 
-from etarec.config import AdaptConfig, Reason, SplitName
-from etarec.evaluate import Measurement
+from etarec.config import AdaptConfig
 from search.records.states import State
 from search.records.trial import Anchor, Trial
 from search.records.trials_table import METRICS
 from search.selection import anchors
-from search.selection.front import Selection, chosen_document, front_of, remeasure, select, tables, without_baselines
+from search.selection.documents import chosen_document, tables
+from search.selection.front import front_of, remeasure, select, without_baselines
 from search.selection.paired import Outcomes, users_text
 from search.selection.pareto import hypervolume
-from search.spec import Spec, load, trial_config, trial_seed
-from search.subject import Job
-
-N_ITEMS = 1000
-SPACE = {
-    "top_k": {"choices": [2, 50, None]},
-    "entropy_quantile": {"low": 0.05, "high": 1.0},
-    "cosine_threshold": {"low": 0.01, "high": 1.0, "log": True},
-}
-QUALITIES = [f"{name}_at_{k}" for k in (10, 50) for name in ("hr", "ndcg")]
-SEEN = {"valid": 0.2, "test": 0.05}
-
-
-@dataclass
-class Measured:
-    """Measures the formula on a split and remembers the jobs. `seen` is filtered before any gate is asked.
-
-    nan: these gates have no finite measurement.
-    """
-
-    split: SplitName
-    seen: float = 0.0
-    nan: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.jobs: list[Job] = []
-
-    def __call__(self, jobs: Sequence[Job]) -> Iterable[Measurement | None]:
-        self.jobs += jobs
-        return [None if job.config.gate in self.nan else self.measure(job) for job in jobs]
-
-    def measure(self, job: Job) -> Measurement:
-        asked = Formula().measure(job.config, self.split, job.seed)
-        if job.config.gate == "open" or job.config.target == "none":
-            return asked
-        by_seen = round(SAMPLES * self.seen)
-        by_gate = round((SAMPLES - by_seen) * (1 - float(asked.admitted.mean())))
-        reason = Reason.CHANCE if job.config.gate == "random" else Reason.ENTROPY
-        counts = [by_seen, by_gate, SAMPLES - by_seen - by_gate]
-        return replace(asked, reasons=np.repeat([Reason.NOTHING_TO_LEARN, reason, Reason.ADMITTED], counts))
+from search.spec import Spec, trial_config, trial_seed
+from search.subject import job_of
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Spec:
     return spec_of(tmp_path)
-
-
-def spec_of(folder: Path, **document: Any) -> Spec:
-    file = folder / "space.yaml"
-    search = {"bootstrap_replicates": 50, **document.pop("search", {})}
-    file.write_text(yaml.safe_dump({"space": SPACE, "search": search, **document}))
-    return load(file)
-
-
-def finished(spec: Spec, measured: Measured, count: int = 12) -> list[Trial]:
-    rng = np.random.default_rng(4)
-    trials = []
-    for number in range(count):
-        parameters = {
-            "top_k": [2, 50, None][number % 3],
-            "entropy_quantile": float(rng.uniform(0.05, 1.0)),
-            "cosine_threshold": float(rng.uniform(0.01, 1.0)),
-        }
-        config = trial_config(spec, parameters)
-        metrics = measured.measure(Job(config, trial_seed(spec.search.seed, config))).metrics()
-        trials.append(Trial(number, parameters, State.FINISHED, metrics))
-    return trials
-
-
-def selected(spec: Spec, seen: dict[str, float] | None = None) -> tuple[Selection, Measured, Measured]:
-    """A selection measured on test, and who measured."""
-    shares = seen or {"valid": 0.0, "test": 0.0}
-    on_valid, on_test = Measured("valid", shares["valid"]), Measured("test", shares["test"])
-    trials = finished(spec, on_valid)
-    return remeasure(spec, select(spec, trials, N_ITEMS, on_valid), N_ITEMS, on_test), on_valid, on_test
 
 
 def test_the_front_goes_by_filter_rate_and_holds_what_no_trial_beats(spec: Spec) -> None:
@@ -179,7 +109,7 @@ def test_the_choice_skips_at_least_as_much_as_asked_for(tmp_path: Path, least: f
 def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
     on_valid = Measured("valid")
     chosen_from = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
-    assert [job.config.gate for job in on_valid.jobs] == ["eta", "open", "eta", "eta"] + ["random"] * 9
+    assert [job.config.gate for job in on_valid.jobs] == ["eta", "open", "eta", "eta"] + ["random"] * 4
     assert [point.name for point in chosen_from.baselines][:5] == ["none", "all", "naive", "published", "random"]
     assert all(job.seed == trial_seed(spec.search.seed, job.config) for job in on_valid.jobs)
     assert chosen_from.chosen is not None and "adapting on every sample" in chosen_from.choice.reason  # type: ignore[union-attr]
@@ -196,25 +126,24 @@ def test_the_gate_at_random_filters_as_much_as_the_chosen_point_on_each_split(
     assert random.valid["filter_rate"] == pytest.approx(chosen.valid["filter_rate"], abs=1e-3)
     assert random.test.metrics()["filter_rate"] == pytest.approx(chosen.test.metrics()["filter_rate"], abs=1e-3)
     assert random.valid["filtered_by_seen"] == seen["valid"]
-    rates = [on_valid.jobs[4].config.random_rate, on_test.jobs[-1].config.random_rate]
+    first_random = next(job for job in on_test.jobs if job.config.gate == "random")
+    rates = [on_valid.jobs[4].config.random_rate, first_random.config.random_rate]
     assert rates == pytest.approx([1 - chosen.config.entropy_quantile] * 2, abs=1e-3)
 
 
 @pytest.mark.parametrize("seen", [{"valid": 0.0, "test": 0.0}, SEEN])
-def test_gates_at_random_along_the_front_are_the_same_on_both_splits(spec: Spec, seen: dict[str, float]) -> None:
+def test_each_front_point_has_random_skipping_of_its_own_rate_on_each_split(spec: Spec, seen: dict[str, float]) -> None:
     selection, _, on_test = selected(spec, seen)
     along = {point.name: point for point in selection.baselines if point.name.startswith("random ")}
-    asked = [1 - point.config.entropy_quantile for point in selection.front]
-    rates = [point.config.random_rate for point in along.values()]
-    assert len(rates) == 8 and list(along) == [f"random {rate:.0%}" for rate in rates]
-    assert rates[0] <= min(asked) < rates[0] + 0.01 and rates[-1] - 0.01 < max(asked) <= rates[-1]
-    assert np.diff(rates) == pytest.approx(np.diff(rates).mean(), abs=0.011)
-    for point in along.values():
-        for metrics, share in ((point.valid, seen["valid"]), (point.test and point.test.metrics(), seen["test"])):
-            assert metrics and metrics["filter_rate"] == pytest.approx(
-                share + (1 - share) * point.config.random_rate, abs=1e-3
-            )
-    assert [job.config for job in on_test.jobs].count(along[f"random {rates[0]:.0%}"].config) == 1
+    others = [point for point in selection.front if point is not selection.chosen]
+    asked = {f"random {1 - point.config.entropy_quantile:.0%}": point for point in others}
+    assert list(along) == list(asked) and len(along) > 2
+    for name, point in along.items():
+        mine, partner = point.test and point.test.metrics(), asked[name].test
+        assert mine and partner and mine["filter_rate"] == pytest.approx(partner.metrics()["filter_rate"], abs=1e-3)
+        assert point.valid["filter_rate"] == pytest.approx(asked[name].valid["filter_rate"], abs=0.006)
+    gates = [job.config.gate for job in on_test.jobs]
+    assert gates[-len(along) - 1 :] == ["random"] * (len(along) + 1) and "random" not in gates[: -len(along) - 1]
 
 
 def test_gates_at_random_adapt_as_the_chosen_point_does(spec: Spec, tmp_path: Path) -> None:
@@ -291,82 +220,11 @@ def test_a_search_that_was_cut_off_measures_nothing(spec: Spec) -> None:
     assert front.valid_hr_at_10.notna().all() and front.on_test_front.isna().all()
 
 
-def test_the_tables_have_the_contracts_columns(spec: Spec) -> None:
-    selection, _, _ = selected(spec, SEEN)
-    front, baselines = tables(spec, selection)
-    filters = ["filter_rate", "filtered_by_seen", "filtered_by_entropy", "filtered_by_redundancy"]
-    expected = {"trial_id", *SPACE, "test_hr_at_10_low", "test_hr_at_10_high", "test_delta_hr_at_10"}
-    expected |= {"test_delta_hr_at_10_p", "on_test_front", "test_vs_random_ndcg_at_10_p_holm"}
-    expected |= {f"test_{kind}_ndcg_at_10{end}" for kind in ("delta", "vs_chosen") for end in ("", "_low", "_p_holm")}
-    expected |= {f"{split}_{name}" for split in ("valid", "test") for name in [*QUALITIES, *filters, "seconds"]}
-    assert expected <= set(front) and list(front) == list(baselines)
-    without_seen, _ = tables(spec, selected(spec)[0])
-    assert not [name for name in without_seen if "filtered_by_seen" in name]
-
-
-def test_the_tables_hold_what_was_measured(spec: Spec) -> None:
-    selection, _, _ = selected(spec)
-    front, baselines = tables(spec, selection)
-    for row, point in zip(front.to_dict("records"), selection.front, strict=True):
-        assert point.test is not None and row["trial_id"] == point.name
-        assert row["top_k"] == point.config.top_k and type(row["top_k"]) is type(point.config.top_k)
-        assert row["valid_ndcg_at_10"] == point.valid["ndcg_at_10"]
-        assert row["test_filter_rate"] == point.test.metrics()["filter_rate"]
-        assert row["test_hr_at_10_low"] <= row["test_hr_at_10"] <= row["test_hr_at_10_high"]
-    rows = baselines.set_index("trial_id")
-    assert rows.test_delta_hr_at_10["all"] == 0 and rows.test_delta_hr_at_10_p["all"] == 1
-    assert rows.test_delta_hr_at_10["none"] == pytest.approx(0.9 * (0.2 - 0.5))
-    chosen = front.set_index("trial_id").loc[selection.chosen.name]  # type: ignore[union-attr]
-    assert chosen.test_vs_chosen_hr_at_10 == 0
-    assert rows.test_vs_chosen_hr_at_10["all"] == pytest.approx(0.45 - chosen.test_hr_at_10)
-
-
-def test_the_front_on_test_is_judged_by_test(spec: Spec) -> None:
-    selection, _, _ = selected(spec)
-    first, second, *rest = selection.front  # the first filters less
-    swapped = [replace(first, test=second.test), replace(second, test=first.test), *rest]
-    assert all(tables(spec, selection)[0].on_test_front)
-    worse = replace(first, test=Measured("test").measure(Job(replace(first.config, top_k=2, cosine_threshold=0.0), 0)))
-    front, _ = tables(spec, replace(selection, front=[worse, *swapped[1:]]))
-    assert list(front.on_test_front)[:2] == [False, True]
-
-
-def test_the_chosen_document_can_be_set_again(spec: Spec, tmp_path: Path) -> None:
-    selection, _, _ = selected(spec)
-    assert selection.chosen is not None and selection.choice is not None
-    document = yaml.safe_load(yaml.safe_dump(chosen_document(spec, selection)))
-    assert document["trial_id"] == selection.chosen.name and document["why"] == selection.choice.reason
-    assert AdaptConfig(**document["adapt"]) == selection.chosen.config
-    assert "0.5% of the best" in document["rule"]
-    file = tmp_path / "fixed.yaml"
-    file.write_text("space: {learning_rate: {low: 0.001, high: 0.1}}")
-    assert load(file, document["set"]).adapt == selection.chosen.config
-
-
-@pytest.mark.parametrize("value", [None, 1e-05, 0.1 + 0.2, "sgd", True])
-def test_every_value_survives_as_a_set_text(spec: Spec, tmp_path: Path, value: object) -> None:
-    name = {float: "learning_rate", bool: "new_transitions_only", str: "optimizer"}.get(type(value), "top_k")
-    selection, _, _ = selected(spec)
-    points = [replace(point, config=replace(point.config, **{name: value})) for point in selection.front]
-    searched = replace(spec, space={name: spec.space["entropy_quantile"]})
-    texts = chosen_document(searched, replace(selection, front=points))["set"]
-    assert len(texts) == 1
-    file = tmp_path / "fixed.yaml"
-    file.write_text("space: {momentum: {low: 0.001, high: 0.1}}")
-    assert getattr(load(file, texts).adapt, name) == value
-
-
-def test_tables_are_written_with_integers_as_integers(spec: Spec) -> None:
-    _, baselines = tables(spec, selected(spec)[0])
-    assert isinstance(baselines, pd.DataFrame) and baselines.top_k.isna().any()
-    assert "50.0" not in baselines.top_k.to_csv()
-
-
 def anchors_of(spec: Spec, measured: Measured, **changed: dict[str, float]) -> list[Anchor]:
     """The anchors as the formula measures them, some with other metrics."""
     found = []
     for name, config in anchors.configs(spec, N_ITEMS).items():
-        one = anchors.anchor(name, config, measured.measure(anchors.job(spec, config)))
+        one = anchors.anchor(name, config, measured.measure(job_of(spec, config)))
         found.append(replace(one, metrics={**one.metrics, **changed.get(name, {})}))
     return found
 
@@ -394,9 +252,11 @@ def test_anchors_are_not_measured_again(spec: Spec) -> None:
     assert not [job for job in on_valid.jobs if job.config in configs]
     rows = {point.name: point.valid for point in selection.baselines}
     assert {"none", "all", "naive", "published", "random"} <= rows.keys()
-    rates = [point.valid["filter_rate"] for point in selection.front]
-    inside = [a for a in known if min(rates) <= a.metrics["filter_rate"] <= max(rates) and "random" in a.name]
-    assert inside and all(rows[anchor.name] == anchor.metrics for anchor in inside)
+    assert all(rows[anchor.name] == anchor.metrics for anchor in known if anchor.name in ("all", "none"))
+    (along,) = [point for point in selection.baselines if point.name.startswith("random ")][:1]
+    same = Anchor("random 10%", asdict(along.config), dict.fromkeys(METRICS, 0.125))
+    again = select(spec, trials, N_ITEMS, on_valid, [*known, same])
+    assert next(point for point in again.baselines if point.name == along.name).valid == same.metrics
 
 
 def test_an_anchor_that_failed_is_tried_again_as_a_baseline(spec: Spec) -> None:

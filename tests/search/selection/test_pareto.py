@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -50,15 +51,33 @@ def test_first_of_equal_points_stays():
     assert non_dominated([[1, 2], [2, 1], [1, 2], [2, 1], [0, 0]]).tolist() == [True, True, False, False, False]
 
 
-@pytest.mark.parametrize("bad", [[[np.nan, 1.0]], [[np.inf, 1.0]], [[1.0, 2.0, 3.0]], [1.0, 2.0]])
-def test_front_refuses_what_is_no_finite_pair(bad):
-    with pytest.raises(ValueError, match=r"finite|shape \[N, 2\]"):
+@pytest.mark.parametrize("bad", [[[np.nan, 1.0]], [[np.inf, 1.0]], [[1.0], [2.0]], [1.0, 2.0]])
+def test_front_refuses_what_is_no_finite_point(bad):
+    with pytest.raises(ValueError, match=r"finite|shape \[N, K\]"):
         non_dominated(bad)
 
 
 @given(GRID_POINTS, st.tuples(st.integers(-2, 2), st.integers(-2, 2)))
 def test_hypervolume_equals_counted_cells(values, reference):
     assert hypervolume(values, reference) == area_by_inclusion_exclusion(values, reference)
+
+
+GRID_POINTS_3 = st.lists(st.tuples(*[st.integers(-1, 4)] * 3), max_size=20).map(
+    lambda points: np.array(points, dtype=float).reshape(-1, 3)
+)
+
+
+@given(GRID_POINTS_3)
+def test_a_front_of_three_objectives_is_the_literal_definition(values):
+    assert non_dominated(values).tolist() == literal_front(values).tolist()
+
+
+@given(GRID_POINTS_3, st.tuples(*[st.integers(-1, 1)] * 3))
+def test_a_volume_equals_counted_cells(values, reference):
+    cells = set()
+    for point in values.astype(int):
+        cells |= set(itertools.product(*(range(low, high) for low, high in zip(reference, point, strict=True))))
+    assert hypervolume(values, reference) == len(cells)
 
 
 def test_hypervolume_closed_forms():

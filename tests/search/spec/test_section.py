@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from etarec.config import UserError
 from search.spec import SearchConfig, load, objectives_of, quality_of, to_yaml
 
 
@@ -14,6 +17,40 @@ def test_objectives_have_the_order_of_the_file() -> None:
         search = SearchConfig(objectives=objectives)
         assert objectives_of(search, metrics) == values
         assert search.quality == quality_of(objectives) == next(name for name in objectives if "_at_" in name)
+
+
+def test_the_cost_counts_downwards() -> None:
+    search = SearchConfig(objectives=("ndcg_at_10", "cost", "hr_at_10"))
+    metrics = {"hr_at_10": 0.1, "ndcg_at_10": 0.05, "filter_rate": 0.6, "cost": 0.4}
+    assert objectives_of(search, metrics) == (0.05, -0.4, 0.1)
+    assert (search.quality, search.saving, search.plain, search.measures_cost) == ("ndcg_at_10", "cost", False, True)
+    default = SearchConfig()
+    assert (default.saving, default.plain, default.measures_cost) == ("filter_rate", True, False)
+    assert SearchConfig(constraints={"cost": "<= 0.5"}).measures_cost
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [
+        ["hr_at_10", "ndcg_at_10"],
+        ["filter_rate", "cost"],
+        ["hr_at_10", "hr_at_10", "cost"],
+        ["hr_at_10", "ndcg_at_10", "filter_rate", "cost"],
+    ],
+)
+def test_objectives_need_a_quality_and_a_saving(tmp_path: Path, objectives: list[str]) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"space: {{top_k: {{low: 2, high: 9}}}}\nsearch: {{objectives: {objectives}}}\n")
+    with pytest.raises(UserError, match=r"search.objectives: given .*, expected two or three: at least one of"):
+        load(file)
+
+
+def test_there_is_a_weight_for_each_objective(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    objectives = "objectives: [hr_at_10, filter_rate, cost]"
+    file.write_text(f"space: {{top_k: {{low: 2, high: 9}}}}\nsearch: {{{objectives}, choose: {{rule: weights}}}}\n")
+    with pytest.raises(UserError, match=r"choose.weights: given 2, expected one for each of the 3 objectives"):
+        load(file)
 
 
 def test_constraints_and_rules_are_written_and_load_again(tmp_path: Path) -> None:
