@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from etarec.config import UserError
-from search.running import learning, mps
+from search.running import cgroup, learning, mps
 from search.spec import SearchConfig
 from search.subject import Recommender, Subject
 
@@ -76,15 +76,18 @@ class Plan:
 
 
 def this_machine() -> Machine:
-    memory, count = psutil.virtual_memory(), torch.cuda.device_count()
+    """A container's or batch system's limits count as the machine's size."""
+    host, count = psutil.virtual_memory(), torch.cuda.device_count()
+    limit, free = cgroup.memory()
     sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
-    smallest = min(sizes, default=math.inf)
-    return Machine(cores(), count, memory.total, memory.available, smallest, mps.offered())
+    smallest, memory = min(sizes, default=math.inf), min(host.total, limit)
+    return Machine(cores(), count, memory, min(host.available, free), smallest, mps.offered())
 
 
 def cores() -> int:
     """Cores that this process may use. A container or a batch system may grant fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(there, cgroup.cores())))
 
 
 def trial_bytes(subject: Subject | None) -> float:
