@@ -31,7 +31,7 @@ def _environment(folder: Path, html: bool) -> Environment:
 
 def _in_markdown(value: Any) -> Any:
     """A value as plain text, unless the template calls it `safe`."""
-    return value if isinstance(value, Markup) or isinstance(value, StrictUndefined) else markdown.plain(value)
+    return value if isinstance(value, (Markup, StrictUndefined)) else markdown.plain(value)
 
 
 def _fenced(text: Any, language: str = "") -> Markup:
