@@ -17,7 +17,7 @@ from etarec.evaluate import Measurement
 from search.records.states import State
 from search.records.trial import Anchor, Trial
 from search.records.trials_table import METRICS
-from search.selection import anchors
+from search.selection import anchors, front
 from search.selection.front import Selection, chosen_document, front_of, remeasure, select, tables, without_baselines
 from search.selection.paired import Outcomes, users_text
 from search.selection.pareto import hypervolume
@@ -96,6 +96,35 @@ def selected(spec: Spec, seen: dict[str, float] | None = None) -> tuple[Selectio
     on_valid, on_test = Measured("valid", shares["valid"]), Measured("test", shares["test"])
     trials = finished(spec, on_valid)
     return remeasure(spec, select(spec, trials, N_ITEMS, on_valid), N_ITEMS, on_test), on_valid, on_test
+
+
+@pytest.mark.parametrize("quality", ["hr_at_10", "ndcg_at_10"])
+def test_a_baseline_that_is_as_good_as_the_choice_is_told(spec: Spec, quality: str, tmp_path: Path) -> None:
+    """Equal is as good. Random skipping is matched in its rate, so only its quality counts."""
+    spec, whole = spec_of(tmp_path, search={"objectives": [quality, "filter_rate"]}), selected(spec)[0]
+    point, label = whole.baselines[0], {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10"}[quality]
+    chosen = replace(point, name="trial-0001", valid=point.valid | {quality: 0.5, "filter_rate": 0.4})
+
+    def told(name: str, score: float, rate: float) -> str:
+        baseline = replace(point, name=name, valid=point.valid | {quality: score, "filter_rate": rate})
+        return front._beaten_by(spec, replace(whole, baselines=[baseline]), chosen)
+
+    words = {"none": "no adaptation", "all": "adapting on every sample", "random": "random skipping of as many samples"}
+    for name, text in words.items():
+        said = told(name, 0.5, 0.4)
+        assert said.startswith(f" However, {text} (baseline {name})") and said.endswith(
+            f": {label} 0.5000 at a filter rate of 40.0%."
+        )
+        assert told(name, 0.499, 0.9) == ""
+        assert (told(name, 0.6, 0.399) == "") is (name != "random")
+    assert told("naive", 0.9, 0.9) == ""
+
+
+def test_without_a_choice_the_reason_is_told(spec: Spec) -> None:
+    assert front._why_none(select(spec, [], N_ITEMS, Measured("valid"))).startswith("No trial finished")
+    trials = finished(spec, Measured("valid"))
+    why = front._why_none(select(spec, trials, N_ITEMS, Measured("valid")))
+    assert why.startswith("A fixed configuration (no adaptation, ") and why.endswith("so no trial is recommended.")
 
 
 def test_the_front_goes_by_filter_rate_and_holds_what_no_trial_beats(spec: Spec) -> None:
