@@ -5,6 +5,7 @@ The dataclasses alone hold ranges and defaults. Messages are derived from the JS
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -137,15 +138,32 @@ def load_training(path: Path, overrides: Sequence[str] = ()) -> TrainingSpec:
     return file.validated(_ADAPTER, read, problems)
 
 
-def check_folder(folder: Path, flag: str, size: int = 1) -> None:
+def check_folder(folder: Path, flag: str, size: int = 1, files: int = 1) -> None:
     """Check that `size` bytes can be written to `folder`, which need not exist yet, by writing them.
+
+    files: the number of files that will be made there; a file system may run out of inodes before it is full.
 
     Raises UserError, whose message begins with the option `flag`, if the folder can be neither used nor created.
     """
+    left = _files_left(folder)
+    if left < files:
+        raise UserError(
+            f"{flag}: {folder} has room for {left:,.0f} more files (free inodes), expected {files:,}; remove some there"
+        )
     try:
         try_folder(folder, size)
     except OSError as error:
         raise UserError(f"{flag}: {_fault(folder, error, size)}") from error
+
+
+def _files_left(folder: Path) -> float:
+    """The number of files that can still be made; infinite where the file system has no limit or does not tell."""
+    try:
+        nearest = next(one for one in (folder, *folder.parents) if one.exists())
+        there = os.statvfs(nearest)
+    except OSError:
+        return math.inf
+    return there.f_favail if there.f_files else math.inf
 
 
 def check_file(path: Path, flag: str) -> None:
@@ -166,6 +184,8 @@ def _fault(folder: Path, error: OSError, size: int) -> str:
         return f"{nearest} is a symbolic link that leads nowhere, expected a folder"
     if not nearest.is_dir():
         return f"{nearest} is a file, expected a folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and size < 2**20:
+        return f"{folder} has no room for a file ({error.strerror}), expected free space"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{folder} has no room for {size / 2**20:,.0f} MiB ({error.strerror}), expected that much free space"
     return f"{folder} cannot be written to ({error.strerror}), expected a folder that can"

@@ -43,6 +43,13 @@ RAY_START = 15  # seconds, about
 EXPECTED_FRONT = 12  # points, a usual size; the front is not known before the search
 
 
+def at_least_wide(out: Terminal) -> Terminal:
+    """A terminal for tables: `out`, or one of WIDTH columns in its place, whose lines a narrower one wraps."""
+    if out.width >= WIDTH:
+        return out
+    return Terminal(file=out.file, width=WIDTH, quiet=out.quiet, highlight=False, force_terminal=out.is_terminal)
+
+
 class Console(Phases):
     """All output goes through here; nothing else prints. Lines fit 80 columns where paths and numbers let them.
 
@@ -223,7 +230,7 @@ class Console(Phases):
         ended = ", ".join(f"{count} {name.lower()}" for name, count in counts.items() if count)
         self.entry("trials", ended + of_earlier)
         if answer.front:
-            self.out.print(result_table(answer))
+            at_least_wide(self.out).print(result_table(answer))
             self._footnotes(answer)
         self.out.quiet = self.output == "json"  # the verdict is what --quiet leaves
         self._verdict(answer)

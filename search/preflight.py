@@ -7,7 +7,7 @@ from search.records.journal import held
 from search.running.scratch import check_scratch
 from search.track.check import check_store
 
-FILES_BYTES, BYTES_PER_TRIAL = 2**24, 2**13  # of the output folder: docs/reliability.md
+FILES, FILES_BYTES, BYTES_PER_TRIAL = 20, 2**24, 2**13  # of the output folder: docs/reliability.md
 
 
 def check(experiment: Experiment) -> None:
@@ -16,7 +16,7 @@ def check(experiment: Experiment) -> None:
     `search.trials` is settled by then. A search goes on without a store that does not answer, after a warning.
     """
     trials = experiment.spec.search.budget
-    check_folder(experiment.directory, "--out", FILES_BYTES + trials * BYTES_PER_TRIAL)
+    check_folder(experiment.directory, "--out", FILES_BYTES + trials * BYTES_PER_TRIAL, FILES)
     cache_folder()
     check_scratch()
     if experiment.resume:

@@ -3,6 +3,7 @@
 An incomplete last line is an event that never happened. The next event is written over it.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -52,9 +53,15 @@ def _cut_torn_line(file: BinaryIO, journal: Path) -> None:
 def held(directory: Path) -> Iterator[None]:
     """Keep other processes from writing here during the block; the lock of a killed process is released with it.
 
-    Raises UserError where another process is writing.
+    Raises UserError where another process is writing, or where this user cannot write to the journal.
     """
-    lock = os.open(directory / JOURNAL, os.O_RDWR | os.O_CREAT, 0o644)
+    journal = directory / JOURNAL
+    try:
+        lock = os.open(journal, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{journal}: {error.strerror}, expected a file that this user can read and write") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

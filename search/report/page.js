@@ -122,14 +122,16 @@ const table = id => {
   const named = cells => [...cells].filter((_, place) => names[place].dataset.name); // a drawn bar has no name
   return {names: named(names).map(th => th.dataset.name), rows: rows.map(row => named(row.cells).map(value)), id};
 };
-const inert = text => /^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text; // no formula in a spreadsheet
-const quoted = text => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-const scalar = text => text === "" ? "null" : text.trim() !== "" && !isNaN(text) ? text : JSON.stringify(text);
-const tex = text => text.replace(/[\\&%$#_{}~^]/g, sign => sign === "\\" ? "\\textbackslash{}" : `\\${sign}`);
+const inert = text => /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(text) && (isNaN(text) || !text.trim()) ? `'${text}` : text; // no formula in a spreadsheet
+const quoted = text => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+const scalar = text => text === "" ? "null" : /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? text : JSON.stringify(text);
+const key = text => /^[A-Za-z_][\w.]*$/.test(text) ? text : JSON.stringify(text);
+const TEX = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum", "<": "textless", ">": "textgreater", "|": "textbar"};
+const tex = text => text.replace(/\s+/g, " ").replace(/[\\~^<>|&%$#_{}]/g, sign => TEX[sign] ? `\\${TEX[sign]}{}` : `\\${sign}`);
 const rounded = text => text.trim() !== "" && !isNaN(text) && text.includes(".") ? String(Number(Number(text).toPrecision(4))) : text;
 const forms = {
   CSV: ({names, rows}) => [names, ...rows].map(row => row.map(inert).map(quoted).join(",")).join("\n") + "\n",
-  YAML: ({names, rows}) => rows.map(row => names.map((name, i) => `${i ? " " : "-"} ${name}: ${scalar(row[i])}`).join("\n")).join("\n") + "\n",
+  YAML: ({names, rows}) => rows.map(row => names.map((name, i) => `${i ? " " : "-"} ${key(name)}: ${scalar(row[i])}`).join("\n")).join("\n") + "\n",
   LaTeX: ({names, rows, id}) => [
     `% ${id}`, `\\begin{tabular}{l${"r".repeat(names.length - 1)}}`, "\\hline", `${names.map(tex).join(" & ")} \\\\`, "\\hline",
     ...rows.map(row => `${row.map(text => tex(rounded(text))).join(" & ")} \\\\`), "\\hline", "\\end{tabular}",

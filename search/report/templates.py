@@ -9,30 +9,34 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from search import numbers
+from search import markdown, numbers
 
 HERE = Path(__file__).parent
 
 
 def filled(template: str, context: Mapping[str, Any], folder: Path = HERE) -> str:
-    """The text of a template of `folder`. Values are escaped in HTML; a missing value is an error."""
+    """The text of a template of `folder`. Values are escaped in HTML and in Markdown; a missing value is an error."""
     return _environment(folder, template.endswith(".html.j2")).get_template(template).render(context)
 
 
 @cache
-def _environment(folder: Path, autoescape: bool) -> Environment:
+def _environment(folder: Path, html: bool) -> Environment:
     """The templates of a folder; it keeps them compiled."""
     environment = Environment(
-        loader=FileSystemLoader([folder, HERE]),
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader([folder, HERE]), autoescape=html, finalize=None if html else _in_markdown,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(s=numbers.seconds, cell=_cell, options=_options)
+    environment.filters.update(s=numbers.seconds, fenced=_fenced, options=_options)
     return environment
 
 
-def _cell(text: Any) -> str:
-    """Text escaped for a cell of a Markdown table."""
-    return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+def _in_markdown(value: Any) -> Any:
+    """A value as plain text, unless the template calls it `safe`."""
+    return value if isinstance(value, (Markup, StrictUndefined)) else markdown.plain(value)
+
+
+def _fenced(text: Any, language: str = "") -> Markup:
+    return Markup(markdown.fenced(text, language))  # noqa: S704 - Markdown, in which a fence holds any text
 
 
 def _options(text: str) -> Markup:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -72,6 +73,7 @@ def cluster(
             planned = plan(search, replace(here, mps=False), need)
             note = f"CUDA MPS does not start, so trials take turns on the GPU ({fault})"
             planned = replace(planned, note="; ".join(filter(None, (planned.note, note))))
+        _tell_of_shared_memory(folder.parent, warn)
         count = max(cores(), math.ceil(planned.concurrency * planned.cpus_per_trial))  # more if the user asks for more
         with _ray(None, warn, include_dashboard=False, num_cpus=count, **ray_internals.files_in(folder / RAY)):
             yield planned
@@ -95,14 +97,26 @@ def _ray(address: str | None, warn: Callable[[str], Any] = lambda text: None, **
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options |= {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _start(warn, options) if address is None else _join(address, options)
-        yield
-    finally:
-        with uninterrupted():
-            ray.shutdown()
+    with ray_internals.without_its_messages():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _start(warn, options) if address is None else _join(address, options)
+            yield
+        finally:
+            with uninterrupted():
+                ray.shutdown()
+
+
+def _tell_of_shared_memory(base: Path, warn: Callable[[str], Any]) -> None:
+    """Warn if Ray keeps the data that trials share below `base`, on disk, because /dev/shm is small."""
+    free, wanted = (size / 2**20 for size in ray_internals.shared_memory())
+    if free < wanted:
+        more = math.ceil(wanted / 1024)
+        warn(
+            f"the shared memory /dev/shm has {free:,.0f} MiB free, less than the {wanted:,.0f} MiB Ray reserves, "
+            f"so trials share data by a file in {base}, which may be slower; Docker's --shm-size={more}g gives more"
+        )
 
 
 def _start(warn: Callable[[str], Any], options: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from search import retest
 from search.running import worker
 from search.running.cluster import several_gpus
 from search.running.faults import DeviceError, cause, crowded, died
-from search.running.plan import Plan
+from search.running.plan import WORKER_BYTES, Plan, for_trials, memory_limits
 from search.subject import Job, NotFiniteError, Subject, measure_on_validation
 
 RETRIES = 3  # of one measurement
@@ -149,9 +149,11 @@ def _relative_cost(config: AdaptConfig) -> float:
 def start_processes(plan: Plan) -> None:
     """Starts processes for the measurements while the last trials run, so that no measurement waits for imports.
 
-    The measurements cannot use Tune's processes. Those that need a GPU cannot use processes started without one.
+    The measurements cannot use Tune's processes. Those that need a GPU cannot use processes started without one. Trials
+    have the first claim on memory.
     """
     if plan.gpus_per_trial:
         return
-    for _ in range(plan.concurrency):
-        ray.remote(num_cpus=0)(worker.import_modules).remote()
+    _, free = memory_limits()
+    for _ in range(min(plan.concurrency, int(for_trials(free) / WORKER_BYTES))):
+        ray.remote(num_cpus=0, max_retries=0)(worker.import_modules).remote()

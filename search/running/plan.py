@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from etarec.config import UserError
-from search.running import learning, mps
+from search.running import cgroup, learning, mps
 from search.spec import SearchConfig
 from search.subject import Recommender, Subject
 
@@ -18,6 +18,8 @@ WORKER_BYTES = 450 * 2**20  # a worker process after importing torch, Ray Tune a
 CUDA_BYTES = 3 * 2**29  # on top of that on a GPU, both in host and in GPU memory: docs/performance-gpu.md
 TRAINED_COPIES = 4  # of each parameter: weight, gradient, Adam's two moments
 MEMORY_SHARE = 0.9  # of all memory; the rest is left to the driver and the system
+SERVICES_BYTES = 768 * 2**20  # at least that much is left to them: the driver and Ray's own processes took 771 MiB
+LEAST_BYTES = 2**30  # a search with one small trial at a time took 1.2 GiB
 # Most trials per GPU. On an H200 with 16 cores, 16 trials in turns were no faster than 8. Side by side by MPS, 16 at
 # once finished 1.8 times as many trials a minute as 8: docs/performance-gpu.md.
 IN_TURNS_PER_GPU, SIDE_BY_SIDE_PER_GPU = 8, 16
@@ -76,15 +78,22 @@ class Plan:
 
 
 def this_machine() -> Machine:
-    memory, count = psutil.virtual_memory(), torch.cuda.device_count()
+    """A container's or batch system's limits count as the machine's size."""
+    count, limits = torch.cuda.device_count(), memory_limits()
     sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
-    smallest = min(sizes, default=math.inf)
-    return Machine(cores(), count, memory.total, memory.available, smallest, mps.offered())
+    return Machine(cores(), count, *limits, min(sizes, default=math.inf), mps.offered())
+
+
+def memory_limits() -> tuple[float, float]:
+    """The bytes of memory that this process and its children may use, and those of them that are free."""
+    host, (limit, free) = psutil.virtual_memory(), cgroup.memory()
+    return min(host.total, limit), min(host.available, free)
 
 
 def cores() -> int:
     """Cores that this process may use. A container or a batch system may grant fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(there, cgroup.cores())))
 
 
 def trial_bytes(subject: Subject | None) -> float:
@@ -105,8 +114,13 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
     The number of threads changes the last digits of a trial's numbers, so it depends on the machine's size alone: its
     cores divided by the trials that fit into its memory and GPUs, whatever is free and however many trials there are.
 
-    need: bytes per trial, without CUDA's. Raises UserError for GPUs or cores that do not exist.
+    need: bytes per trial, without CUDA's. Raises UserError for GPUs or cores that do not exist, and if memory is short.
     """
+    if machine.memory < LEAST_BYTES:
+        raise UserError(
+            f"a search may use {machine.memory / 2**20:,.0f} MiB of memory here, expected at least "
+            f"{LEAST_BYTES / 2**20:,.0f} MiB; a container's or batch system's limit counts"
+        )
     gpu_share = _gpu_share(search, machine, need + CUDA_BYTES)
     if gpu_share > machine.gpus:
         raise UserError(
@@ -138,13 +152,18 @@ def plan(search: SearchConfig, machine: Machine, need: float = WORKER_BYTES) -> 
 def _cpus_per_trial(search: SearchConfig, machine: Machine, need: float, by_gpu: float) -> float:
     if search.cpus_per_trial != "auto":
         return search.cpus_per_trial
-    most = max(1, int(min(machine.cores, by_gpu, machine.memory * MEMORY_SHARE / need)))
+    most = max(1, int(min(machine.cores, by_gpu, for_trials(machine.memory) / need)))
     return float(max(1, int(machine.cores) // most))
+
+
+def for_trials(memory: float) -> float:
+    """The bytes of memory that trials may fill."""
+    return min(memory * MEMORY_SHARE, memory - SERVICES_BYTES)
 
 
 def _limits(machine: Machine, cpus: float, by_gpu: float, need: float) -> dict[str, int]:
     """How many trials each resource holds, by its description in words; resources without a limit are left out."""
-    by_memory = machine.free_memory * MEMORY_SHARE / need
+    by_memory = for_trials(machine.free_memory) / need
     room = {
         f"{machine.cores:g} core{'s' * (machine.cores != 1)}": _fitting(machine.cores, cpus),
         f"memory for {count_text(by_memory)}": by_memory,
@@ -177,7 +196,7 @@ def _fitting(there: float, share: float) -> float:
 
 
 def _memory_note(search: SearchConfig, machine: Machine, need: float, by_cores: int, by_gpu: float) -> str:
-    fits, wanted = int(machine.free_memory * MEMORY_SHARE / need) if machine.free_memory < math.inf else math.inf, 0
+    fits = int(for_trials(machine.free_memory) / need) if machine.free_memory < math.inf else math.inf
     wanted = int(min(by_cores, by_gpu, search.most_trials)) if search.concurrency == "auto" else search.concurrency
     if fits >= wanted:
         return ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants, services
+from ray._private import ray_constants, services, utils
 from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
 
 # Words of the message of a `RayActorError`.
@@ -75,6 +75,23 @@ def on_loopback() -> Iterator[None]:
     finally:
         del os.environ[variable]
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def without_its_messages() -> Iterator[None]:
+    """Ray prints nothing in the block. It would print messages of its C++ code among the lines of a search."""
+    before = ray._private.worker.print_to_stdstream
+    ray._private.worker.print_to_stdstream = lambda *message, **options: None
+    try:
+        yield
+    finally:
+        ray._private.worker.print_to_stdstream = before
+
+
+def shared_memory() -> tuple[int, int]:
+    """Bytes free in /dev/shm, and bytes that Ray reserves for its objects. It keeps them there if there is room."""
+    free: int = utils.get_shared_memory_bytes()  # type: ignore[no-untyped-call]
+    return free, utils.resolve_object_store_memory(utils.estimate_available_memory())  # type: ignore[no-untyped-call]
 
 
 def timed_out(error: Exception) -> bool:

@@ -27,7 +27,7 @@ RAY = "ray"  # Ray opens its folder to everybody (0777), so it gets one inside o
 MARKER = "about"
 # A socket's path has at most 107 characters: 16 of the base, 23 and 4 of these two folders, 64 of Ray's files in them.
 LONGEST_BASE = 16
-RAY_BYTES = 2**27  # twice what Ray's files took in a search of 1,000 trials: docs/reliability.md
+RAY_FILES, RAY_BYTES = 500, 2**27  # twice what Ray's files took in a search of 1,000 trials: docs/reliability.md
 _SOURCE = "RAY_TMPDIR, the folder for temporary files"
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{DIGITS}}}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -63,7 +63,7 @@ def is_scratch(path: Path) -> bool:
 
 def check_scratch() -> None:
     """Raise UserError if Ray's files cannot be written to the folder for temporary files."""
-    check_folder(_base(), _SOURCE, RAY_BYTES)
+    check_folder(_base(), _SOURCE, RAY_BYTES, RAY_FILES)
 
 
 def _base() -> Path:

@@ -20,7 +20,7 @@ from etarec.evaluate import Measurement
 from etarec.metrics import labelled
 from etarec.train import load_or_train, progress
 from search import rehearsal
-from search.console import Console
+from search.console import Console, at_least_wide
 from search.records import csv_text
 from search.records.provenance import Provenance, about_checkpoint, about_data
 from search.running import runner
@@ -208,5 +208,6 @@ def _write(run: TableRun, rows: list[Row], cells: list[Cell], published: bool, *
     write_whole(directory / "table.md", text.markdown(run.spec.name, table, compared))
     document = {**run.provenance.document(), "checkpoint": run.checkpoints}
     write_whole(directory / "provenance.json", json.dumps(document, indent=2))
+    out = run.console.out
     for drawn in text.terminal(table, compared) if compare else ():
-        run.console.out.print(drawn, width=None if run.console.out.is_terminal else LOG_WIDTH)
+        at_least_wide(out).print(drawn, width=None if out.is_terminal else LOG_WIDTH)

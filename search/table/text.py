@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etarec.metrics import MAIN_METRICS, QUALITY_METRICS, label
+from search.markdown import plain
 from search.numbers import percent, signed, significant
 from search.table.tabulate import REHEARSAL, SPREAD
 
@@ -22,7 +23,7 @@ _DASH = "\N{EN DASH}"
 
 def markdown(title: str, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     """table.md: the table as papers print it, with published numbers beside ours, then the comparisons."""
-    parts = [f"# {title}", _markdown(_cells(table)), _table_note(table)]
+    parts = [f"# {plain(title)}", _markdown(_cells(table)), _table_note(table)]
     if len(compared):
         parts += ["## Comparisons on test", _markdown(_compared_cells(compared)), _comparison_note(compared)]
     return "\n\n".join(parts) + "\n"
@@ -128,7 +129,7 @@ def _share(value: float) -> str:
 def _markdown(cells: pd.DataFrame) -> str:
     aligned = ["---" if place == 0 else "---:" for place in range(len(cells.columns))]
     lines = [list(cells.columns), aligned, *cells.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(plain, line))} |" for line in lines)
 
 
 def _rich(cells: pd.DataFrame) -> Table:

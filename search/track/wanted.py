@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from etarec.metrics import QUALITY_METRICS, label
-from search import numbers
+from search import markdown, numbers
 from search.records.states import State
 from search.records.trial import Trial
 from search.records.trials_table import METRICS
@@ -69,14 +69,17 @@ class Outcome:
         return str(self.chosen.get("trial_id") or "")
 
     def _description(self) -> str:
+        advice = markdown.plain(self.chosen["advice"])
         rows = [(name, tested) for name, tested in (self.front or {}).items() if tested][:DESCRIBED_POINTS]
         if not rows:
-            return str(self.chosen["advice"])
+            return advice
         names = [name for name in (*QUALITY_METRICS, "filter_rate", "arithmetic") if name in rows[0][1]]
         lines = [["trial", *map(label, names)], ["---"] * (len(names) + 1)]
-        lines += [[name, *(f"{tested.get(one, math.nan):.4f}" for one in names)] for name, tested in rows]
+        lines += [
+            [markdown.plain(name), *(f"{tested.get(one, math.nan):.4f}" for one in names)] for name, tested in rows
+        ]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"{self.chosen['advice']}\n\nThe front on test:\n\n{table}"
+        return f"{advice}\n\nThe front on test:\n\n{table}"
 
 
 class Point(NamedTuple):

@@ -2,7 +2,11 @@
 
 import errno
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,6 +151,52 @@ def test_a_disk_without_room_is_refused_with_the_size(tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match=r"^--out: .*/a has no room for 3 MiB \(No space left on device\), expected"):
         check_folder(tmp_path / "a", "--out", size=3 * 2**20)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_inodes_is_refused_though_it_has_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for left, total, refused in ((19, 1000, True), (20, 1000, False), (0, 0, False)):  # 0 of 0: no limit
+        monkeypatch.setattr("os.statvfs", lambda place, f=(left, total): SimpleNamespace(f_favail=f[0], f_files=f[1]))
+        if not refused:
+            check_folder(tmp_path / "a", "--out", files=20)
+            continue
+        message = r"^--out: .*/a has room for 19 more files \(free inodes\), expected 20; remove some there"
+        with pytest.raises(UserError, match=message):
+            check_folder(tmp_path / "a", "--out", files=20)
+
+
+def in_mount(options: str, check: str) -> str:
+    """The message of `check_folder` below a file system of its own, mounted with these options."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom etarec.config import UserError\n"
+        "from etarec.experiment_file import check_folder\n"
+        f"try:\n    check_folder(Path(sys.argv[1]) / 'a', '--out'{check})\n"
+        "except UserError as error:\n    print(error)\n"
+    )
+    script = f'mount -t tmpfs -o {options} x "$0" && exec "$1" -c "$2" "$0"'
+    with tempfile.TemporaryDirectory() as place:
+        command = ["unshare", "--mount", "sh", "-c", script, place, sys.executable, code]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        except FileNotFoundError:
+            pytest.skip("needs unshare, of util-linux")
+        if "denied" in done.stderr or "not permitted" in done.stderr:
+            pytest.skip("needs the right to mount a file system (root)")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.replace(place, "PLACE")
+
+
+@pytest.mark.parametrize(
+    ("options", "check", "message"),
+    [
+        ("size=1m", "", ""),
+        ("size=1m,nr_inodes=10", ", files=20", "PLACE/a has room for 9 more files (free inodes), expected 20"),
+        ("size=1m,ro", "", "PLACE/a cannot be written to (Read-only file system), expected a folder that can"),
+        ("size=1m", ", size=2**21", "PLACE/a has no room for 2 MiB (No space left on device), expected that much"),
+    ],
+)
+def test_a_real_file_system_is_tried(options: str, check: str, message: str) -> None:
+    said = in_mount(options, check)
+    assert said.startswith(f"--out: {message}") if message else said == ""
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

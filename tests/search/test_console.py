@@ -129,6 +129,24 @@ def test_the_result_fits_and_names_every_number(
     assert (said in " ".join(out.split())) is not tested
 
 
+@pytest.mark.parametrize("columns", ["0", "20"])
+def test_a_narrow_terminal_breaks_no_number(
+    spec: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    files, records = made_up_files("hr_at_10"), Records(tmp_path)
+    records.started(0, {"top_k": 2})
+    records.finished(0, {}, {})
+    directory = write(tmp_path / "run", files)
+    with (console := Console()).phase("Ray", 2) as phase:
+        phase.advance(note="a note")
+    console.result(spec, records, Answer(load(directory)), directory, Ending.COMPLETE)
+    out = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    row = re.search(rf"^{files['chosen.yaml']['trial_id']} \*.*$", out, flags=re.MULTILINE)
+    assert console.out.is_terminal and row is not None and "%" in row[0]
+
+
 def test_a_long_configuration_leaves_the_table_and_wraps_in_a_trial_s_line(
     spec: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,12 +136,13 @@ def test_ctrl_c_twice_leaves_no_folder_behind(tmp_path: Path) -> None:
     assert not Records(tmp_path / "out").in_state(State.RUNNING)
 
 
-def test_a_search_whose_raylet_is_killed_names_the_way_on(tmp_path: Path) -> None:
-    """Ray's C++ code ends the driver then, without an exception."""
-    search = start(tmp_path)
+@pytest.mark.parametrize("process", ["raylet", "gcs_server"])
+def test_a_search_that_loses_a_process_of_ray_names_the_way_on(tmp_path: Path, process: str) -> None:
+    """Ray's C++ code ends the driver then, without an exception; by default a minute after the GCS is gone."""
+    search = start(tmp_path, RAY_gcs_rpc_server_reconnect_timeout_s="5")
     wait_for_finished(search, tmp_path, 2)
     relatives = family(search)
-    next(one for one in relatives if one.name() == "raylet").kill()
+    next(one for one in relatives if one.name() == process).kill()
     assert search.wait(timeout=60) not in (0, 130)
     psutil.wait_procs(relatives, timeout=15)
     assert (tmp_path / "output").read_text().endswith("--resume goes on\n")

@@ -49,11 +49,11 @@ def test_each_place_is_tried(monkeypatch: pytest.MonkeyPatch, variable: str, val
 
 
 def test_the_output_folder_is_tried_with_what_the_search_will_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: dict[str, int] = {}
+    tried: dict[str, tuple[int, ...]] = {}
     with monkeypatch.context() as patch:
-        patch.setattr(preflight, "check_folder", lambda folder, flag, size: tried.update({flag: size}))
+        patch.setattr(preflight, "check_folder", lambda folder, flag, *sizes: tried.update({flag: sizes}))
         preflight.check(experiment_of())
-    assert tried == {"--out": 2**24 + 8 * 2**13}
+    assert tried == {"--out": (2**24 + 8 * 2**13, 20)}
     with pytest.raises(UserError, match=r"^--out: /proc/none cannot be written to"):
         preflight.check(experiment_of("/proc/none"))
 

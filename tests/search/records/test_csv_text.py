@@ -10,7 +10,9 @@ import pytest
 from search.records import csv_text
 
 
-@pytest.mark.parametrize("text", ["=cmd()", "+1+cmd()", "-2+3", "@SUM(1)", "\t=1", "=", "-"])
+@pytest.mark.parametrize(
+    "text", ["=cmd()", "+1+cmd()", "-2+3", "@SUM(1)", "\t=1", "=", "-", "\n=1", "\uff1d1", "\uff20x"]
+)
 def test_a_formula_becomes_text(text: str) -> None:
     frame = pd.DataFrame({"name": [text], "rate": [-0.5]})
     assert pd.read_csv(io.StringIO(csv_text.of_frame(frame)))["rate"].tolist() == [-0.5]

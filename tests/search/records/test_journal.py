@@ -67,3 +67,16 @@ def test_a_full_disk_names_the_journal_and_costs_only_the_event(
     assert error.value.filename == str(journal)
     append(journal, {"event": "next"})
     assert journal.read_bytes() == b'{"event": "search"}\n{"event": "next"}\n'
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_journal_of_another_user_or_on_a_read_only_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*given: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.open", refuse)
+    message = rf"/{JOURNAL}: {os.strerror(number)}, expected a file that this user can read and write"
+    with pytest.raises(UserError, match=message), held(tmp_path):
+        pass

@@ -8,13 +8,14 @@ from jinja2 import UndefinedError
 from search.report.templates import filled
 
 
-def test_html_is_escaped_and_markdown_cells_are_too(tmp_path: Path) -> None:
+def test_html_and_markdown_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "page.html.j2").write_text("{{ name }}")
-    (tmp_path / "page.md.j2").write_text("{{ name | cell }} {{ 1.23456 | s }}")
+    (tmp_path / "page.md.j2").write_text('{{ name }} {{ 1.23456 | s }}{{ " **" | safe }}\n{{ name | fenced("yaml") }}')
     assert filled("page.html.j2", {"name": "<b>"}, tmp_path) == "&lt;b&gt;"
-    assert filled("page.md.j2", {"name": "a|b <c>"}, tmp_path) == "a\\|b &lt;c> 1.2"
-    with pytest.raises(UndefinedError):
-        filled("page.html.j2", {}, tmp_path)
+    assert filled("page.md.j2", {"name": "a|b <c>"}, tmp_path) == "a\\|b &lt;c> 1.2 **\n```yaml\na|b <c>\n```"
+    for page in ("page.html.j2", "page.md.j2"):
+        with pytest.raises(UndefinedError):
+            filled(page, {}, tmp_path)
 
 
 def test_an_option_of_a_command_stays_in_one_line(tmp_path: Path) -> None:

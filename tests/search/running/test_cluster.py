@@ -247,6 +247,16 @@ def test_a_cluster_of_this_machine_is_for_this_user_alone(tmp_path: Path, monkey
     assert stat.S_IMODE((Path.home() / ".ray/auth_token").stat().st_mode) == 0o600
 
 
+def test_small_shared_memory_is_one_warning_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for free, wanted in ((64 * 2**20, 3000 * 2**20), (2**33, 2**33)):
+        monkeypatch.setattr(ray_internals, "shared_memory", lambda sizes=(free, wanted): sizes)
+        cluster._tell_of_shared_memory(Path("/tmp"), said.append)
+    (warning,) = said
+    assert "has 64 MiB free, less than the 3,000 MiB" in warning and "a file in /tmp" in warning
+    assert warning.endswith("Docker's --shm-size=3g gives more")
+
+
 def test_a_node_that_runs_no_task_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(reference: object, timeout: float) -> None:
         raise RayTaskError("_installed", "Traceback\nValueError: no such module", ValueError("no such module"))

@@ -2,6 +2,8 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
@@ -11,8 +13,9 @@ from ray.exceptions import WorkerCrashedError
 from timed import Timed, beside, meet, most_at_once, spans
 
 from etarec.config import AdaptConfig
+from search.running import measuring
 from search.running.measuring import RETRIES, measure_all
-from search.running.plan import Plan
+from search.running.plan import GIB, Plan
 from search.subject import Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -66,6 +69,24 @@ def test_a_job_that_lacks_memory_beside_others_runs_again_alone(tmp_path: Path, 
     assert None not in measure_all(subject, jobs, plan, warnings.append, on_test=False) and not warnings
     first, again = spans(times)["0.6"]
     assert beside(times, first) > 1 and beside(times, again) == 1
+
+
+def test_no_more_processes_are_started_early_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray starts a task again without end where its memory monitor ended it, unless it is told not to."""
+    options: list[dict[str, int]] = []
+
+    def remote(**given: int) -> Any:
+        options.append(given)
+        return lambda function: SimpleNamespace(remote=lambda: None)
+
+    monkeypatch.setattr("ray.remote", remote)
+    for gib, expected in ((64, 3), (2, 2), (1, 0)):
+        monkeypatch.setattr(measuring, "memory_limits", lambda free=gib * GIB: (64 * GIB, free))
+        measuring.start_processes(Plan(3, 1, 1, 0))
+        assert len(options) == expected and all(given["max_retries"] == 0 for given in options)
+        options.clear()
+    measuring.start_processes(Plan(3, 1, 1, 0.5))
+    assert not options
 
 
 def test_jobs_nobody_waits_for_any_more_are_ended(tmp_path: Path, plan: Plan) -> None:

@@ -111,6 +111,14 @@ def test_a_note_where_memory_limits() -> None:
     assert "8 trials at once may run out of memory" in plan(SearchConfig(concurrency=8), scarce, GIB).note
 
 
+def test_the_driver_and_ray_come_before_trials() -> None:
+    small = Machine(cores=8, memory=1.5 * GIB, free_memory=1.4 * GIB)
+    assert plan(SearchConfig(), small).concurrency == 1
+    assert plan(SearchConfig(), replace(small, memory=2 * GIB, free_memory=1.8 * GIB)).concurrency == 2
+    with pytest.raises(UserError, match=r"may use 512 MiB of memory here, expected at least 1,024 MiB; a container's"):
+        plan(SearchConfig(), replace(small, memory=GIB / 2))
+
+
 def test_a_cluster_is_planned_by_what_ray_hands_out() -> None:
     assert of_cluster({"CPU": 32.0, "GPU": 2.0, "memory": 1e9}) == Machine(32, 2, 1e9, 1e9)
     assert of_cluster({}) == Machine(1)

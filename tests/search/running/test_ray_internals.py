@@ -1,9 +1,11 @@
 """This Ray has the settings and says the words on which ray_internals.py leans."""
 
+import inspect
 import mmap
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from ray._private import ray_constants, services
@@ -104,3 +106,20 @@ def test_a_token_is_made_only_where_ray_would_make_it(
 def test_ray_reads_a_token_where_this_program_keeps_it() -> None:
     assert _get_default_token_path() == Path.home() / TOKEN_FILE and len(ray_internals.new_token()) >= 32
     assert "_global_node" in vars(ray._private.worker) and hasattr(Node, "get_temp_dir_path")
+
+
+def test_ray_s_messages_are_printed_by_the_function_that_is_silenced(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would go to standard output, among the lines of --json."""
+    message = {"lines": ["a worker died"], "pid": "raylet", "is_err": False}
+    ray._private.worker.print_to_stdstream(message, ignore_prefix=False)
+    assert "a worker died" in capsys.readouterr().out, f"{LACKS}the function that prints messages"
+    with ray_internals.without_its_messages():
+        ray._private.worker.print_to_stdstream(message, ignore_prefix=False)
+    assert capsys.readouterr().out == ""
+    assert "print_to_stdstream(" in inspect.getsource(ray._private.worker.listen_error_messages)
+
+
+def test_shared_memory_is_compared_with_what_ray_reserves() -> None:
+    free, wanted = ray_internals.shared_memory()
+    there = os.statvfs("/dev/shm")
+    assert 0 < wanted < psutil.virtual_memory().total and 0 <= free <= there.f_blocks * there.f_bsize

@@ -6,10 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from measured_formula import QUALITIES, SEEN, SPACE, Measured, selected, spec_of
+from measured_formula import N_ITEMS, QUALITIES, SEEN, SPACE, Measured, finished, selected, spec_of
 
 from etarec.config import AdaptConfig
+from search.selection import documents
 from search.selection.documents import chosen_document, tables
+from search.selection.front import select
 from search.spec import Spec, load
 from search.subject import Job
 
@@ -88,3 +90,32 @@ def test_tables_are_written_with_integers_as_integers(spec: Spec) -> None:
     _, baselines = tables(spec, selected(spec)[0])
     assert isinstance(baselines, pd.DataFrame) and baselines.top_k.isna().any()
     assert "50.0" not in baselines.top_k.to_csv()
+
+
+@pytest.mark.parametrize("quality", ["hr_at_10", "ndcg_at_10"])
+def test_a_baseline_that_is_as_good_as_the_choice_is_told(spec: Spec, quality: str, tmp_path: Path) -> None:
+    """Equal is as good. Random skipping is matched in its rate, so only its quality counts."""
+    spec, whole = spec_of(tmp_path, search={"objectives": [quality, "filter_rate"]}), selected(spec)[0]
+    point, label = whole.baselines[0], {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10"}[quality]
+    chosen = replace(point, name="trial-0001", valid=point.valid | {quality: 0.5, "filter_rate": 0.4})
+
+    def told(name: str, score: float, rate: float) -> str:
+        baseline = replace(point, name=name, valid=point.valid | {quality: score, "filter_rate": rate})
+        return documents._beaten_by(spec, replace(whole, baselines=[baseline]), chosen)
+
+    words = {"none": "no adaptation", "all": "adapting on every sample", "random": "random skipping of as many samples"}
+    for name, text in words.items():
+        said = told(name, 0.5, 0.4)
+        assert said.startswith(f" However, {text} (baseline {name})") and said.endswith(
+            f": {label} 0.5000 at a filter rate of 40.0%."
+        )
+        assert told(name, 0.499, 0.9) == ""
+        assert (told(name, 0.6, 0.399) == "") is (name != "random")
+    assert told("naive", 0.9, 0.9) == ""
+
+
+def test_without_a_choice_the_reason_is_told(spec: Spec) -> None:
+    assert documents._why_none(select(spec, [], N_ITEMS, Measured("valid"))).startswith("No trial finished")
+    trials = finished(spec, Measured("valid"))
+    why = documents._why_none(select(spec, trials, N_ITEMS, Measured("valid")))
+    assert why.startswith("A fixed configuration (no adaptation, ") and why.endswith("so no trial is recommended.")
