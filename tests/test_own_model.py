@@ -50,7 +50,8 @@ import mlflow, pandas
 client = mlflow.MlflowClient()
 (model,) = client.search_logged_models([client.get_experiment_by_name("mine").experiment_id])
 loaded = mlflow.pyfunc.load_model(model.model_uri)
-found = loaded.predict(pandas.DataFrame({"history": [["3", "8"]]}), params={"k": 5})
+tokens = loaded.unwrap_python_model().recommender.catalogue.tokens
+found = loaded.predict(pandas.DataFrame({"history": [tokens[:2]]}), params={"k": 5})
 assert len(found["items"][0]) == 5
 """
 
