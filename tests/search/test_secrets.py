@@ -17,7 +17,7 @@ from search.redact import redacting
 with redacting(""):
     sys.exit(formula_search.main())
 """
-PASSWORD, QUERY = "Pass-5fd1c0", "Query-77ab12"
+PASSWORD = "Pass-5fd1c0"
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "Basic-91ce4d",
     "MLFLOW_TRACKING_USERNAME": "User-0c8fe2",
@@ -32,17 +32,17 @@ SECRETS = {
 @pytest.mark.slow
 def test_a_whole_search_keeps_them_to_itself(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
-        there = server.address.replace("://", f"://somebody:{PASSWORD}@") + f"?key={QUERY}"
+        there = server.address.replace("://", f"://somebody:{PASSWORD}@")
         paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
         environment = {**os.environ, **SECRETS, "PYTHONPATH": paths, "MLFLOW_TRACKING_URI": there}
         command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run"), "4", "0"]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    del files[tmp_path / "server.log"]  # the server's own, which names each request
-    assert b"trial-0003" in files[tmp_path / "server.db"] and tmp_path / "run/out/report.html" in files
+    assert any(b"trial-0003" in content for path, content in files.items() if path.name.startswith("server.db"))
+    assert tmp_path / "run/out/report.html" in files
     files |= {Path("standard output"): done.stdout, Path("standard error"): done.stderr}
     token = (Path.home() / TOKEN_FILE).read_text().strip()
-    secrets = [PASSWORD, QUERY, token, *SECRETS.values()]
+    secrets = [PASSWORD, token, *SECRETS.values()]
     told = {(secret, path) for secret in secrets for path, content in files.items() if secret.encode() in content}
     assert not told
