@@ -9,13 +9,14 @@ import pandas as pd
 
 from etarec.document import quoted
 from etarec.metrics import COSTS, QUALITY_METRICS, SECONDS, QualityMetric
+from search.baselines import ALL
 from search.records.records import Records
 from search.records.result_files import check_folder, damaged, mapping_of, text_of
 from search.records.states import State
 from search.redact import HIDDEN
 from search.selection import differences
 from search.selection.view import Split, View
-from search.spec import ChooseConfig, SearchConfig, quality_of
+from search.spec import ChooseConfig, SearchConfig, constraint, quality_of
 
 TRIALS_PER_PARAMETER = 5  # with fewer a search has hardly seen its space
 _MEASURED = (*QUALITY_METRICS, "filter_rate", *SECONDS)
@@ -70,9 +71,12 @@ class Run:
 
     @property
     def tolerance(self) -> float:
-        """The share of the quality that may be lost by skipping."""
+        """The share of the quality that may be lost by skipping: the tolerance, or what a bound such as
+        ">= 0.98 * all" on the quality allows where that is more."""
         choose = (self.spec.get("search") or {}).get("choose") or {}
-        return float(choose.get("tolerance", ChooseConfig().tolerance))
+        bounds = _bounds(self.spec)
+        allowed = [1 - bound.factor for bound in bounds if bound.limits(self.quality, ALL)]
+        return max([float(choose.get("tolerance", ChooseConfig().tolerance)), *allowed])
 
     @property
     def filters(self) -> list[str]:
@@ -108,6 +112,10 @@ def load(directory: Path) -> Run:
     if not isinstance(spec.get("space"), dict):
         raise damaged(directory / "spec.yaml", "space: given nothing", "a mapping of the searched parameters")
     objectives = _objectives(spec, directory / "spec.yaml")
+    try:
+        _bounds(spec)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise damaged(directory / "spec.yaml", f"search.constraints: {error}", "bounds by metric") from error
     quality = quality_of(objectives)
     run = Run(
         spec=spec,
@@ -145,6 +153,10 @@ def _objectives(spec: dict[str, Any], path: Path) -> tuple[str, ...]:
         expected = f"filter_rate and one of {', '.join(QUALITY_METRICS)}"
         raise damaged(path, f"search.objectives: given {quoted(objectives)}", expected)
     return tuple(map(str, objectives))
+
+
+def _bounds(spec: dict[str, Any]) -> list[constraint.Constraint]:
+    return constraint.parsed((spec.get("search") or {}).get("constraints") or {})
 
 
 def _points(path: Path, parameters: dict[str, Any], quality: QualityMetric) -> pd.DataFrame:

@@ -81,7 +81,8 @@ def cluster(
 
 def _joined() -> Machine:
     """The running cluster that this process has joined."""
-    return of_cluster(ray.cluster_resources(), gpu_memory.smallest())  # type: ignore[no-untyped-call]
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return of_cluster(resources, gpu_memory.smallest() if resources.get("GPU") else math.inf)
 
 
 def _environment(classes: Sequence[str]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Three baselines frame the chosen configuration: no adaptation skips every pass, adapting on every sample skips none, and
 random skipping skips as many as the chosen gate. A cost is the loss in quality against adapting on every sample, as a
-share of its quality; the user tolerates a cost of `search.choose.tolerance`. A difference is clear if its paired 95%
-interval excludes 0.
+share of its quality; the user tolerates a cost of `search.choose.tolerance`, or of 2% where `search.constraints` has
+the bound ">= 0.98 * all". A difference is clear if its paired 95% interval excludes 0.
 """
 
 from collections.abc import Mapping, Sequence

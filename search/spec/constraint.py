@@ -46,6 +46,10 @@ class Constraint:
             return 0.0
         return bound - metrics[self.metric] if self.at_least else metrics[self.metric] - bound
 
+    def limits(self, metric: str, anchor: str) -> bool:
+        """Whether it is a lower bound on the metric relative to the anchor's."""
+        return self.at_least and (self.metric, self.anchor) == (metric, anchor)
+
     def __str__(self) -> str:
         relative = f" times that of the anchor {self.anchor}" if self.anchor else ""
         return f"{label(self.metric)} at {'least' if self.at_least else 'most'} {self.factor:g}{relative}"

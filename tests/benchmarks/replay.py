@@ -61,7 +61,8 @@ class Measured:
 
     @classmethod
     def read(cls, space: Path, file: Path) -> "Measured":
-        return cls(load(space), *read(file))
+        spec = load(space)  # whose bounds are left out, since areas begin at no adaptation here
+        return cls(replace(spec, search=replace(spec.search, constraints={})), *read(file))
 
     @property
     def values(self) -> Floats:

@@ -52,6 +52,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     def _run(*arguments: str) -> tuple[int, str, str]:
         space = () if "--space" in arguments else ("--space", "space.yaml")
         monkeypatch.setattr(sys, "argv", ["tune", *space, *arguments])
+        monkeypatch.delitem(sys.modules, "search.tune", raising=False)  # another test of this process may import it
         with pytest.raises(SystemExit) as ended:
             runpy.run_module("search.tune", run_name="__main__")
         return ended.value.code, *capsys.readouterr()  # type: ignore[return-value]

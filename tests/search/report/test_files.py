@@ -113,3 +113,25 @@ def test_objectives_without_a_quality_metric_are_one_message(directory, files, o
 def test_a_spec_without_objectives_has_the_default_ones(directory, files):
     del files["spec.yaml"]["search"]["objectives"]
     assert load(write(directory, files)).quality == "hr_at_10"
+
+
+@pytest.mark.parametrize(
+    ("constraints", "tolerated"),
+    [
+        ({}, 0.005),
+        ({"hr_at_10": ">= 0.98 * all"}, 0.02),
+        ({"hr_at_10": ">= 0.999 * all"}, 0.005),
+        ({"hr_at_10": ">= 0.9 * none", "ndcg_at_10": ">= 0.9 * all", "arithmetic": "<= 0.5 * all"}, 0.005),
+        ({"hr_at_10": ">= 0.05"}, 0.005),
+    ],
+)
+def test_a_bound_on_the_quality_says_what_is_tolerated(directory, files, constraints, tolerated):
+    files["spec.yaml"]["search"] |= {"choose": {"tolerance": 0.005}, "constraints": constraints}
+    assert load(write(directory, files)).tolerance == pytest.approx(tolerated)
+
+
+@pytest.mark.parametrize("constraints", [{"hr_at_10": "many"}, ["hr_at_10"], {"hr_at_10": 0.5}])
+def test_bounds_that_are_none_are_one_message(directory, files, constraints):
+    files["spec.yaml"]["search"]["constraints"] = constraints
+    with pytest.raises(UserError, match=r"spec.yaml: search.constraints: .*, expected bounds by metric"):
+        load(write(directory, files))
