@@ -124,9 +124,9 @@ class Round:
         status = search.process.wait(timeout=400)
         wait_until("the tracking server", self.server.answers)
         if status != 0:
-            self.found.lost.append(f"{search.records.folder}: exit status {status}\n{search.output[-3000:]}")
+            self.found.lost.append(f"{search.folder}: exit status {status}\n{search.output[-3000:]}")
             return
-        spec = program.spec_of(search.records.folder, TRIALS)
+        spec = program.spec_of(search.folder, TRIALS)
         self.found.add(verdict.after_search(search.directory, spec, self.store, program.CONCURRENCY))
 
 
