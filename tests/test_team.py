@@ -179,12 +179,12 @@ def test_a_search_is_complete_in_the_rest_api(ada: Server, tmp_path: Path) -> No
     runs = ask(ada, "mlflow/runs/search", json={"experiment_ids": [experiment]}).json()["runs"]
     tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
     (parent,) = [run["info"]["run_id"] for run, own in zip(runs, tags, strict=True) if "trial_id" not in own]
-    assert sorted(own["trial_id"] for own in tags if own.get("mlflow.parentRunId") == parent) == [
-        f"trial-{number:04d}" for number in range(3)
-    ]
-    assert {run["info"]["status"] for run in runs} == {"FINISHED"} and len(runs) == 4
+    children = [own["trial_id"] for own in tags if own.get("mlflow.parentRunId") == parent]
+    assert sorted(name for name in children if name.startswith("trial-")) == ["trial-0000", "trial-0001", "trial-0002"]
+    assert {"none", "all", "published"} <= set(children) and len(runs) == len(set(children)) + 1
+    assert {run["info"]["status"] for run in runs} <= {"FINISHED", "KILLED"}  # MLflow has no state for a pruned trial
     front = [run for run, own in zip(runs, tags, strict=True) if own.get("pareto") == "true"]
-    assert front and all("test_hr_at_10" in {m["key"] for m in run["data"]["metrics"]} for run in front)
+    assert any("test_hr_at_10" in {m["key"] for m in run["data"]["metrics"]} for run in front)
     listed = ask(ada, f"mlflow/artifacts/list?run_id={parent}").json()["files"]
     assert {"report.html", "trials.csv", "pareto.csv"} <= {file["path"] for file in listed}
     stored = ask(ada, f"mlflow-artifacts/artifacts/{experiment}/{parent}/artifacts/report.md")
