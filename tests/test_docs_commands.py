@@ -55,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(command: str) -> str:
-    """What a command prints, which must end with status 0."""
+    """The output of a command, which must end with status 0."""
     words = [sys.executable, *shlex.split(command, comments=True)[1:]]
     done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, (command, done.stdout, done.stderr)

@@ -32,8 +32,8 @@ def most_saving(points: ArrayLike, metric: str, wanted: str, saving: Saving = SK
 def knee(points: ArrayLike, objectives: ArrayLike, metric: str, saving: Saving = SKIPPING) -> Choice:
     """The point furthest above the line between the front's ends, all objectives scaled to their range.
 
-    With three objectives it is the plane through their best values. Of two points, or on a straight front, the one of
-    higher quality is chosen.
+    With three objectives it is the plane through their best values. Where two points or a straight front leave no knee,
+    the point of higher quality is chosen.
 
     Args:
         points: float [N, 2].

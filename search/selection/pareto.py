@@ -22,7 +22,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Saving:
-    """What a configuration saves against adapting on everything, in words."""
+    """The saving of a configuration against adapting on everything, in words."""
 
     verb: str
     noun: str

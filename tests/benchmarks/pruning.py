@@ -32,7 +32,7 @@ RULES = ((3.0, 0.1), (2.0, 0.25), (4.0, 0.1))
 
 
 class Replayed(NamedTuple):
-    """What one rule does: trials that it ends, and the shares of samples and seconds that it saves.
+    """The effect of one rule: trials that it ends, and the shares of samples and seconds that it saves.
 
     kept: share of the trials' area above no adaptation that remains. lost: points of the front that it ends.
     """

@@ -33,7 +33,7 @@ HEADING = "## Measured"
 
 
 class Shares(NamedTuple):
-    """Of each seed and number of trials, float [seeds, trials]: see Truth."""
+    """Shares that each seed reached after each number of trials, float [seeds, trials]: see Truth."""
 
     area: Floats
     beyond: Floats

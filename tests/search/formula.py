@@ -78,7 +78,7 @@ class Formula:
         )
 
     def cost(self, config: AdaptConfig, seed: int, serving: Serving) -> float:
-        """What is filtered is saved, but for a tenth; a small K is cheaper."""
+        """Skipping a sample saves nine tenths of its cost; a small K is cheaper."""
         assert (serving.everything.gate, serving.share) == ("open", 0.1)
         filtered, _ = trade_off(config)
         return 1 - 0.9 * filtered - (0.05 * (1 - (config.top_k or 500) / 500) if config.gate == "eta" else 0)

@@ -146,14 +146,18 @@ class Counted:
 THREE = ["hr_at_10", "filter_rate", "cost"]
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_real_search_by_three_objectives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Files, MLflow, page and terminal hold the cost; a search that was cut off goes on with the same suggestions."""
+@pytest.fixture
+def its_own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow writes to mlflow.db below tmp_path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("its_own_store")
+def test_a_real_search_by_three_objectives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files, MLflow, page and terminal hold the cost; a search that was cut off goes on with the same suggestions."""
     spec = spec_of(tmp_path, "hr_at_10", objectives=THREE, trials=12, concurrency=2, random_points=2)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert experiment.run(Experiment(spec, whole), GradedFormula(), N_ITEMS) is Ending.COMPLETE
@@ -184,11 +188,8 @@ def test_a_real_search_by_three_objectives(
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_real_search_for_hr_at_50(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+@pytest.mark.usefixtures("its_own_store")
+def test_a_real_search_for_hr_at_50(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = spec_of(tmp_path, "hr_at_50", trials=6, concurrency=2, random_points=2)
     assert experiment.run(Experiment(spec, tmp_path / "out"), GradedFormula(), N_ITEMS) is Ending.COMPLETE
     assert set(METRIC.findall(capsys.readouterr().out)) == {"HR@50"}

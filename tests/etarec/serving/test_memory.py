@@ -95,7 +95,7 @@ def test_the_journal_grows_as_stated_and_ends_with_a_snapshot(deployment, tmp_pa
 
 
 def seconds_of_a_newcomer(n_users: int) -> float:
-    """Of one observation where everybody was seen once more, so that each newcomer's place is another's."""
+    """Seconds of observing a new user after half of the known users were seen again."""
     log = log_of(n_users, 10, 3)
     users = Users.of(log, names(n_users), Marks.blank(len(log.items)), n_users)
     for token in names(n_users // 2):
