@@ -90,6 +90,8 @@ def rule(spec: Spec) -> str:
             names += ["filter rate"] * ("filter_rate" in objectives) + ["saved cost"] * (COST in objectives)
             weighted = " + ".join(f"{w:g} x {name}" for w, name in zip(chosen.weights, names, strict=True))
             return f"{asked}the highest {weighted}, on validation"
+        case _ if not chosen.tolerance:
+            return f"{asked}the highest {quality} on validation, of equal ones the one with {most}"
         case _:
             return (
                 f"{asked}{most} whose {quality} on validation is within {chosen.tolerance:.1%} of the "
