@@ -39,6 +39,7 @@ FREE_TO_CHANGE = (  # a resumed search may change the keys of its spec that begi
     "search.gpus_per_trial",
     "search.cuda_mps",
     "search.choose",
+    "search.front",
     "search.retest",
     "search.max_minutes",
     "search.until",

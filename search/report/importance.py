@@ -17,7 +17,7 @@ from scipy.stats import qmc
 from search.report import axes, parameters
 from search.report.axes import Axis
 from search.report.files import Run
-from search.sampler.gaussian_process import GaussianProcess
+from search.surrogate.gaussian_process import GaussianProcess
 
 Floats = NDArray[np.float64]
 FEWEST_TRIALS = 8  # with which a share says anything

@@ -12,10 +12,10 @@ from search.baselines import ALL, NONE
 from search.records.records import Records
 from search.records.states import State
 from search.running.learning import FEWEST
-from search.sampler.cube import Cube
 from search.sampler.proposal import Known, gain_share, propose
 from search.spec import SearchConfig, Spec, objectives_of
 from search.spec.constraint import parsed
+from search.surrogate.cube import Cube
 
 MOST_MODELLED = 200  # results that `auto` models by a Gaussian process, whose cost grows with their cube
 Results = Sequence[tuple[Mapping[str, Any], Sequence[float]]]

@@ -19,12 +19,12 @@ from optuna.trial import TrialState
 
 from search.running.known import MOST_MODELLED, known, reference
 from search.running.learning import FEWEST, lag
-from search.sampler.cube import Cube
 from search.sampler.proposal import Known, gain_share, propose, spread
 from search.spec import Spec, first_points
 from search.spec.constraint import parsed
 from search.spec.dimension import Dimension
 from search.spec.space import Space, acting, settled
+from search.surrogate.cube import Cube
 
 ATTEMPTS = 20  # to draw a configuration that was not suggested before
 FEWEST_TO_CONVERGE = 16  # results; with fewer the model is too sure of itself

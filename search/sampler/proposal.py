@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
-from search.sampler.cube import Cube
-from search.sampler.gaussian_process import GaussianProcess
 from search.sampler.improvement import expected_improvement
 from search.selection.pareto import hypervolume, non_dominated
+from search.surrogate.cube import Cube
+from search.surrogate.gaussian_process import GaussianProcess
 
 Floats = NDArray[np.float64]
 Parameters = Mapping[str, Any]

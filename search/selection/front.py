@@ -18,6 +18,7 @@ from search.baselines import ALL, ANCHOR_RATES, NONE, RANDOM, adapting_like, at_
 from search.records.trial import Anchor, Trial
 from search.selection import chance, matched
 from search.selection.area import AREAS, area_share, ends, gain_over_dice
+from search.selection.modelled import modelled
 from search.selection.pareto import Choice, hypervolume, non_dominated
 from search.selection.point import Point, chosen_and_grouped, measured_point, points_of
 from search.spec import Spec, neutral_config, objectives_of, trial_config
@@ -52,19 +53,22 @@ class Selection:
 def front_of(spec: Spec, finished: Sequence[Trial], anchors: Sequence[Anchor] = ()) -> tuple[list[Point], float]:
     """The trials that no trial and no anchor beats in all objectives, by filter rate, and all trials' hypervolume.
 
-    Where trials meet the spec's constraints, the others are left out of the front.
+    Where trials meet the spec's constraints, the others are left out of the front. With `search.front: modelled` both
+    go by the modelled quality. The hypervolume is always that of the measurements.
     """
     origin = [-1.0 if name == COST else 0.0 for name in spec.search.objectives]  # adapting on everything costs about 1
     volume = hypervolume(_objectives(spec, [trial.metrics for trial in finished]), origin)
     known = {anchor.name: anchor.metrics for anchor in anchors}
-    feasible = [trial for trial in finished if all_met(spec.search.constraints, trial.metrics, known)]
-    finished = feasible or finished
-    values = _objectives(spec, [trial.metrics for trial in finished])
+    points = [
+        Point(t.trial_id, trial_config(spec, t.parameters), t.metrics, outcomes=t.outcomes, modelled=quality)
+        for t, quality in zip(finished, modelled(spec, finished), strict=True)
+    ]
+    points = [point for point in points if all_met(spec.search.constraints, point.judged, known)] or points
+    values = _objectives(spec, [point.judged for point in points])
     rivals = _objectives(spec, [anchor.metrics for anchor in anchors if anchor.metrics])
     unbeaten = non_dominated(np.concatenate([values, rivals]))[: len(values)]
-    front = [trial for trial, kept in zip(finished, unbeaten, strict=True) if kept]
-    points = [Point(t.trial_id, trial_config(spec, t.parameters), t.metrics, outcomes=t.outcomes) for t in front]
-    return sorted(points, key=lambda point: point.valid["filter_rate"]), volume
+    front = [point for point, kept in zip(points, unbeaten, strict=True) if kept]
+    return sorted(front, key=lambda point: point.valid["filter_rate"]), volume
 
 
 def select(
@@ -77,7 +81,7 @@ def select(
     compared sample by sample.
     """
     front, volume = front_of(spec, finished, anchors)
-    best = max(front, key=lambda point: point.valid[spec.search.quality], default=None)
+    best = max(front, key=lambda point: point.judged[spec.search.quality], default=None)
     base = _base(spec, best.config if best else neutral_config(spec))
     fixed: dict[str, AdaptConfig] = {
         name: baseline_config(name, base, n_items=n_items) for name in spec.baselines if name != RANDOM

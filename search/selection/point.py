@@ -1,7 +1,7 @@
 """Points of a front and baselines, the choice of one point, and the groups of points that cannot be told apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,12 @@ class Point:
     test: Measurement | None = None
     outcomes: str = ""  # on validation, see search/selection/paired.py
     group: str = ""  # the point of the front that is measured on test for its group, perhaps itself
+    modelled: dict[str, float] = field(default_factory=dict)  # see search/selection/modelled.py
+
+    @property
+    def judged(self) -> dict[str, float]:
+        """The metrics by which it is on the front and may be chosen: on validation, the quality perhaps modelled."""
+        return self.valid | self.modelled
 
     @property
     def retested(self) -> bool:
@@ -74,6 +80,11 @@ def chosen_and_grouped(
 
 def rule(spec: Spec) -> str:
     """The rule of the choice, in words."""
+    modelled = "; the quality of each trial is that of a model of all trials" if spec.search.front == "modelled" else ""
+    return _rule(spec) + modelled
+
+
+def _rule(spec: Spec) -> str:
     chosen, quality, objectives = spec.search.choose, label(spec.search.quality), spec.search.objectives
     qualities = [name for name in objectives if name in QUALITY_METRICS]
     most = "the lowest cost" if spec.search.saving == COST else "the highest filter rate"
@@ -135,11 +146,14 @@ def _choose(
     places = enough or list(range(len(front)))
     choice = _by_rule(spec, [front[place] for place in places], fixed, below[places])
     index, reason = places[choice.index], choice.reason
-    if spec.search.constraints and not all_met(spec.search.constraints, front[index].valid, fixed):
+    if spec.search.constraints and not all_met(spec.search.constraints, front[index].judged, fixed):
         reason = f"No trial meets the constraint of {_wanted(spec)}. {reason}"
     if least:
         asked = f"of the front's {len(front)} points skip at least the {least:.0%} that search.choose asks for. "
         reason = f"{len(enough) or 'None'} {asked}{reason}"
+    if front[index].modelled:
+        own = f"{label(spec.search.quality)} of {front[index].valid[spec.search.quality]:.4f}"
+        reason = f"{reason} These are modelled values (search.front); it was measured at {own}."
     return Choice(index, reason)
 
 
@@ -147,13 +161,13 @@ def _by_rule(
     spec: Spec, front: list[Point], fixed: Mapping[str, Mapping[str, float]], below: NDArray[np.bool_]
 ) -> Choice:
     metric, rules, saving = label(spec.search.quality), spec.search.choose, _saving(spec)
-    points = np.array([(point.valid[spec.search.quality], _saved(spec, point)) for point in front])
-    met = all_met(spec.search.constraints, front[0].valid, fixed)  # of a front, all points meet them or none does
+    points = np.array([(point.judged[spec.search.quality], _saved(spec, point)) for point in front])
+    met = all_met(spec.search.constraints, front[0].judged, fixed)  # of a front, all points meet them or none does
     match rules.rule:
         case "constraint" if met:
             return choosing.most_saving(points, metric, _wanted(spec), saving)
         case "knee":
-            return choosing.knee(points, [objectives_of(spec.search, p.valid) for p in front], metric, saving)
+            return choosing.knee(points, [objectives_of(spec.search, p.judged) for p in front], metric, saving)
         case "weights":
             names, terms = _terms(spec, front, fixed.get(ALL) or {})
             return choosing.weighted(points, terms, rules.weights, names, metric, saving)
@@ -177,7 +191,7 @@ def _terms(spec: Spec, front: list[Point], everything: Mapping[str, float]) -> t
     objectives = spec.search.objectives
     names, columns = list[str](), []
     for metric in (name for name in objectives if name in QUALITY_METRICS):
-        values = np.array([point.valid[metric] for point in front])
+        values = np.array([point.judged[metric] for point in front])
         reference = everything.get(metric) or float(values.max()) or 1.0
         names.append(f"{label(metric)} / {reference:.4f}")
         columns.append(values / reference)

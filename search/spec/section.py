@@ -124,6 +124,12 @@ class SearchConfig:
         description="bounds on results, by metric, that the sampler aims at and the front's points meet: a number, "
         'or a multiple of an anchor\'s result, such as ">= 0.98 * all"',
     )
+    front: Literal["measured", "modelled"] = Field(
+        default="measured",
+        description="the quality by which trials are on the front, meet the constraints and are chosen; measured: that "
+        "of their one measurement; modelled: what a Gaussian process over all trials believes of it, which takes out "
+        "the luck of single measurements",
+    )
     retest: Literal["front", "all"] = Field(
         default="front",
         description="front points to measure on test; front: one of each group that validation cannot tell apart; all: "

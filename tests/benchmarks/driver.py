@@ -26,9 +26,9 @@ from search.running import runner
 from search.running.learning import lag
 from search.running.plan import GIB, MEMORY_SHARE, WORKER_BYTES, Plan
 from search.running.suggest import MOST_MODELLED, Suggestions
-from search.sampler.cube import Cube
 from search.spec import Spec, load, objectives_of, trial_config
 from search.subject import Job
+from search.surrogate.cube import Cube
 from tests.benchmarks.frame import Cell, Settings, Table
 from tests.benchmarks.pacing import Sleeping
 from tests.benchmarks.throughput import SPACE, environment

@@ -36,12 +36,12 @@ from search import prepare
 from search.experiment import Experiment
 from search.records.records import Records
 from search.records.states import State
-from search.sampler.cube import Cube
 from search.sampler.proposal import spread
 from search.selection.pareto import non_dominated
 from search.spec import Spec, load, trial_config, trial_seed
 from search.spec.space import settled
 from search.subject import Recommender
+from search.surrogate.cube import Cube
 from tests.benchmarks.frame import Table, terminal
 from tests.benchmarks.measured_table import SPACE
 

@@ -21,12 +21,12 @@ from etarec.config import AdaptConfig
 from etarec.disk import write_whole
 from search import prepare
 from search.experiment import Experiment
-from search.sampler.cube import Cube
 from search.sampler.proposal import spread
 from search.selection import anchors
 from search.spec import Spec, load, trial_config, trial_seed
 from search.spec.space import settled
 from search.subject import Subject, measure_on_validation
+from search.surrogate.cube import Cube
 from tests.benchmarks.replay import KEPT, SPACE, TABLE
 
 SEED = 0  # of the spread

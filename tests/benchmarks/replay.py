@@ -18,9 +18,9 @@ from scipy.spatial import cKDTree
 from etarec.metrics import QUALITY_METRICS
 from search.baselines import ALL, NONE
 from search.running.suggest import Parameters, Suggestions
-from search.sampler.cube import Cube
 from search.selection.pareto import hypervolume
 from search.spec import Spec, load, objectives_of
+from search.surrogate.cube import Cube
 from tests.driven_search import drive
 
 Floats = NDArray[np.float64]

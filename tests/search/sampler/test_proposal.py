@@ -8,10 +8,10 @@ import pytest
 
 from etarec.config import AdaptConfig
 from search.sampler import proposal
-from search.sampler.cube import Cube
 from search.sampler.proposal import Known, propose, spread
 from search.selection.pareto import hypervolume
 from search.spec.dimension import Dimension
+from search.surrogate.cube import Cube
 
 SPACE = {
     "top_k": Dimension(kind="int", low=2, high=500, log=True),

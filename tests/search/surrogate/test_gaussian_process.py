@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from search.sampler.gaussian_process import GaussianProcess, _loss
+from search.surrogate.gaussian_process import GaussianProcess, _loss
 
 
 def wave(x: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etarec.config import AdaptConfig
-from search.sampler.cube import Axis, Cube
 from search.spec.dimension import Dimension
+from search.surrogate.cube import Axis, Cube
 
 DIMENSIONS = [
     Dimension(kind="int", low=2, high=500, log=True),
