@@ -33,7 +33,9 @@ def grouped(means: Sequence[Floats], filter_rates: ArrayLike) -> list[list[int]]
     """
     rates, groups = np.asarray(filter_rates, dtype=np.float64), list[list[int]]()
     for place, rate in enumerate(rates):
-        if groups and rate - rates[groups[-1][0]] <= MAX_GAP and all(_alike(of_one, groups[-1][0], place) for of_one in means):
+        first = groups[-1][0] if groups else place
+        near = rate - rates[first] <= MAX_GAP
+        if groups and near and all(_alike(of_metric, first, place) for of_metric in means):
             groups[-1].append(place)
         else:
             groups.append([place])

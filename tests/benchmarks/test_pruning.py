@@ -20,7 +20,7 @@ STRONG, WEAK, LATE, OTHER = range(4)
 
 def outcomes(hits: float, rate: float, late: bool = False) -> tuple[Outcomes, dict[str, float]]:
     """A configuration's samples and metrics; a late one hits nothing in the first 8% of the stream, and all after."""
-    hit = np.arange(SAMPLES) >= 0.08 * SAMPLES if late else ORDER < hits
+    hit = np.arange(SAMPLES) >= 0.08 * SAMPLES if late else hits > ORDER
     skipped = ORDER[::-1] < rate
     metrics = {"hr_at_10": float(hit.mean()), "filter_rate": float(skipped.mean())}
     return Outcomes.of(np.where(hit, 0, 99), ~skipped), metrics

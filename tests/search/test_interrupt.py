@@ -219,6 +219,7 @@ def test_resume_after_kill_9_measures_no_trial_twice(tmp_path: Path) -> None:
             assert f"valid eta weights {top_k} {quantile!r}\n" not in since
 
 
+@pytest.mark.timeout(900)  # three searches
 def test_a_search_by_three_objectives_goes_on_alike_after_kill_9(tmp_path: Path) -> None:
     """Its suggestions are those of a search that nothing interrupted; the cost of a finished trial stays."""
     objectives = "search={objectives: [hr_at_10, filter_rate, cost]}"
@@ -227,7 +228,7 @@ def test_a_search_by_three_objectives_goes_on_alike_after_kill_9(tmp_path: Path)
     kill_9(search)
     finished = {trial.number: trial.metrics for trial in Records(tmp_path / "out").in_state(State.FINISHED)}
     assert 3 <= len(finished) < TRIALS
-    assert start(tmp_path, objectives, "resume").wait(timeout=120) == 0, (tmp_path / "output").read_text()
+    assert start(tmp_path, objectives, "resume").wait(timeout=240) == 0, (tmp_path / "output").read_text()
     assert_complete(tmp_path)
     resumed = Records(tmp_path / "out").trials
     assert {number: resumed[number].metrics for number in finished} == finished
@@ -235,11 +236,12 @@ def test_a_search_by_three_objectives_goes_on_alike_after_kill_9(tmp_path: Path)
     assert list(pd.read_csv(tmp_path / "out/trials.csv").cost) == pytest.approx(costs) and len(set(costs)) == TRIALS
 
     (tmp_path / "whole").mkdir()
-    assert start(tmp_path / "whole", objectives).wait(timeout=120) == 0, (tmp_path / "whole/output").read_text()
+    assert start(tmp_path / "whole", objectives).wait(timeout=240) == 0, (tmp_path / "whole/output").read_text()
     whole = Records(tmp_path / "whole/out").trials
     assert [whole[number].parameters for number in range(TRIALS)] == [resumed[n].parameters for n in range(TRIALS)]
 
 
+@pytest.mark.timeout(900)
 def test_a_front_that_is_tried_first_is_tried_once_after_kill_9(tmp_path: Path) -> None:
     space, earlier = tmp_path / "space.yaml", tmp_path / "earlier"
     space.write_text(yaml.safe_dump(document(TRIALS)))
@@ -249,7 +251,7 @@ def test_a_front_that_is_tried_first_is_tried_once_after_kill_9(tmp_path: Path) 
     wait_for_finished(search, tmp_path, 2)
     kill_9(search)
     shutil.rmtree(earlier)  # the journal holds its front
-    assert start(tmp_path, "resume").wait(timeout=120) == 0, (tmp_path / "output").read_text()
+    assert start(tmp_path, "resume").wait(timeout=240) == 0, (tmp_path / "output").read_text()
     assert_complete(tmp_path)
     records = Records(tmp_path / "out")
     tried = [records.trials[number].parameters for number in range(TRIALS)]
