@@ -59,12 +59,12 @@ def _tuner(
     spec: Spec, subject: Subject, plan: Plan, searcher: JournalSearcher, recorder: Recorder, folder: Path
 ) -> ray.tune.Tuner:
     os.environ[ray_internals.MOST_STARTING] = str(plan.concurrency)  # all workers start at once
-    threads, quality = plan.threads_per_trial, spec.search.quality
+    threads = plan.threads_per_trial
     worker = ray.tune.with_parameters(
         TrialWorker,
         subject=subject,
         threads=threads,
-        quality=quality,
+        qualities=spec.search.qualities,
         prune=spec.search.prune,
         serving=serving_of(spec),
     )

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,11 +35,11 @@ class TrialWorker(ray.tune.Trainable):
         config: dict[str, Any],
         subject: Subject | None = None,
         threads: int = 1,
-        quality: QualityMetric = QUALITY_METRICS[0],
+        qualities: Sequence[QualityMetric] = QUALITY_METRICS[:1],
         prune: PruneConfig | None = None,
         serving: Serving | None = None,
     ) -> None:
-        self.subject, self.threads, self.quality, self.serving = subject, threads, quality, serving
+        self.subject, self.threads, self.qualities, self.serving = subject, threads, qualities, serving
         self.prune = prune or PruneConfig(z=None)
         self.prepared = self.held = False
 
@@ -75,7 +75,7 @@ class TrialWorker(ray.tune.Trainable):
                 raise  # ends the process, which frees its memory
             return {"error": last_line(traceback.format_exc()), "traceback": traceback.format_exc(), "done": True}
         outcomes = Outcomes.of(measured.ranks, measured.admitted).text()
-        curve = measured.curve(self.quality)
+        curve = measured.curve(self.qualities[0])
         return {"metrics": measured.metrics(), "curve": curve, "outcomes": outcomes, "done": True}
 
     def _pruner(self) -> Pruner | None:
@@ -83,7 +83,7 @@ class TrialWorker(ray.tune.Trainable):
         if (reference := self.config.get("rivals")) is None or self.prune.z is None:
             return None
         rivals = {name: Outcomes.read(text) for name, text in ray.get(reference).items()}
-        return Pruner(rivals, self.quality, self.prune.z, self.prune.begin)
+        return Pruner(rivals, self.qualities, self.prune.z, self.prune.begin)
 
 
 def import_modules() -> None:

@@ -21,19 +21,21 @@ def bootstrapped(
     return stats.bootstrap_means(*stats.per_user_sums(users, scores), replicates, seed)
 
 
-def grouped(means: Floats, filter_rates: ArrayLike) -> list[list[int]]:
-    """Neighbours on the front whose quality cannot be told from that of their group's first point.
+def grouped(means: Sequence[Floats], filter_rates: ArrayLike) -> list[list[int]]:
+    """Neighbours on the front that cannot be told from their group's first point in any quality metric.
 
-    A point belongs to the group if the paired 95% interval of its difference to the first point includes 0 and its
-    filter rate is at most MAX_GAP higher, so that the trade-off keeps its shape.
+    A point belongs to the group if the paired 95% interval of its difference to the first point includes 0 in each
+    metric and its filter rate is at most MAX_GAP higher, so that the trade-off keeps its shape.
 
     Args:
-        means: float [R, N] from `bootstrapped`.
+        means: float [R, N] from `bootstrapped`, for each metric.
         filter_rates: float [N], ascending.
     """
     rates, groups = np.asarray(filter_rates, dtype=np.float64), list[list[int]]()
     for place, rate in enumerate(rates):
-        if groups and rate - rates[groups[-1][0]] <= MAX_GAP and _alike(means, groups[-1][0], place):
+        first = groups[-1][0] if groups else place
+        near = rate - rates[first] <= MAX_GAP
+        if groups and near and all(_alike(of_metric, first, place) for of_metric in means):
             groups[-1].append(place)
         else:
             groups.append([place])

@@ -5,6 +5,7 @@ All configurations serve the same samples in the same order, so every comparison
 
 import base64
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +57,13 @@ def users_of(text: str) -> NDArray[np.int32]:
     return np.cumsum(np.frombuffer(_unpacked(text), dtype="<i4"), dtype=np.int32)
 
 
-def z_scores(a: Outcomes, b: Outcomes, users: NDArray[np.integer], quality: QualityMetric) -> tuple[float, float]:
-    """The lead of `a` over `b` in paired standard errors: in quality, and in the share of skipped passes."""
-    better = per_sample(a.ranks, quality) - per_sample(b.ranks, quality)
+def z_scores(
+    a: Outcomes, b: Outcomes, users: NDArray[np.integer], qualities: Sequence[QualityMetric]
+) -> tuple[float, ...]:
+    """The lead of `a` over `b` in paired standard errors: in each quality, and in the share of skipped passes."""
+    better = [per_sample(a.ranks, quality) - per_sample(b.ranks, quality) for quality in qualities]
     skips_more = b.admitted.astype(np.float64) - a.admitted
-    return _z(better, users), _z(skips_more, users)
+    return tuple(_z(differences, users) for differences in (*better, skips_more))
 
 
 def _z(differences: Floats, users: NDArray[np.integer]) -> float:

@@ -68,12 +68,12 @@ def chosen_and_grouped(
         return None, front
     everything = next((point for point in fixed if point.name == ALL), None)
     compared = [*front, *([everything] if everything else [])]
-    means = _bootstrapped(spec, compared, users) if users and all(point.outcomes for point in compared) else None
+    means = _bootstrapped(spec, compared, users) if users and all(point.outcomes for point in compared) else []
     below = np.zeros(len(front), dtype=np.bool_)
-    if means is not None and everything:
-        below = groups.significantly_below(means[:, : len(front)], means[:, -1])
+    if means and everything:
+        below = groups.significantly_below(means[0][:, : len(front)], means[0][:, -1])
     choice = _choose(spec, front, {point.name: point.valid for point in reversed(fixed)}, below)
-    if means is None or spec.search.retest == "all" or not spec.search.plain:  # points that look alike may cost unlike
+    if not means or spec.search.retest == "all" or not spec.search.followed:  # else alike points may cost unlike
         return choice, front
     return choice, _grouped(front, groups.grouped(means, [point.valid["filter_rate"] for point in front]), choice)
 
@@ -111,10 +111,13 @@ def _rule(spec: Spec) -> str:
             )
 
 
-def _bootstrapped(spec: Spec, points: Sequence[Point], users: str) -> Floats:
-    outcomes = [Outcomes.read(point.outcomes) for point in points]
-    search = spec.search
-    return groups.bootstrapped(outcomes, users_of(users), search.quality, search.bootstrap_replicates, search.seed)
+def _bootstrapped(spec: Spec, points: Sequence[Point], users: str) -> list[Floats]:
+    """Each quality metric of the objectives in the same resamples, float [replicates, N] each."""
+    outcomes, search = [Outcomes.read(point.outcomes) for point in points], spec.search
+    return [
+        groups.bootstrapped(outcomes, users_of(users), quality, search.bootstrap_replicates, search.seed)
+        for quality in search.qualities
+    ]
 
 
 def _grouped(front: list[Point], found: list[list[int]], choice: Choice | None) -> list[Point]:

@@ -1,7 +1,7 @@
 """Constraints on a trial's results, such as {hr_at_10: ">= 0.98 * all"}: absolute, or relative to an anchor."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from etarec.document import quoted
@@ -60,6 +60,13 @@ def all_met(
 ) -> bool:
     """Whether a result meets the constraints of a spec."""
     return all(constraint.excess(metrics, anchors) <= 0 for constraint in parsed(constraints))
+
+
+def beside(constraints: Mapping[str, str], objectives: Sequence[str]) -> dict[str, str]:
+    """The constraints that a result may break although it is better in all objectives than one that meets them."""
+    bounds = {constraint.metric: constraint for constraint in parsed(constraints)}
+    follows = {name for name, bound in bounds.items() if name in objectives and bound.at_least is not (name == COST)}
+    return {name: text for name, text in constraints.items() if name not in follows}
 
 
 def parsed(constraints: Mapping[str, str]) -> list[Constraint]:

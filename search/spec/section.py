@@ -116,8 +116,7 @@ class SearchConfig:
     )
     prune: PruneConfig = Field(
         default_factory=PruneConfig,
-        description="early end of trials that cannot win; only where the objectives are one quality metric and the "
-        "filter rate",
+        description="early end of trials that cannot win; not where the cost is an objective",
     )
     constraints: Annotated[dict[str, str], AfterValidator(_constraints)] = Field(
         default_factory=dict,
@@ -175,9 +174,14 @@ class SearchConfig:
         return COST if COST in self.objectives else "filter_rate"
 
     @property
-    def plain(self) -> bool:
-        """Whether the objectives are one quality metric and the filter rate, by which a stream is judged on its way."""
-        return set(self.objectives) == {self.quality, "filter_rate"}
+    def qualities(self) -> tuple[QualityMetric, ...]:
+        """The quality metrics among the objectives, in their order."""
+        return tuple(metric for name in self.objectives for metric in QUALITY_METRICS if metric == name)
+
+    @property
+    def followed(self) -> bool:
+        """Whether single samples tell of all objectives. The cost is one number for a whole trial."""
+        return COST not in self.objectives
 
     @property
     def measures_cost(self) -> bool:

@@ -68,7 +68,7 @@ def replayed(spec: Spec, records: Records, z: float, begin: float, concurrency: 
     served = {}
     for trial in finished:
         known = {name: Outcomes.read(text) for name, text in rivals.of(trial.number).items()}
-        served[trial.number] = _served(trial, Pruner(known, spec.search.quality, z, begin), users)
+        served[trial.number] = _served(trial, Pruner(known, spec.search.qualities, z, begin), users)
         if served[trial.number] < 1:
             records.trials[trial.number] = replace(trial, state=State.PRUNED)
     left = [objectives_of(spec.search, trial.metrics) for trial in records.in_state(State.FINISHED)]

@@ -30,6 +30,7 @@ SPACES = sorted(file.name.removesuffix(".csv.gz") for file in TABLES.glob("*.csv
 CHECKPOINTS = (24, 48, 64, 96)
 LEVELS = (0.8, 0.9, 0.95)
 HEADING = "## Measured"
+MOST_OF_TABLE = 0.5  # that a search measures: of more, every sampler finds most of the front
 
 
 class Shares(NamedTuple):
@@ -94,6 +95,11 @@ def _trials_to(level: float, reached: Floats) -> str:
     return "-" if np.isinf(middle := np.median(needed)) else f"{middle:.0f}"
 
 
+def most_trials(space: str, asked: int) -> int:
+    """The trials of a search on a table: as many as asked for, but no more than MOST_OF_TABLE of its rows."""
+    return min(asked, int(MOST_OF_TABLE * len(measured(space).table)))
+
+
 def about(space: str, seeds: int) -> str:
     truth, levels = Truth(measured(space)), ", ".join(f"{level:.0%}" for level in LEVELS)
     return (
@@ -113,10 +119,14 @@ def main() -> None:
     console = Console(highlight=False, markup=False, width=120)
     sections = []
     for space in arguments.space:
+        trials = most_trials(space, arguments.trials)
+        if trials < CHECKPOINTS[0]:
+            console.print(f"{space}: its table is too small for searches of {CHECKPOINTS[0]} trials")
+            continue
         console.print(about(space, arguments.seeds))
         sections.append(f"### {space}\n\n{fill(about(space, arguments.seeds), 120)}\n")
         for concurrency in arguments.concurrency:
-            found = compare(space, concurrency, arguments.seeds, arguments.trials, arguments.processes)
+            found = compare(space, concurrency, arguments.seeds, trials, arguments.processes)
             tables = tabulated(space, concurrency, found)
             console.print(*map(terminal, tables), sep="\n")
             sections += ["##" + markdown(table).replace("\n\n\n", "\n") for table in tables]

@@ -6,18 +6,22 @@ import pytest
 from search.selection.pareto import hypervolume
 from search.spec.space import acting, settled
 from tests.benchmarks.replay import SAMPLERS, SPACE, TABLE, Measured, TableCube, Truth, replay
+from tests.benchmarks.search import SPACES, measured
 
 MEASURED = Measured.read(SPACE, TABLE)
 
 
-def test_the_table_holds_configurations_of_the_space_and_the_anchors() -> None:
-    space, fixed = MEASURED.spec.space, MEASURED.spec.adapt
-    assert len(MEASURED.anchors) == 7
-    for row in MEASURED.table.to_dict("records"):
+@pytest.mark.parametrize("name", SPACES)
+def test_a_table_holds_configurations_of_its_space_and_the_anchors(name: str) -> None:
+    table = measured(name)
+    space, fixed = table.spec.space, table.spec.adapt
+    assert len(table.anchors) == 7
+    for row in table.table.to_dict("records"):
         parameters = {key: row[key] for key in space}
         assert parameters == settled(space, fixed, parameters)
         assert all(space[key].contains(value) for key, value in acting(space, fixed, parameters).items())
-    assert MEASURED.anchors["none"]["filter_rate"] == 1 and MEASURED.anchors["all"]["filter_rate"] == 0
+    assert table.anchors["none"]["filter_rate"] == 1
+    assert table.anchors["all"]["filter_rate"] <= table.table["filter_rate"].min()
 
 
 @pytest.mark.parametrize("label", SAMPLERS)

@@ -77,10 +77,11 @@ def assert_undisturbed(folder: Path) -> None:
     """Assert that the trials are those of an uninterrupted search, and that anchors came once."""
     records = Records(folder / "out")
     anchors = {name: anchor.metrics for name, anchor in records.anchors.items()}
-    suggestions = Suggestions(load(folder / "space.yaml"), 2, anchors)
+    spec = load(folder / "space.yaml")
+    suggestions = Suggestions(spec, 2, anchors, first=records.first)
     for number in range(TRIALS):
         assert suggestions.ask() == records.trials[number].parameters
-        suggestions.tell(number, [records.trials[number].metrics[name] for name in ("hr_at_10", "filter_rate")])
+        suggestions.tell(number, objectives_of(spec.search, records.trials[number].metrics))
     first = first_informed("auto", 2)
     assert first is not None and first < TRIALS - 2
     events = [json.loads(line) for line in (folder / "out/trials.jsonl").read_text().splitlines()]
@@ -216,6 +217,45 @@ def test_resume_after_kill_9_measures_no_trial_twice(tmp_path: Path) -> None:
         top_k, quantile = trial.parameters["top_k"], trial.parameters["entropy_quantile"]
         if (top_k, quantile) != (50, 0.5):  # the published gate is a baseline too
             assert f"valid eta weights {top_k} {quantile!r}\n" not in since
+
+
+@pytest.mark.timeout(900)  # three searches
+def test_a_search_by_three_objectives_goes_on_alike_after_kill_9(tmp_path: Path) -> None:
+    """Its suggestions are those of a search that nothing interrupted; the cost of a finished trial stays."""
+    objectives = "search={objectives: [hr_at_10, filter_rate, cost]}"
+    search = start(tmp_path, objectives)
+    wait_for_finished(search, tmp_path, 3)
+    kill_9(search)
+    finished = {trial.number: trial.metrics for trial in Records(tmp_path / "out").in_state(State.FINISHED)}
+    assert 3 <= len(finished) < TRIALS
+    assert start(tmp_path, objectives, "resume").wait(timeout=240) == 0, (tmp_path / "output").read_text()
+    assert_complete(tmp_path)
+    resumed = Records(tmp_path / "out").trials
+    assert {number: resumed[number].metrics for number in finished} == finished
+    costs = [resumed[number].metrics["cost"] for number in range(TRIALS)]
+    assert list(pd.read_csv(tmp_path / "out/trials.csv").cost) == pytest.approx(costs) and len(set(costs)) == TRIALS
+
+    (tmp_path / "whole").mkdir()
+    assert start(tmp_path / "whole", objectives).wait(timeout=240) == 0, (tmp_path / "whole/output").read_text()
+    whole = Records(tmp_path / "whole/out").trials
+    assert [whole[number].parameters for number in range(TRIALS)] == [resumed[n].parameters for n in range(TRIALS)]
+
+
+@pytest.mark.timeout(900)
+def test_a_front_that_is_tried_first_is_tried_once_after_kill_9(tmp_path: Path) -> None:
+    space, earlier = tmp_path / "space.yaml", tmp_path / "earlier"
+    space.write_text(yaml.safe_dump(document(TRIALS)))
+    trials = [{"top_k": 60, "entropy_quantile": quantile, "cosine_threshold": 1.0} for quantile in (0.2, 0.6, 0.9)]
+    written(earlier, load(space), trials, Provenance())
+    search = start(tmp_path, f"first={earlier}")
+    wait_for_finished(search, tmp_path, 2)
+    kill_9(search)
+    shutil.rmtree(earlier)  # the journal holds its front
+    assert start(tmp_path, "resume").wait(timeout=240) == 0, (tmp_path / "output").read_text()
+    assert_complete(tmp_path)
+    records = Records(tmp_path / "out")
+    tried = [records.trials[number].parameters for number in range(TRIALS)]
+    assert 1 <= len(records.first) <= len(trials) and all(tried.count(point) == 1 for point in records.first)
 
 
 def test_a_search_that_starts_from_another_goes_on_alike_after_kill_9(tmp_path: Path) -> None:

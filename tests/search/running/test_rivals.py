@@ -41,3 +41,26 @@ def test_nothing_is_sent_where_no_trial_is_ended_early(tmp_path: Path) -> None:
     never = replace(spec, search=replace(spec.search, prune=PruneConfig(z=None)))
     assert Rivals(never, records, 1).reference(7) is None
     assert Rivals(spec, Records(tmp_path / "empty"), 1).reference(7) is None
+
+
+def test_a_configuration_that_breaks_a_bound_ends_no_trial_that_may_keep_it(tmp_path: Path) -> None:
+    """Nothing is left of the front but what keeps the bounds, so a trial behind another one may be on it."""
+    spec, records = make(entropy_quantile=floats(0.1, 1.0)), Records(tmp_path)
+    records.anchored(Anchor("all", {}, {"hr_at_10": 0.5, "filter_rate": 0.0}, TEXT))
+    finished(records, 0, 0.4, 0.5)
+    for constraints, rivals in {
+        "hr_at_10: >= 0.9 * all": ["all", "trial-0000"],  # below this bound nothing else is above it
+        "filter_rate: <= 0.4": ["all"],
+        "hr_at_10: <= 0.45": ["trial-0000"],
+    }.items():
+        metric, text = constraints.split(": ")
+        bounded = replace(spec, search=replace(spec.search, constraints={metric: text}))
+        assert list(Rivals(bounded, records, 1).of(9)) == rivals
+
+
+def test_trials_end_early_by_several_quality_metrics_but_not_by_the_cost(tmp_path: Path) -> None:
+    spec, records = make(entropy_quantile=floats(0.1, 1.0)), Records(tmp_path)
+    records.anchored(Anchor("all", {}, {"hr_at_10": 0.5, "ndcg_at_10": 0.3, "filter_rate": 0.0, "cost": 1.0}, TEXT))
+    for objectives, prunes in {("hr_at_10", "ndcg_at_10", "filter_rate"): True, ("hr_at_10", "cost"): False}.items():
+        searched = replace(spec, search=replace(spec.search, objectives=objectives))
+        assert Rivals(searched, records, 1)._prunes is prunes

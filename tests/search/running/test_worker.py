@@ -38,7 +38,7 @@ def test_a_worker_prepares_first_and_measures_when_it_is_not_held() -> None:
 @pytest.mark.parametrize("metric", QUALITY_METRICS)
 def test_the_curve_along_the_stream_is_of_the_searched_metric(metric: QualityMetric) -> None:
     measuring = trial_worker(Formula())
-    measuring.setup(measuring.config, Formula(), quality=metric)
+    measuring.setup(measuring.config, Formula(), qualities=(metric,))
     measuring.step()
     curve = measuring.step()["curve"]
     assert curve == Formula().measure(AdaptConfig(entropy_quantile=0.5), "valid", 0).curve(metric)

@@ -34,15 +34,16 @@ def test_a_difference_is_counted_in_standard_errors_over_users() -> None:
     users = np.repeat(np.arange(4), 2)
     better = np.array([0, 0, 0, 60, 60, 0, 60, 60])
     a, b = Outcomes.of(better, np.zeros(8, bool)), Outcomes.of(np.full(8, 60), np.arange(8) < 4)
-    quality, skipped = z_scores(a, b, users, "hr_at_10")
+    quality, skipped = z_scores(a, b, users, ["hr_at_10"])
     assert quality == pytest.approx(1 / np.sqrt(2 / 3 / 4))
     assert skipped == pytest.approx(1 / np.sqrt(4 / 3 / 4))  # 2, 2, 0, 0
-    reverse = z_scores(b, a, users, "hr_at_10")
+    reverse = z_scores(b, a, users, ["hr_at_10"])
     assert reverse == pytest.approx((-quality, -skipped))
+    assert z_scores(a, b, users, ["hr_at_10", "ndcg_at_10"]) == pytest.approx((quality, quality, skipped))  # ranks 0
 
 
 def test_a_difference_that_all_users_share_is_certain_and_none_is_nothing() -> None:
     users, ranks = np.arange(5), np.zeros(5, int)
     open_gate, closed = Outcomes.of(ranks, np.ones(5, bool)), Outcomes.of(ranks, np.zeros(5, bool))
-    assert z_scores(closed, open_gate, users, "ndcg_at_10") == (0.0, np.inf)
-    assert z_scores(open_gate, closed, users, "ndcg_at_10") == (0.0, -np.inf)
+    assert z_scores(closed, open_gate, users, ["ndcg_at_10"]) == (0.0, np.inf)
+    assert z_scores(open_gate, closed, users, ["ndcg_at_10"]) == (0.0, -np.inf)

@@ -1,6 +1,7 @@
 """The choice from a front, its groups, and the rule in words."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,28 @@ def test_the_chosen_point_stands_for_its_group(retest: str, users: str, groups: 
     choice, front = chosen_and_grouped(spec_of(retest=retest), FRONT, [point("all", 0.5, 0.0)], users)
     assert choice is not None and choice.index == 1
     assert [each.group for each in front] == groups
+
+
+@pytest.mark.parametrize(
+    ("objectives", "groups"),
+    [
+        (("hr_at_10", "ndcg_at_10", "filter_rate"), ["b", "b", "c", "d"]),
+        (("ndcg_at_10", "filter_rate"), ["b", "b", "c", "d"]),
+        (("hr_at_10", "filter_rate", "cost"), [""] * 4),
+    ],
+    ids=["two metrics", "another metric", "the cost"],
+)
+def test_groups_are_alike_in_every_metric_and_none_is_made_where_the_cost_counts(
+    objectives: tuple[Any, ...], groups: list[str]
+) -> None:
+    """The hits of the last point are all in the tenth place, which HR@10 does not see."""
+    tenth = Outcomes.of(np.where(DIFFICULTY < 0.3, 9, 99), np.ones(SAMPLES, bool)).text()
+    front = [*FRONT[:3], replace(FRONT[3], outcomes=tenth)]
+    front = [replace(one, valid={**one.valid, "ndcg_at_10": one.valid["hr_at_10"], "cost": 0.5}) for one in front]
+    spec = spec_of(objectives=objectives)
+    everything = replace(front[0], name="all", valid={**front[0].valid, "filter_rate": 0.0})
+    _, grouped = chosen_and_grouped(spec, front, [everything], USERS)
+    assert [each.group for each in grouped] == groups
 
 
 def test_without_a_front_there_is_no_choice() -> None:

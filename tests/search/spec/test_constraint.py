@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.spec.constraint import Constraint, all_met
+from search.spec.constraint import Constraint, all_met, beside
 
 ANCHORS = {"all": {"hr_at_10": 0.5, "arithmetic": 1.0}, "none": {}}
 
@@ -39,3 +39,10 @@ def test_a_result_meets_all_constraints_or_not() -> None:
     assert all_met({"hr_at_10": "<= 1 * none"}, {"hr_at_10": 0.9}, ANCHORS)  # the anchor's measurement failed
     excess = Constraint.of("arithmetic", "<= 0.5").excess({"arithmetic": 0.7}, ANCHORS)
     assert excess == pytest.approx(0.2)
+
+
+def test_a_lower_bound_on_an_objective_holds_for_all_that_is_better() -> None:
+    bounds = {"hr_at_10": ">= 0.4", "ndcg_at_10": ">= 0.2", "filter_rate": "<= 0.9", "arithmetic": "<= 0.5"}
+    assert beside(bounds, ["hr_at_10", "filter_rate"]) == {key: bounds[key] for key in list(bounds)[1:]}
+    assert beside({"cost": "<= 0.5", "hr_at_10": ">= 0.4"}, ["cost", "hr_at_10"]) == {}
+    assert beside({"cost": ">= 0.5"}, ["cost", "hr_at_10"]) == {"cost": ">= 0.5"}

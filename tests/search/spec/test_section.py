@@ -23,9 +23,11 @@ def test_the_cost_counts_downwards() -> None:
     search = SearchConfig(objectives=("ndcg_at_10", "cost", "hr_at_10"))
     metrics = {"hr_at_10": 0.1, "ndcg_at_10": 0.05, "filter_rate": 0.6, "cost": 0.4}
     assert objectives_of(search, metrics) == (0.05, -0.4, 0.1)
-    assert (search.quality, search.saving, search.plain, search.measures_cost) == ("ndcg_at_10", "cost", False, True)
+    assert (search.quality, search.qualities) == ("ndcg_at_10", ("ndcg_at_10", "hr_at_10"))
+    assert (search.saving, search.followed, search.measures_cost) == ("cost", False, True)
     default = SearchConfig()
-    assert (default.saving, default.plain, default.measures_cost) == ("filter_rate", True, False)
+    assert (default.saving, default.followed, default.measures_cost) == ("filter_rate", True, False)
+    assert SearchConfig(objectives=("hr_at_10", "ndcg_at_10", "filter_rate")).followed
     assert SearchConfig(constraints={"cost": "<= 0.5"}).measures_cost
 
 
