@@ -1,6 +1,7 @@
 """The pages in a real browser: report, comparison and MLflow. Elements are found by role, name and data attributes."""
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -11,7 +12,7 @@ import pytest
 from browser import PATIENCE, Visit, chromium, visit
 from made_up_searches import folder
 from playwright.sync_api import Browser, expect
-from tracked_searches import measure, new_records
+from tracked_searches import measure, new_records, result
 from tracking_server import Server
 
 from search.compare.render import render as compare
@@ -131,3 +132,30 @@ def test_mlflow_shows_a_search_by_its_names(browser: Browser, tmp_path: Path, mo
             expect(one.page.get_by_text("k2", exact=True).first).to_be_visible(timeout=PATIENCE)
             expect(one.page.get_by_text("Model training", exact=True).first).to_be_visible()  # the README names it
             assert one.strangers == []
+            one.page.goto(f"{server.address}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=trials")
+            for metric in ("hr_at_10", "filter_rate", "arithmetic"):
+                expect(one.page.get_by_role("columnheader", name=metric, exact=True)).to_be_visible(timeout=PATIENCE)
+            one.page.get_by_role("button", name="Views").click()
+            expect(one.page.get_by_text("Pareto front", exact=True)).to_be_visible()
+
+
+@pytest.mark.slow
+def test_mlflow_opens_a_search_of_500_trials(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads a hundred runs at once, and the next hundred on demand."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/server.db")
+    records = new_records(tmp_path / "out", "large")
+    for number in range(500):
+        records.started(number, {"top_k": number})
+        records.finished(number, {**result(number), "hr_at_10": number / 1000}, {})
+    tracker = Tracker("large", records, {"data.dataset": "simulated"}, pytest.fail)
+    assert tracker.close(State.FINISHED, {}, {}, None)
+    experiment = mlflow.MlflowClient().get_experiment_by_name("large")
+    assert experiment is not None
+    with Server(tmp_path) as server:
+        address = f"{server.address}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=trials"
+        begin = time.monotonic()
+        with visit(browser, address) as one:
+            expect(one.page.get_by_text("k499", exact=True)).to_be_visible(timeout=PATIENCE)
+            opened = time.monotonic() - begin
+            expect(one.page.get_by_text("100 matching runs")).to_be_visible()
+    print(f"the table of 500 runs opened in {opened:.1f} s")
