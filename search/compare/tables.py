@@ -40,7 +40,7 @@ def settings(searches: list[Search]) -> Table:
     columns += [Column(search.name, search.name, words=True) for search in searches]
     lines = []
     for name in differing(searches):
-        values = ["null" if (value := search.settings.get(name)) is None else str(value) for search in searches]
+        values = [_setting(search.settings.get(name)) for search in searches]
         lines.append(Line([Cell(name, name), *(Cell(value, value) for value in values)]))
     return Table("settings", columns, lines)
 
@@ -64,6 +64,12 @@ def _line(search: Search) -> Line:
         Cell(str(len(answer.run.finished)), len(answer.run.finished)),
     ]
     return Line(cells)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting, value))
+    return "null" if value is None else str(value)
 
 
 def _counted(search: Search) -> tuple[str, ...]:

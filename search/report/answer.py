@@ -55,10 +55,9 @@ class Answer:
         if self.chosen is None:
             return []
         found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
-        gain = (self.run.provenance.get("search") or {}).get("expected_gain")
         late = trend.late_gain(trend.areas(self.run))
-        grows = late if late is not None and late >= trend.MUCH else None
-        more = more_trials(gain if isinstance(gain, int | float) else None, grows, self.run.more_trials)
+        grows = late if late is not None and late >= trend.LITTLE else None
+        more = more_trials(self.run.expected_gain, grows, self.run.more_trials)
         return [*found, *([more] if more else [])]
 
     @cached_property

@@ -42,8 +42,8 @@ def more_trials(gain: float | None, late: float | None, wanted: int) -> Finding 
     """Whether more trials would pay, by the sampler's model of the results and by the growth of the front so far.
 
     gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown. late: the part
-    of the area that the last quarter of the trials brought, if that was much. wanted: the number of trials with which
-    to search on.
+    of the area that the last quarter of the trials brought, if that was more than little. wanted: the number of trials
+    with which to search on.
     """
     if gain is None:
         return None

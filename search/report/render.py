@@ -124,7 +124,7 @@ def _tiles(answer: Answer) -> list[tuple[str, str]]:
     if computing is None:
         return tiles
     less = f"{numbers.percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'}"
-    return [*tiles, (less, "computing by formula than adapting on every sample")]
+    return [*tiles, (less, "computing for learning, by formula, than adapting on every sample")]
 
 
 def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:

@@ -124,6 +124,6 @@ def plot(frames: Frames, prefix: Prefix, points: pd.DataFrame, describe: Describ
             customdata=None if kept is random or name == "baseline" else part["trial_id"],
             marker={"color": color, "symbol": symbol, "size": size},
         )  # fmt: skip
-    figure.update_xaxes(title=f"learning ({UNIT})", rangemode="tozero")
+    figure.update_xaxes(title="learning (ms per 1,000 samples)", rangemode="tozero")
     figure.update_yaxes(title=label(frames.metric), tickformat=".3f")
     return fragment(figure, "seconds-plot", MARKING_BAR)
