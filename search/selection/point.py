@@ -103,7 +103,7 @@ def _rule(spec: Spec) -> str:
             weighted = " + ".join(f"{w:g} x {name}" for w, name in zip(chosen.weights, names, strict=True))
             return f"{asked}the highest {weighted}, on validation"
         case _ if not chosen.tolerance:
-            return f"{asked}the highest {quality} on validation, of equal ones the one with {most}"
+            return f"{asked}the point of highest {quality} on validation; of equal ones, the one that {most}"
         case _:
             return (
                 f"{asked}the point that {most}, of those whose {quality} on validation is within "

@@ -48,7 +48,7 @@ def test_without_a_front_there_is_no_choice() -> None:
     ("search", "text"),
     [
         ({}, "within 0.5% of the best (the front's or"),
-        ({"choose": ChooseConfig(tolerance=0.0)}, "the highest HR@10 on validation"),
+        ({"choose": ChooseConfig(tolerance=0.0)}, "the point of highest HR@10 on validation"),
         ({"choose": ChooseConfig(rule="knee")}, "furthest above the line"),
         (
             {"choose": ChooseConfig(rule="weights")},
