@@ -98,6 +98,42 @@ def test_sorting_hover_and_copy_work(browser: Browser, search: Path) -> None:
         one.assert_clean()
 
 
+def test_the_switch_of_splits_hides_a_split_and_a_drag_along_an_axis_marks_trials(
+    browser: Browser, search: Path
+) -> None:
+    with visit(browser, (search / "report.html").as_uri()) as one:
+        one.page.locator("[data-split='test_']").click()
+        shown = "document.getElementById('pareto-plot').data.filter(one => one.visible !== false).map(one => one.meta)"
+        assert set(one.page.evaluate(shown)) == {"test_"}
+        axis = one.page.locator("#parallel .brush").first
+        axis.scroll_into_view_if_needed()
+        box = axis.bounding_box()
+        assert box is not None
+        one.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.1)
+        one.page.mouse.down()
+        one.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.5)
+        one.page.mouse.up()
+        expect(one.page.locator("#marked")).to_contain_text("of 29 trials marked")
+        marked = int(one.page.locator("#marked").inner_text().split()[0])
+        assert 0 < marked < 29 and one.page.locator("tr[data-trial]:not(.out)").count() == marked
+        one.assert_clean()
+
+
+@pytest.mark.parametrize("name", ["report", "compare"])
+def test_nothing_is_wider_than_a_phone_or_a_sheet(browser: Browser, search: Path, comparison: Path, name: str) -> None:
+    """An A4 sheet between its margins is 688 pixels wide."""
+    file = {"report": search, "compare": comparison}[name] / f"{name}.html"
+    with visit(browser, file.as_uri()) as one:
+        for width, media in ((390, "screen"), (688, "print")):
+            one.page.set_viewport_size({"width": width, "height": 900})
+            one.page.emulate_media(media=media)  # type: ignore[arg-type]
+            if media == "print":
+                one.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            one.page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+        right = "all => Math.max(...all.map(one => one.getBoundingClientRect().right))"
+        assert one.page.locator(".main-svg").evaluate_all(right) <= 688
+
+
 def test_the_comparison_agrees_with_its_file_and_its_searches(browser: Browser, search: Path, comparison: Path) -> None:
     with visit(browser, (comparison / "compare.html").as_uri()) as one:
         shown = table(one, "verdicts")
