@@ -119,21 +119,6 @@ def test_the_switch_of_splits_hides_a_split_and_a_drag_along_an_axis_marks_trial
         one.assert_clean()
 
 
-@pytest.mark.parametrize("name", ["report", "compare"])
-def test_nothing_is_wider_than_a_phone_or_a_sheet(browser: Browser, search: Path, comparison: Path, name: str) -> None:
-    """An A4 sheet between its margins is 688 pixels wide."""
-    file = {"report": search, "compare": comparison}[name] / f"{name}.html"
-    with visit(browser, file.as_uri()) as one:
-        for width, media in ((390, "screen"), (688, "print")):
-            one.page.set_viewport_size({"width": width, "height": 900})
-            one.page.emulate_media(media=media)  # type: ignore[arg-type]
-            if media == "print":
-                one.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-            one.page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
-        right = "all => Math.max(...all.map(one => one.getBoundingClientRect().right))"
-        assert one.page.locator(".main-svg").evaluate_all(right) <= 688
-
-
 def test_the_comparison_agrees_with_its_file_and_its_searches(browser: Browser, search: Path, comparison: Path) -> None:
     with visit(browser, (comparison / "compare.html").as_uri()) as one:
         shown = table(one, "verdicts")
