@@ -98,7 +98,7 @@ def _published_gate() -> str:
 _DESCRIPTIONS: dict[str, str] = {
     "none": "the frozen model, no backward pass",
     "all": "adapts on every sample that its objective can use, no gate",
-    "random": "random skipping at the chosen configuration's filter rate on each split",
+    "random": "random skipping of as many passes as the chosen configuration skips, on each split",
     "naive": f"the published gate on the entropy over all items, with E0 = {NAIVE_SHARE_OF_LN_V:g} ln V",
     "published": f"the published gate: {_published_gate()}",
 }

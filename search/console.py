@@ -260,6 +260,9 @@ class Console(Phases):
 
     def _footnotes(self, answer: Answer) -> None:
         self.entry("", "* the chosen configuration")
+        tested = answer.view.split == "test"
+        if tested and not all(map(answer.view.measured, answer.front)):
+            self.entry("", "empty on test: validation cannot tell the point from another one")
         if along := answer.along_front:
             rates = [answer.view.skipped(row) for row in along]
             spread = f"{min(rates):.0%} to {max(rates):.0%}"

@@ -29,7 +29,8 @@ def best_so_far(spec: Spec, records: Records) -> tuple[str, dict[str, object]]:
     if found.chosen is None:
         return "", {}
     quality, skipped = found.chosen.valid[spec.search.quality], gate_rate(found.chosen.valid)
-    size = f"volume {found.hypervolume:.3f}" if found.area_share is None else f"area {found.area_share:.0%}"
+    word = "area" if len(spec.search.objectives) == 2 else "volume"
+    size = f"volume {found.hypervolume:.3f}" if found.area_share is None else f"{word} {found.area_share:.0%}"
     best: dict[str, object] = {"trial_id": found.chosen.name, spec.search.quality: quality, "skipped": skipped}
     facts: dict[str, object] = {"area_share": found.area_share, "hypervolume": found.hypervolume, "best": best}
     return f"{size}, best {quality:.4f} skips {skipped:.0%}", facts

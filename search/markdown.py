@@ -8,9 +8,12 @@ _SIGNS = re.compile(r"([\\`*\[\]|$]|(?<!\w)[_~]+|[_~]+(?!\w))")
 
 
 def plain(text: Any) -> str:
-    """The text of one line, in which every sign stands for itself; a line break becomes a blank."""
-    line = re.sub(r"\s+", " ", str(text))
-    return _SIGNS.sub(lambda found: re.sub(r"(.)", r"\\\1", found[1]), line.replace("&", "&amp;").replace("<", "&lt;"))
+    """The text of one line, in which every sign stands for itself; a line break becomes a blank.
+
+    A sign before a blank, as in "p < .01", begins no tag and stays.
+    """
+    line = re.sub(r"<(?! )", "&lt;", re.sub(r"\s+", " ", str(text)).replace("&", "&amp;"))
+    return _SIGNS.sub(lambda found: re.sub(r"(.)", r"\\\1", found[1]), line)
 
 
 def fenced(text: Any, language: str = "") -> str:

@@ -30,7 +30,8 @@ def significant(value: float | None, digits: int = 3) -> str:
     """A threshold or p-value with three significant digits: 0.0457."""
     if value is None:
         return _DASH
-    return f"{value:,.0f}" if abs(value) >= 10**digits else _minus(f"{value:.{digits}g}")
+    rounded = float(f"{value:.{digits}g}")
+    return _minus(f"{value:,.0f}" if abs(rounded) >= 10**digits else f"{value:.{digits}g}")
 
 
 def seconds(value: float | None) -> str:
@@ -58,8 +59,12 @@ def higher_or_lower(value: float) -> str:
 
 
 def configuration(parameters: Mapping[str, Any]) -> str:
-    """A configuration in a few characters: k66 q.86 c.46. The trial's id tells two of equal text apart."""
-    return " ".join(f"{short_name(name)}{_short_value(name, value)}" for name, value in parameters.items())
+    """A configuration in a few characters: k66 q.86 c.46. The trial's id tells two of equal text apart.
+
+    These three come first, so that names which a narrow column cuts off still differ.
+    """
+    names = [*(name for name in _SHORT_NAMES if name in parameters), *(n for n in parameters if n not in _SHORT_NAMES)]
+    return " ".join(f"{short_name(name)}{_short_value(name, parameters[name])}" for name in names)
 
 
 def short_name(name: str) -> str:

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from etarec.metrics import label
 from search.compare.attainment import RATES, surfaces
-from search.compare.searches import Search
+from search.compare.searches import Search, comparable
 from search.report.hover import hover_of
 from search.report.plots import MODE_BAR, fragment, layout
 from search.report.seconds import PREFIXES
@@ -64,7 +64,12 @@ def attainment(group: list[Search], scale: Scale, div_id: str) -> str:
 
 
 def areas(searches: list[Search]) -> str:
-    """The share of the area that each front covers on validation, as an HTML fragment; empty where none is known."""
+    """The share of the area that each front covers on validation, as an HTML fragment.
+
+    Empty where none is known, and where the areas are in different objectives.
+    """
+    if not comparable(searches):
+        return ""
     known = [(search.name, (search.answer.run.provenance.get("search") or {}).get("area_share")) for search in searches]
     shares = [(name, 100 * share) for name, share in known if isinstance(share, int | float)]
     if not shares:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from etarec.config import UserError
 from etarec.disk import write_whole
 from search.compare import plots, tables
-from search.compare.searches import Search, load_all, repeated
+from search.compare.searches import Search, comparable, load_all, repeated
 from search.records import csv_text
 from search.report import templates
 from search.report.cells import Table
@@ -50,6 +50,10 @@ def _context(searches: list[Search], verdicts: Table) -> dict[str, Any]:
         "view": searches[0].view,
         "names": [search.name for search in searches],
         "relative": scale.relative,
+        "others": [
+            (search.name, " and ".join(search.other_objectives)) for search in searches if search.other_objectives
+        ],
+        "comparable": comparable(searches),
         "verdicts": verdicts,
         "settings": tables.settings(searches),
         "fronts": Markup(plots.fronts(searches, scale)),

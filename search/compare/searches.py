@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from etarec.config import UserError
+from etarec.metrics import label
 from search import baselines
 from search.report.answer import Answer, rows_of
 from search.report.files import load
+from search.selection.other_objectives import left_out
 from search.selection.view import Row, Split, View
 from search.spec import flat
 
@@ -42,6 +44,11 @@ class Search:
         return tuple(sorted((key, str(value)) for key, value in self.settings.items() if key not in SEEDS))
 
     @property
+    def other_objectives(self) -> list[str]:
+        """The labels of the objectives that the comparison does not draw."""
+        return [label(name) for name in left_out(self.answer.run.objectives, self.view)]
+
+    @property
     def data(self) -> str:
         return str((self.answer.run.provenance.get("data") or {}).get("sha256"))
 
@@ -72,6 +79,11 @@ def load_all(directories: list[Path]) -> list[Search]:
     split: Split = "test" if all(answer.view.split == "test" for answer in answers) else "valid"
     names = _names(directories)
     return [Search(name, answer, split) for name, answer in zip(names, answers, strict=True)]
+
+
+def comparable(searches: list[Search]) -> bool:
+    """Whether the areas of all searches are in the same objectives."""
+    return len({tuple(sorted(search.answer.run.objectives)) for search in searches}) == 1
 
 
 def differing(searches: list[Search]) -> list[str]:

@@ -27,7 +27,7 @@ def verdicts(searches: list[Search]) -> Table:
         Column("none", "none", view.word),
         Column("all", "all", view.word),
         Column("area", "area_share", "validation"),
-        Column("against dice", "gain_over_dice", "validation"),
+        Column("against random", "gain_over_dice", "validation"),
         Column("hypervolume", "hypervolume", "validation"),
         Column("trials", "trials"),
     ]
@@ -40,7 +40,7 @@ def settings(searches: list[Search]) -> Table:
     columns += [Column(search.name, search.name, words=True) for search in searches]
     lines = []
     for name in differing(searches):
-        values = ["null" if (value := search.settings.get(name)) is None else str(value) for search in searches]
+        values = [_setting(search.settings.get(name)) for search in searches]
         lines.append(Line([Cell(name, name), *(Cell(value, value) for value in values)]))
     return Table("settings", columns, lines)
 
@@ -58,7 +58,7 @@ def _line(search: Search) -> Line:
         _number(None if chosen is None else view.quality(chosen), score),
         _number(none, score),
         _number(everything, score),
-        _number(about.get("area_share"), percent),
+        _number(about.get("area_share"), percent, _counted(search)),
         _number(about.get("gain_over_dice"), percent),
         _number(about.get("hypervolume"), score),
         Cell(str(len(answer.run.finished)), len(answer.run.finished)),
@@ -66,5 +66,16 @@ def _line(search: Search) -> Line:
     return Line(cells)
 
 
-def _number(value: Any, form: Any) -> Cell:
-    return Cell("–", "") if not isinstance(value, int | float) else Cell(form(value), value)
+def _setting(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting, value))
+    return "null" if value is None else str(value)
+
+
+def _counted(search: Search) -> tuple[str, ...]:
+    """A note on the objectives that the area counts beside the quality and the skipped passes."""
+    return (f"with {' and '.join(search.other_objectives)}",) if search.other_objectives else ()
+
+
+def _number(value: Any, form: Any, notes: tuple[str, ...] = ()) -> Cell:
+    return Cell("–", "") if not isinstance(value, int | float) else Cell(form(value), value, notes)

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 
@@ -12,6 +12,7 @@ from search import baselines
 from search.report import trend
 from search.report.files import Run
 from search.report.findings import Finding, findings, more_trials
+from search.selection import other_objectives
 from search.selection.judgement import Judged, judge
 from search.selection.verdict import Advice, Verdict, advise
 from search.selection.view import Row, View
@@ -45,17 +46,18 @@ class Answer:
 
     @cached_property
     def advice(self) -> Advice:
-        return advise(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
+        advice = advise(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
+        left_out = other_objectives.sentence(self.run.objectives, self.chosen, self.baselines, self.view)
+        return replace(advice, reasons=(*advice.reasons, left_out)) if left_out else advice
 
     @cached_property
     def findings(self) -> list[Finding]:
         if self.chosen is None:
             return []
         found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
-        gain = (self.run.provenance.get("search") or {}).get("expected_gain")
         late = trend.late_gain(trend.areas(self.run))
-        grows = late if late is not None and late >= trend.MUCH else None
-        more = more_trials(gain if isinstance(gain, int | float) else None, grows, self.run.more_trials)
+        grows = late if late is not None and late >= trend.LITTLE else None
+        more = more_trials(self.run.expected_gain, grows, self.run.more_trials)
         return [*found, *([more] if more else [])]
 
     @cached_property

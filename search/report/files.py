@@ -60,6 +60,12 @@ class Run:
         return 2 * max(self.measured, TRIALS_PER_PARAMETER * len(self.parameters))
 
     @property
+    def expected_gain(self) -> float | None:
+        """The largest gain that the sampler's model expects of one more trial, as a share of the area reached."""
+        gain = (self.provenance.get("search") or {}).get("expected_gain")
+        return float(gain) if isinstance(gain, int | float) else None
+
+    @property
     def parameters(self) -> list[str]:
         return [str(name) for name in self.spec["space"]]
 

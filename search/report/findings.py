@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from search.baselines import ALL, NONE, PUBLISHED, RANDOM
-from search.numbers import percent, score, signed
+from search.numbers import p_value, percent, score, signed
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, TO_RANDOM
 from search.selection.judgement import BEATEN, Judgement, judge
 from search.selection.verdict import WORTH_SKIPPING, negligible
@@ -42,8 +42,8 @@ def more_trials(gain: float | None, late: float | None, wanted: int) -> Finding 
     """Whether more trials would pay, by the sampler's model of the results and by the growth of the front so far.
 
     gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown. late: the part
-    of the area that the last quarter of the trials brought, if that was much. wanted: the number of trials with which
-    to search on.
+    of the area that the last quarter of the trials brought, if that was more than little. wanted: the number of trials
+    with which to search on.
     """
     if gain is None:
         return None
@@ -159,15 +159,18 @@ def _random(chosen: Row, random: Row | None, view: View, along: str) -> Finding:
 
 
 def _along(front: Sequence[Row], view: View) -> str:
-    """A sentence on all points of the front against random skipping at their own filter rates; empty if unknown."""
+    """A sentence on several points of the front, each against random skipping of as many passes; empty if unknown."""
     gaps = [gap for row in front if (gap := view.recorded(row, TO_RANDOM)) and gap.p_holm is not None]
-    if not gaps:
+    if len(gaps) < 2:
         return ""
     clear = [gap.value for gap in gaps if gap.survives_holm]
-    above, below = (sum(value > 0 for value in clear) or "none", sum(value < 0 for value in clear) or "none")
+    higher, above, below = (
+        sum(gap.value > 0 for gap in gaps), sum(value > 0 for value in clear), sum(value < 0 for value in clear),
+    )  # fmt: skip
     return (
-        f" At their own rates, {sum(gap.value > 0 for gap in gaps)} of {len(gaps)} front points score higher than "
-        f"random skipping, {above} of them clearly, and {below} clearly lower (Holm p < {LEVEL})."
+        f" Compared with random skipping of as many passes, {higher} of {len(gaps)} front points "
+        f"score{'s' * (higher == 1)} higher; {above or 'none'} clearly higher and {below or 'none'} clearly lower "
+        f"(p {p_value(LEVEL).replace('=', '<')} after Holm's correction)."
     )
 
 
@@ -177,18 +180,18 @@ def _published(chosen: Row, published: Row | None, view: View) -> Finding | None
     more, gap = view.skipped(chosen) - view.skipped(published), view.difference(published, chosen, TO_CHOSEN).reversed()
     text = (
         f"The published gate scores {_place(published, view)}; the chosen gate scores {gap} and skips "
-        f"{abs(100 * more):.1f} percentage points {'more' if more >= 0 else 'fewer'}."
+        f"{abs(100 * more):.1f} percentage points {'more' if more >= 0 else 'less'}."
     )
     quality, skipped = _sign(gap, view), (more >= WORTH_SKIPPING) - (more <= -WORTH_SKIPPING)
     if quality >= 0 and skipped >= 0 and (quality or skipped):
         tone: Tone = "good" if view.split == "test" else "note"
-        return Finding(tone, f"{_ahead(quality, skipped, view.label)} than the published gate", text)
+        return Finding(tone, _ahead(quality, skipped, view.label), text)
     if quality < 0 and more <= 0:
         return Finding("bad", "Worse than the published gate in both objectives", text)
     if quality > 0:
-        return Finding("note", f"Higher {view.label}, but less skipped than by the published gate", text)
+        return Finding("note", f"Higher {view.label} than the published gate, but fewer passes skipped", text)
     if quality < 0:
-        return Finding("note", f"More skipped than by the published gate, but a lower {view.label}", text)
+        return Finding("note", f"More passes skipped than by the published gate, but a lower {view.label}", text)
     level = f"The published gate skips more, at about the same {view.label}"
     return Finding("note", level if skipped < 0 else "Level with the published gate", text)
 
@@ -201,8 +204,10 @@ def _sign(gap: Difference, view: View) -> int:
 
 def _ahead(quality: int, skipped: int, label: str) -> str:
     if quality and skipped:
-        return "Better in both objectives"
-    return f"Higher {label}, at as much skipped," if quality else f"More skipped, at no clear loss of {label},"
+        return "Better than the published gate in both objectives"
+    if quality:
+        return f"Higher {label} than the published gate, with as many passes skipped"
+    return f"More passes skipped than by the published gate, at no clear loss of {label}"
 
 
 def _front(chosen: Row, random: Row | None, front: Sequence[Row], view: View) -> Finding | None:
@@ -220,14 +225,13 @@ def _front(chosen: Row, random: Row | None, front: Sequence[Row], view: View) ->
         text = f"On test the front's only point {_of_one(judgements[0])}."
     else:
         text = f"On test {_among_themselves(len(judged), beaten)}{_beaten_by_baselines(judgements)}."
-    holding = sum(judgement not in BEATEN for judgement in judgements)
-    holds = judged[name].judgement not in BEATEN if name in judged else True
-    text += "" if holds else " The chosen configuration does not hold."
+    holding, own = judgements.count(Judgement.HOLDS), judged[name].judgement if name in judged else Judgement.HOLDS
+    text += "" if own is Judgement.HOLDS else " The chosen configuration does not hold."
     if grouped := sum(row.get("group") not in ("", None, row["trial_id"]) for row in front):
         text += f" {_alike(grouped)} (search.retest: all measures every point)."
     title = f"{holding} of {len(judged)} front points {'holds' if holding == 1 else 'hold'} on test"
     title = "The front is a single point" if len(front) == 1 else title
-    return Finding("note" if holds else "bad", title, text)
+    return Finding("bad" if own in BEATEN else "note", title, text)
 
 
 def _alike(count: int) -> str:
@@ -246,6 +250,7 @@ _BEATEN_BY = {
     Judgement.BY_NONE: "worse than not adapting",
     Judgement.AS_NONE: "not clearly better than not adapting",
     Judgement.BY_RANDOM: "worse than random skipping",
+    Judgement.AS_RANDOM: "not clearly different from random skipping",
 }
 
 

@@ -106,7 +106,7 @@ def _no_effect(answer: Answer) -> Problem | None:
         return None
     one = len(idle) == 1
     return Problem(
-        f"{' and '.join(idle)} {'has' if one else 'have'} no effect on either objective.",
+        f"{' and '.join(idle)} {'has' if one else 'have'} no effect on {label(answer.run.quality)} or skipped passes.",
         f"Fix {'it' if one else 'them'} under adapt and take {'it' if one else 'them'} out of the space.",
     )
 

@@ -5,7 +5,7 @@ in them or computed from them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from etarec.command_line import short_path
 from etarec.config import Reason, UserError
 from etarec.data import rehearsal_text
 from etarec.disk import write_whole
-from etarec.metrics import SECONDS
+from etarec.metrics import SECONDS, label
 from search import baselines, numbers
 from search.records.trial import frequent_reason
 from search.report import pareto_plot, plots, provenance, search_tables, tables, templates
@@ -28,6 +28,7 @@ from search.report.hover import hover_of
 from search.report.sections import Sections
 from search.selection.differences import TO_ALL, TO_NONE, Kind
 from search.selection.judgement import MEANINGS
+from search.selection.other_objectives import left_out
 from search.selection.verdict import Verdict
 from search.selection.view import Difference, Row, View
 
@@ -79,6 +80,7 @@ def describe(more: Sections, folder: Path) -> dict[str, Any]:
         "findings": answer.findings,
         "next": (answer.purpose(), answer.command(folder)) if answer.chosen else None,
         "front": tables.front(answer),
+        "front_is": _front_is(len(answer.front), len(run.objectives)),
         "measurements": tables.measurements(answer),
         "baselines": tables.fixed(answer),
         "effects": search_tables.effects(run, more.importances),
@@ -89,7 +91,8 @@ def describe(more: Sections, folder: Path) -> dict[str, Any]:
         "checks": len(CHECKS),
         **more.sentences(),
         "meanings": [(str(judgement), words) for judgement, words in MEANINGS.items()],
-        "areas": _areas(run.provenance.get("search") or {}),
+        "areas": _areas(run.provenance.get("search") or {}, run.objectives, answer.view),
+        "left_out": " and ".join(map(label, left_out(run.objectives, answer.view))),
         "nothing_to_learn": _nothing_to_learn(answer),
         "rehearsal": _rehearsal(run.provenance.get("rehearsal") or {}),
         "no_adaptation": baselines.NONE,
@@ -121,7 +124,7 @@ def _tiles(answer: Answer) -> list[tuple[str, str]]:
     if computing is None:
         return tiles
     less = f"{numbers.percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'}"
-    return [*tiles, (less, "computing by formula than adapting on every sample")]
+    return [*tiles, (less, "computing for learning, by formula, than adapting on every sample")]
 
 
 def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
@@ -132,6 +135,13 @@ def _compared(row: Row, view: View) -> list[tuple[Difference, str]]:
 def _difference_tile(gap: Difference, view: View, words: str) -> tuple[str, str]:
     p = "" if gap.p_holm is None else f"p {numbers.p_value(gap.p_holm)}".replace(" ", "\N{NO-BREAK SPACE}")
     return numbers.signed(gap.value), f"{view.label} compared with {words}{', ' if p else ''}{p}"
+
+
+def _front_is(points: int, objectives: int) -> str:
+    """The meaning of the front, in words."""
+    these = "this configuration" if points == 1 else f"these {points} configurations"
+    beats = f"beats {these} in {'both' if objectives == 2 else 'all'} objectives on validation"
+    return f"No trial, and no baseline that was measured before the trials, {beats}."
 
 
 def _nothing_to_learn(answer: Answer) -> str:
@@ -160,16 +170,20 @@ def _rehearsal(record: dict[str, Any]) -> str:
     )
 
 
-def _areas(about: Mapping[str, Any]) -> str:
-    """How much the front is worth, from the provenance; empty where an older search does not say."""
+def _areas(about: Mapping[str, Any], objectives: Sequence[str], view: View) -> str:
+    """How much the front is worth, from the provenance; empty where an older search does not say.
+
+    The recorded numbers count all objectives, the plots of the growth only the quality and the skipped passes.
+    """
     share, gain = about.get("area_share"), about.get("gain_over_dice")
     texts = []
     if isinstance(share, int | float):
-        covered = numbers.percent(share, 0)
-        texts.append(f"The front covers {covered} of the area between no adaptation and adapting on every sample.")
+        counted = " in all objectives of the search" if left_out(objectives, view) else ""
+        covered = f"{numbers.percent(share, 0)} of the {'area' if len(objectives) == 2 else 'volume'}"
+        texts.append(f"The front covers {covered} between no adaptation and adapting on every sample{counted}.")
     if isinstance(gain, int | float):
         size = f"{numbers.percent(abs(gain), 0)} {'more' if gain >= 0 else 'less'}"
-        texts.append(f"Trials alone cover {size} than random skipping.")
+        texts.append(f"The trials alone cover {size} of it than random skipping.")
     return " ".join(texts)
 
 
@@ -177,7 +191,7 @@ def _why_no_front(trials: pd.DataFrame) -> str:
     """The reason for a report without a front."""
     nothing = "so there is no front and nothing to recommend."
     if (trials["state"] == "FINISHED").any():
-        return f"A baseline beats each finished trial in both objectives, {nothing}"
+        return f"A baseline beats each finished trial in all objectives, {nothing}"
     if trials.empty or not (trials["state"] == "FAILED").all() or "error" not in trials:
         return f"No trial finished, {nothing}"
     cause, count = frequent_reason(trials["error"])

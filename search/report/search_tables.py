@@ -11,7 +11,7 @@ from search.report.answer import Answer, rows_of
 from search.report.cells import Cell, Column, Line, Table, cell, cost_cell, parameter
 from search.report.files import Run
 from search.report.importance import Importances, Share
-from search.report.seconds import compared, cost
+from search.report.seconds import UNIT, compared, cost
 from search.selection.view import View
 
 
@@ -48,7 +48,7 @@ def effects(run: Run, found: Importances) -> Table:
     columns = [Column("parameter", "parameter", words=True), Column("searched", "searched", words=True)]
     titles = {run.quality: label(run.quality), "filter_rate": "skipped"}
     columns += [Column(title, f"importance_{name}", "importance for") for name, title in titles.items() if found]
-    columns += [Column(title, f"spearman_{name}", "Spearman with") for name, title in titles.items()]
+    columns += [Column(title, f"spearman_{name}", "rank correlation with") for name, title in titles.items()]
     lines = []
     for effect in parameters.effects(run):
         words = [Cell(effect[name], effect[name]) for name in ("name", "range")]
@@ -77,8 +77,8 @@ def costs(answer: Answer, noise: float | None) -> Table:
         Column("configuration", "configuration", words=True),
         Column("share of the costliest", "bar", words=True),
     ]
-    columns += [Column(name, f"{name}_ms", "ms of CPU per 1,000 samples") for name in ("forward", "gate", "adaptation")]
-    columns += [Column("together", "ms", "ms of CPU per 1,000 samples"), Column("against adapting on all", "compared")]
+    columns += [Column(name, f"{name}_ms", UNIT) for name in ("forward", "gate", "adaptation")]
+    columns += [Column("together", "ms", UNIT), Column("against adapting on all", "compared")]
     lines = []
     for name, one in found.items():
         chosen = answer.chosen is not None and name == answer.chosen["trial_id"]

@@ -74,7 +74,7 @@ def serving(name: str, mine: Cost | None, everything: Cost | None, noise: float 
         return ""
     both = f"{seconds(mine.total)} ms with {name} and {seconds(everything.total)} ms with adapting on every sample"
     text = f"Serving 1,000 samples takes {both}: {compared(mine, everything, noise)}."
-    return text if noise is None else f"{text} The same work took up to {percent(noise, 0)} more or less CPU time."
+    return text if noise is None else f"{text} CPU time of the same work varied by up to {percent(noise, 0)}."
 
 
 def measured(frames: Frames, prefix: Prefix, samples: int | None) -> pd.DataFrame:
@@ -99,7 +99,7 @@ def sentence(points: pd.DataFrame, metric: str) -> str:
         return ""
     rows = zip(best["trial_id"], best["learning"], best["quality"], strict=True)
     names = (f"{name} ({seconds(float(learning))} ms, {quality:.4f})" for name, learning, quality in rows)
-    return f"Less learning never reaches the {label(metric)} of these configurations: {', '.join(names)}."
+    return f"No configuration scores as high in {label(metric)} with less learning than these: {', '.join(names)}."
 
 
 def plot(frames: Frames, prefix: Prefix, points: pd.DataFrame, describe: Describe) -> str:
@@ -124,6 +124,6 @@ def plot(frames: Frames, prefix: Prefix, points: pd.DataFrame, describe: Describ
             customdata=None if kept is random or name == "baseline" else part["trial_id"],
             marker={"color": color, "symbol": symbol, "size": size},
         )  # fmt: skip
-    figure.update_xaxes(title=f"learning ({UNIT})", rangemode="tozero")
+    figure.update_xaxes(title="learning (ms per 1,000 samples)", rangemode="tozero")
     figure.update_yaxes(title=label(frames.metric), tickformat=".3f")
     return fragment(figure, "seconds-plot", MARKING_BAR)

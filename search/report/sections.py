@@ -56,7 +56,7 @@ class Sections:
             "by_learning": seconds.sentence(self._learning, self.frames.metric),
             "serving": self._serving(),
             "agreement": shrinkage.sentence(self._both, self.frames.metric),
-            "budget": trend.sentence(self._grown),
+            "budget": trend.sentence(self._grown, self.answer.run.expected_gain),
         }
 
     def _serving(self) -> str:

@@ -15,6 +15,7 @@ from search.report.pareto_plot import Describe, Frames
 from search.report.plots import BASELINE, CHOSEN, TEST, fragment, layout
 
 FEWEST = 4  # configurations, in whose order a correlation is taken
+PERFECT = 0.9999
 
 
 class Agreement(NamedTuple):
@@ -45,7 +46,7 @@ def agreement(points: pd.DataFrame) -> Agreement | None:
         return None
     rank = float(spearmanr(points["valid"], points["test"]).statistic)
     # Fieller, Hartley and Pearson (1957): the variance of Spearman's correlation on Fisher's scale.
-    middle, reach = math.atanh(np.clip(rank, -0.9999, 0.9999)), 1.96 * math.sqrt(1.06 / (count - 3))
+    middle, reach = math.atanh(np.clip(rank, -PERFECT, PERFECT)), 1.96 * math.sqrt(1.06 / (count - 3))
     return Agreement(count, rank, math.tanh(middle - reach), math.tanh(middle + reach), _remains(points))
 
 
@@ -63,15 +64,20 @@ def sentence(points: pd.DataFrame, metric: str) -> str:
     found = agreement(points)
     if found is None:
         return ""
-    bounds = f"{correlation(found.low)} to {correlation(found.high)}"
     text = (
-        f"Front and baselines have a rank correlation of {correlation(found.rank)} (95%: {bounds}) between validation "
-        f"and test, over {found.points} configurations."
+        f"Front and baselines, {found.points} configurations in all, have a rank correlation of "
+        f"{correlation(found.rank)} between validation and test{_interval(found)}."
     )
     if found.remains is None:
         return text
     size = f"{found.remains:.2g} times as large on test as on validation"
     return f"{text} A gain over no adaptation in {label(metric)} is on average {size}."
+
+
+def _interval(found: Agreement) -> str:
+    """The interval with a blank in front. A perfect correlation's has no width, and says nothing."""
+    bounds = f" (95%: {correlation(found.low)} to {correlation(found.high)})"
+    return bounds if abs(found.rank) < PERFECT else ""
 
 
 def plot(frames: Frames, points: pd.DataFrame, describe: Describe) -> str:

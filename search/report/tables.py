@@ -128,6 +128,9 @@ def _gap(row: Row, kind: Kind, view: View) -> Cell:
 
 def _judged(answer: Answer, row: Row) -> Cell:
     judged = answer.judged[str(row["trial_id"])]
+    if judged.judgement is Judgement.UNKNOWN:
+        group = row.get("group")
+        return Cell("–", "", (f"see {group}",) if group and group != row["trial_id"] else ())
     notes = (f"by {judged.by}",) if judged.judgement is Judgement.BY_POINT else ()
     return Cell(str(judged.judgement), " ".join((str(judged.judgement), *notes)), notes)
 

@@ -10,6 +10,7 @@ from search.report.files import Run
 from search.report.plots import VALID, fragment, layout
 from search.selection.area import area_share
 from search.selection.pareto import hypervolume
+from search.spec import SearchConfig
 
 LAST = 0.25  # share of the trials at the end, by whose gain the budget is judged
 LITTLE, MUCH = 0.01, 0.05  # gains of the last trials, as shares of the area
@@ -45,14 +46,17 @@ def late_gain(grown: pd.DataFrame) -> float | None:
     return 1 - before / float(grown["area"].iloc[-1])
 
 
-def sentence(grown: pd.DataFrame) -> str:
-    """Whether the budget was enough, in words; empty where that is unknown."""
+def sentence(grown: pd.DataFrame, expected: float | None = None) -> str:
+    """Whether the budget was enough, in words; empty where that is unknown.
+
+    expected: the largest expected gain of one more trial by the sampler's model, as a share of the area reached.
+    """
     gain = late_gain(grown)
     if gain is None:
         return ""
     last = max(round(LAST * len(grown)), 1)
     text = f"The last {last} of {len(grown)} trials brought {percent(gain)} of the area"
-    if gain < LITTLE:
+    if gain < LITTLE and (expected is None or expected < SearchConfig().converged_below):
         return f"{text}: the budget was enough, and more trials would add little."
     if gain < MUCH:
         return f"{text}: more trials may still add something."
@@ -66,7 +70,7 @@ def plots(grown: pd.DataFrame) -> list[tuple[str, str]]:
     counts = [float(number) for number in range(1, len(grown) + 1)]
     drawn = [("area by trials", _plot("trend-trials", counts, grown, "finished trials"))]
     if grown["minutes"].notna().all():
-        minutes = _plot("trend-minutes", grown["minutes"].tolist(), grown, "minutes since the first trial began")
+        minutes = _plot("trend-minutes", grown["minutes"].tolist(), grown, "minutes of the search")
         drawn.append(("area by minutes", minutes))
     return drawn
 

@@ -26,7 +26,7 @@ def most_saving(points: ArrayLike, metric: str, wanted: str, saving: Saving = SK
     values = np.asarray(points, dtype=np.float64)
     index = int(np.lexsort((values[:, 0], values[:, 1]))[-1])
     most = f", the most of the {len(values)} points" if len(values) > 1 else " and is the only point"
-    return Choice(index, f"{saving(values[index, 1])}{most} with {wanted}; {_own(values[index], metric)}")
+    return Choice(index, f"{saving(values[index, 1])}{most} with {wanted}. {_own(values[index], metric)}")
 
 
 def knee(points: ArrayLike, objectives: ArrayLike, metric: str, saving: Saving = SKIPPING) -> Choice:
@@ -48,7 +48,7 @@ def knee(points: ArrayLike, objectives: ArrayLike, metric: str, saving: Saving =
     index = int(np.lexsort((values[:, 0], np.round(above, 12)))[-1])
     ends = "the line between its two ends" if each.shape[1] == 2 else "the plane through its three ends"
     reason = f"{saving(values[index, 1])} and is the knee of the front: furthest above {ends}"
-    return Choice(index, f"{reason}; {_own(values[index], metric)}")
+    return Choice(index, f"{reason}. {_own(values[index], metric)}")
 
 
 def weighted(
@@ -69,8 +69,8 @@ def weighted(
     sums = np.asarray(terms, dtype=np.float64) @ np.asarray(weights)
     index = int(np.lexsort((values[:, 1], sums))[-1])
     rule = " + ".join(f"{weight:g} x {name}" for weight, name in zip(weights, names, strict=True))
-    return Choice(index, f"{saving(values[index, 1])} and has the highest {rule}; {_own(values[index], metric)}")
+    return Choice(index, f"{saving(values[index, 1])} and has the highest {rule}. {_own(values[index], metric)}")
 
 
 def _own(point: Floats, metric: str) -> str:
-    return f"its own {metric} is {point[0]:.4f}."
+    return f"Its own {metric} on validation is {point[0]:.4f}."

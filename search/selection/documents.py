@@ -12,6 +12,7 @@ from search.baselines import ALL, NONE, RANDOM
 from search.fields import value_of
 from search.records.trials_table import METRICS, without_idle_columns
 from search.selection import differences, matched
+from search.selection.chance import gate_rate
 from search.selection.front import Selection
 from search.selection.point import Point, rule
 from search.spec import Spec
@@ -61,7 +62,7 @@ def _why_none(selection: Selection) -> str:
         return "No trial finished, so there is nothing to recommend."
     return (
         "A fixed configuration (no adaptation, adapting on everything, or random skipping) beats every finished trial "
-        "in both objectives, so no trial is recommended."
+        "in all objectives, so no trial is recommended."
     )
 
 
@@ -82,8 +83,8 @@ def _beaten_by(spec: Spec, selection: Selection, chosen: Point) -> str:
     for name in (name for name in words if name in fixed):
         skips_enough = name == RANDOM or fixed[name]["filter_rate"] >= mine["filter_rate"]
         if skips_enough and fixed[name][quality] >= mine[quality]:
-            place = f"{label(quality)} {fixed[name][quality]:.4f} at a filter rate of {fixed[name]['filter_rate']:.1%}"
-            texts.append(f" However, {words[name]}: {place}.")
+            place = f"{label(quality)} {fixed[name][quality]:.4f} with {gate_rate(fixed[name]):.1%} skipped"
+            texts.append(f" However, {words[name]} on validation: {place}.")
     return "".join(texts)
 
 

@@ -29,11 +29,12 @@ class Judgement(StrEnum):
 
 
 MEANINGS = {
-    Judgement.HOLDS: "clearly above none and above random skipping, and no front point beats it clearly",
+    Judgement.HOLDS: "clearly better than no adaptation and than random skipping of as many passes, unless the row is "
+    "one of these itself; no front point beats it clearly",
     Judgement.AS_NONE: "not clearly better than no adaptation, which skips every pass",
-    Judgement.AS_RANDOM: "not clearly different from random skipping at the same rate",
+    Judgement.AS_RANDOM: "not clearly different from random skipping of as many passes",
     Judgement.BY_NONE: "clearly worse than no adaptation",
-    Judgement.BY_RANDOM: "clearly worse than random skipping at the same rate",
+    Judgement.BY_RANDOM: "clearly worse than random skipping of as many passes",
     Judgement.BY_POINT: "a front point skips at least as much and scores clearly higher",
 }
 
@@ -82,13 +83,13 @@ def judge(row: Row, front: Iterable[Row], view: View, chosen: str = "", random: 
 
 def beats(other: Row, row: Row, view: View, chosen: str) -> Difference | None:
     """The difference by which a front point is clearly better than a row and skips at least as much; None if not."""
-    if not view.measured(other) or view.skipped(other) < view.skipped(row) or _dearer(other, row):
+    if not view.measured(other) or view.skipped(other) < view.skipped(row) or dearer(other, row):
         return None
     gap = _paired(other, row, view, chosen)
     return gap if gap and gap.value > 0 and gap.survives_holm else None
 
 
-def _dearer(other: Row, row: Row) -> bool:
+def dearer(other: Row, row: Row) -> bool:
     """Whether a row costs more on test than another one, in a search in which the cost is measured."""
     costs = other.get("test_cost"), row.get("test_cost")
     return costs[0] is not None and costs[1] is not None and costs[0] > costs[1]

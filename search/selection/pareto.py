@@ -25,20 +25,20 @@ class Saving:
     """The saving of a configuration against adapting on everything, in words."""
 
     verb: str
+    done: str
     noun: str
-    place: str
 
     def __call__(self, share: float) -> str:
         """It skips 30.0% of the passes"""
         return f"It {self.verb} {share:.1%} of the {self.noun}"
 
     def at(self, share: float) -> str:
-        """at a filter rate of 30.0%"""
-        return f"{self.place} of {share:.1%}"
+        """with 30.0% of the passes skipped"""
+        return f"with {share:.1%} of the {self.noun} {self.done}"
 
 
-SKIPPING = Saving("skips", "passes", "at a filter rate")
-CHEAPER = Saving("saves", "cost of adapting on everything", "at a saving")
+SKIPPING = Saving("skips", "skipped", "passes")
+CHEAPER = Saving("saves", "saved", "cost of adapting on everything")
 
 
 def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
@@ -127,17 +127,18 @@ def choose(
         raise ValueError(f"choose needs points and a tolerance in [0, 1); got {len(points)} points and {tolerance}")
     reference, source = _reference(points, adapting_on_all)
     floor = (1 - tolerance) * reference
-    least = f"{floor:.4f}, {1 - tolerance:.1%} of the reference {reference:.4f} ({source})"
+    least = f"{floor:.4f} ({1 - tolerance:.1%} of {reference:.4f}, {source})"
     qualified = np.flatnonzero(points[:, 0] >= floor)
     if len(qualified) == 0:
         index = _best(points, np.arange(len(points)), first=0)
         value, share = points[index]
-        reason = f"No point's {metric} reaches {least}, so the choice is the point of highest {metric}: {value:.4f} "
-        return Choice(index, f"{reason}{saving.at(share)}.")
+        reason = f"No point's {metric} on validation reaches {least}, so the point of highest {metric} is chosen: "
+        return Choice(index, f"{reason}{value:.4f} {saving.at(share)}.")
     index = _best(points, qualified, first=1)
     value, share = points[index]
     most = f", the most of the {len(qualified)} points" if len(qualified) > 1 else " and is the only point"
-    return Choice(index, f"{saving(share)}{most} whose {metric} is at least {least}; its own {metric} is {value:.4f}.")
+    where = f"whose {metric} on validation is at least {least}. Its own {metric} is {value:.4f}"
+    return Choice(index, f"{saving(share)}{most} {where}.")
 
 
 def _points(values: ArrayLike) -> Floats:

@@ -12,6 +12,7 @@ from etarec.metrics import COST, QUALITY_METRICS, label
 from search.baselines import ALL
 from search.records.trial import Anchor
 from search.selection import choosing, groups
+from search.selection.chance import gate_rate
 from search.selection.paired import Outcomes, users_of
 from search.selection.pareto import CHEAPER, SKIPPING, Choice, Saving, choose
 from search.spec import Spec, objectives_of
@@ -87,12 +88,12 @@ def rule(spec: Spec) -> str:
 def _rule(spec: Spec) -> str:
     chosen, quality, objectives = spec.search.choose, label(spec.search.quality), spec.search.objectives
     qualities = [name for name in objectives if name in QUALITY_METRICS]
-    most = "the lowest cost" if spec.search.saving == COST else "the highest filter rate"
+    most = "costs least" if spec.search.saving == COST else "skips most"
     least = chosen.min_filter_rate
-    asked = f"among the points that skip at least {least:.0%}, if there are any: " if least else ""
+    asked = f"among the points with a filter rate of at least {least:.0%}, if any: " if least else ""
     match chosen.rule:
         case "constraint":
-            return f"{asked}{most} with {_wanted(spec)} on validation"
+            return f"{asked}the point that {most}, of those with {_wanted(spec)} on validation"
         case "knee":
             ends = "the line between its two ends" if len(objectives) == 2 else "the plane through its three ends"
             return f"{asked}the point of the front on validation furthest above {ends}"
@@ -102,12 +103,12 @@ def _rule(spec: Spec) -> str:
             weighted = " + ".join(f"{w:g} x {name}" for w, name in zip(chosen.weights, names, strict=True))
             return f"{asked}the highest {weighted}, on validation"
         case _ if not chosen.tolerance:
-            return f"{asked}the highest {quality} on validation, of equal ones the one with {most}"
+            return f"{asked}the point of highest {quality} on validation; of equal ones, the one that {most}"
         case _:
             return (
-                f"{asked}{most} whose {quality} on validation is within {chosen.tolerance:.1%} of the "
-                "best point's, adapting on every sample included, and not significantly below adapting on every "
-                f"sample; otherwise the point of highest {quality}"
+                f"{asked}the point that {most}, of those whose {quality} on validation is within "
+                f"{chosen.tolerance:.1%} of the best (the front's or that of adapting on every sample) and not clearly "
+                f"below adapting on every sample; if there is none, the point of highest {quality}"
             )
 
 
@@ -152,8 +153,8 @@ def _choose(
     if spec.search.constraints and not all_met(spec.search.constraints, front[index].judged, fixed):
         reason = f"No trial meets the constraint of {_wanted(spec)}. {reason}"
     if least:
-        asked = f"of the front's {len(front)} points skip at least the {least:.0%} that search.choose asks for. "
-        reason = f"{len(enough) or 'None'} {asked}{reason}"
+        have = f"of the front's {len(front)} points {'has' if len(enough) == 1 else 'have'} the filter rate"
+        reason = f"{len(enough) or 'None'} {have} of at least {least:.0%} that search.choose asks for. {reason}"
     if front[index].modelled:
         own = f"{label(spec.search.quality)} of {front[index].valid[spec.search.quality]:.4f}"
         reason = f"{reason} These are modelled values (search.front); it was measured at {own}."
@@ -186,7 +187,7 @@ def _saving(spec: Spec) -> Saving:
 
 def _saved(spec: Spec, point: Point) -> float:
     """The saving against adapting on everything that the choice weighs against the quality."""
-    return 1 - point.valid[COST] if spec.search.saving == COST else point.valid["filter_rate"]
+    return 1 - point.valid[COST] if spec.search.saving == COST else gate_rate(point.valid)
 
 
 def _terms(spec: Spec, front: list[Point], everything: Mapping[str, float]) -> tuple[list[str], Floats]:

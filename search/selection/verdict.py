@@ -14,6 +14,7 @@ from functools import cached_property
 from search.baselines import ALL, FIXED_GATES, NONE, RANDOM
 from search.numbers import percent, score
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, Kind
+from search.selection.judgement import dearer
 from search.selection.view import Difference, Row, View
 
 WORTH_SKIPPING = 0.01  # a smaller share of skipped passes counts as adapting on every sample
@@ -201,6 +202,8 @@ class _Case:
         fixed = (self.baselines[name] for name in FIXED_GATES if name in self.baselines)
         for row in (*self.front, *fixed):
             gap = self.view.recorded(row, kind) if self.view.measured(row) else None
+            if kind == TO_CHOSEN and dearer(row, self.chosen):
+                continue
             if gap and gap.value > 0 and gap.survives_holm and self.view.skipped(row) >= at_least:
                 return row
         return None
@@ -231,11 +234,13 @@ class _Case:
 
     def _cost_in_words(self) -> str:
         loss, random = self.cost, self.random_cost
-        noun, loss = ("cost", loss) if loss.value >= 0 else ("gain", loss.reversed())
-        text = f"the {noun} is {percent(loss.value)}{loss.percents}"
+        text = f"the cost is {percent(loss.value)}{loss.percents}"
+        if loss.value < 0:
+            text = f"{self.view.label} is {percent(-loss.value)} higher{loss.reversed().percents}"
         computing = self.view.computing(self.chosen)
         if computing is not None:
-            text += f", with {percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'} computing"
+            less = f"{percent(abs(1 - computing), 0)} {'less' if computing <= 1 else 'more'}"
+            text += f", with {less} computing for learning"
         if random is None:
             return f"{text}."
         would = "cost" if random.value >= 0 else "add"
@@ -244,9 +249,9 @@ class _Case:
     def _price(self, cost: Difference) -> str:
         if cost.value > 0:
             return f"at a cost of {percent(cost.value)} of {self.view.label}"
-        if percent(-cost.value) == percent(0.0):
-            return f"at no cost in {self.view.label}"
-        return f"and gain {percent(-cost.value)} of {self.view.label}"
+        if cost.lower:
+            return f"and gain {percent(-cost.value)} of {self.view.label}"
+        return f"at no cost in {self.view.label}"
 
     def _place(self, row: Row) -> str:
         return f"{row['trial_id']}: {self.view.label} {score(self.view.quality(row))}, {self._share(row)} skipped."

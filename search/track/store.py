@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from etarec.config import UserError
 from search.redact import redacted, shown_uri
+from search.track.views import VIEW_TAGS
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)  # callers of this module tell the user what matters
 
@@ -24,7 +25,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial
 
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # chooses the pages that MLflow's UI shows
+# Which pages MLflow's UI shows, and with which columns.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **VIEW_TAGS}
 
 
 def connect() -> MlflowClient:
@@ -68,7 +70,7 @@ def explained() -> Iterator[None]:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The id of the experiment of this name, created if missing."""
+    """The id of the experiment of this name, created if missing; it then has EXPERIMENT_TAGS."""
     with _alone(mlflow.get_tracking_uri()):
         found = client.get_experiment_by_name(name)
         if found is None:
@@ -80,6 +82,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
                 found = client.get_experiment_by_name(name)  # another search has just created it
     assert found is not None
     check_active(name, str(found.experiment_id), found.lifecycle_stage)
+    for key, value in EXPERIMENT_TAGS.items() - found.tags.items():
+        client.set_experiment_tag(found.experiment_id, key, value)
     return str(found.experiment_id)
 
 

@@ -1,6 +1,7 @@
 """The pages in a real browser: report, comparison and MLflow. Elements are found by role, name and data attributes."""
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -11,7 +12,7 @@ import pytest
 from browser import PATIENCE, Visit, chromium, visit
 from made_up_searches import folder
 from playwright.sync_api import Browser, expect
-from tracked_searches import measure, new_records
+from tracked_searches import measure, new_records, result
 from tracking_server import Server
 
 from search.compare.render import render as compare
@@ -97,6 +98,27 @@ def test_sorting_hover_and_copy_work(browser: Browser, search: Path) -> None:
         one.assert_clean()
 
 
+def test_the_switch_of_splits_hides_a_split_and_a_drag_along_an_axis_marks_trials(
+    browser: Browser, search: Path
+) -> None:
+    with visit(browser, (search / "report.html").as_uri()) as one:
+        one.page.locator("[data-split='test_']").click()
+        shown = "document.getElementById('pareto-plot').data.filter(one => one.visible !== false).map(one => one.meta)"
+        assert set(one.page.evaluate(shown)) == {"test_"}
+        axis = one.page.locator("#parallel .brush").first
+        axis.scroll_into_view_if_needed()
+        box = axis.bounding_box()
+        assert box is not None
+        one.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.1)
+        one.page.mouse.down()
+        one.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.5)
+        one.page.mouse.up()
+        expect(one.page.locator("#marked")).to_contain_text("of 29 trials marked")
+        marked = int(one.page.locator("#marked").inner_text().split()[0])
+        assert 0 < marked < 29 and one.page.locator("tr[data-trial]:not(.out)").count() == marked
+        one.assert_clean()
+
+
 def test_the_comparison_agrees_with_its_file_and_its_searches(browser: Browser, search: Path, comparison: Path) -> None:
     with visit(browser, (comparison / "compare.html").as_uri()) as one:
         shown = table(one, "verdicts")
@@ -131,3 +153,32 @@ def test_mlflow_shows_a_search_by_its_names(browser: Browser, tmp_path: Path, mo
             expect(one.page.get_by_text("k2", exact=True).first).to_be_visible(timeout=PATIENCE)
             expect(one.page.get_by_text("Model training", exact=True).first).to_be_visible()  # the README names it
             assert one.strangers == []
+            one.page.goto(f"{server.address}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=trials")
+            for metric in ("hr_at_10", "filter_rate", "arithmetic"):
+                header = one.page.get_by_role("columnheader", name=metric, exact=True).first
+                expect(header).to_be_visible(timeout=PATIENCE)
+            one.page.get_by_role("button", name="All trials").click()
+            expect(one.page.get_by_text("Pareto front", exact=True)).to_be_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_mlflow_opens_a_search_of_500_trials(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads a hundred runs at once, and the next hundred on demand."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/server.db")
+    records = new_records(tmp_path / "out", "large")
+    for number in range(500):
+        records.started(number, {"top_k": number})
+        records.finished(number, {**result(number), "hr_at_10": number / 1000}, {})
+    tracker = Tracker("large", records, {"data.dataset": "simulated"}, pytest.fail)
+    assert tracker.close(State.FINISHED, {}, {}, None)
+    experiment = mlflow.MlflowClient().get_experiment_by_name("large")
+    assert experiment is not None
+    with Server(tmp_path) as server:
+        address = f"{server.address}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=trials"
+        begin = time.monotonic()
+        with visit(browser, address) as one:
+            expect(one.page.get_by_text("k499", exact=True)).to_be_visible(timeout=PATIENCE)
+            opened = time.monotonic() - begin
+            expect(one.page.get_by_text("100 matching runs")).to_be_visible()
+    print(f"the table of 500 runs opened in {opened:.1f} s")

@@ -123,6 +123,7 @@ def test_the_result_fits_and_names_every_number(
     assert row is not None and ("k" in row[0].split()[2]) and "random 36%" not in out
     assert "trials      1 finished, 1 failed\n" in out and "report      run/report.html\n" in out
     assert ("on test" in header) and ("as random" in out or "holds" in out or not tested)
+    assert "empty on test" not in out
     verdict = out[out.index("verdict ") :]
     assert verdict.index("findings ") < verdict.index("next ") and "--space run/spec.yaml" in verdict
     said = "the search ended early (interrupted), so nothing is reported from test; --resume continues it"
@@ -246,3 +247,17 @@ def test_quiet_leaves_warnings_and_the_verdict(spec: Spec, tmp_path: Path, capsy
     assert all(line.startswith("warning: ") for line in printed.err.splitlines())
     labels = re.findall(r"^(\w+) +", printed.out, flags=re.MULTILINE)
     assert labels[0] == "verdict" and set(labels) <= {"verdict", "findings", "checks", "warning", "report", "next"}
+
+
+def test_a_point_that_was_not_measured_on_test_is_explained(
+    spec: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = made_up_files()
+    front, chosen = files["pareto.csv"], files["chosen.yaml"]["trial_id"]
+    other = front.index[front["trial_id"] != chosen][0]
+    front.loc[other, [name for name in front if name.startswith("test_")]] = float("nan")
+    directory, records = write(tmp_path / "run", files), Records(tmp_path)
+    records.started(0, {"top_k": 2})
+    records.finished(0, {}, {})
+    Console().result(spec, records, Answer(load(directory)), directory, Ending.COMPLETE)
+    assert "            empty on test: validation cannot tell the point from another one\n" in capsys.readouterr().out

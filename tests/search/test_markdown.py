@@ -38,8 +38,9 @@ def test_a_cell_is_one_cell_and_plain(text: str) -> None:
     assert "".join(child.content for child in cells[0].children or []) == text
 
 
-def test_words_with_underscores_are_readable_in_the_file() -> None:
-    assert plain("hr_at_10 of adapt.gate_options") == "hr_at_10 of adapt.gate_options"
+@pytest.mark.parametrize("text", ["hr_at_10 of adapt.gate_options", "p < .01"])
+def test_plain_words_and_numbers_are_readable_in_the_file(text: str) -> None:
+    assert plain(text) == text
 
 
 @given(st.text(st.sampled_from("`a \n"), max_size=40))

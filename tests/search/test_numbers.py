@@ -51,7 +51,8 @@ def test_p_values_have_bounds_where_digits_say_nothing(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(52.66, "53"), (1.34, "1.3"), (0.0468, "0.047"), (1180.4, "1,180"), (0.0, "0")]
+    ("value", "text"),
+    [(52.66, "53"), (1.34, "1.3"), (0.0468, "0.047"), (1180.4, "1,180"), (0.0, "0"), (99.7, "100"), (99.4, "99")],
 )
 def test_seconds_have_two_digits(value, text):
     assert numbers.seconds(value) == text
@@ -67,6 +68,7 @@ def test_a_negative_share_has_a_true_minus_sign():
         ({"top_k": 66, "entropy_quantile": 0.8641, "cosine_threshold": 0.4612}, "k66 q.86 c.46"),
         ({"top_k": None, "entropy_quantile": 1.0, "cosine_threshold": 0.0213}, "k=all q1 c.021"),
         ({"cosine_threshold": None, "criterion": "loss", "correction": "none"}, "c=null crit=loss corr=none"),
+        ({"criterion": "loss", "entropy_quantile": 0.5, "top_k": 50}, "k50 q.5 crit=loss"),
         ({"top_k": float("nan"), "learning_rate": 1e-4}, "k=all lr.0001"),
         ({"admit": "uncertain", "new_transitions_only": True}, "admi=uncertain nto=true"),
         ({}, ""),

@@ -117,7 +117,7 @@ def test_files_report_and_terminal_are_about_the_searched_metric(
     assert set(front.trial_id) == set(trials.trial_id[non_dominated(trials[[metric, "filter_rate"]].to_numpy())])
     row = front.set_index("trial_id").loc[chosen["trial_id"]]
     reference = max(front[f"valid_{metric}"].max(), baselines.set_index("trial_id")[f"valid_{metric}"]["all"])
-    assert f"of the reference {reference:.4f} (" in chosen["why"] and f"{row[f'valid_{metric}']:.4f}" in chosen["why"]
+    assert f" of {reference:.4f}, " in chosen["why"] and f"{row[f'valid_{metric}']:.4f}" in chosen["why"]
     assert row[f"test_{metric}_low"] <= row[f"test_{metric}"] <= row[f"test_{metric}_high"]
     answer = (tmp_path / "report.md").read_text().split("\n## ")[0]
     assert set(METRIC.findall(answer)) == {label(metric)}
@@ -183,7 +183,7 @@ def test_a_real_search_by_three_objectives(tmp_path: Path, capsys: pytest.Captur
     page = (whole / "report.html").read_text()
     assert "The other objectives" in page and "objectives-cost-filter_rate" in page
     chosen = yaml.safe_load((whole / "chosen.yaml").read_text())
-    assert chosen["rule"].startswith("the lowest cost whose HR@10") and "It saves" in chosen["why"]
+    assert chosen["rule"].startswith("the point that costs least, of those whose HR@10") and "It saves" in chosen["why"]
 
 
 @pytest.mark.slow

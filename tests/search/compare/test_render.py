@@ -35,6 +35,23 @@ def test_a_comparison_of_one_search_and_of_untested_ones_is_complete(places: lis
         assert "Fronts on validation" in (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
 
 
+def test_searches_with_other_objectives_are_named_and_their_areas_are_not_drawn(tmp_path: Path) -> None:
+    both = [
+        folder(tmp_path / "plain"),
+        folder(tmp_path / "costed", search__objectives=["hr_at_10", "filter_rate", "cost"]),
+    ]
+    alike = [both[0], folder(tmp_path / "seed", train__seed=1)]
+    pages = {}
+    for name, places in (("both", both), ("alike", alike)):
+        render(places, tmp_path / name)
+        pages[name] = (tmp_path / name / "compare.html").read_text(encoding="utf-8").split("</script>", 1)[1]
+    assert "costed also searched by cost, which the verdict and the plots leave out" in pages["both"]
+    assert "their areas cannot be compared" in pages["both"] and "areas-plot" not in pages["both"]
+    assert "<small>with cost</small>" in pages["both"]
+    assert "also searched by" not in pages["alike"] and "cannot be compared" not in pages["alike"]
+    assert "areas-plot" in pages["alike"]
+
+
 def test_a_folder_without_a_search_ends_with_one_message(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([str(tmp_path / "nothing"), "--out", str(tmp_path)]) == 2
     assert "no such folder" in capsys.readouterr().err

@@ -91,5 +91,5 @@ def test_files_written_before_there_were_costs_and_differences_to_none_are_read(
         files[name] = files[name].drop(columns=new)
     before = Answer(load(write(tmp_path / "run", files))).advice
     render.render(tmp_path / "run")
-    assert "computing by formula" not in (tmp_path / "run" / "report.html").read_text()
+    assert "computing for learning" not in (tmp_path / "run" / "report.html").read_text()
     assert before.title == answer_of(tmp_path).advice.title

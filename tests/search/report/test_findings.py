@@ -1,9 +1,11 @@
 """The advice of a report, in each order of no adaptation, adapting on every sample and the front."""
 
 import pytest
+from compared_rows import gap
 
 from search.report import findings
-from search.selection.differences import TO_CHOSEN, TO_NONE, difference_columns
+from search.selection.differences import TO_CHOSEN, TO_NONE, TO_RANDOM, difference_columns
+from search.selection.judgement import Judgement, judge
 from search.selection.view import View
 
 
@@ -83,14 +85,14 @@ def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
 @pytest.mark.parametrize(
     ("ahead", "p_holm", "rate", "tone", "title"),
     [
-        (0.005, 0.01, 0.5, "good", "Better in both objectives than the published gate"),
-        (0.005, 0.01, 0.595, "good", "Higher HR@10, at as much skipped, than the published gate"),
-        (-0.00002, 0.9, 0.5, "good", "More skipped, at no clear loss of HR@10, than the published gate"),
+        (0.005, 0.01, 0.5, "good", "Better than the published gate in both objectives"),
+        (0.005, 0.01, 0.595, "good", "Higher HR@10 than the published gate, with as many passes skipped"),
+        (-0.00002, 0.9, 0.5, "good", "More passes skipped than by the published gate, at no clear loss of HR@10"),
         (-0.005, 0.01, 0.7, "bad", "Worse than the published gate in both objectives"),
         (-0.00002, 0.9, 0.7, "note", "The published gate skips more, at about the same HR@10"),
         (-0.00002, 0.9, 0.6, "note", "Level with the published gate"),
-        (0.005, 0.01, 0.7, "note", "Higher HR@10, but less skipped than by the published gate"),
-        (-0.005, 0.01, 0.5, "note", "More skipped than by the published gate, but a lower HR@10"),
+        (0.005, 0.01, 0.7, "note", "Higher HR@10 than the published gate, but fewer passes skipped"),
+        (-0.005, 0.01, 0.5, "note", "More passes skipped than by the published gate, but a lower HR@10"),
     ],
 )
 def test_the_published_gate_is_compared_by_the_paired_interval(ahead, p_holm, rate, tone, title):
@@ -109,6 +111,42 @@ def test_points_that_stand_for_others_are_named_as_such() -> None:
     for others, said in (([], ""), (alike[:1], "tell another point from one of these"), (alike, "tell 2 other points")):
         found = findings._front(row, None, [row, *others], view)
         assert found is not None and said in found.text and ("search.retest" in found.text) == bool(others)
+
+
+@pytest.mark.parametrize(
+    ("chosen_ahead", "tone", "text"),
+    [
+        (
+            0.002,
+            "note",
+            "none of the 2 points is clearly beaten by another; 1 is not clearly different from random skip",
+        ),
+        (0.0001, "note", "2 are not clearly different from random skipping. The chosen configuration does not hold."),
+        (-0.002, "bad", "1 is worse than random skipping; 1 is not clearly different from random skipping. The chosen"),
+    ],
+)
+def test_only_what_the_table_says_to_hold_is_counted_as_holding(chosen_ahead: float, tone: str, text: str) -> None:
+    view = VIEWS[0]
+    front = [
+        row(name, 0.5, rate, view) | gap(TO_NONE, 0.01, 0.001) | gap(TO_RANDOM, ahead, 0.001)
+        for name, rate, ahead in (("t0001", 0.6, chosen_ahead), ("t0002", 0.2, 0.0001))
+    ]
+    found = findings._front(front[0], None, front, view)
+    holding = [judge(one, front, view, "t0001").judgement for one in front].count(Judgement.HOLDS)
+    assert (
+        found is not None
+        and found.title == f"{holding} of 2 front points {'holds' if holding == 1 else 'hold'} on test"
+    )
+    assert found.tone == tone and text in found.text
+
+
+def test_a_single_point_is_compared_with_random_skipping_once() -> None:
+    view = VIEWS[0]
+    one = row("t0001", 0.5, 0.6, view) | gap(TO_RANDOM, 0.002, 0.001, 0.01)
+    assert findings._along([one], view) == ""
+    assert "2 of 2 front points score higher; 2 clearly higher and none clearly lower" in findings._along(
+        [one] * 2, view
+    )
 
 
 def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:

@@ -91,7 +91,7 @@ def test_derived_numbers_are_computed_from_the_files(directory, files):
     rank_correlation = spearmanr(finished["entropy_quantile"], finished["filter_rate"]).statistic
     for text in rendered(directory, files):
         assert f"{rank_correlation:+.2f}".replace("-", "\N{MINUS SIGN}") in text
-        assert f"{seconds(finished['adapt_seconds'].sum())} s for adaptation" in text
+        assert f"adaptation {seconds(finished['adapt_seconds'].sum())} s." in text
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_derived_numbers_are_computed_from_the_files(directory, files):
             {"area_share": 0.714, "gain_over_dice": 0.123},
             "covers 71% of the area between no adaptation and",
         ),
-        ({"area_share": 0.714, "gain_over_dice": 0.123}, "Trials alone cover 12% more than random skipping."),
-        ({"area_share": None, "gain_over_dice": -0.2}, "Trials alone cover 20% less than random skipping."),
+        ({"area_share": 0.714, "gain_over_dice": 0.123}, "The trials alone cover 12% more of it than random skipping."),
+        ({"area_share": None, "gain_over_dice": -0.2}, "The trials alone cover 20% less of it than random skipping."),
     ],
 )
 def test_the_front_s_areas_are_those_of_the_provenance(directory, files, search, said):
@@ -122,8 +122,8 @@ def test_corrected_p_values_are_the_files(directory, files):
         files["pareto.csv"][f"test_{name}_p_holm"] = value
     page, markdown = rendered(directory, files)
     for text in ("p = .12", "p = .23", "p < .01", "p = .36"):
-        assert f"<small>{text}</small>" in page and f"; {text.replace('<', '&lt;')})" in markdown
-    assert "Holm corrects p over all comparisons in pareto.csv" in page
+        assert f"<small>{text}</small>" in page and f"; {text})" in markdown
+    assert "Holm's correction of p covers all comparisons in pareto.csv" in page
 
 
 def test_differences_in_ndcg_and_to_chance_are_shown(directory, files):
@@ -139,7 +139,7 @@ def test_a_search_without_gates_at_random_along_its_front(directory, files):
     files["baselines.csv"] = files["baselines.csv"][~files["baselines.csv"]["trial_id"].str.startswith("random ")]
     page, markdown = rendered(directory, files)
     for text in (page, markdown):
-        assert "Δ to random" not in text and "to random |" not in text and "at the same filter rate" not in text
+        assert "Δ to random" not in text and "to random |" not in text and "Compared with random skipping" not in text
         assert "random N%" not in text
     assert "random skipping, test" not in page
 
@@ -147,8 +147,8 @@ def test_a_search_without_gates_at_random_along_its_front(directory, files):
 @pytest.mark.parametrize(
     ("p_holm", "sentence"),
     [
-        (0.01, "{ahead} of them clearly, and {behind} clearly lower (Holm p < 0.05)"),
-        (0.2, "none of them clearly, and none clearly lower (Holm p < 0.05)"),
+        (0.01, "{ahead} clearly higher and {behind} clearly lower (p < .05 after Holm's correction)"),
+        (0.2, "none clearly higher and none clearly lower (p < .05 after Holm's correction)"),
     ],
 )
 def test_every_front_point_is_compared_with_random_skipping(directory, files, p_holm, sentence):
@@ -159,7 +159,7 @@ def test_every_front_point_is_compared_with_random_skipping(directory, files, p_
     ahead = int(signs.sum())
     expected = sentence.format(ahead=ahead, behind=len(front) - ahead)
     for text in map(unescape, rendered(directory, files)):
-        assert f"At their own rates, {ahead} of {len(front)} front points score higher than random skipping" in text
+        assert f"random skipping of as many passes, {ahead} of {len(front)} front points score higher; " in text
         assert expected in text
 
 

@@ -57,7 +57,7 @@ def test_serving_in_words():
     mine, other = Cost(50.0, 0.0, 20.0), Cost(50.0, 0.0, 50.0)
     assert seconds.serving("t1", mine, other, 0.1) == (
         "Serving 1,000 samples takes 70 ms with t1 and 100 ms with adapting on every sample: 30% less (23% to 37%). "
-        "The same work took up to 10% more or less CPU time."
+        "CPU time of the same work varied by up to 10%."
     )
     assert seconds.serving("t1", None, other, 0.1) == seconds.serving("t1", mine, Cost(0.0, 0.0, 0.0), 0.1) == ""
 

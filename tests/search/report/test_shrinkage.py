@@ -18,7 +18,10 @@ def test_a_gain_that_halves_in_the_same_order():
     found = shrinkage.agreement(points([1.0, 1.2, 1.4, 1.6], [2.0, 2.1, 2.2, 2.3]))
     assert (found.points, found.rank, found.remains) == (4, pytest.approx(1.0), pytest.approx(0.5))
     sentence = shrinkage.sentence(points([1.0, 1.2, 1.4, 1.6], [2.0, 2.1, 2.2, 2.3]), "hr_at_10")
-    assert "rank correlation of +1.00" in sentence and "on average 0.5 times as large on test" in sentence
+    assert "rank correlation of +1.00 between validation and test." in sentence
+    assert "on average 0.5 times as large on test" in sentence
+    swapped = shrinkage.sentence(points([1.0, 1.2, 1.4, 1.6], [2.0, 2.2, 2.1, 2.3]), "hr_at_10")
+    assert "rank correlation of +0.80 between validation and test (95%: " in swapped
 
 
 def test_the_interval_shrinks_with_more_points():

@@ -7,7 +7,9 @@ import pytest
 from made_up_search import made_up_files, write
 
 from search.report import trend
+from search.report.answer import Answer
 from search.report.files import load
+from search.report.sections import Sections
 from search.selection.area import area_share
 
 
@@ -58,6 +60,19 @@ def test_the_budget_is_judged_by_the_last_quarter(areas, gain, words):
     assert trend.sentence(grown(*areas)).startswith("The last 2 of 8 trials brought ") and words in trend.sentence(
         grown(*areas)
     )
+
+
+@pytest.mark.parametrize("last", [0.9, 0.93, 0.99, 1.0])
+@pytest.mark.parametrize("expected", [None, 0.001, 0.05])
+def test_section_and_finding_agree_on_whether_more_trials_pay(monkeypatch, tmp_path, last, expected):
+    files = made_up_files()
+    files["provenance.json"]["search"]["expected_gain"] = expected
+    answer = Answer(load(write(tmp_path / "run", files)))
+    grown = pd.DataFrame({"area": [0.1, 0.5, 0.6, 0.6, 0.6, last, 1.0, 1.0]})
+    monkeypatch.setattr(trend, "areas", lambda run: grown)
+    found = [finding.title for finding in answer.findings if finding.title.startswith("More trials")]
+    enough = "the budget was enough" in Sections(answer).sentences()["budget"]
+    assert found == ([] if expected is None else ["More trials would hardly pay" if enough else "More trials may pay"])
 
 
 def test_few_trials_or_no_area_say_nothing():

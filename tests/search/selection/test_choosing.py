@@ -10,7 +10,8 @@ def test_the_most_saving_point_is_chosen_among_those_that_meet_the_constraints()
     choice = most_saving(FRONT[:2], "HR@10", "HR@10 at least 0.4")
     assert choice.index == 1
     assert choice.reason == (
-        "It skips 60.0% of the passes, the most of the 2 points with HR@10 at least 0.4; its own HR@10 is 0.4900."
+        "It skips 60.0% of the passes, the most of the 2 points with HR@10 at least 0.4. "
+        "Its own HR@10 on validation is 0.4900."
     )
     assert "and is the only point" in most_saving(FRONT[:1], "HR@10", "HR@10 at least 0.4").reason
 
@@ -30,7 +31,7 @@ def test_the_knee_of_three_objectives_is_furthest_above_a_plane() -> None:
     assert choice.index == 3
     assert choice.reason == (
         "It saves 30.0% of the cost of adapting on everything and is the knee of the front: furthest above the plane "
-        "through its three ends; its own HR@10 is 0.5000."
+        "through its three ends. Its own HR@10 on validation is 0.5000."
     )
 
 

@@ -107,7 +107,7 @@ def test_a_baseline_that_is_as_good_as_the_choice_is_told(spec: Spec, quality: s
     for name, text in words.items():
         said = told(name, 0.5, 0.4)
         assert said.startswith(f" However, {text} (baseline {name})") and said.endswith(
-            f": {label} 0.5000 at a filter rate of 40.0%."
+            f" on validation: {label} 0.5000 with 40.0% skipped."
         )
         assert told(name, 0.499, 0.9) == ""
         assert (told(name, 0.6, 0.399) == "") is (name != "random")

@@ -22,6 +22,8 @@ from search.selection.pareto import hypervolume
 from search.spec import Spec, trial_config, trial_seed
 from search.subject import job_of
 
+HALF = dict.fromkeys(METRICS, 0.5) | {"filtered_by_seen": 0.0}
+
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Spec:
@@ -46,8 +48,8 @@ def test_the_front_goes_by_filter_rate_and_holds_what_no_trial_beats(spec: Spec)
 
 def test_the_front_follows_the_objective_that_was_asked_for(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, search={"objectives": ["filter_rate", "ndcg_at_50"]})
-    better = dict.fromkeys(METRICS, 0.5) | {"hr_at_10": 0.1}
-    worse = dict.fromkeys(METRICS, 0.5) | {"ndcg_at_50": 0.4}
+    better = HALF | {"hr_at_10": 0.1}
+    worse = HALF | {"ndcg_at_50": 0.4}
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
     front, _ = front_of(spec, [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate((worse, better))])
     assert [point.name for point in front] == ["trial-0001"]
@@ -55,26 +57,26 @@ def test_the_front_follows_the_objective_that_was_asked_for(tmp_path: Path) -> N
 
 def test_the_choice_follows_the_objective_that_was_asked_for(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, search={"objectives": ["ndcg_at_50", "filter_rate"]})
-    good = dict.fromkeys(METRICS, 0.5) | {"filter_rate": 0.2, "hr_at_10": 0.1}
+    good = HALF | {"filter_rate": 0.2, "hr_at_10": 0.1}
     bad = dict.fromkeys(METRICS, 0.4) | {"filter_rate": 0.6, "hr_at_10": 0.9}
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
     trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate((good, bad))]
     selection = without_baselines(spec, trials)
     assert len(selection.front) == 2 and selection.chosen is not None and selection.choice is not None
-    assert selection.chosen.name == "trial-0000" and "its own NDCG@50 is 0.5000" in selection.choice.reason
+    assert selection.chosen.name == "trial-0000" and "Its own NDCG@50 is 0.5000" in selection.choice.reason
 
 
 def test_an_interrupted_search_compares_with_the_anchor_all(tmp_path: Path) -> None:
     spec = spec_of(tmp_path)
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
     points = [(0.500, 0.2), (0.499, 0.6)]
-    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    metrics = [HALF | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
     trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
     everything = Anchor("all", asdict(AdaptConfig(gate="open")), metrics[0] | {"hr_at_10": 0.502, "filter_rate": 0.0})
     alone, beside = without_baselines(spec, trials), without_baselines(spec, trials, [everything])
     assert alone.choice is not None and alone.choice.index == 1
     assert beside.choice is not None and beside.choice.index == 0
-    assert "0.5020 (adapting on every sample)" in beside.choice.reason
+    assert "of 0.5020, adapting on every sample)" in beside.choice.reason
 
 
 @pytest.mark.parametrize(
@@ -84,26 +86,33 @@ def test_an_interrupted_search_compares_with_the_anchor_all(tmp_path: Path) -> N
         (
             0.5,
             "trial-0001",
-            "2 of the front's 3 points skip at least the 50% that search.choose asks for. It skips 60.0%",
+            "2 of the front's 3 points have the filter rate of at least 50% that search.choose asks for. It skips 60.0",
         ),
         (
             0.95,
             "trial-0000",
-            "None of the front's 3 points skip at least the 95% that search.choose asks for. It skips",
+            "None of the front's 3 points have the filter rate of at least 95% that search.choose asks for. It skips",
         ),
     ],
 )
 def test_the_choice_skips_at_least_as_much_as_asked_for(tmp_path: Path, least: float, chosen: str, said: str) -> None:
     spec = spec_of(tmp_path, search={"choose": {"min_filter_rate": least}})
     points = [(0.50, 0.2), (0.45, 0.6), (0.30, 0.9)]
-    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    metrics = [HALF | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
     trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
     selection = without_baselines(spec, trials)
     assert selection.chosen is not None and selection.chosen.name == chosen
     document = chosen_document(spec, selection)
     assert document["why"].startswith(said)
-    assert ("skip at least" in document["rule"]) == (least > 0)
+    assert ("a filter rate of at least" in document["rule"]) == (least > 0)
+
+
+def test_the_reason_counts_the_passes_that_could_have_been_computed(tmp_path: Path) -> None:
+    metrics = HALF | {"filter_rate": 0.6, "filtered_by_seen": 0.2}
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    choice = without_baselines(spec_of(tmp_path), [Trial(0, parameters, State.FINISHED, metrics)]).choice
+    assert choice is not None and choice.reason.startswith("It skips 50.0% of the passes")
 
 
 def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
@@ -305,7 +314,7 @@ def test_one_of_each_group_is_measured_on_test_and_the_chosen_one_for_its_own(tm
             number,
             {"top_k": 50, "entropy_quantile": 1 - rate, "cosine_threshold": 0.3},
             State.FINISHED,
-            dict.fromkeys(METRICS, 0.5) | {"hr_at_10": quality, "filter_rate": rate},
+            HALF | {"hr_at_10": quality, "filter_rate": rate},
             outcomes=outcomes(quality),
         )
         for number, (quality, rate) in enumerate(points)
@@ -330,7 +339,7 @@ def test_a_point_clearly_below_adapting_on_everything_is_not_chosen(tmp_path: Pa
     ranks[::2] = 99
     worse = ranks.copy()
     worse[1::40] = 99
-    metrics = dict.fromkeys(METRICS, 0.5)
+    metrics = HALF
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
     everything = Outcomes.of(ranks, np.ones(SAMPLES, bool)).text()
     trials = [
@@ -350,7 +359,7 @@ def test_a_point_clearly_below_adapting_on_everything_is_not_chosen(tmp_path: Pa
 def test_constraints_bound_the_front_and_the_choice(tmp_path: Path) -> None:
     points = [(0.50, 0.2), (0.47, 0.5), (0.45, 0.6), (0.30, 0.9)]
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
-    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    metrics = [HALF | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
     trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
     known = [Anchor("all", asdict(AdaptConfig(gate="open")), metrics[0] | {"filter_rate": 0.0})]
     search = {"constraints": {"hr_at_10": ">= 0.9 * all"}, "choose": {"rule": "constraint"}}
@@ -360,7 +369,7 @@ def test_constraints_bound_the_front_and_the_choice(tmp_path: Path) -> None:
     document = chosen_document(spec, selection)
     assert document["trial_id"] == "trial-0002"
     assert document["rule"] == (
-        "the highest filter rate with HR@10 at least 0.9 times that of the anchor all on validation"
+        "the point that skips most, of those with HR@10 at least 0.9 times that of the anchor all on validation"
     )
     assert document["why"].startswith("It skips 60.0% of the passes, the most of the 3 points with HR@10 at least 0.9")
     strict = spec_of(tmp_path, search={**search, "constraints": {"hr_at_10": ">= 0.6"}})
@@ -374,7 +383,7 @@ def test_constraints_bound_the_front_and_the_choice(tmp_path: Path) -> None:
 def test_other_rules_choose_another_point(tmp_path: Path, rule: str, chosen: str) -> None:
     points = [(0.50, 0.1), (0.48, 0.5), (0.30, 0.9)]
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
-    metrics = [dict.fromkeys(METRICS, 0.5) | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
+    metrics = [HALF | {"hr_at_10": q, "filter_rate": rate} for q, rate in points]
     trials = [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)]
     spec = spec_of(tmp_path, search={"choose": {"rule": rule, "weights": [0.1, 1.0]}})
     selection = without_baselines(spec, trials)

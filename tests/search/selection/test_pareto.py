@@ -113,8 +113,8 @@ def test_choice_falls_back_to_best_quality():
     choice = choose(QUALITY, FILTER_RATE, 0.005, adapting_on_all=0.2)
     assert choice.index == 0
     assert choice.reason == (
-        "No point's NDCG@10 reaches 0.1990, 99.5% of the reference 0.2000 (adapting on every sample), so the choice is "
-        "the point of highest NDCG@10: 0.0900 at a filter rate of 0.0%."
+        "No point's NDCG@10 on validation reaches 0.1990 (99.5% of 0.2000, adapting on every sample), so the point of "
+        "highest NDCG@10 is chosen: 0.0900 with 0.0% of the passes skipped."
     )
 
 
@@ -125,8 +125,8 @@ def test_choice_breaks_ties_by_the_other_objective():
 
 def test_reason_states_the_numbers():
     assert choose(QUALITY, FILTER_RATE, 0.005).reason == (
-        "It skips 30.0% of the passes, the most of the 2 points whose NDCG@10 is at least 0.0895, 99.5% of the "
-        "reference 0.0900 (the front's best); its own NDCG@10 is 0.0897."
+        "It skips 30.0% of the passes, the most of the 2 points whose NDCG@10 on validation is at least 0.0895 (99.5% "
+        "of 0.0900, the front's best). Its own NDCG@10 is 0.0897."
     )
 
 
@@ -140,4 +140,4 @@ def test_choice_refuses_nonsense(quality, rate, tolerance):
 
 def test_a_point_at_the_floor_is_within_the_tolerance():
     choice = choose([0.5, 0.4375, 0.4374], [0.1, 0.2, 0.3], 0.125)  # an eighth less, exact in binary
-    assert choice.index == 1 and "at least 0.4375, 87.5% of the reference 0.5000" in choice.reason
+    assert choice.index == 1 and "at least 0.4375 (87.5% of 0.5000," in choice.reason

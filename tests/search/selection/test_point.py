@@ -70,8 +70,8 @@ def test_without_a_front_there_is_no_choice() -> None:
 @pytest.mark.parametrize(
     ("search", "text"),
     [
-        ({}, "within 0.5% of the best point's"),
-        ({"choose": ChooseConfig(tolerance=0.0)}, "the highest HR@10 on validation"),
+        ({}, "within 0.5% of the best (the front's or"),
+        ({"choose": ChooseConfig(tolerance=0.0)}, "the point of highest HR@10 on validation"),
         ({"choose": ChooseConfig(rule="knee")}, "furthest above the line"),
         (
             {"choose": ChooseConfig(rule="weights")},
@@ -79,9 +79,9 @@ def test_without_a_front_there_is_no_choice() -> None:
         ),
         (
             {"choose": ChooseConfig(rule="constraint"), "constraints": {"hr_at_10": ">= 0.4"}},
-            "the highest filter rate with HR@10 at least 0.4",
+            "the point that skips most, of those with HR@10 at least 0.4",
         ),
-        ({"choose": ChooseConfig(min_filter_rate=0.5)}, "among the points that skip at least 50%"),
+        ({"choose": ChooseConfig(min_filter_rate=0.5)}, "among the points with a filter rate of at least 50%"),
     ],
 )
 def test_the_rule_is_said_in_words(search: dict[str, object], text: str) -> None:

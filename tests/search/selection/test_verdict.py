@@ -7,6 +7,7 @@ from compared_rows import VIEW, gap, measured, row
 
 from search.report.findings import findings
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE
+from search.selection.judgement import Judgement, judge
 from search.selection.verdict import Verdict, advise, negligible
 from search.selection.view import Difference, View
 
@@ -177,9 +178,29 @@ def test_the_words_of_using_the_choice():
     chosen["test_arithmetic"] = 0.59
     assert str(advise(chosen, baselines, [chosen], VIEW, TOLERANCE)) == (
         "Use trial-0001: skip 53% of the passes at a cost of 0.3% of HR@10. The cost is 0.3% (95%: −0.1% to "
-        "0.7%), with 41% less computing; skipping at random would cost 1.9%. Adapting on every sample adds 42.9% "
-        "(95%: 42.3% to 43.4%) of HR@10."
+        "0.7%), with 41% less computing for learning; skipping at random would cost 1.9%. Adapting on every sample "
+        "adds 42.9% (95%: 42.3% to 43.4%) of HR@10."
     )
+
+
+def test_a_gain_is_promised_only_if_it_is_clear():
+    values = {"none": 0.07, "everything": 0.1, "random": 0.09, "chosen": 0.1002}
+    unclear, clear = advice(**values, reach=0.0005), advice(**values, reach=0.0001)
+    assert unclear.title == "Use trial-0001: skip 50% of the passes at no cost in HR@10."
+    assert "HR@10 is 0.2% higher (95%: −0.3% to 0.7%)" in unclear.reasons[0]
+    assert clear.title == "Use trial-0001: skip 50% of the passes and gain 0.2% of HR@10."
+
+
+def test_a_front_point_that_costs_more_to_serve_is_no_rival():
+    """Where the cost is measured. The column "on test" says the same of it."""
+    values = {"none": 0.07, "everything": 0.08, "random": 0.07, "chosen": 0.08}
+    for cost, verdict in ((0.9, USE), (0.6, OPEN), (None, OPEN)):
+        chosen, baselines = measured(**values)
+        chosen["test_cost"] = 0.7
+        better = row("trial-0007", 0.085, 0.6, test_cost=cost, **gap(TO_CHOSEN, 0.005, 0.001, p_holm=0.01))
+        assert advise(chosen, baselines, [chosen, better], VIEW, TOLERANCE).verdict is verdict
+        beaten = judge(chosen, [chosen, better], VIEW, "trial-0001").judgement is Judgement.BY_POINT
+        assert beaten is (verdict is OPEN)
 
 
 def test_shares_leave_out_the_samples_with_nothing_to_learn():

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from etarec.config import UserError
 from search.track.store import EXPERIMENT_TAGS, connect, experiment_id, explained, first_line, store_address
+from search.track.views import VIEW_TAGS
 
 REFUSED = "API request failed with exception HTTPConnectionPool(host='x', port=9): Connection refused"
 LATE = "API request failed with timeout exception HTTPConnectionPool(host='x', port=9): Read timed out."
@@ -54,6 +55,9 @@ def test_what_only_the_user_can_mend_is_a_message(code: int, words: str | None) 
 def test_an_experiment_is_made_once_and_found_again(store: Store) -> None:
     client = connect()
     made = experiment_id(client, "made-up")
+    assert experiment_id(client, "made-up") == made
+    assert client.get_experiment(made).tags.items() >= EXPERIMENT_TAGS.items()
+    client.set_experiment_tag(made, next(iter(VIEW_TAGS)), "an older version's")
     assert experiment_id(client, "made-up") == made
     assert client.get_experiment(made).tags.items() >= EXPERIMENT_TAGS.items()
 
