@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import textwrap
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(given.threads)
     run = read(given.run, given.checkpoint)
     served = durable(given)
-    print(f"verdict     {run.advice or 'none: the search was cut off'}")
+    verdict = f"verdict     {run.advice or 'none: the search was cut off'}"
+    print(textwrap.fill(verdict, 80, subsequent_indent=" " * 12))
     print(f"state       {short_path(served.folder)}: {served.recovered:,} observations since the last snapshot")
     adapts = "frozen" if given.frozen else served.recommender.config.target
     app = application(Service(served, {"run": given.run.name, "verdict": run.verdict, "adapts": adapts}), token)
