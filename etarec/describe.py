@@ -107,11 +107,10 @@ def _beginning(beginning: Preview) -> Iterator[str]:
 def _guessed(beginning: Preview, path: str) -> dict[str, str | int | None]:
     columns = beginning.guess()
     if columns is None:
-        names = ", ".join(beginning.names)
+        names, (user, item, time) = ", ".join(beginning.names), beginning.example()
         raise UserError(
             f"{path}: neither names nor content tell which columns are users and items; give them, for instance "
-            f"--set columns.user={beginning.names[0]} columns.item={beginning.names[-1]} columns.timestamp=null; "
-            f"the columns are {names}"
+            f"--set columns.user={user} columns.item={item} columns.timestamp={time}; the columns are {names}"
         )
     return {"user": columns.user, "item": columns.item, "timestamp": columns.timestamp}
 

@@ -5,13 +5,17 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
 import sys
+import textwrap
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import FrameType
 
 import torch
 import uvicorn
 
-from etarec.command_line import absolute_path, exit_status, short_path
+from etarec.command_line import INTERRUPTED, absolute_path, exit_status, short_path
 from etarec.config import AdaptConfig, UserError
 from etarec.serving import Durable, GuardConfig, load, read
 from etarec.serving.durable import EVERY, SNAPSHOT
@@ -19,11 +23,12 @@ from etarec.serving.recommender import MAX_USERS
 from etarec.serving.service import Service, application
 
 TOKEN = "ETAREC_TOKEN"  # noqa: S105 - the name of a variable
+NO_SNAPSHOT = b"interrupted again: no snapshot was taken; the next start learns the journal\n"
 
 
 @exit_status(interrupted="interrupted before the service began")
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 after SIGTERM or Ctrl-C, 2 for what the user can fix, 1 if the port cannot be opened."""
+    """Exit status: 0 after SIGTERM or Ctrl-C, 130 after a second Ctrl-C, 2 for what the user can fix."""
     given = _parse(arguments)
     token = os.environ.get(TOKEN, "")
     check_reachable(given.host, token)
@@ -31,15 +36,46 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(given.threads)
     run = read(given.run, given.checkpoint)
     served = durable(given)
-    print(f"verdict     {run.advice or 'none: the search was cut off'}")
+    verdict = f"verdict     {run.advice or 'none: the search was cut off'}"
+    print(textwrap.fill(verdict, 80, subsequent_indent=" " * 12))
     print(f"state       {short_path(served.folder)}: {served.recovered:,} observations since the last snapshot")
-    print(f"serving     http://{given.host}:{given.port}", flush=True)
     adapts = "frozen" if given.frozen else served.recommender.config.target
     app = application(Service(served, {"run": given.run.name, "verdict": run.verdict, "adapts": adapts}), token)
+    listener = listening(given.host, given.port)
+    server = Server(uvicorn.Config(app, log_level="warning"))
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn raises it again after its own graceful stop
-    uvicorn.run(app, host=given.host, port=given.port, log_level="warning")
+        signal.signal(number, server.handle_exit)
+    print(f"serving     {address(listener)}", flush=True)
+    server.run(sockets=[listener])
     return 0
+
+
+class Server(uvicorn.Server):
+    """Stops gracefully at SIGTERM and Ctrl-C, and at once at a second Ctrl-C, as a kill would stop it."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Nothing: `main` set the handlers, so that a signal during the start counts too."""
+        return nullcontext()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            os.write(sys.stderr.fileno(), NO_SNAPSHOT)
+            os._exit(INTERRUPTED)
+        super().handle_exit(sig, frame)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """The socket of the service. Raises UserError if it cannot be opened."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({error}); expected a free port") from error
+
+
+def address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def durable(given: argparse.Namespace) -> Durable:
@@ -70,7 +106,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m etarec.serve", description="Serve the answer of a search by HTTP.")
     parser.add_argument("run", type=absolute_path, metavar="RUN", help="folder of a finished search, such as runs/demo")
     parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs a token in {TOKEN}")
-    parser.add_argument("--port", type=int, default=8080, help="port (default: 8080)")
+    parser.add_argument("--port", type=_port, default=8080, help="port; 0 is any free one (default: 8080)")
     parser.add_argument(
         "--state",
         type=absolute_path,
@@ -95,6 +131,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the model (default: 1)")
     return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"given {text}, expected a number from 0 to 65535")
+    return int(text)
 
 
 def _share(text: str) -> float | None:

@@ -44,7 +44,7 @@ def _checkpoint(experiment: Experiment, searched: Interactions, given: str | Non
     spec = experiment.spec
     path = Path(given) if given else cache_path(searched, spec.model, spec.train)
     if given or path.exists():
-        trained = given_checkpoint(path, searched)
+        trained = given_checkpoint(path, searched, spec)
         experiment.console.checkpoint(spec, trained, path)
         return trained
     check_cache(path, searched, spec.model)

@@ -9,6 +9,7 @@ from etarec.command_line import naming
 from etarec.data import Interactions
 from etarec.disk import file_sha256
 from etarec.document import read_yaml
+from etarec.models import class_of
 from etarec.train import cache_path, load_or_train, progress
 from search import preflight, rehearsal, warm_start
 from search.experiment import Experiment
@@ -18,7 +19,15 @@ from search.records.start import Start
 from search.running import runner
 from search.running.learning import default_trials
 from search.running.plan import WORKER_BYTES, Machine, Plan, plan
-from search.spec import Spec, check_against_data, check_measured, check_something_to_learn, class_paths, own_code
+from search.spec import (
+    Spec,
+    check_against_data,
+    check_measured,
+    check_shallow_steps,
+    check_something_to_learn,
+    class_paths,
+    own_code,
+)
 from search.subject import Recommender
 
 
@@ -70,6 +79,8 @@ def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None
             check_against_data(spec, interactions.n_items - 1)
             held_out = rehearsal.held_out(spec, interactions)
             check_something_to_learn(spec, held_out or interactions)
+            if spec.checkpoint is None:
+                check_shallow_steps(spec, class_of(spec.model))
             data.stream(interactions, "valid", spec.data.order, spec.data.order_seed)
     experiment.console.data(spec, interactions)
     experiment.provenance.data = about_data(spec, interactions)
@@ -79,10 +90,11 @@ def load_data(experiment: Experiment) -> tuple[Interactions, Interactions | None
     return interactions, held_out
 
 
-def given_checkpoint(path: Path, interactions: Interactions) -> Checkpoint:
-    """The checkpoint in the file, which must have been trained on these data."""
+def given_checkpoint(path: Path, interactions: Interactions, spec: Spec) -> Checkpoint:
+    """The checkpoint in the file, which must have been trained on these data and fit the spec."""
     trained = checkpoint.read(path)
     trained.check_against(interactions.vocabulary, interactions.sha256, str(path))
+    check_shallow_steps(spec, class_of(trained.model))
     return trained
 
 
@@ -91,7 +103,7 @@ def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoin
     with experiment.provenance.timed("train"):
         if spec.checkpoint is not None:
             path = Path(spec.checkpoint)
-            trained = given_checkpoint(path, interactions)
+            trained = given_checkpoint(path, interactions, spec)
         else:
             with progress(spec.train, console) as watch:
                 trained, path = load_or_train(interactions, spec.model, spec.train, watch)

@@ -27,6 +27,8 @@ _MAX_RECORDS = 200
 _TOO_LONG = "longer than 256 KiB; expected lines that end with LF, CR LF or CR, and a shorter one at the beginning"
 _CONSISTENT, _MOST = 0.9, 0.5  # shares of the first lines that a separator must cut into equally many values
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WORD = re.compile(r"^[^\d]*[^\W\d][^\d]*$")  # letters and no digits: no date
+DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[/.]\d{1,2}[/.]\d{4}.*|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d .*")
 _COMMON_NAMES = re.compile(
     r"(user|item|session|visitor|product|movie|artist|track|time|rating|event|date)s?[ _-]?(id)?", re.I
 )
@@ -198,7 +200,11 @@ def _header(records: list[list[str]], wanted: Wanted) -> bool:
     places = named or list(range(1, len(first) + 1))
     for place in places:
         values = [record[place - 1] for record in others if place <= len(record)]
-        if place <= len(first) and values and all(map(_is_number, values)) and not _is_number(first[place - 1]):
+        if place > len(first) or not values:
+            continue
+        if all(map(_is_number, values)) and not _is_number(first[place - 1]):
+            return True
+        if all(DATE.fullmatch(value.strip()) for value in values) and _WORD.search(first[place - 1]):
             return True
     return any(place <= len(first) and bool(_COMMON_NAMES.fullmatch(first[place - 1].strip())) for place in places)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from etarec.config import ColumnsConfig, DataConfig
 from etarec.readers import columnar, text
+from etarec.readers.dialect import DATE
 from etarec.readers.faults import readable
 from etarec.readers.source import Columnar, Source, common_kind, sources
 
@@ -21,7 +22,6 @@ _TIMES = (
     "timestamp unixreviewtime ts time unixtime datetime eventtime createdat playedat date eventdate reviewtime "
     "timestamps"
 )
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[/.]\d{1,2}[/.]\d{4}.*|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d .*")
 _INTEGER, _DECIMAL = re.compile(r"-?\d+"), re.compile(r"-?\d*\.\d+([eE][+-]?\d+)?")
 _EPOCH = re.compile(r"(\d{9,10}|\d{12,13}|\d{15,16})(\.\d+)?")
 
@@ -41,6 +41,15 @@ class Preview:
         if not self.named and len({len(row) for row in self.rows}) > 1:
             return ColumnsConfig(user=1, item="2-", timestamp=None)
         return self._by_name() if self.named else self._by_content()
+
+    def example(self) -> tuple[str, str, str]:
+        """Names of columns that may be those of users, items and times, to show how names are given."""
+        places = self._by_content()
+        if places is None:
+            return self.names[0], self.names[-1], "null"
+        chosen = (places.user, places.item, places.timestamp)
+        user, item, time = (self.names[place - 1] if isinstance(place, int) else "null" for place in chosen)
+        return user, item, time
 
     def _by_name(self) -> ColumnsConfig | None:
         plain = {name: re.sub(r"[^a-z]", "", name.split(":")[0].split(".")[-1].lower()) for name in self.names}
@@ -88,7 +97,7 @@ def _columnar(source: Source, described: str, kind: Columnar) -> Preview:
 def _type(values: list[str]) -> str:
     """The type of a text column's first values, in words."""
     used = [value.strip() for value in values if value.strip()]
-    forms = {"time": _EPOCH, "integer": _INTEGER, "number": _DECIMAL, "date": _DATE}
+    forms = {"time": _EPOCH, "integer": _INTEGER, "number": _DECIMAL, "date": DATE}
     for name, form in forms.items():
         if used and all(form.fullmatch(value) or (name == "number" and _INTEGER.fullmatch(value)) for value in used):
             return name

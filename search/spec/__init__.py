@@ -4,7 +4,13 @@
 UserError.
 """
 
-from search.spec.checks import check_against_data, check_measured, check_something_to_learn, check_top_k
+from search.spec.checks import (
+    check_against_data,
+    check_measured,
+    check_shallow_steps,
+    check_something_to_learn,
+    check_top_k,
+)
 from search.spec.configurations import canonical, first_points, neutral_config, trial_config, trial_seed
 from search.spec.loading import load
 from search.spec.own_code import class_paths
@@ -31,6 +37,7 @@ __all__ = [
     "canonical",
     "check_against_data",
     "check_measured",
+    "check_shallow_steps",
     "check_something_to_learn",
     "check_top_k",
     "class_paths",

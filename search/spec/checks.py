@@ -8,8 +8,9 @@ from etarec.document import quoted
 from search.spec.space import acts
 from search.spec.spec import Spec
 
-if TYPE_CHECKING:
-    from etarec.data import Interactions  # it imports pandas, which an error message can do without
+if TYPE_CHECKING:  # they import pandas and torch, which an error message can do without
+    from etarec.data import Interactions
+    from etarec.models import SequenceModel
 
 
 def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
@@ -22,6 +23,19 @@ def check_something_to_learn(spec: Spec, data: "Interactions") -> None:
             "adapt.new_transitions_only: given true, but every validation sample ends in a transition of the training "
             "data, since no user has two validation samples; expected false, or adapt.feedback: immediate, or "
             "data.split: ratio with a rehearsal_share"
+        )
+
+
+def check_shallow_steps(spec: Spec, model: "type[SequenceModel]") -> None:
+    """Raise UserError, which names the key, if a trial's `filtered` can be one that the model does not offer."""
+    searched = spec.space.get("filtered")
+    given = (spec.adapt.filtered,) if searched is None else searched.choices or ()
+    offered = ("nothing", *model.shallow_steps)
+    if lacking := [str(value) for value in given if value not in offered]:
+        place = "adapt.filtered" if searched is None else "space.filtered.choices"
+        raise UserError(
+            f"{place}: given {' and '.join(lacking)}, which {model.__name__} does not offer, as it has no residual "
+            f"stream from the last item to the output; expected {' or '.join(offered)}"
         )
 
 

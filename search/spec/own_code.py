@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from etarec.config import AdaptConfig, ModelConfig
+from etarec.config import GATE_FIELDS, AdaptConfig, ModelConfig
 from etarec.document_schema import Location
 from etarec.experiment_file import Problem
 from search.fields import SECTION, field_of, option_of
@@ -40,6 +40,7 @@ def problems(spec: Spec) -> Iterator[Problem]:
     gates = [(place, config) for place, config in _gates(spec) if config.own_gate]
     if not gates:
         yield from _options_without_gate(spec)
+    yield from _without_effect(spec)
     if models or gates:
         yield from list(_unusable(spec, models, gates)) or _unlike_their_types(spec, gates)
 
@@ -77,6 +78,19 @@ def _options_without_gate(spec: Spec) -> Iterator[Problem]:
     if spec.adapt.gate_options:
         yield ("adapt", SECTION), f"the gate {spec.adapt.gate} has no options; {expected}"
     yield from ((("space", key), f"the gate has no options; {expected}") for key in spec.space if option_of(key))
+
+
+def _without_effect(spec: Spec) -> Iterator[Problem]:
+    """Searched fields of the product's own gate, where a gate of the user's own stands in its place."""
+    gate, loss_by_entropy = spec.adapt.own_gate, not spec.adapt.learns_next_item or "objective" in spec.space
+    if gate is None or "gate" in spec.space:
+        return
+    for key in spec.space.keys() & (GATE_FIELDS - {"gate", SECTION}):
+        if not (key == "top_k" and loss_by_entropy):  # K of the entropy that such a loss minimises
+            yield (
+                ("space", key),
+                f"it has no effect: the gate {gate} decides alone; expected {field_of('NAME')} instead",
+            )
 
 
 def _unusable(

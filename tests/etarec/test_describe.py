@@ -111,6 +111,11 @@ def test_one_user_a_line_is_guessed(run) -> None:
             [],
             "neither names nor content tell which columns are users and items; give them, for inst",
         ),
+        (
+            "basket,shopper,sku,bought_at\n0.5,a,x,2026-01-02\n0.5,b,y,2026-01-03\n",
+            [],
+            "for instance --set columns.user=shopper columns.item=sku columns.timestamp=bought_at; the columns are",
+        ),
         (LOG, ["--set", "colums.user=1"], "--set colums.user=1: colums: unknown key; did you mean columns?"),
         (LOG, ["--set", "k_core=-1"], "--set k_core: given -1, expected an integer at least 0"),
         (LOG, ["--set", "drop=[all]"], '--set drop[0]: given "all", expected one of missing_time, missing_ids, dupl'),

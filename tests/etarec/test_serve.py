@@ -1,13 +1,12 @@
 """`python -m etarec.serve` answers, is private unless told otherwise, and ends with a snapshot."""
 
-import contextlib
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,32 +41,41 @@ def test_a_folder_without_a_search_ends_with_a_message(tmp_path, capsys, monkeyp
     assert serve.main([str(tmp_path), "--host", "0.0.0.0"]) == 2
 
 
+def test_a_port_in_use_ends_with_a_message(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("ETAREC_TOKEN", raising=False)
+    run = made_up_run(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert serve.main([str(run), "--port", str(other.getsockname()[1])]) == 2
+        assert "cannot listen there ([Errno 98] Address already in use" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        serve.main([str(run), "--port", "80800"])
+    assert "argument --port: given 80800, expected a number from 0 to 65535" in capsys.readouterr().err
+    with serve.listening("127.0.0.1", 0) as listener:
+        assert serve.address(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 @contextmanager
 def serving(run: Path, *options: str, stop: signal.Signals = signal.SIGTERM) -> Iterator[str]:
     """The address of a service on `run`, which must end with status 0 at the signal."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ETAREC_TOKEN": "secret"}
-    command = [sys.executable, "-m", "etarec.serve", str(run), "--port", str(port), *options]
-    process = subprocess.Popen(command, env=environment, cwd=run.parent, stdout=subprocess.PIPE, text=True)
-    address = f"http://127.0.0.1:{port}"
+    process, address = begun(run, *options)
     try:
-        wait_for(f"{address}/health")
         yield address
     finally:
         process.send_signal(stop)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, out
-    assert "verdict     Use trial-0002." in out and f"serving     {address}" in out
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
 
 
-def wait_for(url: str) -> None:
-    for _ in range(300):
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"no answer from {url}")
+def begun(run: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """A service on `run` and its address, once it has told both."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ETAREC_TOKEN": "secret"}
+    command = [sys.executable, "-m", "etarec.serve", str(run), "--port", "0", *options]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=environment, cwd=run.parent, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout
+    told = dict(line.split(maxsplit=1) for line in itertools.islice(process.stdout, 3))
+    assert told["verdict"] == "Use trial-0002.\n"
+    return process, told["serving"].strip()
 
 
 def ask(url: str, body: Any = None) -> Any:
@@ -96,3 +104,35 @@ def test_a_service_recommends_learns_stops_and_continues(tmp_path):
     with serving(run, stop=signal.SIGINT) as address:
         assert ask(f"{address}/recommend", {"users": ["user 3"]}) == before
         assert f"etarec_observations_total {told['taken']}\n" in ask(f"{address}/metrics")
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once_and_loses_no_observation(tmp_path):
+    """The first one waits for the calls in progress, and a call whose body is awaited is one."""
+    run = made_up_run(tmp_path)
+    process, address = begun(run)
+    items = ask(f"{address}/recommend", {"users": ["nobody"], "k": 3})["recommendations"][0]["items"]
+    seen = [{"user": f"user {n % 7}", "item": items[n % 3]} for n in range(40)]
+    ask(f"{address}/observe", {"observations": seen})
+    before = ask(f"{address}/recommend", {"users": ["user 3"]})
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as waiting:
+        waiting.sendall(b"POST /observe HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        ask(f"{address}/health")  # the service has taken the call before
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert (process.returncode, err.encode()) == (130, serve.NO_SNAPSHOT)
+    assert (run / "serving" / "journal-0.jsonl").exists()
+    with serving(run) as address:
+        assert ask(f"{address}/recommend", {"users": ["user 3"]}) == before
+
+
+@pytest.mark.slow
+def test_a_signal_during_the_start_is_not_lost(tmp_path):
+    process, _ = begun(made_up_run(tmp_path))
+    process.send_signal(signal.SIGTERM)  # the first line behind `serving` may not have run yet
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")

@@ -61,6 +61,13 @@ def test_a_given_checkpoint_is_one_of_these_data(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("nothing_is_trained")
+def test_a_step_that_the_model_does_not_offer_is_known_before_training(tmp_path: Path) -> None:
+    changes = ("model={name: gru4rec, width: 8}", "space.filtered.choices=[output, mlp]")
+    with pytest.raises(UserError, match=r"space.yaml: space.filtered.choices: given mlp, which GRU4Rec does not offer"):
+        prepare.prepare(experiment_of(tmp_path, *changes))
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -95,10 +95,17 @@ def test_quotes_surround_values_of_tabs_only_where_all_are_closed(read, rows) ->
 
 def test_a_first_line_of_names_is_told_from_an_interaction(read, rows) -> None:
     assert rows(read("who,what,when\na,x,1\nb,y,2\n", 1, 2, 3)) == [(0, "x", 1), (1, "y", 2)]
+    dated = "a,x,1970-01-01\nb,y,1970-01-02\n"
+    assert rows(read(f"who,what,bought_at\n{dated}", 1, 2, 3)) == [(0, "x", 0), (1, "y", 86400)]
     assert rows(read("user,item\na,x\nb,y\n", 1, 2, None)) == [(0, "x"), (1, "y")]
     assert rows(read("who,what\na,x\nb,y\n", 1, 2, None)) == [(2, "what"), (0, "x"), (1, "y")]
     assert rows(read("who,what\na,x\nb,y\n", 1, 2, None, header=True)) == [(0, "x"), (1, "y")]
     assert rows(read("user,item\na,x\n", 1, 2, None, header=False)) == [(1, "item"), (0, "x")]
+
+
+def test_a_first_date_that_cannot_be_read_is_no_name(read) -> None:
+    with pytest.raises(UserError, match=r"line 1.*1970-01-01 \(late\)"):
+        read("c,z,1970-01-01 (late)\na,x,1970-01-01\nb,y,1970-01-02\n", 1, 2, 3)
 
 
 def test_an_interaction_taken_for_names_is_said(read) -> None:

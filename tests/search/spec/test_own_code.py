@@ -16,7 +16,9 @@ def mine(own_package: Path) -> Path:
     """The experiment of the page with the page's model, its gate and an option of it in the space."""
     model, gate = blocks("yaml")
     path = own_package.parent / "mine.yaml"
-    path.write_text(model + "  gate_options.margin: {low: 0.01, high: 10.0, log: true}\n" + gate.splitlines()[1] + "\n")
+    rate = "space:\n  learning_rate: {low: 1.0e-4, high: 0.01, log: true}\n"
+    margin = "  gate_options.margin: {low: 0.01, high: 10.0, log: true}\n"
+    path.write_text(model.partition("space:")[0] + rate + margin + gate.splitlines()[1] + "\n")
     return path
 
 
@@ -30,12 +32,12 @@ def test_the_resolved_experiment_gives_the_same_again(mine: Path) -> None:
 
 def test_an_option_is_searched_like_a_field(mine: Path) -> None:
     spec = load(mine)
-    config = trial_config(spec, {"top_k": 5, "entropy_quantile": 0.5, "gate_options.margin": 2.5})
-    assert (config.top_k, config.gate_options) == (5, {"margin": 2.5})
+    config = trial_config(spec, {"learning_rate": 0.002, "gate_options.margin": 2.5})
+    assert (config.learning_rate, config.gate_options) == (0.002, {"margin": 2.5})
     assert neutral_config(spec).gate_options["margin"] == pytest.approx(0.1**0.5)
     assert all(point.keys() == spec.space.keys() for point in first_points(spec))
     open_gate = baseline_config("all", config, n_items=10)
-    assert canonical(open_gate) == canonical(AdaptConfig(gate="open", top_k=5))
+    assert canonical(open_gate) == canonical(AdaptConfig(gate="open", learning_rate=0.002))
 
 
 def test_a_conditional_option_keeps_its_fixed_value_elsewhere(mine: Path) -> None:
@@ -90,12 +92,23 @@ def test_options_need_a_class(mine: Path) -> None:
         load(mine, ["model={}"])
 
 
+def test_a_field_of_the_gate_that_is_replaced_cannot_be_searched(mine: Path) -> None:
+    searched = "space.top_k={low: 2, high: 9}"
+    with pytest.raises(
+        UserError, match=r"space.top_k: it has no effect: the gate .*Margin decides alone; .* gate_opti"
+    ):
+        load(mine, [searched])
+    assert "top_k" in load(mine, [searched, "adapt.objective=entropy"]).space
+    mine.write_text(mine.read_text().partition("adapt:")[0])
+    assert "top_k" in load(mine, [searched, f"space.gate={{choices: [eta, '{GATE}']}}"]).space
+
+
 def test_overrides_change_and_fix_options(mine: Path) -> None:
     assert load(mine, ["space.gate_options.margin.low=0.5"]).space["gate_options.margin"].low == 0.5
     fixed = load(mine, ["adapt.gate_options.margin=2.5"])
     assert fixed.adapt.gate_options == {"margin": 2.5} and "gate_options.margin" not in fixed.space
     assert "gate_options.margin" not in load(mine, ["space.gate_options.margin=null"]).space
-    every = [f"adapt.{key}" for key in ("top_k=5", "entropy_quantile=0.5", "gate_options.margin=2.5")]
+    every = [f"adapt.{key}" for key in ("learning_rate=0.002", "gate_options.margin=2.5")]
     assert load(mine, every).space["gate_options.margin"].choices == (2.5,)
 
 
