@@ -13,6 +13,11 @@ from typing import ParamSpec
 from etarec.config import UserError
 
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130  # 130 is 128 + SIGINT, as shells report a Ctrl-C
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space there"),
+    errno.EROFS: "make it writable again",
+    errno.EIO: "mend the disk",
+}
 P = ParamSpec("P")
 
 
@@ -46,7 +51,7 @@ def absolute_path(text: str) -> Path:
 def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's `main`: a UserError gives one message and status 2, Ctrl-C `interrupted` and status 130.
 
-    A full disk gives one message, too, and status 1. Other errors keep their traceback.
+    A disk that is full, read-only or broken gives one message, too, and status 1. Other errors keep their traceback.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
@@ -62,10 +67,10 @@ def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, in
                 print(interrupted, file=sys.stderr)
                 return INTERRUPTED
             except Exception as error:
-                full = _full_disk(error)
-                if full is None:
+                fault = _disk_fault(error)
+                if fault is None:
                     raise
-                print(f"error: {full}", file=sys.stderr)
+                print(f"error: {printable(fault)}", file=sys.stderr)
                 return FAILED
 
         return guarded
@@ -78,17 +83,22 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
 
 
-def _full_disk(error: BaseException | None) -> str | None:
-    """The message about the full disk on which an error rests; None for another error.
+def is_disk_fault(error: OSError) -> bool:
+    """Whether the disk is at fault and not the path: full, read-only or broken. `exit_status` tells the user."""
+    return error.errno in _CURES
+
+
+def _disk_fault(error: BaseException | None) -> str | None:
+    """The message about the fault of a disk on which an error rests; None for another error.
 
     The first of several such errors counts: later ones come from work that ends the program.
     """
     message = None
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and (cure := _CURES.get(error.errno or 0)):
             message = (
-                f"{error.filename or 'a file'}: {error.strerror}; free space there, then give the same command again, "
-                "for a search with --resume"
+                f"{error.filename or 'a file'}: {error.strerror}; {cure}, then give the same command "
+                "again, for a search with --resume"
             )
         error = error.__cause__ or error.__context__
     return message

@@ -166,12 +166,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def naming_file(path: Path) -> Iterator[None]:
-    """An OSError of the block that names no file, as one of writing does, gets the name of this one."""
+def naming_file(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """An OSError of the block that names no file, as one of writing does, or `partial`, gets the name of `path`."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or error.filename == str(partial):
             error.filename = str(path)
         raise
 
@@ -185,7 +185,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")  # without the name, which may be as long as can be
     try:
-        with naming_file(path):
+        with naming_file(path, partial):
             yield partial
             partial.replace(path)
     finally:

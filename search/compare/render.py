@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from etarec.command_line import is_disk_fault
 from etarec.config import UserError
 from etarec.disk import write_whole
 from search.compare import plots, tables
@@ -20,7 +21,8 @@ OUTPUTS = ("compare.html", "compare.csv")
 def render(directories: list[Path], out: Path) -> None:
     """Write OUTPUTS into the folder `out`, which is made if it is missing.
 
-    Raises UserError where a folder holds no readable search, or where the page cannot be written.
+    Raises UserError where a folder holds no readable search, or where the page cannot be written, and OSError where the
+    disk is at fault.
     """
     searches = load_all(directories)
     verdicts = tables.verdicts(searches)
@@ -30,6 +32,8 @@ def render(directories: list[Path], out: Path) -> None:
         write_whole(out / "compare.html", page)
         write_whole(out / "compare.csv", as_csv(verdicts))
     except OSError as error:
+        if is_disk_fault(error):
+            raise
         raise UserError(f"{out}: cannot write the comparison: {error.strerror}") from error
 
 

@@ -124,10 +124,16 @@ const table = id => {
 };
 const inert = text => /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(text) && (isNaN(text) || !text.trim()) ? `'${text}` : text; // no formula in a spreadsheet
 const quoted = text => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-const scalar = text => text === "" ? "null" : /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? text : JSON.stringify(text);
-const key = text => /^[A-Za-z_][\w.]*$/.test(text) ? text : JSON.stringify(text);
+// Numbers as YAML 1.1 and 1.2 both read them: 007 is a text, and an exponent has a point before it and a sign.
+const number = /^([+-]?(?:0|[1-9]\d*))(\.\d+)?(?:e([+-]?)(\d+))?$/i;
+const power = (text, whole, part, sign, digits) => digits ? `${whole}${part ?? ".0"}e${sign || "+"}${digits}` : text;
+const unseen = sign => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`; // signs that YAML forbids or takes for line ends
+const text = words => JSON.stringify(words).replace(/[\x7f-\x9f\u2028\u2029\ufeff]/g, unseen);
+const scalar = words => words === "" ? "null" : number.test(words) ? words.replace(number, power) : text(words);
+const key = words => /^[A-Za-z_][\w.]*$/.test(words) ? words : text(words);
 const TEX = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum", "<": "textless", ">": "textgreater", "|": "textbar"};
-const tex = text => text.replace(/\s+/g, " ").replace(/[\\~^<>|&%$#_{}]/g, sign => TEX[sign] ? `\\${TEX[sign]}{}` : `\\${sign}`);
+const tex = words => words.replace(/[\s\x00-\x1f\x7f]+/g, " ").replace(/[\\~^<>|&%$#_{}]/g, sign => TEX[sign] ? `\\${TEX[sign]}{}` : `\\${sign}`)
+  .replace(/^( ?)([[*])/, "$1{$2}"); // at the start of a row they would belong to the \\ before it
 const rounded = text => text.trim() !== "" && !isNaN(text) && text.includes(".") ? String(Number(Number(text).toPrecision(4))) : text;
 const forms = {
   CSV: ({names, rows}) => [names, ...rows].map(row => row.map(inert).map(quoted).join(",")).join("\n") + "\n",

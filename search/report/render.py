@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from etarec.command_line import short_path
+from etarec.command_line import is_disk_fault, short_path
 from etarec.config import Reason, UserError
 from etarec.data import rehearsal_text
 from etarec.disk import write_whole
@@ -40,7 +40,9 @@ def render(directory: Path) -> None:
     """Write OUTPUTS into the folder whose files they describe, each whole or not at all.
 
     Raises:
-        UserError: the folder or one of its files is missing or unreadable, or the files contradict each other.
+        UserError: the folder or one of its files is missing, unreadable or not to be written, or the files contradict
+            each other.
+        OSError: the disk is at fault.
     """
     run = load(directory)
     more = Sections(Answer(run))
@@ -50,6 +52,8 @@ def render(directory: Path) -> None:
         _write(directory / "report.md", "report.md.j2", context)
         _write(directory / "report.html", "report.html.j2", {**context, **_drawn(more)})
     except OSError as error:
+        if is_disk_fault(error):
+            raise
         raise UserError(f"{directory}: cannot write the report: {error.strerror}") from error
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from etarec.command_line import exit_status
+from etarec.command_line import exit_status, is_disk_fault
 from etarec.config import UserError
 from etarec.document import quoted
 from search.records.journal import JOURNAL, held, holds_search
@@ -54,6 +54,8 @@ def track(directory: Path) -> tuple[Records, Mirror]:
         with held(directory):
             return _track(directory)
     except OSError as error:
+        if is_disk_fault(error):
+            raise
         file = error.filename or directory
         raise UserError(f"{file}: {error.strerror}, expected a file that this user can read and write") from error
 

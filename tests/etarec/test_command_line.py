@@ -44,20 +44,31 @@ def test_an_empty_path_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"argument {flag}: given an empty text, expected a path" in capsys.readouterr().err
 
 
-def test_a_full_disk_gives_one_message_with_the_first_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (errno.ENOSPC, "No space left on device; free space there"),
+        (errno.EDQUOT, "Disk quota exceeded; free space there"),
+        (errno.EROFS, "Read-only file system; make it writable again"),
+        (errno.EIO, "Input/output error; mend the disk"),
+    ],
+)
+def test_a_fault_of_the_disk_gives_one_message_with_the_first_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, code: int, expected: str
+) -> None:
     def ends() -> int:
         try:
-            write_whole(full, "text")
+            write_whole(file, "text")
         except OSError:
             fail(RuntimeError("the work that ends a search fails too"))
         return 0
 
-    full = tmp_path / "trials.csv"
+    file = tmp_path / "trials.csv"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "write_bytes", lambda *given: fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+        patch.setattr(Path, "write_bytes", lambda *given: fail(OSError(code, os.strerror(code))))
         assert exit_status(interrupted="")(ends)() == 1
-    expected = f"error: {full}: No space left on device; free space there, then give the same command again"
-    assert capsys.readouterr().err.startswith(expected) and list(tmp_path.iterdir()) == []
+    advice = "then give the same command again, for a search with --resume\n"
+    assert capsys.readouterr().err == f"error: {file}: {expected}, {advice}" and list(tmp_path.iterdir()) == []
 
 
 def test_another_error_of_a_file_keeps_its_traceback() -> None:

@@ -152,6 +152,13 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch:
     assert file.read_bytes() == b"\x00\xff\r\n"
 
 
+def test_an_error_names_the_file_and_not_the_one_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "missing" / "chosen.yaml"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(file, "text")
+    assert caught.value.filename == str(file)
+
+
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     file = tmp_path / "library.so"
     with whole_file(file) as slow:

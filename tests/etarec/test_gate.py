@@ -1,5 +1,6 @@
 """The gate against numbers worked out by hand and against section 2.2 of the design, sample by sample."""
 
+import json
 import math
 
 import numpy as np
@@ -104,8 +105,9 @@ def test_a_fixed_threshold_is_not_calibrated():
     assert torch.equal(decision.admitted, gate.topk_entropy(scores.topk(4).values) < 0.9)
 
 
-def test_first_batch_is_not_tested_for_redundancy():
-    judging = eta(cosine_threshold=0.0, top_k=3, entropy_threshold=9.0)
+@pytest.mark.parametrize("top_k", [3, None])
+def test_first_batch_is_not_tested_for_redundancy(top_k):
+    judging = eta(cosine_threshold=0.0, top_k=top_k, entropy_threshold=9.0)
     scores = random_scores(6, 12, 0)
     assert judge(judging, scores).admitted.all()
     second = judge(judging, scores)
@@ -162,6 +164,12 @@ def test_clamped_weights_end_at_two_nats_and_average_to_one():
     assert float(decision.weights[decision.admitted].mean()) == pytest.approx(1)
 
 
+def test_weights_are_clamped_at_both_ends():
+    entropies = torch.tensor([0.0, 2.5, 5.0])
+    weights = gate.clamped_weight(entropies, 2.5, torch.tensor([False, True, False]))
+    assert weights.tolist() == pytest.approx([math.exp(2), 1, math.exp(-2)])
+
+
 def test_each_test_refills_with_the_samples_nearest_to_passing_it():
     """E0 = 0 leaves nobody reliable, so the first test keeps the lowest entropies. More are reliable afterwards, and
     all of them are redundant: the second test keeps the lowest cosines."""
@@ -193,8 +201,40 @@ def test_a_gate_by_loss_without_a_test_of_redundancy_needs_no_scores():
     assert judging.scores_needed(12) == 0 and judging.needs_losses
     axes, seen = torch.eye(4), torch.zeros(4, dtype=torch.bool)
     losses = torch.tensor([3.0, 1.0, 2.0, 4.0])
-    decision = judging.judge(Batch(axes, axes, None, None, losses, seen))
+    decision = judging.judge(Batch(axes, torch.rand(60, 4), None, None, losses, seen))
     assert decision.admitted.tolist() == [False, True, True, False] and judging.threshold == 2.5
+
+
+def test_a_sample_without_a_loss_has_no_part_in_the_threshold():
+    judging = eta(criterion="loss", cosine_threshold=None, entropy_quantile=0.5)
+    axes, losses = torch.eye(4), torch.tensor([3.0, math.nan, 2.0, 4.0])
+    decision = judging.judge(Batch(axes, axes, None, None, losses, losses.isnan()))
+    assert decision.admitted.tolist() == [False, False, True, False] and decision.threshold == 3.0
+
+
+def test_each_batch_is_calibrated_on_what_it_can_learn():
+    fields = {"calibrate": "each_batch", "entropy_quantile": 0.5, "cosine_threshold": None, "top_k": 4}
+    judging, fixed = eta(**fields), eta(**fields, entropy_threshold=0.9)
+    seen = [True] * 3 + [False] * 6
+    for number in range(2):
+        scores = random_scores(9, 12, number)
+        decision = judge(judging, scores, seen)
+        expected = np.quantile(gate.topk_entropy(scores.topk(4).values).numpy()[3:], 0.5)
+        assert decision.threshold == judging.threshold == pytest.approx(expected)
+        assert judge(fixed, scores, seen).threshold == 0.9
+    nobody = judge(judging, random_scores(9, 12, 2), [True] * 9)
+    assert nobody.threshold == 0 and not nobody.admitted.any() and judging.threshold == pytest.approx(expected)
+
+
+def test_the_catalogue_and_not_the_width_bounds_k():
+    generator = torch.Generator().manual_seed(0)
+    hidden, vectors = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (9, 15))
+    narrow, wide = (eta(top_k=None, entropy_quantile=0.5) for _ in range(2))
+    seen = torch.zeros(9, dtype=torch.bool)
+    assert torch.equal(
+        narrow.judge(Batch(hidden, vectors, None, None, None, seen)).reasons, judge(wide, hidden @ vectors.T).reasons
+    )
+    assert narrow.threshold == pytest.approx(wide.threshold)
 
 
 def test_at_least_min_admitted_of_a_batch_the_most_reliable_first():
@@ -261,6 +301,24 @@ def test_random_gate_has_its_rate_and_its_seed():
         assert float(verdicts[0][0][batch].double().mean()) == pytest.approx(0.3, abs=0.02)
     assert not torch.equal(verdicts[0][0][0], verdicts[0][0][1])
     assert (judge(Gate(AdaptConfig(gate="random", random_rate=1.0), 0), scores).reasons == Reason.CHANCE).all()
+
+
+@pytest.mark.parametrize("kind", ["eta", "random"])
+def test_a_gate_that_is_restored_goes_on_as_the_one_before(kind):
+    config = AdaptConfig(gate=kind, top_k=4, entropy_quantile=0.7, cosine_threshold=0.3, random_rate=0.5)
+    first, again = Gate(config, 0), Gate(config, 1)
+    empty = first.snapshot()
+    judge(first, random_scores(20, 12, 0))
+    tensors, values = first.snapshot()
+    again.restore(tensors, json.loads(json.dumps(values)))
+    for number in (1, 2):
+        mine, its = (judge(one, random_scores(20, 12, number)) for one in (first, again))
+        assert torch.equal(mine.reasons, its.reasons) and mine.threshold == its.threshold
+    assert set(tensors) == ({"average"} if kind == "eta" else set())
+    again.restore(*empty)
+    assert again.average is None and again.threshold is None
+    fresh, its = (judge(one, random_scores(20, 12, 3)) for one in (Gate(config, 0), again))
+    assert torch.equal(fresh.reasons, its.reasons)
 
 
 CONFIGS = st.builds(

@@ -178,7 +178,7 @@ def stream(files, ends):
 
 
 def write(directory, files):
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if name.endswith(".csv"):
             content.to_csv(directory / name, index=False)

@@ -1,6 +1,8 @@
 """The pages in a real browser: report, comparison and MLflow. Elements are found by role, name and data attributes."""
 
+import csv
 import io
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from urllib.parse import quote
 import mlflow
 import pandas as pd
 import pytest
+import yaml
 from browser import PATIENCE, Visit, chromium, visit
 from made_up_searches import folder
 from playwright.sync_api import Browser, expect
@@ -134,6 +137,39 @@ def test_the_comparison_agrees_with_its_file_and_its_searches(browser: Browser, 
     points = pd.concat([front, fixed[fixed["trial_id"].isin(["none", "all"])]])
     expected = pd.DataFrame({"x": 100 * points["test_filter_rate"], "y": points["test_hr_at_10"]})
     pd.testing.assert_frame_equal(drawn, expected.sort_values(["x", "y"], ignore_index=True))
+
+
+# Names of searches, and how LaTeX gets them.
+HOSTILE = {
+    "=cmd()": "=cmd()",
+    "[1mm] 50% & #_$": r"{[}1mm] 50\% \& \#\_\$",
+    "*a {b}": r"{*}a \{b\}",
+    "007": "007",
+    "null": "null",
+    "- a: 'b', \"c\"": "- a: 'b', \"c\"",
+    "~^\\<script>|": r"\textasciitilde{}\textasciicircum{}\textbackslash{}\textless{}script\textgreater{}\textbar{}",
+    "two\nlines\u2028 \x7f": "two lines ",
+}
+
+
+def test_copies_of_hostile_names_are_text_in_every_form(browser: Browser, tmp_path: Path) -> None:
+    compare([folder(tmp_path / "in" / name) for name in HOSTILE], tmp_path / "out")
+    copies = {}
+    with visit(browser, (tmp_path / "out" / "compare.html").as_uri()) as one:
+        columns = table(one, "verdicts").shape[1]
+        for form in ("CSV", "YAML", "LaTeX"):
+            one.page.evaluate("window.copied = null")
+            one.page.locator(f"[data-copy='{form}'][data-of='verdicts']").click()
+            one.page.wait_for_function("window.copied")
+            copies[form] = one.page.evaluate("window.copied")
+        one.assert_clean()
+    rows = list(csv.reader(io.StringIO(copies["CSV"], newline="")))[1:]
+    assert [row[0] for row in rows] == [f"'{name}" if name[0] in "=-" else name for name in HOSTILE]
+    found = yaml.safe_load(copies["YAML"])
+    assert [row["search"] for row in found] == list(HOSTILE) and {row["trials"] for row in found} == {29}
+    lines = [line.removesuffix(r" \\") for line in copies["LaTeX"].splitlines() if line.endswith(r"\\")][1:]
+    assert [line.split(" & ")[0] for line in lines] == [words.partition(" & ")[0] for words in HOSTILE.values()]
+    assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {columns}
 
 
 def test_mlflow_shows_a_search_by_its_names(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

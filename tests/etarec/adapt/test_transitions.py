@@ -27,6 +27,7 @@ def test_parts_of_an_offer() -> None:
     assert pairs(OFFER.by(np.array([True, True, False, True]))) == [(0, 4), (0, 5), (3, 9)]
     assert pairs(OFFER.newest()) == [(0, 5), (2, 6), (3, 9)]
     assert pairs(OFFER.distinct()) == [(0, 4), (0, 5), (2, 6), (3, 9)]
+    assert pairs(Offer(np.array([0, 1, 1]), np.array([4, 5, 6])).newest()) == [(0, 4), (1, 6)]
     nothing = Offer(np.array([], int), np.array([], int))
     assert nothing.nothing_to_learn(2).all() and pairs(nothing.newest()) == pairs(nothing.distinct()) == []
 
@@ -60,6 +61,39 @@ def test_what_a_pass_learned_is_pending_no_more(log: Interactions) -> None:
         before = keeps.offer(slice(0, 6))
         keeps.learned(before.places)
         assert len(before.places) and (pairs(keeps.offer(slice(0, 6))) == pairs(before)) == again
+
+
+@pytest.mark.parametrize("transitions", ["last", "pending"])
+def test_a_sample_offers_its_newest_transition_or_all_that_are_pending(log: Interactions, transitions: str) -> None:
+    keeps = observed(log, feedback="next_request", transitions=transitions, new_transitions_only=False)
+    keeps.settle(slice(None))
+    batch = slice(0, 6)
+    expected = [
+        (sample, place)
+        for sample, (start, end) in enumerate(zip(keeps.starts[batch], keeps.ends[batch], strict=True))
+        for place in range(start + 1 if transitions == "pending" else max(start + 1, end - 1), end)
+    ]
+    assert pairs(keeps.offer(batch)) == expected and len(expected) >= 6
+
+
+@pytest.mark.parametrize(("transitions", "again"), [("last", [(0, 5), (1, 7)]), ("pending", [(1, 7)])])
+def test_adapting_on_all_learns_a_pending_transition_once(log: Interactions, transitions: str, again: list) -> None:
+    keeps = observed(log, transitions=transitions)
+    assert pairs(keeps.learned_by_all(OFFER)) == pairs(OFFER)
+    assert pairs(keeps.learned_by_all(Offer(np.array([0, 1]), np.array([5, 7])))) == again
+
+
+def test_marks_are_recalled_as_they_were(log: Interactions) -> None:
+    """The first eight interactions have every combination of the three marks."""
+    keeps, other = (observed(log, transitions="pending", new_transitions_only=False) for _ in range(2))
+    learned, shallow, offered = (np.array([n for n in range(8) if n & bit]) for bit in (1, 2, 4))
+    keeps.learned(learned)
+    keeps.learned_shallowly(shallow)
+    keeps.learned_by_all(Offer(np.zeros(len(offered), int), offered))
+    marks = keeps.marks()
+    assert marks.dtype == np.uint8 and marks[:8].tolist() == list(range(8)) and not marks[8:].any()
+    other.recall(marks)
+    assert other.marks().tolist() == marks.tolist()
 
 
 def test_new_transitions_only_leaves_out_what_was_trained_on(world: World) -> None:

@@ -1,11 +1,14 @@
 """One page and one table of several searches, and the command that makes them."""
 
+import errno
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from made_up_searches import folder
 
+from search.compare import render as render_module
 from search.compare.__main__ import main
 from search.compare.render import render
 
@@ -56,3 +59,28 @@ def test_a_folder_without_a_search_ends_with_one_message(tmp_path: Path, capsys:
     assert main([str(tmp_path / "nothing"), "--out", str(tmp_path)]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert not (tmp_path / "compare.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        (errno.EACCES, 2, "out: cannot write the comparison: Permission denied"),
+        (errno.ENOSPC, 1, "compare.html: No space left on device; free space there"),
+    ],
+)
+def test_a_page_that_cannot_be_written_ends_with_one_message(
+    places: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    code: int,
+    status: int,
+    words: str,
+) -> None:
+    def fail(path: Path, content: str) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(render_module, "write_whole", fail)
+    assert main([*map(str, places), "--out", str(tmp_path / "out")]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line

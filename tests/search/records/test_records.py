@@ -1,5 +1,6 @@
 """The journal: which events count, and which damage a crash may leave behind."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from made_up_records import CURVE, RESULT, SETTINGS, filled
 from etarec.config import UserError
 from etarec.disk import write_whole
 from search.records.records import Records
+from search.records.start import Source, Start
 from search.records.states import State
 from search.records.trial import Anchor, Trial
 
@@ -30,6 +32,43 @@ def test_a_search_that_goes_on_keeps_its_identity(tmp_path: Path) -> None:
     other = Records(tmp_path / "other")
     other.begin(SETTINGS)
     assert again.identity == identity and other.identity not in ("", identity)
+
+
+def test_a_folder_without_a_journal_has_empty_records(tmp_path: Path) -> None:
+    empty = Records(tmp_path)
+    assert (empty.users, empty.parent_run_id, empty.identity) == ("", "", "")
+    assert (empty.settings, empty.accepted, empty.mixed, empty.sources, empty.first) == ({}, [], set(), [], [])
+
+
+def test_what_was_taken_from_earlier_searches_comes_back(tmp_path: Path) -> None:
+    taken = Trial(0, {"top_k": 9}, State.FINISHED, RESULT, CURVE, outcomes="bits", source="/runs/mine/trial-0003")
+    begun, first = Source("/runs/mine", "id", trials=1, first=1), {"top_k": 4}
+    Records(tmp_path).begin(SETTINGS, start=Start([taken], [first], [begun]))
+    again = Records(tmp_path)
+    assert again.trials == {0: taken} and again.trials[0].state is State.FINISHED and again.taken == [taken]
+    assert (again.sources, again.first) == ([begun], [first])
+
+
+def test_accepted_changes_add_up(tmp_path: Path) -> None:
+    Records(tmp_path).begin(SETTINGS)
+    assert Records(tmp_path).begin(SETTINGS | {"search.seed": 1}, accept_changes=True) == ["search.seed: was 0, now 1"]
+    Records(tmp_path).begin({"search.seed": 1, "data.sha256": "b"}, accept_changes=True)
+    again = Records(tmp_path)
+    assert again.mixed == {"search.seed", "data.sha256"} and len(again.accepted) == 2
+    assert again.check({"search.seed": 1, "data.sha256": "b"}) == []
+
+
+def test_times_users_and_outcomes_are_recorded(tmp_path: Path) -> None:
+    before = time.time()
+    records = Records(tmp_path)
+    records.streaming("users")
+    records.started(0, {"top_k": 3})
+    records.finished(0, RESULT, CURVE, "bits")
+    again = Records(tmp_path)
+    assert (again.users, again.trials[0].outcomes) == ("users", "bits")
+    assert before - 0.001 <= again.trials[0].began <= again.trials[0].ended <= time.time() + 0.001
+    copy = records.snapshot()
+    assert copy == [again.trials[0]] and copy[0] is not records.trials[0]
 
 
 def test_an_attempt_that_died_is_remembered(tmp_path: Path) -> None:

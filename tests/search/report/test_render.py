@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 import struct
 import subprocess
@@ -13,6 +15,7 @@ from scipy.stats import spearmanr
 from search import baselines
 from search.numbers import seconds
 from search.report import findings, pareto_plot, render
+from search.report.__main__ import main
 
 OUTPUTS = ("report.html", "report.md", "pareto.png", "pareto.svg")
 
@@ -332,6 +335,26 @@ def test_page_loads_nothing_from_elsewhere(directory, files):
     page = (directory / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"<(script|img|iframe)[^>]*\ssrc=|<link\b", page)
     assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        (errno.EACCES, 2, ": cannot write the report: Permission denied"),
+        (errno.EROFS, 1, "report.md: Read-only file system; make it writable again"),
+    ],
+)
+def test_a_report_that_cannot_be_written_ends_with_one_message(
+    directory, files, monkeypatch, capsys, code, status, words
+):
+    def fail(path, content):
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(pareto_plot, "pareto_images", lambda frames, folder: None)
+    monkeypatch.setattr(render, "write_whole", fail)
+    assert main([str(write(directory, files))]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
 
 
 def test_command_line_renders_again(directory, files):

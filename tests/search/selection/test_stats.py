@@ -33,7 +33,7 @@ def compared(sums, counts, a, b, replicates, seed, randomisations=10_000):
 
 @pytest.mark.parametrize(("groups", "scores"), [([], []), ([1, 2], [1.0]), ([1], [np.nan])])
 def test_per_user_sums_refuses_what_does_not_fit(groups, scores):
-    with pytest.raises(ValueError, match=r"as many groups|finite"):
+    with pytest.raises(ValueError, match=r"as many groups|^scores must be finite$"):
         stats.per_user_sums(groups, scores)
 
 
@@ -57,6 +57,32 @@ def test_bootstrap_draws_users_and_not_samples():
     scores = (groups % 2).astype(float)
     means = stats.bootstrap_means(*stats.per_user_sums(groups, scores), replicates=4000, seed=3)
     assert means.std() == pytest.approx(0.5 / np.sqrt(200), rel=0.05)
+
+
+def test_every_user_is_drawn_as_often_as_any_other():
+    sums = np.eye(4)
+    means = stats.bootstrap_means(sums, np.ones(4), replicates=4000, seed=0)
+    assert means.mean(0) == pytest.approx(0.25, abs=0.02)
+
+
+def test_chunks_hold_all_replicates_in_bounded_memory():
+    assert stats._chunks(10, 3 * stats._CHUNK_CELLS) == [1] * 10
+    assert stats._chunks(stats._CHUNK_CELLS + 1, 1) == [stats._CHUNK_CELLS, 1]
+    assert stats._chunks(5, 0) == [5]
+
+
+def test_single_precision_is_widened_before_anything_is_computed():
+    rng = np.random.default_rng(0)
+    sums, counts = rng.random((400, 2), dtype=np.float32), rng.random(400, dtype=np.float32)
+    means, p = rng.random((300, 2), dtype=np.float32), rng.random(9, dtype=np.float32)
+    weights = np.array([[0.3, 1], [-0.3, -1]], dtype=np.float32)
+    wide = [each.astype(np.float64) for each in (sums, counts, means, weights, p)]
+    assert stats.compare(sums, counts, means, 0, 1, 0, 99) == stats.compare(*wide[:3], 0, 1, 0, 99)
+    for mine, its in zip(stats.contrasts(sums, counts, means, weights, 0), stats.contrasts(*wide[:4], 0), strict=True):
+        assert mine.tolist() == its.tolist()
+    for given_p, wide_p in zip(stats.interval(means), stats.interval(wide[2]), strict=True):
+        assert given_p.tolist() == wide_p.tolist()
+    assert stats.holm(p).tolist() == stats.holm(wide[4]).tolist()
 
 
 def test_bootstrap_is_paired_and_reproducible_whatever_the_chunks(made_up, monkeypatch):
@@ -93,6 +119,20 @@ def test_randomisation_is_exact_for_three_users():
     """Two of the 8 sign patterns of (1, 1, 1) have |sum| = 3: p is 1/4."""
     p = compared([[1, 0]] * 3, [1] * 3, 0, 1, 10, seed=0, randomisations=50_000).p
     assert p == pytest.approx(0.25, abs=0.01)
+
+
+def test_all_sign_patterns_are_drawn_equally_often(monkeypatch):
+    """Two of the 256 sign patterns of eight equal users are as extreme as the observed one, in however many chunks."""
+    for cells in (stats._CHUNK_CELLS, 8000):
+        monkeypatch.setattr(stats, "_CHUNK_CELLS", cells)
+        assert stats.sign_flip_p(np.ones((8, 1)), 0, 50_000)[0] == pytest.approx(2 / 256, abs=0.0015)
+
+
+def test_ten_thousand_flips_unless_asked_otherwise():
+    sums, counts, means = np.column_stack([np.ones(60), np.zeros(60)]), np.ones(60), np.zeros((5, 2))
+    assert stats.compare(sums, counts, means, 0, 1, 0).p == pytest.approx(1 / 10_001, rel=1e-9)
+    assert stats.compare(sums, counts, means, 0, 1, 0, 99).p == pytest.approx(1 / 100, rel=1e-9)
+    assert stats.sign_flip_p(sums, 0)[0] == pytest.approx(1 / 10_001, rel=1e-9)
 
 
 def test_p_is_uniform_when_nothing_differs():

@@ -1,6 +1,7 @@
 """`python -m search.track DIR` copies the files to MLflow, whatever the store holds of them already."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -273,6 +274,30 @@ def test_what_the_user_can_fix_is_one_line_and_status_2(
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.startswith("error: ") and printed.err.count("\n") == 1
     assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        (errno.EACCES, 2, "expected a file that this user can read and write"),
+        (errno.ENOSPC, 1, "No space left on device; free space there"),
+    ],
+)
+def test_a_journal_that_cannot_be_written_is_one_line(
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+    status: int,
+    words: str,
+) -> None:
+    def fail(journal: Path, event: dict[str, object]) -> None:
+        raise OSError(code, os.strerror(code), str(journal))
+
+    monkeypatch.setattr("search.records.journal.append", fail)
+    assert track.main([str(out)]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {out / 'trials.jsonl'}: ") and words in line
 
 
 def test_the_parent_of_a_search_in_which_every_trial_failed_has_failed(tmp_path: Path) -> None:
