@@ -12,6 +12,7 @@ from search.baselines import ALL, NONE
 from search.records.records import Records
 from search.records.states import State
 from search.running.learning import FEWEST
+from search.sampler.objectives import Origin
 from search.sampler.proposal import Known, gain_share, propose
 from search.spec import SearchConfig, Spec, objectives_of
 from search.spec.constraint import parsed
@@ -33,7 +34,16 @@ def known(search: SearchConfig, anchors: Anchors, results: Results, awaited: Seq
     """
     values = [objectives_of(search, metrics) for metrics in anchors.values() if metrics]
     points = np.array(values, dtype=np.float64).reshape(-1, len(search.objectives))
-    return Known(results, awaited, points, reference(search, anchors, results))
+    corner, most = reference(search, anchors, results), [0.0 if name == COST else 1.0 for name in search.objectives]
+    return Known(results, awaited, points, corner, _origin(search, anchors), np.array(most))
+
+
+def _origin(search: SearchConfig, anchors: Anchors) -> Origin | None:
+    """Adapting on everything; None if it was not measured, or if the filter rate is no objective."""
+    everything = anchors.get(ALL)
+    if not everything or "filter_rate" not in search.objectives:
+        return None
+    return Origin(np.array(objectives_of(search, everything)), search.objectives.index("filter_rate"))
 
 
 def reference(search: SearchConfig, anchors: Anchors, results: Results = ()) -> NDArray[np.float64]:

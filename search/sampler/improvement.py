@@ -19,7 +19,9 @@ from search.selection.pareto import non_dominated
 Floats = NDArray[np.float64]
 
 
-def expected_improvement(mean: ArrayLike, deviation: ArrayLike, front: ArrayLike, reference: ArrayLike) -> Floats:
+def expected_improvement(
+    mean: ArrayLike, deviation: ArrayLike, front: ArrayLike, reference: ArrayLike, most: ArrayLike = np.inf
+) -> Floats:
     """The expected gain in area or volume of each candidate.
 
     Args:
@@ -27,6 +29,8 @@ def expected_improvement(mean: ArrayLike, deviation: ArrayLike, front: ArrayLike
         deviation: float [N, K], above 0.
         front: float [P, K], points already reached; dominated ones change nothing.
         reference: float [K], the corner from which the volume counts; points that are not above it add nothing.
+        most: float [K] or one for all, the largest possible objectives; what a normal variable promises beyond them
+            counts for nothing.
 
     Returns:
         float [N].
@@ -37,7 +41,8 @@ def expected_improvement(mean: ArrayLike, deviation: ArrayLike, front: ArrayLike
     reached = reached[non_dominated(reached)]
     reached = reached[np.argsort(reached[:, 0], kind="stable")]
     levels = np.vstack([reached, corner])  # the corner has the last place
-    beyond = [_above(m[:, [k]], s[:, [k]], levels[:, k]) for k in range(len(corner))]  # [N, P + 1] each
+    bounds = np.broadcast_to(np.asarray(most, float), corner.shape)
+    beyond = [_between(m[:, [k]], s[:, [k]], levels[:, k], bounds[k]) for k in range(len(corner))]  # [N, P + 1] each
     if len(corner) == 2:
         return _in_strips(levels, np.arange(len(reached)), beyond)
     gains, above = np.zeros(len(m)), np.zeros(len(m))
@@ -65,6 +70,13 @@ def _in_strips(levels: Floats, points: NDArray[np.intp], beyond: list[Floats]) -
     widths = widths - np.column_stack([widths[:, 1:], np.zeros(len(widths))])  # nothing lies beyond the last strip
     gains: Floats = (widths * beyond[1][:, height]).sum(axis=1)
     return gains
+
+
+def _between(m: Floats, s: Floats, cut: Floats, bound: np.float64) -> Floats:
+    """E[(min(y, bound) - cut)+] of normal y."""
+    if np.isinf(bound):
+        return _above(m, s, cut)
+    return np.maximum(_above(m, s, np.minimum(cut, bound)) - _above(m, s, np.full_like(cut, bound)), 0.0)
 
 
 def _above(m: Floats, s: Floats, cut: Floats) -> Floats:

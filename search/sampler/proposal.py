@@ -11,9 +11,9 @@ from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
 from search.sampler.improvement import expected_improvement
+from search.sampler.objectives import ObjectivesModel, Origin
 from search.selection.pareto import hypervolume, non_dominated
 from search.surrogate.cube import Cube
-from search.surrogate.gaussian_process import GaussianProcess
 
 Floats = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -33,12 +33,16 @@ class Known:
     awaited: configurations without a result: running, failed, or not to be proposed again for another reason.
     anchors: float [A, K], objectives of configurations outside the space, which bound the front.
     reference: float [K], the corner from which the area counts.
+    origin: adapting on everything, if it is known.
+    most: float [K], the largest possible objectives.
     """
 
     results: Sequence[tuple[Parameters, Sequence[float]]]
     awaited: Sequence[Parameters]
     anchors: Floats
     reference: Floats
+    origin: Origin | None = None
+    most: float | Floats = np.inf
 
 
 def spread(cube: Cube, number: int, seed: int) -> dict[str, Any]:
@@ -72,26 +76,24 @@ def gain_share(cube: Cube, known: Known, parameters: Parameters) -> float:
     mean, deviation = model._predicted(cube.points([parameters]))
     reached = np.concatenate([model.values, known.anchors])
     area = hypervolume(reached, known.reference.tolist())
-    gain = float(expected_improvement(mean, deviation, reached, known.reference)[0])
+    gain = float(expected_improvement(mean, deviation, reached, known.reference, known.most)[0])
     return gain / area if area > 0 else math.inf
 
 
 class _Model:
-    """A Gaussian process over the cube for each objective, and the front that they believe in."""
+    """The objectives modelled over the cube, and the front that the model believes in."""
 
     def __init__(self, cube: Cube, known: Known):
-        self.cube, self.reference, self.anchors = cube, known.reference, known.anchors
+        self.cube, self.reference, self.anchors, self.most = cube, known.reference, known.anchors, known.most
         measured = cube.points([parameters for parameters, _ in known.results])
         awaited = cube.points(known.awaited)
         results = np.array([objectives for _, objectives in known.results], dtype=np.float64)
-        features = cube.features(measured)
-        self._processes = [GaussianProcess.fit(features, results[:, place]) for place in range(results.shape[1])]
+        self._objectives = ObjectivesModel.fit(cube.features(measured), results, known.origin)
         self.known = cKDTree(np.concatenate([measured, awaited]))
         self.points, self.values = measured, self._predicted(measured)[0]
         if len(awaited) > MOST_BELIEVED:
             awaited = awaited[np.sort(np.argsort(-self.gains(awaited), kind="stable")[:MOST_BELIEVED])]
-        believed = cube.features(awaited)
-        self._processes = [process.believing(believed) for process in self._processes]
+        self._objectives = self._objectives.believing(cube.features(awaited))
         self.points = np.concatenate([measured, awaited])
         self.values = self._predicted(self.points)[0]  # without the noise of single measurements
 
@@ -103,13 +105,14 @@ class _Model:
     def gains(self, points: Floats) -> Floats:
         """The expected improvement at each point, by the trials' own front where none can improve on the anchors."""
         mean, deviation = self._predicted(points)
-        gains = expected_improvement(mean, deviation, np.concatenate([self.values, self.anchors]), self.reference)
-        return gains if gains.max() > 0 else expected_improvement(mean, deviation, self.values, self.reference)
+        for front in (np.concatenate([self.values, self.anchors]), self.values):
+            gains = expected_improvement(mean, deviation, front, self.reference, self.most)
+            if gains.max() > 0:
+                break
+        return gains
 
     def _predicted(self, points: Floats) -> tuple[Floats, Floats]:
-        features = self.cube.features(points)
-        each = [process.predict(features) for process in self._processes]
-        return np.column_stack([mean for mean, _ in each]), np.column_stack([deviation for _, deviation in each])
+        return self._objectives.predict(self.cube.features(points))
 
 
 def _spread_out(cube: Cube, seed: int) -> Floats:

@@ -9,7 +9,7 @@ from spaces import floats, make
 
 from search.records.records import Records
 from search.records.trial import Anchor
-from search.running.known import expected_gain, reference
+from search.running.known import expected_gain, known, reference
 from search.spec import SearchConfig
 
 ANCHORS = {"all": {"hr_at_10": 0.5, "filter_rate": 0.0}, "none": {"hr_at_10": 0.3, "filter_rate": 1.0}}
@@ -51,3 +51,18 @@ def test_the_corner_of_the_cost_is_adapting_on_everything() -> None:
     bounded = SearchConfig(objectives=("cost", "hr_at_10"), constraints={"cost": "<= 0.6 * all"})
     assert reference(bounded, anchors) == pytest.approx([-0.612, 0.3])
     assert reference(search, {}, [({}, (0.4, 0.5, -0.7)), ({}, (0.2, 0.1, -0.9))]) == pytest.approx([0.2, 0.0, -0.9])
+
+
+def test_the_sampler_knows_adapting_on_everything_and_the_largest_objectives() -> None:
+    search = SearchConfig(objectives=("cost", "hr_at_10", "filter_rate"))
+    anchors = {"none": {"hr_at_10": 0.3, "filter_rate": 1.0, "cost": 0.1}}
+    everything = {"hr_at_10": 0.5, "filter_rate": 0.2, "cost": 1.02}
+    found = known(search, {**anchors, "all": everything}, [({}, (-0.5, 0.4, 0.6))], [])
+    assert found.origin is not None and found.origin.rate == 2
+    assert found.origin.values == pytest.approx([-1.02, 0.5, 0.2]) and list(found.most) == [0.0, 1.0, 1.0]
+    for without in (anchors, {**anchors, "all": {}}):  # its measurement failed
+        assert known(search, without, [({}, (-0.5, 0.4, 0.6))], []).origin is None
+    assert (
+        known(SearchConfig(objectives=("hr_at_10", "cost")), {"all": everything}, [({}, (0.4, -0.5))], []).origin
+        is None
+    )

@@ -40,6 +40,21 @@ def test_without_uncertainty_it_is_the_gain_itself() -> None:
     assert expected == pytest.approx([gain(point) for point in points], abs=1e-8)
 
 
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_nothing_is_gained_beyond_the_largest_possible_objectives(objectives: int) -> None:
+    """It is the mean gain of samples that are cut off there, also if the model believes a point beyond."""
+    drawn, corner, most = np.random.default_rng(2), [0.1, 0.0, -0.2][:objectives], [np.inf, 1.0, 0.0][:objectives]
+    front = np.vstack([drawn.uniform(-0.2, 0.9, (6, objectives)), [0.4, 1.1, -0.1][:objectives]])
+    mean, deviation = np.array([0.7, 0.9, -0.1])[:objectives], np.array([0.2, 0.2, 0.2])[:objectives]
+    reached = np.minimum(front, most)
+    before = hypervolume(reached, corner)
+    samples = np.minimum(drawn.normal(mean, deviation, (4000, objectives)), most)
+    gains = [hypervolume(np.vstack([reached, sample]), corner) - before for sample in samples]
+    found = expected_improvement(mean[None], deviation[None], front, corner, most)[0]
+    assert found == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / np.sqrt(len(gains)))
+    assert found < 0.95 * expected_improvement(mean[None], deviation[None], front, corner)[0]
+
+
 @pytest.mark.parametrize("points", [0, 1, 5, 30])
 def test_of_three_objectives_it_is_the_mean_gain_in_volume(points: int) -> None:
     drawn = np.random.default_rng(points)

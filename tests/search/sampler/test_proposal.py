@@ -109,7 +109,9 @@ def test_of_many_awaited_results_the_model_holds_the_most_promising() -> None:
     assert promising is not None
     many = [promising, *(spread(CUBE, number, 5) for number in range(1024))]
     model = proposal._Model(CUBE, Known(results, many, NO_ANCHORS, CORNER))
-    assert len(model.points) == 20 + proposal.MOST_BELIEVED and len(model._processes[0].x) == len(model.points)
+    assert len(model.points) == 20 + proposal.MOST_BELIEVED and len(model._objectives.processes[0].x) == len(
+        model.points
+    )
     assert np.abs(model.points - CUBE.points([promising])).max(axis=1).min() == 0
     proposed = propose(CUBE, Known(results, many, NO_ANCHORS, CORNER), 0)
     assert proposed is not None
