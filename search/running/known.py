@@ -12,7 +12,7 @@ from search.baselines import ALL, NONE
 from search.records.records import Records
 from search.records.states import State
 from search.running.learning import FEWEST
-from search.sampler.objectives import Origin
+from search.sampler.objectives_model import Origin
 from search.sampler.proposal import Known, gain_share, propose
 from search.spec import SearchConfig, Spec, objectives_of
 from search.spec.constraint import parsed

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
 from search.sampler.improvement import expected_improvement
-from search.sampler.objectives import ObjectivesModel, Origin
+from search.sampler.objectives_model import ObjectivesModel, Origin
 from search.selection.pareto import hypervolume, non_dominated
 from search.surrogate.cube import Cube
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from search.sampler.objectives import ObjectivesModel, Origin
+from search.sampler.objectives_model import ObjectivesModel, Origin
 from search.surrogate.gaussian_process import GaussianProcess
 
 DRAWN = np.random.default_rng(0)
