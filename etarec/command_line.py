@@ -91,15 +91,14 @@ def is_disk_fault(error: OSError) -> bool:
 def _disk_fault(error: BaseException | None) -> str | None:
     """The message about the fault of a disk on which an error rests; None for another error.
 
-    The first of several such errors counts: later ones come from work that ends the program.
+    The first of several such errors counts: later ones come from work that ends the program. A file that cannot be
+    written fails again as it is closed, and only that second error may name it.
     """
-    message = None
+    message, name = None, "a file"
     while error is not None:
         if isinstance(error, OSError) and (cure := _CURES.get(error.errno or 0)):
-            message = (
-                f"{error.filename or 'a file'}: {error.strerror}; {cure}, then give the same command "
-                "again, for a search with --resume"
-            )
+            name = error.filename or name
+            message = f"{name}: {error.strerror}; {cure}, then give the same command again, for a search with --resume"
         error = error.__cause__ or error.__context__
     return message
 

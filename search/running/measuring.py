@@ -77,8 +77,11 @@ class _Queue:
         return self._outcomes.pop(place)
 
     def cancel(self) -> None:
-        """Ends the jobs that still run. Cancelling one that has ended can abort Ray."""
-        if not self._running:
+        """Ends the jobs that still run. Cancelling one that has ended can abort Ray.
+
+        An iterator that nobody finished may be closed after Ray has ended, and `ray.wait` would then start another Ray.
+        """
+        if not self._running or not ray.is_initialized():
             return
         _, unfinished = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         for reference in unfinished:

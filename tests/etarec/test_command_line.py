@@ -71,6 +71,19 @@ def test_a_fault_of_the_disk_gives_one_message_with_the_first_file(
     assert capsys.readouterr().err == f"error: {file}: {expected}, {advice}" and list(tmp_path.iterdir()) == []
 
 
+def test_a_fault_that_names_no_file_takes_the_name_from_the_next_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """A write that fails names nothing, and the file's closing fails again."""
+
+    def ends() -> int:
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "trials.jsonl") from None
+
+    assert exit_status(interrupted="")(ends)() == 1
+    assert capsys.readouterr().err.startswith("error: trials.jsonl: No space left on device; free space there, ")
+
+
 def test_another_error_of_a_file_keeps_its_traceback() -> None:
     with pytest.raises(PermissionError):
         exit_status(interrupted="")(lambda: fail(PermissionError(errno.EACCES, "no")))()

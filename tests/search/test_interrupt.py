@@ -281,7 +281,7 @@ def test_a_search_that_starts_from_another_goes_on_alike_after_kill_9(tmp_path: 
     measured = (tmp_path / "measured").read_text()
     front = pd.read_csv(tmp_path / "out/pareto.csv")
     assert "trial-0001" in set(front.trial_id) and "test eta weights 60 0.4" in measured
-    assert not any(f"valid eta weights 60 {quantile}" in measured for quantile in quantiles)
+    assert not any(f"valid eta weights 60 {quantile}\n" in measured for quantile in quantiles)
     assert f"| started from | 4 trials of {earlier} |" in (tmp_path / "out/report.md").read_text()
     baselines = pd.read_csv(tmp_path / "out/baselines.csv")
     store = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
