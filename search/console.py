@@ -264,8 +264,7 @@ class Console(Phases):
         if tested and not all(map(answer.view.measured, answer.front)):
             self.entry("", "empty on test: validation cannot tell the point from another one")
         if along := answer.along_front:
-            rates = sorted(answer.view.skipped(row) for row in along)
-            spread = " to ".join(dict.fromkeys(f"{rate:.0%}" for rate in (rates[0], rates[-1])))
+            spread = numbers.spread(answer.view.skipped(row) for row in along)
             self.entry("", f"random skipping at {counted(len(along), 'more rate')}, {spread}, is in the report")
 
 

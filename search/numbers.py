@@ -1,6 +1,6 @@
 """Numbers and parameters as reports, the terminal and MLflow print them; None, for a missing measurement, is a dash."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 _DASH = "\N{EN DASH}"
@@ -16,6 +16,12 @@ def score(value: float | None) -> str:
 def percent(value: float | None, decimals: int = 1) -> str:
     """A share: 43.2%."""
     return _DASH if value is None else _minus(f"{100 * value:.{decimals}f}%")
+
+
+def spread(shares: Iterable[float]) -> str:
+    """The least and the largest share: 65% to 70%; shares that read alike are one."""
+    ends = sorted(shares)
+    return " to ".join(dict.fromkeys(percent(end, 0) for end in (ends[0], ends[-1])))
 
 
 def signed(value: float | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from etarec.metrics import COST, COSTS, MAIN_METRICS, QUALITY_METRICS, SECONDS, label
 from search import baselines
-from search.numbers import p_value, percent, score, seconds, signed
+from search.numbers import p_value, percent, score, seconds, signed, spread
 from search.report.answer import Answer
 from search.report.cells import Cell, Column, Line, Table, cell, cost_cell, parameter
 from search.selection.differences import TO_ALL, TO_NONE, TO_RANDOM, Kind, difference_columns, interval_columns
@@ -140,9 +140,9 @@ def _baseline(name: str) -> Cell:
 
 
 def _folded_name(view: View, rows: Sequence[Row]) -> Cell:
-    shares = [view.skipped(row) for row in rows]
+    shares = spread(view.skipped(row) for row in rows)
     text = f"random, {len(rows)} rate{'s' * (len(rows) != 1)}"
-    return Cell(text, text, (f"random skipping of {min(shares):.0%} to {max(shares):.0%} of the passes",))
+    return Cell(text, text, (f"random skipping of {shares} of the passes",))
 
 
 def _folded(answer: Answer, rows: Sequence[Row], kinds: Sequence[Kind]) -> list[Cell]:

@@ -76,3 +76,8 @@ def test_a_negative_share_has_a_true_minus_sign():
 )
 def test_a_configuration_in_a_few_characters(parameters, text):
     assert numbers.configuration(parameters) == text
+
+
+@pytest.mark.parametrize(("shares", "text"), [([0.7, 0.651], "65% to 70%"), ([0.67], "67%"), ([0.671, 0.674], "67%")])
+def test_a_spread_of_shares(shares: list[float], text: str) -> None:
+    assert numbers.spread(shares) == text
