@@ -68,7 +68,7 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
     """Open an address in a fresh context; `options` are Playwright's, such as a color scheme."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, **options)
+    context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
     context.set_default_timeout(PATIENCE)
     context.add_init_script(KEEP_COPIES)
     one = Visit(context.new_page())

@@ -60,6 +60,23 @@ def trace(one: Visit, plot: str, name: str) -> pd.DataFrame:
     return pd.DataFrame({"x": x, "y": y}).sort_values(["x", "y"], ignore_index=True)
 
 
+@pytest.mark.parametrize(("width", "media"), [(390, "screen"), (688, "print")], ids=["phone", "sheet"])
+@pytest.mark.parametrize("name", ["report", "compare"])
+def test_a_page_fits_a_phone_and_its_plots_a_sheet(
+    browser: Browser, search: Path, comparison: Path, name: str, width: int, media: str
+) -> None:
+    """An A4 sheet between its margins is 688 pixels wide; a browser scales it down to its widest table."""
+    file = {"report": search, "compare": comparison}[name] / f"{name}.html"
+    with visit(browser, file.as_uri(), viewport={"width": width, "height": 900}) as one:
+        if media == "print":
+            one.page.emulate_media(media="print")
+            one.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        else:
+            assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+        rights = "[...document.querySelectorAll('.main-svg')].map(one => one.getBoundingClientRect().right)"
+        one.page.wait_for_function(f"width => Math.max(...{rights}) <= width", arg=width)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["report", "compare"])
 def test_a_page_is_clean_and_accessible_in_both_schemes(
