@@ -8,9 +8,12 @@ from pydantic.dataclasses import dataclass
 
 from etarec.config.values import STRICT, Count, SeedInt, Share, Text
 
-# `user:password@` in front of the host, or `?token=...`; not the port in `host:80/a@b`.
+# `user:password@` in front of the host, `?token=...` or `#token=...`, or anybody in front of a web server's host. Not the
+# port in `host:80/a@b`, and not the container in `abfs://container@account`.
 _SECRET_IN_ADDRESS = re.compile(
-    r"^[\w+.-]+://([^/@:?]*:(?!\d+/)[^@]*@|[^?]*\?(.*&)?[^=&]*(token|sig|pass|pwd|secret|credential|key)[^=&]*=)",
+    r"^https?://[^/@?#]+@|"
+    r"^[\w+.-]+://([^/@:?]*:(?!\d+/)[^@]*@|"
+    r"[^?#]*[?#](.*[&#?])?[^=&]*(token|sig|pass|pwd|secret|credential|key)[^=&]*=)",
     re.IGNORECASE | re.DOTALL,
 )
 

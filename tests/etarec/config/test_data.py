@@ -40,6 +40,9 @@ def test_a_rehearsal_holds_more_out_than_validation_and_leaves_something_to_trai
         "https://ada:hunter/2@host:80/log.csv",
         "https://host/log.csv?access_token=hunter2",
         "https://host/log.csv?a=1&X-Amz-Signature=hunter2",
+        "https://hunter2@host/log.csv",
+        "https://host/log.csv#access_token=hunter2",
+        "https://host/log.csv?version=3#token=hunter2",
     ],
 )
 def test_an_address_with_a_secret_is_refused_and_not_shown(path: str) -> None:
@@ -55,6 +58,7 @@ def test_an_address_with_a_secret_is_refused_and_not_shown(path: str) -> None:
         "s3://bucket/log.csv",
         "https://host:80/a@b.csv",
         "https://host/log.csv?version=3",
+        "https://host/log.csv#part=3",
         "abfs://box@account.net/log.csv",
     ],
 )
