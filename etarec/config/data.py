@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from etarec.config.values import STRICT, Count, SeedInt, Share, Text
 
-# `user:password@` in front of the host, `?token=...` or `#token=...`, or anybody in front of a web server's host. Not the
+# `user:password@` in front of the host, `?token=...` or `#token=...`, or anybody before a web server's host. Not the
 # port in `host:80/a@b`, and not the container in `abfs://container@account`.
 _SECRET_IN_ADDRESS = re.compile(
     r"^https?://[^/@?#]+@|"
