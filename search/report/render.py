@@ -175,7 +175,7 @@ def _rehearsal(record: dict[str, Any]) -> str:
 
 
 def _areas(about: Mapping[str, Any], objectives: Sequence[str], view: View) -> str:
-    """How much the front is worth, from the provenance; empty where an older search does not say.
+    """The size of the front as a sentence, from the provenance; empty where an older search does not say it.
 
     The recorded numbers count all objectives, the plots of the growth only the quality and the skipped passes.
     """

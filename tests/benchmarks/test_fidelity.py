@@ -1,4 +1,4 @@
-"""What a share of the stream tells of the whole."""
+"""A share of the stream against the whole: Spearman's rank correlation of the configurations."""
 
 import numpy as np
 import pandas as pd

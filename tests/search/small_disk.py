@@ -17,7 +17,7 @@ class Disk:
         self.place = place
 
     def resize(self, *, pages: int, inodes: int = 1000) -> None:
-        """Give the disk room for so many pages of files and so many files, folders included."""
+        """Give the disk room for `pages` pages of files and `inodes` files, folders included."""
         _mount("-o", f"remount,size={pages * PAGE},nr_inodes={inodes}", str(self.place))
 
     @contextmanager
