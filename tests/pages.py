@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SHELLS = ("sh", "bash", "console", "shell")
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
 # First lines of blocks that are neither commands nor YAML, JSON, Python, formulas or drawings.
-OTHER = ("trials      42 finished", "configs/            experiment files", "training     epochs x train")
+OTHER = ("trials      35 finished", "configs/            experiment files", "training     epochs x train")
 
 
 def pages() -> list[str]:
