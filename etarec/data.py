@@ -137,20 +137,20 @@ def rehearsal(data: Interactions, config: DataConfig, share: float) -> Interacti
     and users come back, so it predicts better what adaptation does on test. With `data.rehearsal_gap` it also begins as
     late after training as test does: the gap has the same part of the share as validation has of validation and test.
     """
-    ends = {"train_end": np.minimum(_train_sizes(data, config, share), data.train_end)}
+    train_end, gap_end = np.minimum(_train_sizes(data, config, share), data.train_end), None
     if config.rehearsal_gap:
         served = share * config.test_share / (config.valid_share + config.test_share)
-        ends["gap_end"] = np.clip(_train_sizes(data, config, round(served, 6)), ends["train_end"], data.valid_end)
-    ends = {name: _read_only(end.astype(np.int32)) for name, end in ends.items()}
-    hashed = {name: getattr(data, name) for name in ("offsets", "items", "valid_end")} | ends
+        gap_end = _read_only(np.clip(_train_sizes(data, config, round(served, 6)), train_end, data.valid_end))
+    hashed = {name: getattr(data, name) for name in ("offsets", "items", "valid_end")} | {"train_end": train_end}
+    hashed |= {} if gap_end is None else {"gap_end": gap_end}
     sha256 = digest(hashed, data.vocabulary, data.token_width, config.max_length)
-    return replace(data, sha256=sha256, **ends)
+    return replace(data, train_end=_read_only(train_end), gap_end=gap_end, sha256=sha256)
 
 
-def _train_sizes(data: Interactions, config: DataConfig, valid_share: float) -> Int64s:
+def _train_sizes(data: Interactions, config: DataConfig, valid_share: float) -> Int32s:
     """The number of training samples of each user at another share of validation, [U]."""
     wanted = replace(config, valid_share=valid_share, rehearsal_share=None)
-    return part_sizes(data.n_samples.astype(np.int64), wanted)[0]
+    return part_sizes(data.n_samples.astype(np.int64), wanted)[0].astype(np.int32)
 
 
 def rehearsal_text(samples: Mapping[str, int], checkpoint: str = "a checkpoint") -> str:

@@ -59,7 +59,7 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
 
 def _why_none(selection: Selection) -> str:
     if not selection.finished:
-        return "No trial finished, so there is nothing to recommend."
+        return "No trial finished, so no trial is recommended."
     return (
         "A fixed configuration (no adaptation, adapting on everything, or random skipping) beats every finished trial "
         "in all objectives, so no trial is recommended."
