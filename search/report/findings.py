@@ -1,6 +1,7 @@
 """The findings of a search, as sentences with numbers: pure functions from rows of the result files to text.
 
-The advice is made in search/selection/verdict.py; a finding states facts beside it.
+The advice is made in search/selection/verdict.py; a finding states facts beside it. Findings on the gate and the front
+are made in gate_findings.py.
 """
 
 from collections.abc import Mapping, Sequence
