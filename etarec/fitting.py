@@ -36,10 +36,11 @@ class Epoch:
     seconds: float
 
 
-def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterator[Epoch]:
+def fit(model: SequenceModel, data: Interactions, config: TrainConfig, at_least: int = 0) -> Iterator[Epoch]:
     """Train the model in place and yield after every epoch, until `patience` epochs bring no better validation NDCG@10.
 
     While an epoch with `improved` is yielded, the model holds the best weights so far; the next epoch overwrites them.
+    at_least: epochs before which `patience` does not end the training.
     Raises UserError if the loss is not finite.
     """
     encoder = Encoder(data, next(model.parameters()).device)
@@ -59,7 +60,7 @@ def fit(model: SequenceModel, data: Interactions, config: TrainConfig) -> Iterat
         improved = valid[EARLY_STOPPING] > best
         best, waited = (valid[EARLY_STOPPING], 0) if improved else (best, waited + 1)
         yield Epoch(number, loss, valid, improved, stopwatch.seconds)
-        if waited >= config.patience:
+        if waited >= config.patience and number >= at_least:
             return
 
 

@@ -32,9 +32,15 @@ RECIPE = 4
 
 
 def train(
-    data: Interactions, model: ModelConfig, config: TrainConfig, watch: Callable[[Epoch], None] = lambda epoch: None
+    data: Interactions,
+    model: ModelConfig,
+    config: TrainConfig,
+    watch: Callable[[Epoch], None] = lambda epoch: None,
+    at_least: int = 0,
 ) -> Checkpoint:
     """Train from scratch and return the best epoch as a checkpoint. `watch` is called after every epoch.
+
+    at_least: as in `fit`.
 
     Raises UserError if the loss is not finite, or for `skip_rate` with a model that has no inner loop.
     """
@@ -43,7 +49,7 @@ def train(
     torch.manual_seed(config.seed)
     learner = build(model, data.n_items, config.dropout).to(default_device())
     best, weights = None, {}
-    for epoch in fit(learner, data, config):
+    for epoch in fit(learner, data, config, at_least):
         if epoch.improved:
             best, weights = epoch, {k: v.cpu().numpy().copy() for k, v in learner.state_dict().items()}
         watch(epoch)
@@ -54,11 +60,15 @@ def train(
     return Checkpoint(model, config, weights, *about)
 
 
-def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig) -> Path:
-    """The file in $ETAREC_CACHE, or else in .cache/etarec, for the checkpoint of these data, model and settings."""
+def cache_path(data: Interactions, model: ModelConfig, config: TrainConfig, *, rehearsal: bool = False) -> Path:
+    """The file in $ETAREC_CACHE, or else in .cache/etarec, for the checkpoint of these data, model and settings.
+
+    rehearsal: trained as many epochs as the search's own checkpoint at least, whose number follows from the settings.
+    """
     # A setting that is null is left out, so that a new setting that is off by default keeps old keys.
     chosen = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
     settings = [RECIPE, data.sha256, model.settings(), chosen, *filter(None, [checkpoint.code_of(model)])]
+    settings += ["rehearsal"] * rehearsal
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return cache_folder() / f"{model.label.lower()}-{key}.safetensors"
 
@@ -80,16 +90,18 @@ def check_cache(path: Path, data: Interactions, model: ModelConfig) -> None:
 
 
 def load_or_train(
-    data: Interactions, model: ModelConfig, config: TrainConfig, watch: Callable[[Epoch], None]
+    data: Interactions, model: ModelConfig, config: TrainConfig, watch: Callable[[Epoch], None], at_least: int = 0
 ) -> tuple[Checkpoint, Path]:
     """The checkpoint of these settings and its file in the cache; if it is not there, it is trained and written first.
 
+    at_least: for a rehearsal, the epochs of the search's own checkpoint, as in `fit`.
+
     Raises UserError if training fails, or if the file cannot be written or read.
     """
-    path = cache_path(data, model, config)
+    path = cache_path(data, model, config, rehearsal=at_least > 0)
     if not path.exists():
         check_cache(path, data, model)
-        checkpoint.write(train(data, model, config, watch), path)
+        checkpoint.write(train(data, model, config, watch, at_least), path)
     return checkpoint.read(path), path
 
 

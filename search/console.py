@@ -120,10 +120,10 @@ class Console(Phases):
     def rehearsal(self, spec: Spec, held_out: Interactions, checkpoint: Checkpoint, path: Path) -> None:
         valid = labelled(checkpoint.valid, [spec.search.quality])
         self.event("rehearsal", path=str(path), samples=held_out.sample_counts(), valid=checkpoint.valid)
-        self.prose("rehearsal", f"trials {rehearsal_text(held_out.sample_counts())}, with {valid}:")
-        self.entry("", short_path(path))
+        self.entry("rehearsal", f"{short_path(path)}: epoch {checkpoint.epochs}", f"the trials' samples: {valid}")
 
     def to_rehearse(self, held_out: Interactions) -> None:
+        """Print why a second checkpoint is trained."""
         where = rehearsal_text(held_out.sample_counts(), "a second checkpoint")
         self.prose("rehearsal", f"trials {where}")
 

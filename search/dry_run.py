@@ -28,7 +28,7 @@ def dry_run(experiment: Experiment) -> None:
     searched = held_out or interactions
     if held_out:
         console.to_rehearse(held_out)
-    trained = _checkpoint(experiment, searched, given=None if held_out else spec.checkpoint)
+    trained = _checkpoint(experiment, searched, rehearses=held_out is not None)
     subject = Recommender(searched, trained, spec.data.order, spec.data.order_seed).without_test()
     planned = plan_on(experiment, machine, trial_bytes(subject))
     console.plan(spec, planned, experiment.directory, earlier)
@@ -39,10 +39,11 @@ def dry_run(experiment: Experiment) -> None:
     console.pilot(spec, planned, pilot, served, experiment.provenance.seconds.get("epoch"), searched)
 
 
-def _checkpoint(experiment: Experiment, searched: Interactions, given: str | None) -> Checkpoint:
+def _checkpoint(experiment: Experiment, searched: Interactions, *, rehearses: bool) -> Checkpoint:
     """The given or cached checkpoint, or the model after one epoch, timed as the step `epoch`."""
     spec = experiment.spec
-    path = Path(given) if given else cache_path(searched, spec.model, spec.train)
+    given = None if rehearses else spec.checkpoint
+    path = Path(given) if given else cache_path(searched, spec.model, spec.train, rehearsal=rehearses)
     if given or path.exists():
         trained = given_checkpoint(path, searched, spec)
         experiment.console.checkpoint(spec, trained, path)

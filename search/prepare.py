@@ -9,11 +9,13 @@ from etarec.command_line import naming
 from etarec.data import Interactions
 from etarec.disk import file_sha256
 from etarec.document import read_yaml
+from etarec.metrics import label
 from etarec.models import class_of
 from etarec.train import cache_path, load_or_train, progress
 from search import preflight, rehearsal, warm_start
 from search.experiment import Experiment
-from search.records.provenance import about_checkpoint, about_data, settings
+from search.numbers import score
+from search.records.provenance import about_checkpoint, about_data, popularity, settings
 from search.records.records import Records
 from search.records.start import Start
 from search.running import runner
@@ -29,6 +31,8 @@ from search.spec import (
     own_code,
 )
 from search.subject import Recommender
+
+BETTER = 1.1  # times the quality of a ranking by popularity, which a model that has learned exceeds
 
 
 def prepare(experiment: Experiment) -> Recommender:
@@ -108,17 +112,31 @@ def _checkpoint(experiment: Experiment, interactions: Interactions) -> Checkpoin
             with progress(spec.train, console) as watch:
                 trained, path = load_or_train(interactions, spec.model, spec.train, watch)
     console.checkpoint(spec, trained, path)
+    _compare_with_popularity(experiment, trained, experiment.provenance.data["popularity"])
     experiment.provenance.checkpoint = about_checkpoint(trained, path)
     return trained
 
 
 def _rehearsal(experiment: Experiment, subject: Recommender, held_out: Interactions) -> Recommender:
+    experiment.console.to_rehearse(held_out)
     with experiment.provenance.timed("rehearsal"):
         searched, path = rehearsal.rehearsing(subject, held_out, experiment.console)
     experiment.console.rehearsal(experiment.spec, held_out, searched.checkpoint, path)
+    _compare_with_popularity(experiment, searched.checkpoint, popularity(held_out))
     about = about_checkpoint(searched.checkpoint, path)
     experiment.provenance.rehearsal = about | {"samples": held_out.sample_counts()}
     return searched
+
+
+def _compare_with_popularity(experiment: Experiment, trained: Checkpoint, popular: dict[str, float]) -> None:
+    """Warn of a model from which a search can learn nothing, before it begins."""
+    metric = experiment.spec.search.quality
+    if trained.valid[metric] <= BETTER * popular[metric]:
+        experiment.console.warn(
+            f"the model of epoch {trained.epochs} is hardly better than recommending the most popular items to "
+            f"everybody: {label(metric)} {score(trained.valid[metric])} and {score(popular[metric])}; train it longer "
+            "(train.patience) or with another train.learning_rate"
+        )
 
 
 def check_earlier(experiment: Experiment) -> Start:
@@ -145,5 +163,6 @@ def _checkpoint_files(spec: Spec, interactions: Interactions, held_out: Interact
     """The files of the checkpoints that are known before one is read, by the names of their digests in the settings."""
     if spec.checkpoint is not None:
         return dict(zip(warm_start.TRAINED, [Path(spec.checkpoint)], strict=False))
-    data = filter(None, (interactions, held_out))
-    return dict(zip(warm_start.TRAINED, (cache_path(one, spec.model, spec.train) for one in data), strict=False))
+    files = [cache_path(interactions, spec.model, spec.train)]
+    files += [cache_path(held_out, spec.model, spec.train, rehearsal=True)] if held_out else []
+    return dict(zip(warm_start.TRAINED, files, strict=False))

@@ -45,8 +45,12 @@ def held_out(spec: Spec, interactions: Interactions) -> Interactions | None:
 
 
 def rehearsing(subject: Recommender, held_out: Interactions, console: Console) -> tuple[Recommender, Path]:
-    """`subject` on the split of a rehearsal, and the file of the checkpoint trained for it with the same settings."""
-    settings = subject.checkpoint.train
-    with progress(settings, console) as watch:
-        trained, path = load_or_train(held_out, subject.checkpoint.model, settings, watch)
+    """`subject` on the split of a rehearsal, and the file of the checkpoint trained for it with the same settings.
+
+    Fewer samples make fewer steps an epoch. So that it is not ended on a plateau which the subject's own training left,
+    it takes as many epochs at least.
+    """
+    own = subject.checkpoint
+    with progress(own.train, console) as watch:
+        trained, path = load_or_train(held_out, own.model, own.train, watch, own.epochs)
     return replace(subject, data=held_out, checkpoint=trained), path

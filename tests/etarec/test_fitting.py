@@ -171,6 +171,16 @@ def test_fitting_stops_after_patience_epochs_without_improvement(model, log, mon
     assert [epoch.improved for epoch in epochs] == [True, True, False, False, True, False, False, False]
 
 
+def test_patience_ends_no_training_before_the_epochs_that_it_takes_at_least(model, log, monkeypatch):
+    scripted([0.3, 0.1, 0.1, 0.1, 0.4, 0.1, 0.1, 0.9], monkeypatch)
+    epochs = list(fit(model, log, replace(ONE_STEP, epochs=300, patience=2), at_least=5))
+    assert [epoch.improved for epoch in epochs] == [True, False, False, False, True, False, False]
+    scripted([0.3] * 9, monkeypatch)
+    assert len(list(fit(model, log, replace(ONE_STEP, epochs=300, patience=2), at_least=4))) == 4
+    scripted([0.3] * 9, monkeypatch)
+    assert len(list(fit(model, log, replace(ONE_STEP, epochs=3, patience=1), at_least=4))) == 3
+
+
 def test_fitting_stops_after_the_configured_epochs(model, log, monkeypatch):
     scripted([0.1, 0.2, 0.3, 0.4], monkeypatch)
     assert len(list(fit(model, log, replace(ONE_STEP, epochs=3, patience=1)))) == 3

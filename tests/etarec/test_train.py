@@ -83,6 +83,16 @@ def test_a_cached_checkpoint_is_reused(log, model_config, cache, monkeypatch):
     assert all(np.array_equal(again.weights[name], trained.weights[name]) for name in trained.weights)
 
 
+def test_a_rehearsal_trains_as_long_as_the_search_s_own_checkpoint_at_least(log, model_config, cache):
+    epochs: list[Epoch] = []
+    impatient = replace(QUICK, epochs=9, patience=1, learning_rate=1e-9)
+    train.load_or_train(log, model_config, impatient, epochs.append)
+    alone = len(epochs)
+    trained, path = train.load_or_train(log, model_config, impatient, epochs.append, 7)
+    assert alone < 7 <= len(epochs) - alone
+    assert path == train.cache_path(log, model_config, impatient, rehearsal=True) and trained.train == impatient
+
+
 def test_other_data_model_or_settings_have_another_file_in_the_cache(log, model_config, cache, monkeypatch):
     variants = [
         (log, model_config, QUICK),
@@ -95,6 +105,7 @@ def test_other_data_model_or_settings_have_another_file_in_the_cache(log, model_
     paths = {train.cache_path(*variant) for variant in variants}
     assert len(paths) == len(variants)
     assert train.cache_path(log.without_test(), model_config, QUICK) in paths
+    assert train.cache_path(*variants[0], rehearsal=True) not in paths
     monkeypatch.setattr(train, "RECIPE", train.RECIPE + 1)
     assert train.cache_path(*variants[0]) not in paths
 

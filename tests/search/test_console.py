@@ -62,8 +62,8 @@ def test_every_line_before_the_first_trial_fits(spec: Spec, capsys: pytest.Captu
     console = Console()
     console.data(spec, DATA)
     console.checkpoint(spec, CHECKPOINT, FILE)
-    console.rehearsal(spec, DATA, CHECKPOINT, FILE)
     console.to_rehearse(DATA)
+    console.rehearsal(spec, DATA, CHECKPOINT, FILE)
     earlier = [Source(str(Path("runs/mine").absolute()), "", trials=30), Source("/runs/other", "", first=1)]
     console.plan(spec, PLAN, Path("runs/demo").absolute(), earlier)
     console.pilot(spec, PLAN, measurement(12.3), measurement(123.4), 123.4, DATA)

@@ -135,7 +135,7 @@ def test_the_checkpoint_s_lines_quote_the_searched_metric(
     console.rehearsal(spec, Counted(), trained, tmp_path / "r.safetensors")  # type: ignore[arg-type]
     checkpoint, rehearsal = capsys.readouterr().out.split("\nrehearsal ")
     assert f"validation {label(metric)} {valid[metric]:.4f}" in checkpoint and "NDCG@10 0.1200" in checkpoint
-    assert f"with {label(metric)} {valid[metric]:.4f}:" in rehearsal
+    assert f"the trials' samples: {label(metric)} {valid[metric]:.4f}\n" in rehearsal
 
 
 class Counted:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from etarec.config import UserError
+from etarec.train import load_or_train
 from search import prepare, rehearsal
 from search.experiment import Experiment
 from search.records import provenance
@@ -57,6 +58,28 @@ def test_trials_rehearse_where_target_weights_learns(tmp_path: Path, monkeypatch
     assert provenance.settings(ran.spec, ran.provenance)["rehearsal checkpoint sha256"] == searched.checkpoint.sha256
     alone = prepare.prepare(rehearsing(tmp_path, 150, rehearsal_share=None))
     assert alone.rehearsal is None and alone.checkpoint.sha256 == subject.checkpoint.sha256
+
+
+def test_a_rehearsal_is_not_ended_on_a_plateau_that_the_first_training_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(rehearsal, "load_or_train", lambda *given: asked.append(given[-1]) or load_or_train(*given))
+    subject = prepare.prepare(rehearsing(tmp_path, 150))
+    assert asked == [subject.checkpoint.epochs] == [1]
+
+
+def test_a_model_hardly_better_than_popularity_is_named_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("ETAREC_CACHE", str(tmp_path))
+    words = "the model of epoch 1 is hardly better than recommending the most popular items to everybody: HR@10 "
+    for popular, warnings in ((0.0, 0), (1.0, 2)):
+        monkeypatch.setattr(prepare, "popularity", lambda data, share=popular: {"hr_at_10": share})
+        monkeypatch.setattr(provenance, "popularity", lambda data, share=popular: {"hr_at_10": share})
+        prepare.prepare(rehearsing(tmp_path, 150))
+        assert capsys.readouterr().out.replace("\n", " ").count(words) == warnings
 
 
 def test_a_rehearsal_without_a_train_sample_is_left_out_or_refused(
