@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from etarec.command_line import exit_status, printable
+from etarec.command_line import command_parser, exit_status, printable
 from etarec.config import DataConfig, UserError
 from etarec.data import load, prepared
 from etarec.document import parse_yaml, quoted, to_text
@@ -118,7 +118,7 @@ def _guessed(beginning: Preview, path: str) -> dict[str, str | int | None]:
 def _guess(columns: dict[str, str | int | None], named: bool) -> str:
     """The guessed columns in words, and how to correct them."""
     other = "--set columns.user=NAME columns.item=NAME ..." if named else "--set columns.user=1 columns.item=2 ..."
-    lists = "" if named else "; one user a line: columns.item=2-"
+    lists = "" if named else "; one user a line: columns.user=1 columns.item=2- columns.timestamp=null"
     chosen = ", ".join(f"{key} {'none' if name is None else name}" for key, name in columns.items())
     return f"{chosen} (others by {other}{lists})"
 
@@ -183,9 +183,8 @@ def _config(given: dict[str, Any]) -> DataConfig:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m etarec.describe",
-        description="Print what is understood of an interaction log, and the section `data` that reads it.",
+    parser = command_parser(
+        "etarec.describe", "Print what is understood of an interaction log, and the section `data` that reads it."
     )
     parser.add_argument("file", metavar="FILE", help="file, folder of parts, or address")
     parser.add_argument(
