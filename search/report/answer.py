@@ -60,7 +60,7 @@ class Answer:
         found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
         late = trend.late_gain(trend.areas(self.run))
         grows = late if late is not None and late >= trend.LITTLE else None
-        more = more_trials(self.run.expected_gain, grows, self.run.more_trials)
+        more = more_trials(self.run.expected_gain, grows, self.run.more_trials, bounded=self.run.bounded)
         return [*found, *([more] if more else [])]
 
     @cached_property

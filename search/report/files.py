@@ -90,6 +90,11 @@ class Run:
         return max([float(choose.get("tolerance", ChooseConfig().tolerance)), *allowed])
 
     @property
+    def bounded(self) -> bool:
+        """Whether constraints raise the corner of the area in which the sampler looks for more."""
+        return any(bound.metric in self.objectives for bound in _bounds(self.spec))
+
+    @property
     def filters(self) -> list[str]:
         """The parts of the filter rate that have a column."""
         return list(dict.fromkeys(name.partition("_")[2] for name in map(str, self.front) if "_filtered_by_" in name))

@@ -37,16 +37,17 @@ def without_choice(baselines: Mapping[str, Row], view: View, tolerance: float, b
     return [adapting, Finding("bad", "No trial is on the front", in_words(beaten))]
 
 
-def more_trials(gain: float | None, late: float | None, wanted: int) -> Finding | None:
+def more_trials(gain: float | None, late: float | None, wanted: int, *, bounded: bool = False) -> Finding | None:
     """Whether more trials would pay, by the sampler's model of the results and by the growth of the front so far.
 
     gain: the largest expected gain of one more trial, as a share of the area reached; None if unknown. late: the part
     of the area that the last quarter of the trials brought, if that was more than little. wanted: the number of trials
-    with which to search on.
+    with which to search on. bounded: whether constraints bound the area of `gain`.
     """
     if gain is None:
         return None
-    text = f"The model of the results expects the next trial to add {percent(gain)} to the area of the front"
+    area = "the front's area within the constraints" if bounded else "the area of the front"
+    text = f"The model of the results expects the next trial to add {percent(gain)} to {area}"
     if late is not None:
         text = f"The last quarter of the trials brought {percent(late)} of the front's area. {text}"
     if gain < SearchConfig().converged_below and late is None:

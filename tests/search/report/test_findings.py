@@ -90,6 +90,12 @@ def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
     assert much is not None and much.title == "More trials may pay" and "--resume --trials 48" in much.text
 
 
+def test_the_area_of_the_expected_gain_is_that_within_the_constraints() -> None:
+    found = findings.more_trials(0.363, None, 128, bounded=True)
+    assert found is not None
+    assert "expects the next trial to add 36.3% to the front's area within the constraints; the same" in found.text
+
+
 def test_a_front_that_still_grows_is_never_told_to_be_enough() -> None:
     """The health check says so of the same search."""
     found = findings.more_trials(0.003, 0.055, 128)
