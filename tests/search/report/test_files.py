@@ -130,6 +130,15 @@ def test_a_bound_on_the_quality_says_what_is_tolerated(directory, files, constra
     assert load(write(directory, files)).tolerance == pytest.approx(tolerated)
 
 
+@pytest.mark.parametrize(
+    ("constraints", "bounded"),
+    [({}, False), ({"ndcg_at_10": ">= 0.99 * all"}, False), ({"filter_rate": ">= 0.5"}, True)],
+)
+def test_a_constraint_on_an_objective_bounds_the_area_of_the_search(directory, files, constraints, bounded):
+    files["spec.yaml"]["search"]["constraints"] = constraints
+    assert load(write(directory, files)).bounded is bounded
+
+
 @pytest.mark.parametrize("constraints", [{"hr_at_10": "many"}, ["hr_at_10"], {"hr_at_10": 0.5}])
 def test_bounds_that_are_none_are_one_message(directory, files, constraints):
     files["spec.yaml"]["search"]["constraints"] = constraints
