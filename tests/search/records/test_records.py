@@ -1,5 +1,6 @@
 """The journal: which events count, and which damage a crash may leave behind."""
 
+import json
 import time
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def test_the_journal_replays_to_the_same_records(tmp_path: Path) -> None:
         0, {"top_k": 50, "cosine_threshold": 0.3}, State.FINISHED, RESULT, CURVE, mlflow_run_id="run-0"
     )
     assert read.trials[1].error.startswith("NotFiniteError") and "\n" in read.trials[1].traceback
+    killed = {"top_k": 7, "cosine_threshold": 0.3}
+    assert read.trials[2] == Trial(2, killed, State.KILLED, error="the search was interrupted")
 
 
 def test_a_search_that_goes_on_keeps_its_identity(tmp_path: Path) -> None:
@@ -32,6 +35,21 @@ def test_a_search_that_goes_on_keeps_its_identity(tmp_path: Path) -> None:
     other = Records(tmp_path / "other")
     other.begin(SETTINGS)
     assert again.identity == identity and other.identity not in ("", identity)
+
+
+def test_a_journal_of_an_earlier_version_lacks_what_is_empty(tmp_path: Path) -> None:
+    """Times, outcomes and curves came later, as did searches that start from earlier ones."""
+    events: list[dict[str, object]] = [
+        {"event": "search", "identity": "id", "settings": SETTINGS},
+        {"event": "anchor", "name": "none", "adapt": {}, "metrics": {}},
+        {"event": "started", "number": 0, "parameters": {"top_k": 3}},
+        {"event": "ended", "number": 0, "state": "FINISHED", "metrics": RESULT},
+    ]
+    (tmp_path / "trials.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    read = Records(tmp_path)
+    assert read.trials == {0: Trial(0, {"top_k": 3}, State.FINISHED, RESULT)}
+    assert (read.trials[0].began, read.trials[0].ended) == (0.0, 0.0)
+    assert (read.anchors, read.first, read.sources) == ({"none": Anchor("none", {}, {})}, [], [])
 
 
 def test_a_folder_without_a_journal_has_empty_records(tmp_path: Path) -> None:
@@ -74,12 +92,16 @@ def test_times_users_and_outcomes_are_recorded(tmp_path: Path) -> None:
 def test_an_attempt_that_died_is_remembered(tmp_path: Path) -> None:
     records = filled(tmp_path)
     records.retried(3, "the worker process died", "Traceback ...")
-    assert (records.trials[3].state, records.trials[3].retries) == (State.RUNNING, 1)
+    records.retried(3, "out of memory", "")
+    assert (records.trials[3].state, records.trials[3].retries) == (State.RUNNING, 2)
+    first, second = map(json.loads, (tmp_path / "trials.jsonl").read_text().splitlines()[-2:])
+    assert (first["error"], first["traceback"]) == ("the worker process died", "Traceback ...")
+    assert second["error"] == "out of memory"
     records.tracked(3, "run-3")
     records.started(3, records.trials[3].parameters)
     records.finished(3, RESULT, CURVE)
     again = Records(tmp_path).trials[3]
-    assert (again.state, again.retries, again.mlflow_run_id) == (State.FINISHED, 1, "run-3")
+    assert (again.state, again.retries, again.mlflow_run_id) == (State.FINISHED, 2, "run-3")
 
 
 def test_states_are_listed_in_the_numbers_order(tmp_path: Path) -> None:
@@ -120,18 +142,24 @@ def test_what_is_not_finite_does_not_enter_the_journal(tmp_path: Path) -> None:
     assert (tmp_path / "trials.jsonl").read_bytes() == before and records.trials[3].state is State.RUNNING
 
 
-def test_trials_csv_follows_without_taking_the_time_of_the_search(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("search.records.records.TABLE_SHARE", 1e-9)
-    written: list[tuple[object, ...]] = []
-    monkeypatch.setattr(
-        "search.records.records.write_whole", lambda *given: written.append(given) or write_whole(*given)
-    )
+def test_trials_csv_takes_a_twentieth_of_the_time_at_most(tmp_path: Path, monkeypatch) -> None:
+    """The first event writes it at once, and a table written in two seconds is not written again for forty."""
+    clock, table = [0.0], tmp_path / "trials.csv"
+    monkeypatch.setattr("search.records.records.time.monotonic", lambda: clock[0])
+
+    def slow(*given: object) -> None:
+        clock[0] += 2
+        write_whole(*given)
+
+    monkeypatch.setattr("search.records.records.write_whole", slow)
     records = filled(tmp_path)
-    assert len(written) == 1
-    monkeypatch.setattr("search.records.records.TABLE_SHARE", 1e9)
-    records.write_table()
+    assert "trial-0000" not in table.read_text() and clock == [2.0]
+    clock[0] = 41.9
     records.started(90, {"top_k": 3, "cosine_threshold": 0.1})
-    assert len(written) == 3 and "trial-0090" in (tmp_path / "trials.csv").read_text()
+    assert "trial-0090" not in table.read_text()
+    clock[0] = 42.0
+    records.started(91, {"top_k": 3, "cosine_threshold": 0.1})
+    assert "trial-0090" in table.read_text() and "trial-0091" in table.read_text()
 
 
 def test_an_error_that_is_no_text_does_not_end_the_search(tmp_path: Path) -> None:
@@ -145,7 +173,7 @@ def test_an_error_that_is_no_text_does_not_end_the_search(tmp_path: Path) -> Non
 
 def test_anchors_come_back_from_the_journal(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    measured = Anchor("none", {"target": "none", "top_k": None}, {"hr_at_10": 0.25})
+    measured = Anchor("none", {"target": "none", "top_k": None}, {"hr_at_10": 0.25}, outcomes="bits")
     records.anchored(measured)
     records.anchored(Anchor("all", {"gate": "open"}, {}))
     again = Records(tmp_path).anchors

@@ -23,9 +23,21 @@ def test_code_and_packages_are_no_other_experiment() -> None:
 def test_a_search_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
     Records(tmp_path).begin(SETTINGS)
     before = (tmp_path / "trials.jsonl").read_bytes()
-    with pytest.raises(UserError, match=r"data\.sha256: was a, now b; search\.concurrency: was None, now 2$"):
-        Records(tmp_path).begin(SETTINGS | {"data.sha256": "b", "search.concurrency": 2})
+    now = SETTINGS | {"data.sha256": "b", "search.concurrency": 2}
+    with pytest.raises(UserError) as refused:
+        Records(tmp_path).begin(now)
+    assert str(refused.value) == (
+        f"{tmp_path}: --resume with other settings than the search began with (--accept-changes resumes it all the "
+        "same, and its earlier trials stay as they were measured); data.sha256: was a, now b; search.concurrency: was "
+        "None, now 2"
+    )
+    with pytest.raises(UserError, match="--resume with other settings"):  # and so does a dry run
+        Records(tmp_path).check(now)
     assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_a_search_that_has_not_begun_agrees_with_every_setting(tmp_path: Path) -> None:
+    assert Records(tmp_path).check(SETTINGS) == [] and not (tmp_path / "trials.jsonl").exists()
 
 
 def test_a_change_of_code_names_the_files_and_can_be_accepted(tmp_path: Path) -> None:
@@ -49,8 +61,9 @@ def test_a_change_of_code_names_the_files_and_can_be_accepted(tmp_path: Path) ->
 def test_other_searched_fields_are_never_accepted(tmp_path: Path) -> None:
     settings = {"space.top_k.low": 2, "space.top_k.high": 50}
     Records(tmp_path).begin(settings)
-    with pytest.raises(UserError, match=r"other searched fields; space\.batch_size\.low: was None, now 16"):
-        Records(tmp_path).begin(settings | {"space.batch_size.low": 16}, accept_changes=True)
+    now = settings | {"space.batch_size.low": 16, "space.batch_size.high": 64}
+    with pytest.raises(UserError, match=r"other searched fields; space\.batch_size\.high: was None, now 64; space\.b"):
+        Records(tmp_path).begin(now, accept_changes=True)
     assert Records(tmp_path).begin(settings | {"space.top_k.high": 60}, accept_changes=True)
 
 

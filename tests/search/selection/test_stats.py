@@ -205,6 +205,12 @@ def test_comparisons_made_together_are_those_made_alone():
     assert 0.02 < together[0] < 0.5
 
 
+def test_the_scale_of_one_comparison_does_not_change_the_p_of_another():
+    differences = np.random.default_rng(4).normal(0.2, 1, size=(60, 1))
+    beside_large = stats.sign_flip_p(np.hstack([differences, 1e13 * np.ones((60, 1))]), seed=3)
+    assert beside_large[0] == stats.sign_flip_p(differences, seed=3)[0] < 0.9
+
+
 def test_a_contrast_of_two_is_their_comparison_and_one_of_three_an_interpolation(made_up):
     groups, scores = made_up
     sums, counts = stats.per_user_sums(groups, scores)
