@@ -4,26 +4,43 @@ import argparse
 import errno
 import io
 import sys
+import tempfile
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from etarec.config import UserError
 
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130  # 130 is 128 + SIGINT, as shells report a Ctrl-C
+LONGEST = 300  # characters of an unforeseen error in its message; its file has all of them
 _CURES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space there"),
     errno.EROFS: "make it writable again",
     errno.EIO: "mend the disk",
 }
 P = ParamSpec("P")
+_DEBUG = threading.Event()
+
+
+class _Debug(argparse.Action):
+    def __call__(self, *given: Any) -> None:
+        _DEBUG.set()
+
+
+def command_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A parser for `python -m MODULE` with the argument that every command has."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--debug", action=_Debug, nargs=0, help="print the traceback of an unforeseen error")
+    return parser
 
 
 def experiment_parser(module: str, description: str) -> argparse.ArgumentParser:
     """A parser for `python -m MODULE` with the arguments that every command on an experiment file has."""
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser = command_parser(module, description)
     parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="experiment file (YAML)")
     parser.add_argument(
         "--set",
@@ -48,15 +65,23 @@ def absolute_path(text: str) -> Path:
     return named_path(text).absolute()
 
 
-def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+def exit_status(
+    interrupted: str, redact: Callable[[str], str] = lambda text: text
+) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's `main`: a UserError gives one message and status 2, Ctrl-C `interrupted` and status 130.
 
-    A disk that is full, read-only or broken gives one message, too, and status 1. Other errors keep their traceback.
+    Other errors give one message and status 1: a disk that is full, read-only or broken, and what nobody foresaw. The
+    traceback of the latter is kept in a temporary file; with `--debug` it is printed.
+
+    Args:
+        interrupted: the message after Ctrl-C.
+        redact: removes secrets from an unforeseen error and its traceback.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @wraps(main)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+            _DEBUG.clear()
             _replace_what_stdout_cannot_encode()
             try:
                 return main(*args, **kwargs)
@@ -67,15 +92,23 @@ def exit_status(interrupted: str) -> Callable[[Callable[P, int]], Callable[P, in
                 print(interrupted, file=sys.stderr)
                 return INTERRUPTED
             except Exception as error:
-                fault = _disk_fault(error)
-                if fault is None:
-                    raise
-                print(f"error: {printable(fault)}", file=sys.stderr)
+                message = _disk_fault(error) or _unforeseen(error, redact)
+                print(f"error: {printable(message)}", file=sys.stderr)
                 return FAILED
 
         return guarded
 
     return decorate
+
+
+@contextmanager
+def noting(note: str) -> Iterator[None]:
+    """An error that the block raises gets a note, such as what was kept, which is shown if nobody foresaw the error."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(note)
+        raise
 
 
 def printable(text: str) -> str:
@@ -101,6 +134,24 @@ def _disk_fault(error: BaseException | None) -> str | None:
             message = f"{name}: {error.strerror}; {cure}, then give the same command again, for a search with --resume"
         error = error.__cause__ or error.__context__
     return message
+
+
+def _unforeseen(error: Exception, redact: Callable[[str], str]) -> str:
+    """The message about an error of the program: its kind and first line, its notes, and where its traceback is."""
+    text = redact("".join(traceback.format_exception(error)).strip())
+    if _DEBUG.is_set():
+        return f"not foreseen by the program\n{text}"
+    first = redact(next(iter(str(error).strip().splitlines()), ""))[:LONGEST]
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    try:
+        with tempfile.NamedTemporaryFile("wb", prefix="etarec-error-", suffix=".txt", delete=False) as file:
+            file.write(text.encode(errors="replace"))
+    except OSError:  # nothing may hide what happened
+        return f"not foreseen by the program\n{text}"
+    return (
+        f"{type(error).__name__}{': ' * bool(first)}{first}{notes}\nThe program did not foresee this. The "
+        f"traceback is in {file.name}; --debug prints it."
+    )
 
 
 def _replace_what_stdout_cannot_encode() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from etarec.command_line import exit_status, printable
+from etarec.command_line import command_parser, exit_status, printable
 from etarec.config import DataConfig, UserError
 from etarec.data import load, prepared
 from etarec.document import parse_yaml, quoted, to_text
@@ -183,9 +183,8 @@ def _config(given: dict[str, Any]) -> DataConfig:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m etarec.describe",
-        description="Print what is understood of an interaction log, and the section `data` that reads it.",
+    parser = command_parser(
+        "etarec.describe", "Print what is understood of an interaction log, and the section `data` that reads it."
     )
     parser.add_argument("file", metavar="FILE", help="file, folder of parts, or address")
     parser.add_argument(

@@ -15,7 +15,7 @@ from types import FrameType
 import torch
 import uvicorn
 
-from etarec.command_line import INTERRUPTED, absolute_path, exit_status, short_path
+from etarec.command_line import INTERRUPTED, absolute_path, command_parser, exit_status, short_path
 from etarec.config import AdaptConfig, UserError
 from etarec.serving import Durable, GuardConfig, load, read
 from etarec.serving.durable import EVERY, SNAPSHOT
@@ -103,7 +103,7 @@ def check_reachable(host: str, token: str) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m etarec.serve", description="Serve the answer of a search by HTTP.")
+    parser = command_parser("etarec.serve", "Serve the answer of a search by HTTP.")
     parser.add_argument("run", type=absolute_path, metavar="RUN", help="folder of a finished search, such as runs/demo")
     parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs a token in {TOKEN}")
     parser.add_argument("--port", type=_port, default=8080, help="port; 0 is any free one (default: 8080)")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from etarec.command_line import short_path
+from etarec.command_line import noting, short_path
 from etarec.config import UserError
 from etarec.disk import write_whole
 from etarec.evaluate import Measurement
@@ -68,7 +68,8 @@ def run(experiment: Experiment, subject: Subject, n_items: int) -> Ending:
     with held(experiment.directory), last_words(f"error: {died}"):
         if not experiment.resume and (experiment.directory / JOURNAL).stat().st_size:
             raise UserError(f"{experiment.directory}: another search came first; give another --out, or add --resume")
-        return _Search(experiment, subject, n_items).run()
+        with noting(f"{folder} keeps the trials so far; the same command with --resume goes on"):
+            return _Search(experiment, subject, n_items).run()
 
 
 class _Search:

@@ -4,6 +4,7 @@ SQLAlchemy's `URL.render_as_string` is not enough. It shows the query (`?passwor
 password at its first `@` and shows the rest as the host, and raises an error for a URI that it cannot parse.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,11 @@ def redacted(text: str, *uris: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
+
+
+def of_error(text: str) -> str:
+    """An error's text or traceback as `redacted` shows it, without the secrets of the tracking store's URI."""
+    return redacted(text, os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from dataclasses import replace
 from etarec.command_line import absolute_path, exit_status, experiment_parser
 from etarec.config import UserError
 from search.records.folder import check_directory, default_directory
-from search.redact import redacting
+from search.redact import of_error, redacting
 from search.running.address import use_cluster_token
 from search.spec import Spec, load
 
 
-@exit_status(interrupted="interrupted")
+@exit_status(interrupted="interrupted", redact=of_error)
 def main() -> int:
     """Exit status: see `Ending.exit_status`, 2 for what the user can fix, 130 for Ctrl-C."""
     arguments = parse()

@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from etarec.command_line import absolute_path, exit_status, experiment_parser
+from etarec.command_line import absolute_path, exit_status, experiment_parser, noting
 from etarec.config import UserError
 from etarec.experiment_file import check_folder
 from search.records.journal import holds_search
-from search.redact import redacting
+from search.redact import of_error, redacting
 from search.running.address import use_cluster_token
 from search.spec import load
 
 
-@exit_status(interrupted="interrupted; the same command continues it")
+@exit_status(interrupted="interrupted; the same command continues it", redact=of_error)
 def main(words: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for what the user can fix, 130 for Ctrl-C."""
     arguments = _parse(words)
@@ -34,7 +34,8 @@ def _make(arguments: argparse.Namespace) -> None:
     from search.table import run
 
     seeds = tuple(dict.fromkeys(arguments.seeds))
-    run.make(run.TableRun(spec, directory, arguments.address, arguments.rows, seeds, arguments.space))
+    with noting("the same command continues the table"):
+        run.make(run.TableRun(spec, directory, arguments.address, arguments.rows, seeds, arguments.space))
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

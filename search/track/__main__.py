@@ -3,7 +3,6 @@
 A second run changes nothing. A trial that was running when its search was cut off ends as KILLED, in the files too.
 """
 
-import argparse
 import csv
 import math
 import sys
@@ -12,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from etarec.command_line import exit_status, is_disk_fault
+from etarec.command_line import command_parser, exit_status, is_disk_fault
 from etarec.config import UserError
 from etarec.document import quoted
 from search.records.journal import JOURNAL, held, holds_search
@@ -20,6 +19,7 @@ from search.records.records import Records
 from search.records.result_files import check_folder, damaged, mapping_of
 from search.records.states import ENDED, PARENT_STATES, State
 from search.records.trials_table import METRICS
+from search.redact import of_error
 from search.selection.area import AREAS
 from search.track.mirror import Mirror
 from search.track.store import first_line, store_address
@@ -29,12 +29,10 @@ ATTEMPTS, RETRY_SECONDS = 3, 2.0
 CUT_OFF = "the search was cut off"
 
 
-@exit_status(interrupted="interrupted; the runs written so far stay, and the same command writes the rest")
+@exit_status("interrupted; the runs written so far stay, and the same command writes the rest", redact=of_error)
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, 2 for what the user can fix, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m search.track", description="Copy the files of a search to MLflow; a second run changes nothing."
-    )
+    parser = command_parser("search.track", "Copy the files of a search to MLflow; a second run changes nothing.")
     parser.add_argument("directory", metavar="DIR", type=Path, help="folder of a search, such as runs/demo")
     directory = parser.parse_args(arguments).directory.absolute()
     print(summary(*track(directory)))

@@ -4,11 +4,22 @@ import errno
 import io
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from etarec.command_line import absolute_path, exit_status, experiment_parser, named_path, naming, short_path
+from etarec.command_line import (
+    LONGEST,
+    absolute_path,
+    command_parser,
+    exit_status,
+    experiment_parser,
+    named_path,
+    naming,
+    noting,
+    short_path,
+)
 from etarec.config import UserError
 from etarec.disk import write_whole
 
@@ -84,14 +95,77 @@ def test_a_fault_that_names_no_file_takes_the_name_from_the_next_one(capsys: pyt
     assert capsys.readouterr().err.startswith("error: trials.jsonl: No space left on device; free space there, ")
 
 
-def test_another_error_of_a_file_keeps_its_traceback() -> None:
-    with pytest.raises(PermissionError):
-        exit_status(interrupted="")(lambda: fail(PermissionError(errno.EACCES, "no")))()
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
-def test_an_error_of_the_program_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        exit_status(interrupted="")(lambda: 1 // 0)()
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(errno.EACCES, "no", "log.csv"), "PermissionError: [Errno 13] no: 'log.csv'"),
+        (ValueError("too long\n" + 900 * "x"), "ValueError: too long"),
+        (ValueError(900 * "x"), f"ValueError: {LONGEST * 'x'}"),
+        (NotImplementedError(), "NotImplementedError"),
+    ],
+)
+def test_an_unforeseen_error_is_one_message_and_its_traceback_a_file(
+    capsys: pytest.CaptureFixture[str], temporary: Path, error: Exception, message: str
+) -> None:
+    assert exit_status(interrupted="")(lambda: fail(error))() == 1
+    (file,) = temporary.iterdir()
+    fault = f"The program did not foresee this. The traceback is in {file}; --debug prints it.\n"
+    assert capsys.readouterr() == ("", f"error: {message}\n{fault}")
+    text = file.read_text()
+    assert text.startswith("Traceback (most recent call last):") and str(error) in text and "in fail\n" in text
+    assert file.name.startswith("etarec-error-") and file.stat().st_mode & 0o777 == 0o600
+
+
+def test_debug_prints_the_traceback_of_this_command_alone(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
+    def main(words: list[str]) -> int:
+        command_parser("search.report", "").parse_args(words)
+        return fail(RuntimeError("no such wheel"))
+
+    assert exit_status(interrupted="")(main)(["--debug"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: not foreseen by the program\nTraceback (most recent call last):\n")
+    assert printed.endswith("\nRuntimeError: no such wheel\n")
+    assert list(temporary.iterdir()) == []
+    assert exit_status(interrupted="")(main)([]) == 1
+    assert "Traceback (most" not in capsys.readouterr().err and len(list(temporary.iterdir())) == 1
+
+
+def test_a_traceback_that_no_file_can_hold_is_printed(
+    capsys: pytest.CaptureFixture[str], temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))
+    assert exit_status(interrupted="")(lambda: fail(RuntimeError("no such wheel")))() == 1
+    printed = capsys.readouterr().err
+    assert "Traceback (most recent call last):" in printed and printed.endswith("\nRuntimeError: no such wheel\n")
+
+
+def test_secrets_are_removed_from_an_unforeseen_error_and_its_traceback(
+    capsys: pytest.CaptureFixture[str], temporary: Path
+) -> None:
+    def hidden(text: str) -> str:
+        return text.replace("hunter22", "...")
+
+    assert exit_status(interrupted="", redact=hidden)(lambda: fail(ValueError("no user ada:hunter22")))() == 1
+    (file,) = temporary.iterdir()
+    assert capsys.readouterr().err.startswith("error: ValueError: no user ada:...\n")
+    assert "no user ada:..." in file.read_text() and "hunter22" not in file.read_text()
+
+
+def test_a_note_says_what_an_unforeseen_error_left(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
+    def main() -> int:
+        with noting("runs/demo keeps the trials so far"):
+            return fail(RuntimeError("no such wheel"))
+
+    assert exit_status(interrupted="")(main)() == 1
+    message = "error: RuntimeError: no such wheel; runs/demo keeps the trials so far\n"
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_arguments_of_every_experiment() -> None:

@@ -9,6 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,25 @@ def test_ctrl_c_ends_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(prepare, "prepare", lambda search: FakeSubject())
     monkeypatch.setattr(*step, interrupted)
     assert run() == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("debug", [(), ("--debug",)], ids=str)
+def test_an_unforeseen_error_is_one_message_without_secrets(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, debug: tuple[str, ...]
+) -> None:
+    def fails(search: object) -> None:
+        raise RuntimeError("no answer from https://db.example/store?token=hunter22: hunter22 is unknown")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://db.example/store?token=hunter22")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(prepare, "prepare", lambda search: FakeSubject())
+    monkeypatch.setattr(experiment._Search, "run", fails)
+    status, out, err = run("--out", "mine", *debug)
+    assert (status, out) == (1, "") and "hunter22" not in err and ("Traceback" in err) == bool(debug)
+    assert "RuntimeError: no answer from https://db.example/store?...: ... is unknown" in err
+    assert "mine keeps the trials so far; the same command with --resume goes on" in err
+    kept = [file.read_text() for file in folder.glob("etarec-error-*.txt")]
+    assert len(kept) == (0 if debug else 1) and not any("hunter22" in text for text in kept)
 
 
 @pytest.mark.parametrize(

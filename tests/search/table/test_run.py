@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -151,6 +152,17 @@ def test_an_address_is_named_without_its_password(folder: Path, capsys) -> None:
     write()
     status, out, err = run(capsys, "--address", "redis://:hunter22@head:6379")
     assert status == 2 and err.startswith("error: --address redis://...@head:6379: ") and "hunter22" not in out
+
+
+def test_an_unforeseen_error_says_that_the_table_can_go_on(folder: Path, capsys, monkeypatch) -> None:
+    def fails(begun: object) -> None:
+        raise RuntimeError("no such wheel")
+
+    write()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr("search.table.run.make", fails)
+    status, _, err = run(capsys)
+    assert status == 1 and err.startswith("error: RuntimeError: no such wheel; the same command continues the table\n")
 
 
 def test_help_does_not_wait_for_ray(folder: Path) -> None:
