@@ -118,7 +118,7 @@ def _guessed(beginning: Preview, path: str) -> dict[str, str | int | None]:
 def _guess(columns: dict[str, str | int | None], named: bool) -> str:
     """The guessed columns in words, and how to correct them."""
     other = "--set columns.user=NAME columns.item=NAME ..." if named else "--set columns.user=1 columns.item=2 ..."
-    lists = "" if named else "; one user a line: columns.item=2-"
+    lists = "" if named else "; one user a line: columns.user=1 columns.item=2- columns.timestamp=null"
     chosen = ", ".join(f"{key} {'none' if name is None else name}" for key, name in columns.items())
     return f"{chosen} (others by {other}{lists})"
 

@@ -82,8 +82,9 @@ def dialect(sample: bytes, config: DataConfig, wanted: Wanted, source: str, whol
         raise UserError(f"{source}: the first line is empty, expected the names of the columns or an interaction")
     separator = "\t" if config.separator == "\\t" else config.separator or _separator(lines, wanted)
     if separator is None:
+        first = " and ".join(repr(line[:60]) for line in lines[:2])
         raise UserError(
-            f"{source}: no separator cuts the first lines into equally many values; the first is {lines[0][:60]!r}; "
+            f"{source}: no separator cuts the first lines into equally many values, such as {first}; "
             "expected data.separator, such as ',', '\\t', ';', '::', '|' or ' ' for runs of blanks"
         )
     quoted = separator in _QUOTED or (len(separator) == 1 and separator != BLANK and _wrapped(lines, separator))

@@ -105,9 +105,8 @@ def _fault(source: Source, found: Dialect, faults: "list[pa.csv.InvalidRow]", er
 
 def _uneven(source: Source, found: Dialect, row: "pa.csv.InvalidRow") -> str:
     line = row.text.replace(UNIT, found.separator)
-    others = [
-        s for s in (",", ";", "\t", "|") if s != found.separator and row.text.count(s) == row.expected_columns - 1
-    ]
+    known = (",", ";", "\t", "|", "::", " ")
+    others = [s for s in known if s != found.separator and row.text.count(s) == row.expected_columns - 1]
     mixed = f"; the line has {others[0]!r} where others have {found.separator!r}" if others else ""
     return (
         f"{source.name}: cannot be read as text: Row #{row.number}: Expected {row.expected_columns} columns, got "

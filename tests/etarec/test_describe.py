@@ -90,7 +90,16 @@ def test_columns_without_names_are_guessed_by_their_values(run) -> None:
     text = LOG.partition("\n")[2].replace(",4.5,", ",4.5,x,")
     _, out, _ = run(text)
     assert "guessed     user 1, item 2, timestamp 5 (others by --set columns.user=1 " in out
-    assert "one user a line: columns.item=2-" in out
+    assert "one user a line: columns.user=1 columns.item=2- columns.timestamp=null)" in out
+
+
+def test_lines_of_equally_many_items_are_read_by_the_advice_for_one_user_a_line(run) -> None:
+    text = "".join(f"{user} 1 2 3 4 5 6 7\n" for user in range(1, 9))
+    _, out, _ = run(text)
+    assert "8 interactions, 8 users, 1 items" in out  # a table of that shape looks the same
+    advice = out.partition("one user a line: ")[2].partition(")")[0]
+    status, out, _ = run(text, "--set", *advice.split())
+    assert status == 0 and "56 interactions, 8 users, 7 items" in out
 
 
 def test_one_user_a_line_is_guessed(run) -> None:

@@ -1,6 +1,7 @@
 """Encoding, ends of lines, separator, quotes and first line are told by the content, whatever the file is called."""
 
 import codecs
+import itertools
 
 import pytest
 
@@ -49,6 +50,31 @@ def test_every_end_of_line_is_read(read, rows, end, separator) -> None:
     assert rows(read(text.removesuffix(end), 1, 2, 3)) == [(0, "xy", 1), (1, "xy", 2), (0, "z", 3)]
 
 
+SEPARATORS = [",", ";", "\t", "|", "::", " "]
+
+
+def mixed(separators: list[str], count: int = 500) -> str:
+    """Lines with these separators, the last of which goes on."""
+    given = [*separators, *[separators[-1]] * (count - len(separators))]
+    return "".join(f"u{n % 5},i{n % 7},{n}\n".replace(",", separator) for n, separator in enumerate(given))
+
+
+@pytest.mark.parametrize(("separator", "other"), list(itertools.permutations(SEPARATORS, 2)))
+def test_a_line_with_another_separator_is_named(read, separator: str, other: str) -> None:
+    text = mixed([*[separator] * 400, other, separator])
+    if separator == " " and other == "\t":  # both are blanks
+        assert len(read(text, 1, 2, 3).items) == 500
+        return
+    with pytest.raises(UserError, match="Row #401: Expected 3 columns, got 1: ") as error:
+        read(text, 1, 2, 3)
+    assert f"; the line has {other!r} where others have {separator!r}; expected" in str(error.value)
+
+
+def test_first_lines_with_different_separators_are_shown(read) -> None:
+    with pytest.raises(UserError, match=r"no separator cuts .* such as 'u0;i0;0' and 'u1,i1,1'; expected data\.sep"):
+        read(mixed([";", ","]), 1, 2, 3)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("separator", [",", "::"])
 def test_every_unicode_encoding_is_guessed(read, rows, encoding, separator) -> None:
@@ -75,8 +101,7 @@ def test_bytes_that_are_not_utf_8_are_latin_1_and_that_is_said(read, rows) -> No
             {},
             "not in the encoding of its beginning.*latin-1 reads any|UTF8",
         ),
-        (b"a\nb\n", {}, "no separator cuts the first lines .* the first is 'a'; expected data.separator"),
-        (b"a,x\nb;y\nc,z\n", {}, "Row #2: Expected 2 columns, got 1: b;y; the line has ';' where others have ','"),
+        (b"a\nb\n", {}, "no separator cuts the first lines .* such as 'a' and 'b'; expected data.separator"),
     ],
 )
 def test_text_that_cannot_be_read_is_refused(read, content, fields, message) -> None:
