@@ -37,6 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("log.csv").write_text(LOG)
     Path("header.csv").write_text("user_id,item_id,timestamp\n")
     Path("columns.csv").write_text(LOG.replace("item_id", "product"))
+    Path("one_item.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u{u},i,{u}\n" for u in range(9)))
+    Path("bomb.csv.gz").write_bytes(gzip.compress(b"user_id,item_id,timestamp\n" + bytes([120]) * 2**24))
     Path("broken.csv.gz").write_bytes(gzip.compress(os.urandom(2000).hex().encode())[:-900])
     Path("empty.yaml").write_text("")
     Path("binary.yaml").write_bytes(bytes(range(256)))
@@ -102,6 +104,9 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         (["--set", "data.path=columns.csv"], "columns.csv: column 'item_id' (data.columns.item) is missing"),
         (["--set", "data.path=broken.csv.gz"], "broken.csv.gz: cannot be read as a log: Compressed file ended"),
         (["--set", "data.path=log.csv", "data.k_core=20"], "leaves none of the 81 interactions"),
+        (["--set", "data.path=one_item.csv", "data.k_core=0"], "one_item.csv: no user has 3 or more interactions"),
+        (["--set", "data.path=bomb.csv.gz"], "bomb.csv.gz: the line behind the names is longer than 256 KiB"),
+        (["--set", f"name={100 * '推'}"], f"{100 * '推'} cannot be written to (File name too long), expected a folder"),
         (["--set", "data.path=log.csv"], "space.yaml: space.top_k.high: given 20, expected at most 9, the number of"),
         (
             ["--set", "data.path=log.csv", "space.top_k.high=9", "data.columns.timestamp=null", "data.order=time"],
@@ -145,6 +150,25 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(run: Run, folder: Path) -> 
     assert "experiment 'space' in sqlite:///mlflow.db" in out
     assert out.endswith("nothing was started or written (--dry-run)\n")
     assert contents(folder) == before
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        {f"u{number}": "u0" for number in range(9)},
+        {"u3": "u" * 10**6},
+        {"u3": "<script>alert(1)</script>", "i3": "=cmd()", "i4": "\x1b[2J\u202e"},
+    ],
+    ids=["one user", "an id of a million characters", "hostile ids"],
+)
+def test_a_strange_log_is_searched_like_any_other(run: Run, renamed: dict[str, str]) -> None:
+    rows = [line.split(",") for line in LOG.splitlines()]
+    text = "".join(",".join(renamed.get(value, value) for value in row) + "\n" for row in rows)
+    Path("strange.csv").write_text(text)
+    status, out, err = run("--dry-run", "--set", "data.path=strange.csv", "space.top_k.high=9", "data.order=position")
+    assert (status, err) == (0, "") and out.endswith("nothing was started or written (--dry-run)\n")
+    assert len(out) < 4000 and "\x1b" not in out
 
 
 @pytest.mark.parametrize("address", ["ray://ada:hunter22@head:10001", "redis://:hunter22@head:6379", "a:hunter22@h:1"])
