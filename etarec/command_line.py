@@ -117,15 +117,15 @@ def printable(text: str) -> str:
 
 
 def is_disk_fault(error: OSError) -> bool:
-    """Whether the disk is full, read-only or broken, so that the path is not to blame; `exit_status` tells the user."""
+    """Whether the disk is at fault and not the path: full, read-only or broken. `exit_status` tells the user."""
     return error.errno in _CURES
 
 
 def _disk_fault(error: BaseException | None) -> str | None:
-    """The message for an error that a disk's fault caused; None for another error.
+    """The message about the fault of a disk on which an error rests; None for another error.
 
-    The earliest of several such errors gives the message, because later ones come from work that ends the program. A
-    file that cannot be written fails again when it is closed, and only that second error may name it.
+    The first of several such errors counts: later ones come from work that ends the program. A file that cannot be
+    written fails again as it is closed, and only that second error may name it.
     """
     message, name = None, "a file"
     while error is not None:
@@ -137,11 +137,11 @@ def _disk_fault(error: BaseException | None) -> str | None:
 
 
 def _unforeseen(error: Exception, redact: Callable[[str], str]) -> str:
-    """The message about an error of the program: its kind and first line, its notes, and where its traceback is."""
+    """The message about an error of the program: its kind and cause, its notes, and where its traceback is."""
     text = redact("".join(traceback.format_exception(error)).strip())
     if _DEBUG.is_set():
         return f"not foreseen by the program\n{text}"
-    first = redact(next(iter(str(error).strip().splitlines()), ""))[:LONGEST]
+    cause = redact(_cause(str(error)))[:LONGEST]
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     try:
         with tempfile.NamedTemporaryFile("wb", prefix="etarec-error-", suffix=".txt", delete=False) as file:
@@ -149,9 +149,15 @@ def _unforeseen(error: Exception, redact: Callable[[str], str]) -> str:
     except OSError:  # nothing may hide what happened
         return f"not foreseen by the program\n{text}"
     return (
-        f"{type(error).__name__}{': ' * bool(first)}{first}{notes}\nThe program did not foresee this. The "
+        f"{type(error).__name__}{': ' * bool(cause)}{cause}{notes}\nThe program did not foresee this. The "
         f"traceback is in {file.name}; --debug prints it."
     )
+
+
+def _cause(text: str) -> str:
+    """The line of an error's text that tells its cause: the last one of a worker's traceback, otherwise the first."""
+    lines = text.strip().splitlines() or [""]
+    return lines[-1] if 'File "' in text else lines[0]
 
 
 def _replace_what_stdout_cannot_encode() -> None:

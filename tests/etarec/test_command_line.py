@@ -109,6 +109,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (ValueError("too long\n" + 900 * "x"), "ValueError: too long"),
         (ValueError(900 * "x"), f"ValueError: {LONGEST * 'x'}"),
         (NotImplementedError(), "NotImplementedError"),
+        (RuntimeError('measure() (pid=7)\n  File "a.py", line 3\nKeyError: 5\n'), "RuntimeError: KeyError: 5"),
     ],
 )
 def test_an_unforeseen_error_is_one_message_and_its_traceback_a_file(
@@ -119,7 +120,7 @@ def test_an_unforeseen_error_is_one_message_and_its_traceback_a_file(
     fault = f"The program did not foresee this. The traceback is in {file}; --debug prints it.\n"
     assert capsys.readouterr() == ("", f"error: {message}\n{fault}")
     text = file.read_text()
-    assert text.startswith("Traceback (most recent call last):") and str(error) in text and "in fail\n" in text
+    assert text.startswith("Traceback (most recent call last):") and str(error).strip() in text and "in fail\n" in text
     assert file.name.startswith("etarec-error-") and file.stat().st_mode & 0o777 == 0o600
 
 

@@ -16,7 +16,8 @@ from search.records.trial import Anchor, Trial
 from search.records.trials_table import METRICS
 from search.selection import anchors
 from search.selection.documents import chosen_document, tables
-from search.selection.front import front_of, remeasure, select, without_baselines
+from search.selection.front import areas, front_of, remeasure, select, without_baselines
+from search.selection.modelled import modelled
 from search.selection.paired import Outcomes, users_text
 from search.selection.pareto import hypervolume
 from search.spec import Spec, trial_config, trial_seed
@@ -53,6 +54,24 @@ def test_the_front_follows_the_objective_that_was_asked_for(tmp_path: Path) -> N
     parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
     front, _ = front_of(spec, [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate((worse, better))])
     assert [point.name for point in front] == ["trial-0001"]
+
+
+def test_the_cost_counts_from_that_of_adapting_on_everything(tmp_path: Path) -> None:
+    """A trial of HR@10 0.5 at a cost of 0.75 saves a quarter of the cost; one that costs more than 1 adds nothing."""
+    spec = spec_of(tmp_path, search={"objectives": ["hr_at_10", "cost"]})
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    metrics = [HALF | {"cost": 0.75}, HALF | {"hr_at_10": 0.9, "cost": 1.1}]
+    _, volume = front_of(spec, [Trial(n, parameters, State.FINISHED, m) for n, m in enumerate(metrics)])
+    assert volume == pytest.approx(0.5 * (1 - 0.75))
+
+
+def test_points_of_the_front_keep_their_modelled_quality(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, search={"front": "modelled"})
+    trials = finished(spec, Measured("valid"))
+    believed = {t.trial_id: quality for t, quality in zip(trials, modelled(spec, trials), strict=True)}
+    front, _ = front_of(spec, trials)
+    assert [point.modelled for point in front] == [believed[point.name] for point in front]
+    assert all(point.modelled.keys() == {"hr_at_10"} for point in front)
 
 
 def test_the_choice_follows_the_objective_that_was_asked_for(tmp_path: Path) -> None:
@@ -168,6 +187,41 @@ def test_gates_at_random_adapt_as_the_chosen_point_does(spec: Spec, tmp_path: Pa
     assert len({point.config.learning_rate for point in selection.front}) > 1
 
 
+def test_other_baselines_adapt_as_the_front_s_best_point_does(spec: Spec, tmp_path: Path) -> None:
+    on_valid = Measured("valid")
+    trials = [
+        replace(trial, parameters={**trial.parameters, "learning_rate": 1e-3 * (trial.number + 1)})
+        for trial in finished(spec, on_valid)
+    ]
+    space = {**SPACE, "learning_rate": {"low": 1e-4, "high": 1.0}}
+    searched = spec_of(tmp_path, space=space, search={"choose": {"tolerance": 0.3}})
+    selection = select(searched, trials, N_ITEMS, on_valid)
+    best = max(selection.front, key=lambda point: point.valid["hr_at_10"])
+    rates = {p.name: p.config.learning_rate for p in selection.baselines if not p.name.startswith("random")}
+    assert rates == dict.fromkeys(("none", "all", "naive", "published"), best.config.learning_rate)
+    assert best is not selection.chosen
+
+
+def test_a_measurement_that_is_lost_is_an_error(spec: Spec) -> None:
+    on_valid, on_test = Measured("valid"), Measured("test")
+    trials = finished(spec, on_valid)
+    with pytest.raises(ValueError, match="zip"):
+        select(spec, trials, N_ITEMS, lambda jobs: [*on_valid(jobs)][:-1])
+    with pytest.raises(ValueError, match="zip"):
+        remeasure(spec, select(spec, trials, N_ITEMS, on_valid), N_ITEMS, lambda jobs: [*on_test(jobs)][:-1])
+
+
+def test_where_nothing_is_to_be_measured_nobody_is_asked(spec: Spec, tmp_path: Path) -> None:
+    def refuses(jobs: object) -> list[None]:
+        raise AssertionError("asked to measure nothing")
+
+    known = anchors_of(spec, Measured("valid"))
+    alone = spec_of(tmp_path, baselines=["all", "none"])
+    assert [point.name for point in select(alone, [], N_ITEMS, refuses, known).baselines] == ["all", "none"]
+    nothing = replace(select(spec, [], N_ITEMS, Measured("valid")), baselines=[])
+    assert remeasure(spec, nothing, N_ITEMS, refuses) == nothing
+
+
 @pytest.mark.parametrize("without", [{"search": {"random_points": 0}}, {"baselines": ["all", "none"]}])
 def test_gates_at_random_can_be_switched_off(tmp_path: Path, without: dict[str, Any]) -> None:
     selection, _, _ = selected(spec_of(tmp_path, **without))
@@ -262,6 +316,9 @@ def test_anchors_are_not_measured_again(spec: Spec) -> None:
     rows = {point.name: point.valid for point in selection.baselines}
     assert {"none", "all", "naive", "published", "random"} <= rows.keys()
     assert all(rows[anchor.name] == anchor.metrics for anchor in known if anchor.name in ("all", "none"))
+    ranked = {anchor.name: anchor.outcomes for anchor in known}
+    kept = {point.name: point.outcomes for point in selection.baselines if point.name in ("all", "none")}
+    assert kept == {name: ranked[name] for name in kept} and all(kept.values())
     (along,) = [point for point in selection.baselines if point.name.startswith("random ")][:1]
     same = Anchor("random 10%", asdict(along.config), dict.fromkeys(METRICS, 0.125))
     again = select(spec, trials, N_ITEMS, on_valid, [*known, same])
@@ -285,6 +342,12 @@ def test_the_area_counts_from_no_adaptation(spec: Spec) -> None:
     assert selection.area_share == pytest.approx(hypervolume(points + dice, (none, 0)) / (everything - none))
     ahead = hypervolume(points, (none, 0)) / hypervolume(dice, (none, 0)) - 1
     assert selection.gain_over_dice == pytest.approx(ahead) and ahead != 0
+    assert areas(selection) == {
+        "hypervolume": selection.hypervolume,
+        "area_share": selection.area_share,
+        "gain_over_dice": selection.gain_over_dice,
+    }
+    assert selection.hypervolume == pytest.approx(hypervolume(points))
 
 
 def test_if_anchors_beat_all_trials_none_is_recommended(spec: Spec) -> None:

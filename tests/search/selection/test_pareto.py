@@ -107,6 +107,7 @@ def test_choice_measures_against_the_better_of_front_and_reference():
     choice = choose(QUALITY, FILTER_RATE, 0.005, adapting_on_all=0.0904)
     assert choice.index == 0
     assert "adapting on every sample" in choice.reason
+    assert "(99.5% of 0.0900, the front's best)" in choose(QUALITY, FILTER_RATE, 0.005, adapting_on_all=0.09).reason
 
 
 def test_choice_falls_back_to_best_quality():
