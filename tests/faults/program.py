@@ -1,9 +1,10 @@
 """The search that is killed, with a formula in place of a recommender.
 
-program.py DIR TRIALS SLEEP ADDRESS|- new|resume
+program.py DIR TRIALS SLEEP ADDRESS|- OBJECTIVE,OBJECTIVE,... new|resume
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ from search import experiment
 from search.experiment import Experiment
 from search.records.states import Ending
 from search.spec import Spec, load
+from tests.faults.stage import OBJECTIVES
 
 SPACE = {
     "top_k": {"low": 2, "high": 500, "log": True},
@@ -21,8 +23,9 @@ SPACE = {
 CONCURRENCY = 2
 
 
-def spec_of(folder: Path, trials: int) -> Spec:
+def spec_of(folder: Path, trials: int, objectives: Sequence[str] = OBJECTIVES) -> Spec:
     search = {"trials": trials, "concurrency": CONCURRENCY, "bootstrap_replicates": 50, "retries": 50}
+    search |= {"objectives": list(objectives)}
     file = folder / "space.yaml"
     file.write_text(yaml.safe_dump({"name": "faults", "space": SPACE, "search": search, "baselines": ["none", "all"]}))
     return load(file)
@@ -31,10 +34,12 @@ def spec_of(folder: Path, trials: int) -> Spec:
 def main() -> int:
     from formula import Formula  # in tests/search, which only this process and its workers have on their path
 
-    folder, trials, sleep, address, how = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]
+    folder, trials, sleep = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    address, objectives, how = sys.argv[4:]
     joined = None if address == "-" else address
     subject = Formula(sleep=sleep, log=folder / "measured", processes=folder / "processes")
-    ran = Experiment(spec_of(folder, trials), folder / "out", address=joined, resume=how == "resume")
+    spec = spec_of(folder, trials, objectives.split(","))
+    ran = Experiment(spec, folder / "out", address=joined, resume=how == "resume")
     return 0 if experiment.run(ran, subject, n_items=1000) is Ending.COMPLETE else 130
 
 

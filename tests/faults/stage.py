@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+OBJECTIVES = ("hr_at_10", "filter_rate")
 MEASURING = ("ray::TrialWorker", "ray::ResourceTrainable", "ray::measure")  # titles of processes that measure
 
 COUNT_CPUS = """
@@ -164,10 +165,19 @@ class Nodes:
 class Search:
     """A search of tests.faults.program, which can be killed and resumed until it ends by itself."""
 
-    def __init__(self, folder: Path, trials: int, sleep: float, tracking: str, address: str | None, temporary: Path):
+    def __init__(
+        self,
+        folder: Path,
+        trials: int,
+        sleep: float,
+        tracking: str,
+        address: str | None,
+        temporary: Path,
+        objectives: Sequence[str] = OBJECTIVES,
+    ):
         self.folder, self.directory = folder, folder / "out"
         self._command = [sys.executable, str(Path(__file__).with_name("program.py")), str(folder), str(trials)]
-        self._command += [str(sleep), address or "-"]
+        self._command += [str(sleep), address or "-", ",".join(objectives)]
         self._environment = {"MLFLOW_TRACKING_URI": tracking, "RAY_TMPDIR": str(temporary)}
         self.start()
 

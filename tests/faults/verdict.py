@@ -17,7 +17,7 @@ from search.records.records import Records
 from search.records.states import ENDED, State
 from search.records.trial import Trial
 from search.running.suggest import Suggestions
-from search.spec import Spec
+from search.spec import Spec, objectives_of
 
 
 @dataclass
@@ -105,7 +105,7 @@ def _study(spec: Spec, records: Records, trials: list[Trial], concurrency: int) 
     for trial in trials:
         if suggestions.ask() != trial.parameters:
             return [*texts, f"{trial.trial_id}: the study suggests another configuration"]
-        objectives = [trial.metrics[name] for name in spec.search.objectives] if trial.metrics else None
+        objectives = objectives_of(spec.search, trial.metrics) if trial.metrics else None
         suggestions.tell(trial.number, objectives, pruned=trial.state is State.PRUNED)
     suggestions.tell_rest()
     names = {"COMPLETE": State.FINISHED, "PRUNED": State.PRUNED, "FAIL": State.FAILED}

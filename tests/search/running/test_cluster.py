@@ -27,7 +27,9 @@ from tiny import TINY
 from etarec.config import AdaptConfig, UserError
 from search.baselines import ANCHOR_RATES
 from search.records.records import Records
+from search.records.trial import Trial
 from search.running import cluster, ray_internals, runner
+from search.running.learning import first_informed
 from search.running.plan import Plan
 from search.running.scratch import RAY, scratch
 from search.spec import SearchConfig
@@ -51,6 +53,10 @@ def nodes() -> Iterator[Nodes]:
 
 def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
+
+
+def ended(search: Search) -> dict[int, Trial]:
+    return verdict.ended_trials(search.directory) if (search.directory / "trials.jsonl").exists() else {}
 
 
 def pids(nodes: Nodes) -> list[set[str]]:
@@ -83,6 +89,36 @@ def test_a_search_survives_the_loss_of_nodes(tmp_path: Path, nodes: Nodes) -> No
     assert not found, found
     front = pd.read_csv(search.directory / "pareto.csv")
     assert front.test_hr_at_10[front.group.isna() | (front.group == front.trial_id)].notna().all()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_search_by_three_objectives_goes_on_alike_on_a_cluster(tmp_path: Path, nodes: Nodes) -> None:
+    """Its driver is killed and resumed: it suggests what a search suggests that nothing interrupted, and each trial's
+    cost, measured on its node, is the same in journal, table and MLflow."""
+    objectives, trials = ("hr_at_10", "filter_rate", "cost"), TRIALS + 2
+    search = Search(tmp_path, trials, 0.5, f"sqlite:///{tmp_path}/mlflow.db", nodes.address, nodes.folder, objectives)
+    try:
+        wait_until("trials", lambda: len(ended(search)) >= 3 or not search.running)
+        measuring = {line.split()[0] for line in lines(tmp_path / "processes")}
+        assert all(measuring & of_node for of_node in pids(nodes)), search.output  # both nodes measure
+        kill_all(family(search.process))
+        search.process.wait()
+        before = ended(search)
+        assert 3 <= len(before) < trials
+        search.start()
+        assert search.process.wait(timeout=180) == 0, search.output
+    finally:
+        kill_all(family(search.process))
+        search.process.wait()
+    spec, store = program.spec_of(tmp_path, trials, objectives), mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = verdict.after_search(search.directory, spec, store, program.CONCURRENCY)
+    found.add(verdict.after_kill(search.directory, before))
+    assert not found, found
+    first = first_informed(spec.search.sampler, program.CONCURRENCY)
+    assert first is not None and first < trials - 2  # the later suggestions rest on results
+    table, front = (pd.read_csv(search.directory / f"{name}.csv") for name in ("trials", "pareto"))
+    assert table.cost.nunique() == trials and front.test_cost.notna().all()
 
 
 @pytest.mark.slow
