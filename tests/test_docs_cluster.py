@@ -14,22 +14,13 @@ import pandas as pd
 import psutil
 import pytest
 
-from etarec.config import SimulationConfig
-from etarec.simulate import interactions
 from search import tune
 from tests.faults.stage import free_port
+from tests.own_log import write_mine
 from tests.pages import ROOT, commands, page
 
 SECTION = re.search(r"^## A cluster\n.*?(?=^## )", page("README.md"), re.M | re.S)
 SMALL = "--trials 2 --set search.concurrency=1 search.bootstrap_replicates=50 search.random_points=0"
-MINE = """
-name: mine
-data: {path: clicks.csv, columns: {user: visitor, item: product, timestamp: time}, rehearsal_share: null}
-model: {width: 8, heads: 2, mlp_width: 8}
-train: {epochs: 1}
-space: {top_k: {low: 2, high: 20}, entropy_quantile: {low: 0.1, high: 1.0}}
-baselines: [none]
-"""
 
 
 def section() -> list[str]:
@@ -65,10 +56,7 @@ def folder() -> Iterator[Path]:
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_the_commands_make_a_cluster_and_search_on_it(folder: Path) -> None:
-    log = interactions(SimulationConfig(users=150, items=60))
-    log.columns = ["visitor", "product", "time"]
-    log.to_csv(folder / "clicks.csv", index=False)
-    (folder / "mine.yaml").write_text(MINE)
+    write_mine(folder)
     block = [command for command in section() if not command.startswith(("kubectl", "ray job"))]
     assert len(block) == 5
     port = free_port()

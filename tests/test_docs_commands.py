@@ -9,36 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from etarec.config import SimulationConfig
-from etarec.simulate import interactions
 from search import tune
 from search.spec import load
 from search.table import __main__ as table
 from search.table.rows import rows_of
 from tests.benchmarks import fidelity
+from tests.own_log import MINE, made_up_log, write_mine
 from tests.pages import ROOT, commands, page
 
 READ = ("docs/results.md", "docs/scaling.md", "mlflow/README.md")
 N_ITEMS = 10_672  # of Video Games
-MINE = """
-name: mine
-data: {path: clicks.csv, columns: {user: visitor, item: product, timestamp: time}, rehearsal_share: null}
-model: {width: 8, heads: 2, mlp_width: 8}
-train: {epochs: 1}
-space: {top_k: {low: 2, high: 20}, entropy_quantile: {low: 0.1, high: 1.0}}
-search: {trials: 2, concurrency: 2, bootstrap_replicates: 50, random_points: 0}
-baselines: [none, all]
-"""
 SMALL = "--trials 2 --set train.epochs=1 search.bootstrap_replicates=50 search.concurrency=2 search.random_points=0"
-
-
-def made_up_log(columns: list[str]) -> pd.DataFrame:
-    log = interactions(SimulationConfig(users=150, items=60))
-    log.columns = columns
-    return log
 
 
 @pytest.fixture
@@ -49,8 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ETAREC_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("configs").symlink_to(ROOT / "configs")
-    made_up_log(["visitor", "product", "time"]).to_csv("clicks.csv", index=False)
-    Path("mine.yaml").write_text(MINE)
+    write_mine(tmp_path)
     return tmp_path
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from etarec import data
-from etarec.config import DataConfig, SimulationConfig
-from etarec.simulate import interactions
+from etarec.config import DataConfig
 from tests.faults.stage import ENVIRONMENT, ROOT, Nodes
+from tests.own_log import made_up_log
 from tests.own_package import GATE, MODEL, blocks, write_package
 from tests.plain_sasrec import PlainSASRec, train
 
@@ -96,9 +96,7 @@ def test_weights_trained_elsewhere_are_searched_without_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    log_file = interactions(SimulationConfig(users=150, items=60))
-    log_file.columns = ["user_id", "item_id", "timestamp"]
-    log_file.to_csv("clicks.csv", index=False)
+    made_up_log(["user_id", "item_id", "timestamp"]).to_csv("clicks.csv", index=False)
     log = data.load(DataConfig(path="clicks.csv"))
     row_of = {token: row for row, token in enumerate(reversed(log.vocabulary.to_pylist()), start=1)}
     model = PlainSASRec(log.n_items, 50)

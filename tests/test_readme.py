@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from etarec.config import SimulationConfig
-from etarec.simulate import interactions
+from tests.own_log import made_up_log
 from tests.pages import ROOT, commands, page
 
 README = page("README.md")
@@ -47,9 +46,7 @@ def shortened(command: list[str]) -> list[str]:
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
-    log = interactions(SimulationConfig(users=250, items=120))
-    log.columns = ["visitor", "product", "time"]
-    log.to_csv(tmp_path / "clicks.csv", index=False)
+    made_up_log(["visitor", "product", "time"], 250, 120).to_csv(tmp_path / "clicks.csv", index=False)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("MLFLOW_TRACKING_URI", None)

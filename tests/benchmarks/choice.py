@@ -7,10 +7,8 @@ holds each trial's ranks along the stream, so any half can choose by both kinds 
 measured, and test has no part in it.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +23,7 @@ from search.selection.paired import Outcomes, users_of
 from search.selection.point import chosen_and_grouped, points_of
 from search.spec import Spec, load
 from search.spec.constraint import all_met
+from tests.benchmarks.finished import named
 from tests.benchmarks.frame import Table, markdown
 
 Kind = Literal["measured", "modelled"]
@@ -45,20 +44,17 @@ class Judged(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.choice", description=__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the folder of a finished search")
-    parser.add_argument("--splits", type=int, default=40, metavar="N", help="random halves of the users")
-    arguments = parser.parse_args()
-    spec, records = load(arguments.directory / "spec.yaml"), Records(arguments.directory)
+    directory, splits = named("choice", __doc__, "--splits", 40, "random halves of the users")
+    spec, records = load(directory / "spec.yaml"), Records(directory)
     names = [name for name in QUALITY_METRICS if name in (*spec.search.objectives, *spec.search.constraints)]
     rows = []
     for kind in ("measured", "modelled"):
-        found = list(judged(spec, records, kind, arguments.splits))
+        found = list(judged(spec, records, kind, splits))
         means = [np.mean([getattr(one, side)[name] for one in found]) for name in names for side in ("chosen", "held")]
         shares = [np.mean([one.filter_rate for one in found]), *means]
         rows.append([kind, *(f"{share:.1%}" for share in shares), f"{np.mean([one.kept for one in found]):.0%}"])
     sides = [f"{name}, {side}" for name in names for side in ("half that chose", "other half")]
-    print(markdown(Table("Choices", str(arguments.directory), ["front", "skipped", *sides, "constraints kept"], rows)))
+    print(markdown(Table("Choices", str(directory), ["front", "skipped", *sides, "constraints kept"], rows)))
 
 
 def judged(spec: Spec, records: Records, kind: Kind, splits: int) -> Iterator[Judged]:

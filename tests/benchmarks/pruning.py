@@ -7,9 +7,7 @@ rule can be replayed on it: what it saves, and what of the front it loses. A tri
 ones. The search's suggestions stay as they were.
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +24,7 @@ from search.selection.paired import Outcomes, users_of
 from search.selection.pareto import hypervolume, non_dominated
 from search.selection.pruning import BeatenError, Pruner
 from search.spec import Spec, load, objectives_of
+from tests.benchmarks.finished import named
 from tests.benchmarks.frame import Table, markdown
 
 RULES = ((3.0, 0.1), (2.0, 0.25), (4.0, 0.1))
@@ -45,19 +44,16 @@ class Replayed(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.pruning", description=__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the folder of a search without pruning")
-    parser.add_argument("--concurrency", type=int, default=2, metavar="N", help="trials at once of that search")
-    arguments = parser.parse_args()
-    spec = load(arguments.directory / "spec.yaml")
+    directory, concurrency = named("pruning", __doc__, "--concurrency", 2, "trials at once of that search")
+    spec = load(directory / "spec.yaml")
     rows = []
     for z, begin in RULES:
-        found = replayed(spec, Records(arguments.directory), z, begin, arguments.concurrency)
+        found = replayed(spec, Records(directory), z, begin, concurrency)
         shares = [f"{found.samples:.0%}", f"{found.seconds:.0%}", f"{found.kept:.2%}"]
         print(found, flush=True)
         rows.append([f"{z:g}", f"{begin:.0%}", str(found.ended), *shares, str(found.lost)])
     columns = ["z", "from", "trials ended", "samples saved", "seconds saved", "area kept", "front points lost"]
-    print(markdown(Table("Trials that cannot win", str(arguments.directory), columns, rows)))
+    print(markdown(Table("Trials that cannot win", str(directory), columns, rows)))
 
 
 def replayed(spec: Spec, records: Records, z: float, begin: float, concurrency: int) -> Replayed:
