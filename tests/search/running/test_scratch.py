@@ -213,6 +213,17 @@ def test_the_base_is_made_or_the_variable_named(base: Path, monkeypatch: pytest.
         pass
 
 
+def test_the_usual_folder_is_taken_unless_its_path_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    for usual, expected in (
+        ("/" + "v" * 15, "/" + "v" * 15),
+        ("/" + "v" * 16, scratch.SHORT_BASE),
+        ("/ü" + "v" * 14, "/tmp"),
+    ):
+        monkeypatch.setattr("tempfile.tempdir", usual)
+        assert str(scratch._base()) == expected
+
+
 @pytest.mark.ray
 def test_rays_sockets_fit_below_the_longest_base_and_nobody_else_can_enter(monkeypatch: pytest.MonkeyPatch) -> None:
     base = Path("/tmp", f"s{os.getpid()}".ljust(scratch.LONGEST_BASE - len("/tmp/"), "_"))
