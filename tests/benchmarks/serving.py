@@ -57,13 +57,13 @@ def serving(settings: Settings) -> Table:
     rows = [row for source in sources for row in _rows(source, turns)]
     return Table(
         "(i) Serving over HTTP",
-        "`python -m etarec.serve`, each model in a process with one thread, all on the same core. For each sample of "
-        "the validation split a client asks for ten recommendations to its user, then reports the sample's item; it "
-        f"makes one call after another. The models take turns of {CONFIG.batch_size} samples, {turns} each after a "
-        "first one that is not counted. The last observation of a turn completes a batch, which is learned in that call; the "
-        "column `batch` has these calls, `observe` the others. The guard ranks every sample by the frozen model too. "
-        "Milliseconds include HTTP and JSON. Throughput is the median of the turns; the last column has its ratio to "
-        "the frozen model's of the same turn, with the range.",
+        "`python -m etarec.serve`, each model in a process with one thread, all on the same core. For each sample "
+        "of the validation split a client asks for ten recommendations to its user, then reports the sample's "
+        f"item; it makes one call after another. The models take turns of {CONFIG.batch_size} samples, {turns} "
+        "each after a first one that is not counted. The last observation of a turn completes a batch, which is "
+        "learned in that call; the column `batch` has these calls, `observe` the others. The guard ranks every "
+        "sample by the frozen model too. Milliseconds include HTTP and JSON. Throughput is the median of the "
+        "turns; the last column has its ratio to the frozen model's of the same turn, with the range.",
         [
             "data",
             "model",

@@ -63,13 +63,13 @@ def serving_state(settings: Settings) -> Table:
             rows.append([kind, n_users, n_items, own.memory / MIB, each[0], own.snapshot / MIB, each[1], *times])
     return Table(
         "(j) Memory and time of a served recommender",
-        f"Each user has a history of {HISTORY} items, the most that is kept. Ids and tokens have {TOKEN} characters, "
-        "and the model is an untrained TTT4Rec of width 64. `adapting` moves all weights with Adam behind the guard. "
-        "Memory is the resident memory that checkpoint and recommender add to the process, once a batch has been learned; "
-        "bytes each are the growth from the first row, per further user or item. The snapshot is written to a disk and "
-        "read from the disk's cache. Calls are made in Python, without HTTP, on one thread: ten recommendations to a "
-        f"known and to an unknown user, and an observation (medians of {ASKED}), and an observation that completes a "
-        "batch of 256 (median of 3).",
+        f"Each user has a history of {HISTORY} items, the most that is kept. Ids and tokens have {TOKEN} "
+        "characters, and the model is an untrained TTT4Rec of width 64. `adapting` moves all weights with Adam "
+        "behind the guard. Memory is the resident memory that checkpoint and recommender add to the process, once "
+        "a batch has been learned; bytes each are the growth from the first row, per further user or item. The "
+        "snapshot is written to a disk and read from the disk's cache. Calls are made in Python, without HTTP, on "
+        "one thread: ten recommendations to a known and to an unknown user, and an observation (medians of "
+        f"{ASKED}), and an observation that completes a batch of 256 (median of 3).",
         ["model", "users", "items", "MiB", "bytes each", "snapshot MiB", "bytes each", "write s", "read s", "known ms",
          "unknown ms", "observe ms", "batch ms"],
         rows,
