@@ -167,7 +167,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def naming_file(path: Path, partial: Path | None = None) -> Iterator[None]:
-    """An OSError of the block that names no file, as one of writing does, or `partial`, gets the name of `path`."""
+    """Give an OSError of the block the name of `path`, if it names `partial` or, as errors of writing do, no file."""
     try:
         yield
     except OSError as error:

@@ -240,7 +240,7 @@ def _put(document: dict[str, Any], keys: Sequence[str], change: Any, text: str) 
 
 
 def _schema() -> Schema:
-    """The JSON schema of the sections that training reads. Of the other top-level keys it holds the names only."""
+    """The JSON schema of the sections that training reads, and the bare names of the other top-level keys."""
     root: Node = _ADAPTER.json_schema()
     root["properties"] = {key: root["properties"].get(key, {"type": "string"}) for key in KEYS}
     return Schema(root)

@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
     """Stops gracefully at SIGTERM and Ctrl-C, and at once at a second Ctrl-C, as a kill would stop it."""
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Nothing: `main` set the handlers, so that a signal during the start counts too."""
+        """Does nothing: `main` has set the handlers, so that a signal during the start counts too."""
         return nullcontext()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

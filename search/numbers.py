@@ -67,7 +67,7 @@ def higher_or_lower(value: float) -> str:
 def configuration(parameters: Mapping[str, Any]) -> str:
     """A configuration in a few characters: k66 q.86 c.46. The trial's id tells two of equal text apart.
 
-    These three come first, so that names which a narrow column cuts off still differ.
+    K, quantile and threshold come first, so that texts still differ where a narrow column cuts them off.
     """
     names = [*(name for name in _SHORT_NAMES if name in parameters), *(n for n in parameters if n not in _SHORT_NAMES)]
     return " ".join(f"{short_name(name)}{_short_value(name, parameters[name])}" for name in names)

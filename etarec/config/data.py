@@ -8,8 +8,8 @@ from pydantic.dataclasses import dataclass
 
 from etarec.config.values import STRICT, Count, SeedInt, Share, Text
 
-# `user:password@` in front of the host, `?token=...` or `#token=...`, or anybody before a web server's host. Not the
-# port in `host:80/a@b`, and not the container in `abfs://container@account`.
+# `user:password@` in front of the host, any `user@` in front of a web server's host, `?token=...` or `#token=...`. Not
+# the port in `host:80/a@b`, and not the container in `abfs://container@account`.
 _SECRET_IN_ADDRESS = re.compile(
     r"^https?://[^/@?#]+@|"
     r"^[\w+.-]+://([^/@:?]*:(?!\d+/)[^@]*@|"

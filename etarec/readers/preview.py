@@ -43,7 +43,7 @@ class Preview:
         return self._by_name() if self.named else self._by_content()
 
     def example(self) -> tuple[str, str, str]:
-        """Names of columns that may be those of users, items and times, to show how names are given."""
+        """Columns that may hold users, items and times, for the example in an error message."""
         places = self._by_content()
         if places is None:
             return self.names[0], self.names[-1], "null"

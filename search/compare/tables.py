@@ -73,7 +73,7 @@ def _setting(value: Any) -> str:
 
 
 def _counted(search: Search) -> tuple[str, ...]:
-    """A note on the objectives that the area counts beside the quality and the skipped passes."""
+    """A note on the objectives that the area takes into account besides the quality and the skipped passes."""
     return (f"with {' and '.join(search.other_objectives)}",) if search.other_objectives else ()
 
 

@@ -75,7 +75,7 @@ def sentence(points: pd.DataFrame, metric: str) -> str:
 
 
 def _interval(found: Agreement) -> str:
-    """The interval with a blank in front. A perfect correlation's has no width, and says nothing."""
+    """The interval with a blank in front; empty for a perfect correlation, whose interval has no width."""
     bounds = f" (95%: {correlation(found.low)} to {correlation(found.high)})"
     return bounds if abs(found.rank) < PERFECT else ""
 

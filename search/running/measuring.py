@@ -79,7 +79,7 @@ class _Queue:
     def cancel(self) -> None:
         """Ends the jobs that still run. Cancelling one that has ended can abort Ray.
 
-        An iterator that nobody finished may be closed after Ray has ended, and `ray.wait` would then start another Ray.
+        An unfinished iterator may be closed after Ray has ended, and `ray.wait` would then start another Ray.
         """
         if not self._running or not ray.is_initialized():
             return

@@ -29,8 +29,7 @@ def expected_improvement(
         deviation: float [N, K], above 0.
         front: float [P, K], points already reached; dominated ones change nothing.
         reference: float [K], the corner from which the volume counts; points that are not above it add nothing.
-        most: float [K] or one for all, the largest possible objectives; what a normal variable promises beyond them
-            counts for nothing.
+        most: float [K], or one number for all: the largest possible objectives; a gain beyond them counts for nothing.
 
     Returns:
         float [N].

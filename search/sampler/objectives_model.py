@@ -24,7 +24,7 @@ R0 = 0.25  # so that noise at a low rate is not magnified; chosen on the first p
 
 @dataclass(frozen=True)
 class Origin:
-    """Adapting on everything: float [K], its objectives, and the place of the filter rate among them."""
+    """The objectives of adapting on everything, float [K], and the place of the filter rate among them."""
 
     values: Floats
     rate: int
@@ -32,7 +32,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class ObjectivesModel:
-    """Fitted processes, one for each objective; without an origin each models its objective as it is."""
+    """A fitted process for each objective; without an origin, each process models the objective itself."""
 
     processes: Sequence[GaussianProcess]
     origin: Origin | None
@@ -58,7 +58,7 @@ class ObjectivesModel:
 def _scales(values: Floats, origin: Origin | None) -> tuple[Floats, Floats]:
     """The shift and the factors, float [N, K], between objectives and modelled values; the filter rate keeps its own.
 
-    values: float [N, K], of which the filter rate is read.
+    values: float [N, K]; only the column of the filter rate is read.
     """
     shift, factors = np.zeros_like(values), np.ones_like(values)
     if origin is None:

@@ -56,8 +56,8 @@ def spread(cube: Cube, number: int, seed: int) -> dict[str, Any]:
 def propose(cube: Cube, known: Known, seed: int) -> dict[str, Any] | None:
     """The configuration that is expected to add most to the front's area; None if all candidates are known already.
 
-    Results that are still awaited are believed to be as the model predicts: of more than MOST_BELIEVED those that were
-    expected to add most, because a proposal beside one of the others promises little with or without it.
+    The model takes its own predictions for the results that are still awaited. Where these are more than MOST_BELIEVED,
+    it takes those that are expected to add most, because a proposal near one of the others promises little anyway.
     """
     drawn = np.random.default_rng(seed)
     model = _Model(cube, known)

@@ -1,7 +1,8 @@
 """The quality of trials without the luck of single measurements.
 
-Of many alike configurations the best measured one was lucky, so its quality is lower when it is measured again. A
-Gaussian process over all finished trials says what each configuration is worth, given its neighbours.
+Among many similar configurations, the best measured one was also lucky, so its quality falls when it is measured again.
+A Gaussian process over all finished trials predicts each configuration's quality, from the measurements of its
+neighbours too.
 """
 
 from collections.abc import Sequence

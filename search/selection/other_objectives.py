@@ -1,4 +1,4 @@
-"""The objectives that the verdict leaves out, which weighs one quality metric against skipped passes."""
+"""The objectives that the verdict leaves out, because it weighs one quality metric against skipped passes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,9 +14,9 @@ def left_out(objectives: Sequence[str], view: View) -> list[str]:
 
 
 def sentence(objectives: Sequence[str], chosen: Row | None, baselines: Mapping[str, Row], view: View) -> str:
-    """The chosen configuration in the objectives left out, compared with adapting on every sample.
+    """A sentence on the chosen configuration in the objectives left out, compared with adapting on every sample.
 
-    Empty for a search by one quality metric and the filter rate, and without a choice.
+    Empty if no objective is left out or no configuration was chosen.
     """
     names = left_out(objectives, view)
     if chosen is None or not names:

@@ -35,7 +35,7 @@ class Point:
 
     @property
     def judged(self) -> dict[str, float]:
-        """The metrics by which it is on the front and may be chosen: on validation, the quality perhaps modelled."""
+        """The metrics that decide on front and choice: those of validation, with a modelled quality if there is one."""
         return self.valid | self.modelled
 
     @property

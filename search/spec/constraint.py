@@ -63,7 +63,10 @@ def all_met(
 
 
 def beside(constraints: Mapping[str, str], objectives: Sequence[str]) -> dict[str, str]:
-    """The constraints that a result may break although it is better in all objectives than one that meets them."""
+    """The constraints that do not follow from dominance.
+
+    A result may break them although it is better in all objectives than a result that meets them.
+    """
     bounds = {constraint.metric: constraint for constraint in parsed(constraints)}
     follows = {name for name, bound in bounds.items() if name in objectives and bound.at_least is not (name == COST)}
     return {name: text for name, text in constraints.items() if name not in follows}

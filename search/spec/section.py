@@ -125,9 +125,8 @@ class SearchConfig:
     )
     front: Literal["measured", "modelled"] = Field(
         default="measured",
-        description="the quality by which trials are on the front, meet the constraints and are chosen; measured: that "
-        "of their one measurement; modelled: what a Gaussian process over all trials believes of it, which takes out "
-        "the luck of single measurements",
+        description="the quality that front, constraints and choice use; measured: each trial's own measurement; "
+        "modelled: a Gaussian process's prediction from all trials, less subject to the luck of single measurements",
     )
     retest: Literal["front", "all"] = Field(
         default="front",
@@ -180,7 +179,7 @@ class SearchConfig:
 
     @property
     def followed(self) -> bool:
-        """Whether single samples tell of all objectives. The cost is one number for a whole trial."""
+        """Whether every objective can be followed along the stream; the cost is one number for a whole trial."""
         return COST not in self.objectives
 
     @property

@@ -25,7 +25,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial
 
-# Which pages MLflow's UI shows, and with which columns.
+# MLflow's UI chooses its pages and columns by these tags.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **VIEW_TAGS}
 
 
@@ -70,7 +70,7 @@ def explained() -> Iterator[None]:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The id of the experiment of this name, created if missing; it then has EXPERIMENT_TAGS."""
+    """The id of the experiment of this name, which is created if missing and given EXPERIMENT_TAGS."""
     with _alone(mlflow.get_tracking_uri()):
         found = client.get_experiment_by_name(name)
         if found is None:

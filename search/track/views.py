@@ -1,4 +1,4 @@
-"""Two saved views of MLflow's table of runs, which show metrics; the table has no such columns by itself.
+"""Two saved views that show metrics in MLflow's table of runs, which has no such columns by default.
 
 MLflow keeps a saved view as a tag of the experiment. It lists them in the menu Views above the table and opens one at
 the address `.../runs?viewStateShareKey=front`. The tag's format is MLflow's own: a version that does not know it shows
