@@ -27,7 +27,7 @@ BENCHMARKS = {  # name -> module of this folder and its function
     "interactions": ("scaling", "interactions"),
     "throughput": ("throughput", "throughput"),
     "pacing": ("pacing", "pacing"),
-    "scaling": ("driver", "scaling"),
+    "scaling": ("raylets", "scaling"),
     "parts": ("driver", "parts"),
     "cost": ("cost", "cost"),
     "peak": ("peak", "peak"),
