@@ -117,15 +117,15 @@ def printable(text: str) -> str:
 
 
 def is_disk_fault(error: OSError) -> bool:
-    """Whether the disk is at fault and not the path: full, read-only or broken. `exit_status` tells the user."""
+    """Whether the disk is full, read-only or broken, so that the path is not to blame; `exit_status` tells the user."""
     return error.errno in _CURES
 
 
 def _disk_fault(error: BaseException | None) -> str | None:
-    """The message about the fault of a disk on which an error rests; None for another error.
+    """The message for an error that a disk's fault caused; None for another error.
 
-    The first of several such errors counts: later ones come from work that ends the program. A file that cannot be
-    written fails again as it is closed, and only that second error may name it.
+    The earliest of several such errors gives the message, because later ones come from work that ends the program. A
+    file that cannot be written fails again when it is closed, and only that second error may name it.
     """
     message, name = None, "a file"
     while error is not None:
