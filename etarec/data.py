@@ -32,8 +32,9 @@ class Interactions:
     """Encoded histories and their split: U users, N interactions, V item codes (the padding id 0 included).
 
     The arrays are plain and read-only, so that Ray shares one copy between processes. User u's items are
-    `items[offsets[u]:offsets[u + 1]]`. The user's samples 1..train_end[u] are for training, those after train_end[u] up
-    to valid_end[u] for validation, and the later ones for test.
+    `items[offsets[u]:offsets[u + 1]]`. The user's samples 1..train_end[u] are for training, those after valid_start[u]
+    up to valid_end[u] for validation, and the later ones for test. Samples between training and validation, the gap of
+    a rehearsal, are in no split.
     """
 
     offsets: Int64s  # [U + 1]
@@ -46,6 +47,7 @@ class Interactions:
     sha256: str  # of the data and the split, test samples included
     token_width: int = 0  # characters of the longest token of the log, also before the k-core filter
     reading: Reading = field(default_factory=Reading)  # how the log was read, for the user
+    gap_end: Int32s | None = None  # [U], the last sample of the gap; None: no gap
 
     @property
     def n_users(self) -> int:
@@ -67,10 +69,16 @@ class Interactions:
         """The number of samples of each user, int32 [U]: one less than the user's interactions."""
         return (np.diff(self.offsets) - 1).astype(np.int32)
 
+    @property
+    def valid_start(self) -> Int32s:
+        """The last sample of each user before validation, int32 [U]."""
+        return self.train_end if self.gap_end is None else self.gap_end
+
     def sample_counts(self) -> dict[str, int]:
-        """The number of samples of `train`, `valid` and `test`, over all users."""
-        ends = [int(part.sum()) for part in (self.train_end, self.valid_end, self.n_samples)]
-        return {"train": ends[0], "valid": ends[1] - ends[0], "test": ends[2] - ends[1]}
+        """The number of samples of `train`, `valid` and `test`, over all users; and of the `gap`, if there is one."""
+        ends = [int(part.sum()) for part in (self.train_end, self.valid_start, self.valid_end, self.n_samples)]
+        gap = {} if self.gap_end is None else {"gap": ends[1] - ends[0]}
+        return {"train": ends[0], **gap, "valid": ends[2] - ends[1], "test": ends[3] - ends[2]}
 
     def without_test(self) -> "Interactions":
         """The same data and sha256, with every history cut after its last validation target.
@@ -123,25 +131,34 @@ def load_with_users(config: DataConfig) -> tuple[Interactions, pa.LargeStringArr
 
 
 def rehearsal(data: Interactions, config: DataConfig, share: float) -> Interactions:
-    """The same data with validation grown to `share` of each user's samples at the expense of training.
+    """The same data with the last `share` of each user's samples before test taken from training, for validation.
 
     Test samples stay the same. The longer validation stream resembles test more closely: a frozen model ages along it
-    and users come back, so it predicts better what adaptation does on test.
+    and users come back, so it predicts better what adaptation does on test. With `data.rehearsal_gap` it also begins as
+    late after training as test does: the gap has the same part of the share as validation has of validation and test.
     """
-    wanted = replace(config, valid_share=share, rehearsal_share=None)
-    train, _ = part_sizes(data.n_samples.astype(np.int64), wanted)
-    train_end = _read_only(np.minimum(train, data.train_end).astype(np.int32))
+    train_end, gap_end = np.minimum(_train_sizes(data, config, share), data.train_end), None
+    if config.rehearsal_gap:
+        served = share * config.test_share / (config.valid_share + config.test_share)
+        gap_end = _read_only(np.clip(_train_sizes(data, config, round(served, 6)), train_end, data.valid_end))
     hashed = {name: getattr(data, name) for name in ("offsets", "items", "valid_end")} | {"train_end": train_end}
+    hashed |= {} if gap_end is None else {"gap_end": gap_end}
     sha256 = digest(hashed, data.vocabulary, data.token_width, config.max_length)
-    return replace(data, train_end=train_end, sha256=sha256)
+    return replace(data, train_end=_read_only(train_end), gap_end=gap_end, sha256=sha256)
+
+
+def _train_sizes(data: Interactions, config: DataConfig, valid_share: float) -> Int32s:
+    """The number of training samples of each user at another share of validation, [U]."""
+    wanted = replace(config, valid_share=valid_share, rehearsal_share=None)
+    return part_sizes(data.n_samples.astype(np.int64), wanted)[0].astype(np.int32)
 
 
 def rehearsal_text(samples: Mapping[str, int], checkpoint: str = "a checkpoint") -> str:
     """The predicate of a sentence about trials in a rehearsal; `samples` counts those of each split."""
-    return (
-        f"run on the {samples['valid']:,} samples before test, from {checkpoint} trained on the {samples['train']:,} "
-        "before those"
-    )
+    start = f"run on the {samples['valid']:,} samples before test, from {checkpoint} trained on the "
+    if "gap" in samples:
+        return f"{start}first {samples['train']:,} (a gap of {samples['gap']:,} between)"
+    return f"{start}{samples['train']:,} before those"
 
 
 def prepared(config: DataConfig, source: str) -> Log:
@@ -189,7 +206,7 @@ def stream(data: Interactions, split: SplitName, order: OrderName, seed: int) ->
     and so on, `time` the samples by their target's timestamp. Ties are in user order, then position.
     Raises UserError for `time` if the data have no timestamps that can be compared across users.
     """
-    starts = {"train": np.zeros_like(data.train_end), "valid": data.train_end, "test": data.valid_end}[split]
+    starts = {"train": np.zeros_like(data.train_end), "valid": data.valid_start, "test": data.valid_end}[split]
     ends = {"train": data.train_end, "valid": data.valid_end, "test": data.n_samples}[split]
     counts = np.maximum(ends - starts, 0)
     users = np.repeat(np.arange(data.n_users, dtype=np.int32), counts)

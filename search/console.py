@@ -244,7 +244,7 @@ class Console(Phases):
         elif len(records.trials) - len(records.taken) < spec.search.budget:
             self.warn(f"the space holds only {counted(len(records.trials), 'configuration')}; all were measured")
         self.entry("report", short_path(directory / "report.html"))
-        if answer.chosen:
+        if answer.next_is_known:
             self.prose("next", f"{answer.purpose()}:")
             self.entry("", *answer.command(Path(short_path(directory))).splitlines())
         self.event("result", **_result(answer, directory, ending, counts))
@@ -287,5 +287,5 @@ def _result(answer: Answer, directory: Path, ending: Ending, trials: dict[str, i
         "chosen": chosen.get("trial_id"),
         "set": chosen.get("set") or [],
         "report": str(directory / "report.html"),
-        "next": answer.command(directory) if chosen.get("trial_id") else None,
+        "next": answer.command(directory) if answer.next_is_known else None,
     }

@@ -14,8 +14,8 @@ def score(value: float | None) -> str:
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
-    """A share: 43.2%."""
-    return _DASH if value is None else _minus(f"{100 * value:.{decimals}f}%")
+    """A share: 43.2%. A negative one that rounds to 0 has no sign."""
+    return _DASH if value is None else _minus(f"{100 * value:z.{decimals}f}%")
 
 
 def spread(shares: Iterable[float]) -> str:

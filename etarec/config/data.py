@@ -86,6 +86,11 @@ class DataConfig:
         "on them; null: trials run on the validation split, from the final checkpoint; auto: the validation share plus "
         "half of the training share if `adapt` learns `next_item` and no checkpoint is given, else null",
     )
+    rehearsal_gap: bool = Field(
+        default=True,
+        description="trials of a rehearsal begin as late after its training as test begins after training: the first "
+        "valid_share / (valid_share + test_share) of rehearsal_share is neither trained on nor served",
+    )
     max_length: Count = Field(default=50, description="most items of a sample's input; older ones are cut off")
     order: OrderName = Field(default="position", description="order in which a stream serves its samples")
     order_seed: SeedInt = Field(default=0, description="seed of the order `shuffled`")

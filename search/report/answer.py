@@ -11,10 +11,12 @@ import pandas as pd
 from search import baselines
 from search.report import trend
 from search.report.files import Run
-from search.report.findings import Finding, findings, more_trials
+from search.report.finding import Finding
+from search.report.findings import findings, more_trials, without_choice
 from search.selection import other_objectives
+from search.selection.advice import Advice, Verdict
 from search.selection.judgement import Judged, judge
-from search.selection.verdict import Advice, Verdict, advise
+from search.selection.verdict import advise
 from search.selection.view import Row, View
 
 COMMAND_WIDTH = 68  # columns; to the right of a label it then fits a terminal of 80
@@ -46,14 +48,15 @@ class Answer:
 
     @cached_property
     def advice(self) -> Advice:
-        advice = advise(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
+        advice = advise(self.chosen, self.baselines, self.front, self.view, self.run.tolerance, self.run.beaten)
         left_out = other_objectives.sentence(self.run.objectives, self.chosen, self.baselines, self.view)
         return replace(advice, reasons=(*advice.reasons, left_out)) if left_out else advice
 
     @cached_property
     def findings(self) -> list[Finding]:
         if self.chosen is None:
-            return []
+            beaten = self.run.beaten
+            return without_choice(self.baselines, self.view, self.run.tolerance, beaten) if beaten else []
         found = findings(self.chosen, self.baselines, self.front, self.view, self.run.tolerance)
         late = trend.late_gain(trend.areas(self.run))
         grows = late if late is not None and late >= trend.LITTLE else None
@@ -78,6 +81,11 @@ class Answer:
         """The baselines that skip at random at rates of their own."""
         return [row for name, row in self.baselines.items() if baselines.along_front(name)]
 
+    @property
+    def next_is_known(self) -> bool:
+        """Whether there is a next command: not where every trial failed."""
+        return self.chosen is not None or self.run.beaten > 0
+
     def command(self, folder: PurePath) -> str:
         """The next command to run, for the search in `folder`."""
         space, train = _space(folder), self.run.spec.get("train") or {}
@@ -86,7 +94,7 @@ class Answer:
             return _command(*resume)
         if self.advice.verdict in (Verdict.NOT_SETTLED, Verdict.ADAPT_ON_ALL):
             return _command(*resume, f"--trials {self.run.more_trials}")
-        if self.run.spec.get("checkpoint"):
+        if self.chosen and self.run.spec.get("checkpoint"):
             return self.fixed_command(folder)
         seed = f"--set train.seed={int(train.get('seed') or 0) + 1}"
         return _command(*space, seed, *(self._settings() if self.advice.verdict is Verdict.USE else ()))
@@ -100,7 +108,7 @@ class Answer:
                 return "search on with more trials"
             case Verdict.ADAPT_ON_ALL:
                 return "look for a cheaper gate with more trials"
-            case _ if self.run.spec.get("checkpoint"):
+            case _ if self.chosen and self.run.spec.get("checkpoint"):
                 return "measure the chosen configuration again"
             case Verdict.USE:
                 return "confirm the chosen configuration on a model from another training seed"

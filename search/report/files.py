@@ -72,8 +72,13 @@ class Run:
     @property
     def view(self) -> View:
         """The quality metric on test, or on validation where test was not measured."""
-        measured = len(self.front) and self.front[f"test_{self.quality}"].notna().any()
-        return View("test" if measured else "valid", self.quality)
+        rows = self.front if len(self.front) else self.baselines
+        return View("test" if rows[f"test_{self.quality}"].notna().any() else "valid", self.quality)
+
+    @property
+    def beaten(self) -> int:
+        """The number of trials, where baselines beat all of them on validation, at their end or before; else 0."""
+        return 0 if len(self.front) else int(self.trials["state"].isin(["FINISHED", "PRUNED"]).sum())
 
     @property
     def tolerance(self) -> float:

@@ -38,10 +38,15 @@ Check = Callable[[Answer], Problem | None]
 
 
 def problems(answer: Answer) -> list[Problem]:
-    """The problems of a search, in the order of `CHECKS`; none of a search without a choice."""
-    if answer.chosen is None:
-        return []
-    return [problem for check in CHECKS.values() if (problem := check(answer))]
+    """The problems of a search, in the order of `CHECKS`."""
+    return [problem for check in checks(answer) if (problem := check(answer))]
+
+
+def checks(answer: Answer) -> list[Check]:
+    """The checks that a search allows: without a choice those of model and baselines, without a verdict none."""
+    if answer.chosen is not None:
+        return list(CHECKS.values())
+    return [_failures, _training, _popularity, _collapse] if answer.run.beaten else []
 
 
 def _failures(answer: Answer) -> Problem | None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from markupsafe import Markup
 
@@ -20,16 +19,15 @@ from etarec.disk import write_whole
 from etarec.metrics import SECONDS, label
 from search import baselines, numbers
 from search.records.trial import frequent_reason
-from search.report import pareto_plot, plots, provenance, search_tables, tables, templates
+from search.report import health, pareto_plot, plots, provenance, search_tables, tables, templates
 from search.report.answer import Answer
 from search.report.files import Run, load
-from search.report.health import CHECKS
 from search.report.hover import hover_of
 from search.report.sections import Sections
+from search.selection.advice import Verdict
 from search.selection.differences import TO_ALL, TO_NONE, Kind
 from search.selection.judgement import MEANINGS
 from search.selection.other_objectives import left_out
-from search.selection.verdict import Verdict
 from search.selection.view import Difference, Row, View
 
 OUTPUTS = ("report.html", "report.md", *pareto_plot.IMAGES)
@@ -77,12 +75,12 @@ def describe(more: Sections, folder: Path) -> dict[str, Any]:
         "view": answer.view,
         "advice": answer.advice,
         "tone": _TONES.get(answer.advice.verdict, "note"),
-        "why_no_front": None if answer.chosen else _why_no_front(run.trials),
+        "why_no_front": None if answer.chosen else _why_no_front(run),
         "warnings": _warnings(run),
         "chosen": answer.chosen,
         "tiles": _tiles(answer),
         "findings": answer.findings,
-        "next": (answer.purpose(), answer.command(folder)) if answer.chosen else None,
+        "next": (answer.purpose(), answer.command(folder)) if answer.next_is_known else None,
         "front": tables.front(answer),
         "front_is": _front_is(len(answer.front), len(run.objectives)),
         "measurements": tables.measurements(answer),
@@ -92,7 +90,7 @@ def describe(more: Sections, folder: Path) -> dict[str, Any]:
         "trials": search_tables.trials(run),
         "costs": search_tables.costs(answer, more.noise),
         "problems": more.problems,
-        "checks": len(CHECKS),
+        "checks": len(health.checks(answer)),
         **more.sentences(),
         "meanings": [(str(judgement), words) for judgement, words in MEANINGS.items()],
         "areas": _areas(run.provenance.get("search") or {}, run.objectives, answer.view),
@@ -191,11 +189,11 @@ def _areas(about: Mapping[str, Any], objectives: Sequence[str], view: View) -> s
     return " ".join(texts)
 
 
-def _why_no_front(trials: pd.DataFrame) -> str:
-    """The reason for a report without a front."""
-    nothing = "so there is no front and nothing to recommend."
-    if (trials["state"] == "FINISHED").any():
-        return f"A baseline beats each finished trial in all objectives, {nothing}"
+def _why_no_front(run: Run) -> str:
+    """The reason for a report without a front; empty where the advice says it."""
+    nothing, trials = "so there is no front and nothing to recommend.", run.trials
+    if run.beaten:
+        return ""
     if trials.empty or not (trials["state"] == "FAILED").all() or "error" not in trials:
         return f"No trial finished, {nothing}"
     cause, count = frequent_reason(trials["error"])

@@ -71,7 +71,7 @@ def _baselines(selection: Selection, base: AdaptConfig) -> dict[str, Any]:
 
 def _why_none(selection: Selection) -> str:
     if not selection.finished:
-        return "No trial finished, so there is nothing to recommend."
+        return "No trial finished, so no trial is recommended."
     return (
         "A fixed configuration (no adaptation, adapting on everything, or random skipping) beats every finished trial "
         "in all objectives, so no trial is recommended."

@@ -8,43 +8,30 @@ the bound ">= 0.98 * all". A difference is clear if its paired 95% interval excl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 from search.baselines import ALL, FIXED_GATES, NONE, RANDOM
 from search.numbers import percent, score
+from search.selection import without_choice
+from search.selection.advice import (
+    WORTH_SKIPPING,
+    Advice,
+    Verdict,
+    gain_in_words,
+    gain_of_all,
+    negligible,
+    not_settled,
+    without_anchor,
+)  # fmt: skip
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, Kind
 from search.selection.judgement import dearer
 from search.selection.view import Difference, Row, View
 
-WORTH_SKIPPING = 0.01  # a smaller share of skipped passes counts as adapting on every sample
-
-
-class Verdict(StrEnum):
-    """The kinds of advice after a search."""
-
-    USE = "use_chosen"
-    SKIP_AT_RANDOM = "skip_at_random"
-    ADAPT_ON_ALL = "adapt_on_all"
-    DO_NOT_ADAPT = "do_not_adapt"
-    NOT_SETTLED = "not_settled"
-
-
-@dataclass(frozen=True)
-class Advice:
-    """A verdict in words: what to do, in one sentence, and the numbers behind it."""
-
-    verdict: Verdict
-    title: str
-    reasons: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return " ".join((self.title, *self.reasons))
-
 
 def advise(
-    chosen: Row | None, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float
-) -> Advice:
+    chosen: Row | None, baselines: Mapping[str, Row], front: Sequence[Row], view: View, tolerance: float,
+    beaten: int = 0,
+) -> Advice:  # fmt: skip
     """The advice on a search.
 
     Args:
@@ -53,24 +40,15 @@ def advise(
         front: the rows of the front.
         view: the columns to judge by.
         tolerance: share of the quality that may be lost by skipping.
+        beaten: the number of trials that baselines beat on validation, where no trial is recommended.
     """
     if chosen is None:
-        return _open("no trial is recommended.")
+        return without_choice.advise(baselines, view, tolerance, beaten)
     if view.split == "valid" or not view.measured(chosen):
-        return _open("the choice was not measured on test.", "Finish the search before you act on it.")
-    if missing := [f"'{name}'" for name in (NONE, ALL) if not view.measured(baselines.get(name))]:
-        verb = "was" if len(missing) == 1 else "were"
-        return _open(f"the baseline{'s' * (len(missing) > 1)} {' and '.join(missing)} {verb} not measured.")
+        return not_settled("the choice was not measured on test.", "Finish the search before you act on it.")
+    if open_question := without_anchor(baselines, view):
+        return open_question
     return _Case(chosen, baselines, front, view, tolerance).advice()
-
-
-def negligible(gain: Difference, reference: float, tolerance: float) -> bool:
-    """Whether a gain is at most the share of the reference that may be lost, by its whole interval."""
-    return gain.high is not None and gain.high <= tolerance * reference
-
-
-def _open(reason: str, *more: str) -> Advice:
-    return Advice(Verdict.NOT_SETTLED, f"Not settled: {reason}", more)
 
 
 @dataclass(frozen=True)
@@ -100,7 +78,7 @@ class _Case:
     def gains(self) -> dict[str, Difference]:
         """The gain of each way to adapt over no adaptation."""
         gains = {
-            ALL: self.view.difference(self.none, self.all, TO_ALL).reversed(),
+            ALL: gain_of_all(self.baselines, self.view),
             self.name: self.view.difference(self.none, self.chosen, TO_CHOSEN).reversed(),
         }
         if self.random:
@@ -133,7 +111,8 @@ class _Case:
         if max(gain.value for gain in self.gains.values()) <= 0 or self._gains_are_negligible():
             return self._do_not_adapt()
         if not any(gain.higher for gain in self.gains.values()):
-            return _open("adapting is ahead of not adapting, but not clearly.", self._gain(), self._cost_of_skipping())
+            reasons = self._gain(), self._cost_of_skipping()
+            return not_settled("adapting is ahead of not adapting, but not clearly.", *reasons)
         if self.view.skipped(self.chosen) < WORTH_SKIPPING:
             return self._adapt_on_all("The search found no pass that can be skipped.")
         if self.gate is None:
@@ -154,14 +133,14 @@ class _Case:
         if self.cost.low is not None and self.cost.low > self.tolerance:
             return self._adapt_on_all(self._too_dear())
         text = "whether the gate beats random skipping is unknown: the baseline 'random' was not measured."
-        return _open(text, self._gain(), self._cost_of_skipping())
+        return not_settled(text, self._gain(), self._cost_of_skipping())
 
     def _better_than_random(self) -> Advice:
         if self.cost.value <= self.tolerance:
             return self._use()
         if self.cost.low is None or self.cost.low <= self.tolerance:
             text = f"skipping may cost more than the {percent(self.tolerance)} of {self.view.label} that is tolerated."
-            return _open(text, self._cost_of_skipping(), self._gain())
+            return not_settled(text, self._cost_of_skipping(), self._gain())
         return self._adapt_on_all(f"{self._too_dear()} The gate does beat random skipping.")
 
     def _no_better_than_random(self, gate: Difference) -> Advice:
@@ -169,14 +148,15 @@ class _Case:
         if self.random_cost.value <= self.tolerance and self.gains[RANDOM].higher:
             return self._skip_at_random(gate)
         if self.cost.value <= self.tolerance:
-            return _open(
+            return not_settled(
                 "the gate is ahead of random skipping, but not clearly.", self._cost_of_skipping(), self._gain()
             )
         return self._adapt_on_all(f"{self._too_dear()} The gate is no better than random skipping.")
 
     def _use(self) -> Advice:
         if not self.gains[self.name].higher:
-            return _open(f"{self.name} is not clearly better than not adapting.", self._chosen_gain(), self._gain())
+            reasons = self._chosen_gain(), self._gain()
+            return not_settled(f"{self.name} is not clearly better than not adapting.", *reasons)
         if rival := self._rival(TO_CHOSEN, at_least=self.view.skipped(self.chosen)):
             return self._confirm(rival, f"{self.name} and skips at least as much")
         title = f"Use {self.name}: skip {self._share(self.chosen)} of the passes {self._price(self.cost)}."
@@ -192,7 +172,7 @@ class _Case:
 
     def _adapt_on_all(self, why: str) -> Advice:
         if not self.gains[ALL].higher:
-            return _open("adapting on every sample is not clearly better than not adapting.", self._gain(), why)
+            return not_settled("adapting on every sample is not clearly better than not adapting.", self._gain(), why)
         if rival := self._rival(TO_ALL):
             return self._confirm(rival, "adapting on every sample")
         return Advice(Verdict.ADAPT_ON_ALL, "Adapt on every sample.", (self._gain(), why))
@@ -212,13 +192,10 @@ class _Case:
         name = str(rival["trial_id"])
         name = f"the {name} gate" if name in FIXED_GATES else f"{name}, which was not the choice,"
         text = f"{name} is clearly better than {other}."
-        return _open(text, self._place(rival), self._place(self.chosen), self._gain())
+        return not_settled(text, self._place(rival), self._place(self.chosen), self._gain())
 
     def _gain(self) -> str:
-        gain = self.gains[ALL].relative(self.view.quality(self.none))
-        does = "adds" if gain.value > 0 else "costs" if gain.value < 0 else "changes nothing:"
-        gain = gain if gain.value >= 0 else gain.reversed()
-        return f"Adapting on every sample {does} {percent(gain.value)}{gain.percents} of {self.view.label}."
+        return gain_in_words(self.gains[ALL], self.view.quality(self.none), self.view)
 
     def _chosen_gain(self) -> str:
         return f"Against not adapting, {self.name} scores {self.gains[self.name]}."

@@ -252,25 +252,48 @@ def test_beauty_loads(shared_data: Path) -> None:
 
 def test_a_rehearsal_is_the_split_with_a_larger_validation_share_and_the_same_test_samples() -> None:
     simulated = {"dataset": "simulated", "simulation": SimulationConfig(users=200, items=300)}
-    config = DataConfig(**simulated)
+    config = DataConfig(**simulated, rehearsal_gap=False)
     whole = data.load(config)
     rehearsed, expected = data.rehearsal(whole, config, 0.35), data.load(DataConfig(**simulated, valid_share=0.35))
+    assert rehearsed.gap_end is None
     for name in ("offsets", "items", "train_end", "valid_end"):
         assert np.array_equal(getattr(rehearsed, name), getattr(expected, name)), name
     assert rehearsed.sha256 == expected.sha256 != whole.sha256
     assert (rehearsed.train_end <= whole.train_end).all() and (rehearsed.train_end < whole.train_end).any()
 
 
-@given(samples=st.lists(st.integers(1, 40), min_size=1, max_size=30), test=st.sampled_from([0.05, 0.1, 0.3, 0.5]))
-def test_a_rehearsal_never_contains_test_samples_nor_grows_the_training_part(samples: list[int], test: float) -> None:
+@given(
+    samples=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    test=st.sampled_from([0.05, 0.1, 0.3, 0.5]),
+    gap=st.booleans(),
+)
+def test_a_rehearsal_never_contains_test_samples_nor_grows_the_training_part(
+    samples: list[int], test: float, gap: bool
+) -> None:
     """Short histories included, where a share below one sample takes a sample from training."""
-    config = DataConfig(dataset="simulated", valid_share=0.1, test_share=test)
+    config = DataConfig(dataset="simulated", valid_share=0.1, test_share=test, rehearsal_gap=gap)
     parts = np.array([split.ratio_sizes(n, Fraction("0.1"), Fraction(str(test))) for n in samples])
     ends = parts.cumsum(1)
     source = replace(interactions([n + 1 for n in samples]), train_end=ends[:, 0], valid_end=ends[:, 1])
     rehearsed = data.rehearsal(source, config, 0.45)
     assert np.array_equal(rehearsed.valid_end, source.valid_end)
     assert (rehearsed.train_end <= source.train_end).all()
+    assert (rehearsed.train_end <= rehearsed.valid_start).all() and (rehearsed.valid_start <= source.valid_end).all()
+    assert sum(rehearsed.sample_counts().values()) == sum(samples)
+
+
+def test_a_rehearsal_begins_as_late_after_its_training_as_test_does() -> None:
+    """60 samples, 12 for validation and 30 for test: of the 21 of a rehearsal, 6 are the gap."""
+    config = DataConfig(dataset="simulated")
+    source = replace(interactions([61]), train_end=np.array([18], np.int32), valid_end=np.array([30], np.int32))
+    rehearsed = data.rehearsal(source, config, 0.35)
+    assert rehearsed.sample_counts() == {"train": 9, "gap": 6, "valid": 15, "test": 30}
+    assert data.stream(rehearsed, "valid", "user", 0).positions.tolist() == list(range(16, 31))
+    assert data.stream(rehearsed, "train", "user", 0).positions.tolist() == list(range(1, 10))
+    assert data.trained(rehearsed).sum() == 10  # the user's first item, and the targets of training
+    assert np.array_equal(rehearsed.without_test().valid_start, rehearsed.valid_start)
+    without = data.rehearsal(source, replace(config, rehearsal_gap=False), 0.35)
+    assert without.sample_counts() == {"train": 9, "valid": 21, "test": 30} and without.sha256 != rehearsed.sha256
 
 
 def test_a_rehearsal_is_told_in_one_sentence():
@@ -278,6 +301,8 @@ def test_a_rehearsal_is_told_in_one_sentence():
     after = "run on the 61,155 samples before test, from {} trained on the 47,563 before those"
     assert data.rehearsal_text(samples) == after.format("a checkpoint")
     assert data.rehearsal_text(samples, "a second checkpoint") == after.format("a second checkpoint")
+    text = data.rehearsal_text({**samples, "gap": 8})
+    assert text.endswith("samples before test, from a checkpoint trained on the first 47,563 (a gap of 8 between)")
 
 
 def test_repeated_rows_are_said_and_dropped_on_request(tmp_path: Path) -> None:

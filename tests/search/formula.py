@@ -33,6 +33,7 @@ class Formula:
     slow: tuple[float, float] = (2, 2)  # the trial, if it has a gate, takes `slow_for` seconds
     slow_for: float = 30.0
     nan_without_gate: bool = False  # the seconds of the open gate are NaN
+    harms: bool = False  # every pass lowers HR@10, so no adaptation is best
     memory: tuple[float, float] = (2, 2)  # the trial lacks memory if another one runs at the same time
     sleep: float = 0.0  # seconds of a measurement
     prepares: float = 0.0  # seconds of `prepare`
@@ -64,6 +65,7 @@ class Formula:
         if inside(config.entropy_quantile, self.breaks) and not self.was_killed(split, config):
             break_the_gpu()
         filtered, quality = trade_off(config)
+        quality = 0.4 * filtered if self.harms else quality
         hits = round(SAMPLES * quality * (0.9 if split == "test" else 1.0))
         rng = np.random.default_rng(seed)
         nan = inside(config.entropy_quantile, self.nan) or (self.nan_without_gate and config.gate == "open")

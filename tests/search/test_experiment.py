@@ -252,6 +252,25 @@ def test_a_search_in_which_every_trial_failed_is_no_success(
 
 
 @pytest.mark.slow
+def test_a_search_in_which_adapting_harms_says_not_to_adapt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No adaptation beats every trial on validation, so the front is empty, and the baselines are the answer."""
+    monkeypatch.chdir(tmp_path)
+    ran, ending = run(tmp_path, Formula(harms=True), trials=3)
+    assert ending is Ending.COMPLETE and len(pd.read_csv(ran.directory / "pareto.csv")) == 0
+    chosen = yaml.safe_load((ran.directory / "chosen.yaml").read_text())
+    assert (chosen["verdict"], chosen["trial_id"]) == ("do_not_adapt", None)
+    printed = capsys.readouterr()
+    assert "verdict     Do not adapt: it gains nothing.\n" in printed.out and not printed.err
+    assert "Each of the 3 trials is beaten by a baseline on validation." in printed.out
+    assert "next        confirm that on a model from another training seed:" in printed.out
+    parents = client(tmp_path).search_runs([client(tmp_path).get_experiment_by_name("formula").experiment_id])
+    (parent,) = [run for run in parents if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.data.tags["verdict"] == "do_not_adapt" and "chosen" not in parent.data.tags
+
+
+@pytest.mark.slow
 def test_a_baseline_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _, ending = run(tmp_path, Formula(nan_without_gate=True), trials=3, random_points=0)

@@ -60,6 +60,7 @@ def test_seconds_have_two_digits(value, text):
 
 def test_a_negative_share_has_a_true_minus_sign():
     assert numbers.percent(-0.001) == "\N{MINUS SIGN}0.1%"
+    assert numbers.percent(-0.0) == numbers.percent(-0.0004) == "0.0%"
 
 
 @pytest.mark.parametrize(

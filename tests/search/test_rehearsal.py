@@ -51,9 +51,9 @@ def test_trials_rehearse_where_target_weights_learns(tmp_path: Path, monkeypatch
     searched = subject.without_test()
     assert subject.rehearsal is not None and searched.checkpoint is subject.rehearsal.checkpoint
     assert searched.checkpoint.sha256 != subject.checkpoint.sha256 == ran.provenance.checkpoint["sha256"]
-    counts = {name: ran.provenance.rehearsal["samples"][name] for name in ("train", "valid")}
-    assert counts["train"] < subject.data.sample_counts()["train"]
-    assert sum(counts.values()) == sum(subject.data.sample_counts()[name] for name in counts)
+    counts, whole = ran.provenance.rehearsal["samples"], subject.data.sample_counts()
+    assert counts["train"] < whole["train"] and counts["test"] == whole["test"]
+    assert counts["train"] + counts["gap"] + counts["valid"] == whole["train"] + whole["valid"]
     assert f"rehearsal   trials run on the {counts['valid']} samples before test" in capsys.readouterr().out
     assert provenance.settings(ran.spec, ran.provenance)["rehearsal checkpoint sha256"] == searched.checkpoint.sha256
     alone = prepare.prepare(rehearsing(tmp_path, 150, rehearsal_share=None))

@@ -9,7 +9,7 @@ from made_up_search import made_up_files, write
 from search.report import render
 from search.report.answer import COMMAND_WIDTH, Answer
 from search.report.files import load
-from search.selection.verdict import Advice, Verdict
+from search.selection.advice import Advice, Verdict
 
 FOLDER = Path("runs/my search")
 

@@ -1,11 +1,10 @@
 """The advice of a report, in each order of no adaptation, adapting on every sample and the front."""
 
 import pytest
-from compared_rows import gap
+from compared_rows import gap, measured
 
 from search.report import findings
-from search.selection.differences import TO_CHOSEN, TO_NONE, TO_RANDOM, difference_columns
-from search.selection.judgement import Judgement, judge
+from search.selection.differences import TO_NONE, difference_columns
 from search.selection.view import View
 
 
@@ -82,73 +81,6 @@ def test_a_point_of_the_front_that_was_not_measured_is_not_advised():
     assert ALL in found[0].text
 
 
-@pytest.mark.parametrize(
-    ("ahead", "p_holm", "rate", "tone", "title"),
-    [
-        (0.005, 0.01, 0.5, "good", "Better than the published gate in both objectives"),
-        (0.005, 0.01, 0.595, "good", "Higher HR@10 than the published gate, with as many passes skipped"),
-        (-0.00002, 0.9, 0.5, "good", "More passes skipped than by the published gate, at no clear loss of HR@10"),
-        (-0.005, 0.01, 0.7, "bad", "Worse than the published gate in both objectives"),
-        (-0.00002, 0.9, 0.7, "note", "The published gate skips more, at about the same HR@10"),
-        (-0.00002, 0.9, 0.6, "note", "Level with the published gate"),
-        (0.005, 0.01, 0.7, "note", "Higher HR@10 than the published gate, but fewer passes skipped"),
-        (-0.005, 0.01, 0.5, "note", "More passes skipped than by the published gate, but a lower HR@10"),
-    ],
-)
-def test_the_published_gate_is_compared_by_the_paired_interval(ahead, p_holm, rate, tone, title):
-    view = VIEWS[0]
-    chosen, published = row("t0001", 0.08, 0.6, view), row("published", 0.08 - ahead, rate, view)
-    numbers = (-ahead, -ahead - 0.0005, -ahead + 0.0005, 0.001, p_holm)
-    published.update(zip(difference_columns(TO_CHOSEN, view.metric), numbers, strict=True))
-    found = findings.findings(chosen, {"published": published}, [chosen], view, 0.005)
-    assert (tone, title) in [(finding.tone, finding.title) for finding in found]
-
-
-def test_points_that_stand_for_others_are_named_as_such() -> None:
-    row = {"trial_id": "trial-0001", "test_hr_at_10": 0.5, "test_filter_rate": 0.2, "group": "trial-0001"}
-    alike = [{"trial_id": f"trial-000{n}", "group": "trial-0001"} for n in (2, 3)]
-    view = View("test", "hr_at_10")
-    for others, said in (([], ""), (alike[:1], "tell another point from one of these"), (alike, "tell 2 other points")):
-        found = findings._front(row, None, [row, *others], view)
-        assert found is not None and said in found.text and ("search.retest" in found.text) == bool(others)
-
-
-@pytest.mark.parametrize(
-    ("chosen_ahead", "tone", "text"),
-    [
-        (
-            0.002,
-            "note",
-            "none of the 2 points is clearly beaten by another; 1 is not clearly different from random skip",
-        ),
-        (0.0001, "note", "2 are not clearly different from random skipping. The chosen configuration does not hold."),
-        (-0.002, "bad", "1 is worse than random skipping; 1 is not clearly different from random skipping. The chosen"),
-    ],
-)
-def test_only_what_the_table_says_to_hold_is_counted_as_holding(chosen_ahead: float, tone: str, text: str) -> None:
-    view = VIEWS[0]
-    front = [
-        row(name, 0.5, rate, view) | gap(TO_NONE, 0.01, 0.001) | gap(TO_RANDOM, ahead, 0.001)
-        for name, rate, ahead in (("t0001", 0.6, chosen_ahead), ("t0002", 0.2, 0.0001))
-    ]
-    found = findings._front(front[0], None, front, view)
-    holding = [judge(one, front, view, "t0001").judgement for one in front].count(Judgement.HOLDS)
-    assert (
-        found is not None
-        and found.title == f"{holding} of 2 front points {'holds' if holding == 1 else 'hold'} on test"
-    )
-    assert found.tone == tone and text in found.text
-
-
-def test_a_single_point_is_compared_with_random_skipping_once() -> None:
-    view = VIEWS[0]
-    one = row("t0001", 0.5, 0.6, view) | gap(TO_RANDOM, 0.002, 0.001, 0.01)
-    assert findings._along([one], view) == ""
-    assert "2 of 2 front points score higher; 2 clearly higher and none clearly lower" in findings._along(
-        [one] * 2, view
-    )
-
-
 def test_whether_more_trials_would_pay_is_said_with_the_command() -> None:
     assert findings.more_trials(None, 0.1, 24) is None
     little, much = findings.more_trials(0.004, None, 48), findings.more_trials(0.031, None, 48)
@@ -163,3 +95,26 @@ def test_a_front_that_still_grows_is_never_told_to_be_enough() -> None:
     found = findings.more_trials(0.003, 0.055, 128)
     assert found is not None and found.title == "More trials may pay"
     assert found.text.startswith("The last quarter of the trials brought 5.5% of the front's area. The model")
+
+
+@pytest.mark.parametrize(
+    ("everything", "reach", "tone", "title"),
+    [
+        (0.07, 0.001, "bad", "Adapting gains nothing"),
+        (0.09, 0.001, "good", "Adapting pays"),
+        (0.0802, 0.001, "note", "Whether adapting pays is not settled"),
+        (0.0802, 0.0001, "note", "Adapting gains next to nothing"),
+    ],
+)
+def test_without_a_choice_the_baselines_tell_whether_adapting_pays(everything, reach, tone, title):
+    _, baselines = measured(none=0.08, everything=everything, random=None, chosen=0.07, reach=reach)
+    adapting, no_trial = findings.without_choice(baselines, VIEWS[0], 0.005, 12)
+    assert (adapting.tone, adapting.title) == (tone, title) and "chosen" not in adapting.text
+    assert no_trial.text == "Each of the 12 trials is beaten by a baseline on validation."
+
+
+def test_without_a_choice_random_skipping_may_still_gain():
+    _, baselines = measured(none=0.08, everything=0.07, random=0.085, chosen=0.07)
+    baselines["random"] |= gap(TO_NONE, 0.005, 0.001, p_holm=0.01)
+    adapting, _ = findings.without_choice(baselines, VIEWS[0], 0.005, 12)
+    assert adapting.title == "Adapting on all gains nothing, adapting on some scores higher"

@@ -281,6 +281,19 @@ def test_search_without_a_finished_trial(directory, files, empty):
     rendered(directory, files | {"trials.csv": pd.DataFrame()})
 
 
+def test_a_search_whose_trials_all_ended_early_is_answered_by_its_baselines(directory, files):
+    """The page says what to do, what it rests on, and the next command, though nothing is on the front."""
+    files["trials.csv"] = files["trials.csv"].assign(state="PRUNED", error="none is better in both objectives")
+    files["pareto.csv"] = files["pareto.csv"].iloc[:0]
+    files["chosen.yaml"] = {"trial_id": None, "why": "No trial finished, so no trial is recommended."}
+    count = len(files["trials.csv"])
+    for text in rendered(directory, files):
+        assert "Adapt on every sample." in text and "nothing to recommend" not in text
+        assert f"Each of the {count} trials is beaten by a baseline on validation." in text
+        assert "No trial is on the front" in text and "found in 4 checks" in text
+        assert "--resume" in text and "To look for a cheaper gate with more trials" in text
+
+
 def test_a_search_in_which_every_trial_failed_names_the_reason(directory, files):
     lost = files["trials.csv"].loc[[9, 9, 17]].assign(trial_id=["t0009", "t0010", "t0017"])
     lost["error"] = ["ValueError: seldom", "RuntimeError: often", "RuntimeError: often"]

@@ -6,9 +6,10 @@ import pytest
 from compared_rows import VIEW, gap, measured, row
 
 from search.report.findings import findings
+from search.selection.advice import Verdict, negligible
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE
 from search.selection.judgement import Judgement, judge
-from search.selection.verdict import Verdict, advise, negligible
+from search.selection.verdict import advise
 from search.selection.view import Difference, View
 
 NONE, ALL, RANDOM, USE, OPEN = (
