@@ -109,8 +109,9 @@ def popularity(data: Interactions) -> dict[str, float]:
     A tie counts against the target, as in every ranking.
     """
     positions = np.arange(data.n_interactions) - np.repeat(data.offsets[:-1], np.diff(data.offsets))
-    begin, end = (np.repeat(ends, np.diff(data.offsets)) for ends in (data.train_end, data.valid_end))
-    counts = np.bincount(data.items[positions <= begin], minlength=data.n_items)[1:]
+    ends = (data.train_end, data.valid_start, data.valid_end)
+    trained, begin, end = (np.repeat(each, np.diff(data.offsets)) for each in ends)
+    counts = np.bincount(data.items[positions <= trained], minlength=data.n_items)[1:]
     targets = data.items[(positions > begin) & (positions <= end)] - 1
     at_least = len(counts) - np.searchsorted(np.sort(counts), counts[targets])
     return quality((at_least - 1).astype(np.int32))
