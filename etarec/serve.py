@@ -16,8 +16,8 @@ import torch
 import uvicorn
 
 from etarec.command_line import INTERRUPTED, absolute_path, command_parser, exit_status, short_path
-from etarec.config import AdaptConfig, UserError
-from etarec.serving import Durable, GuardConfig, load, read
+from etarec.config import UserError
+from etarec.serving import ADVISED, BASELINES, Durable, GuardConfig, Run, load, read
 from etarec.serving.durable import EVERY, SNAPSHOT
 from etarec.serving.recommender import MAX_USERS
 from etarec.serving.service import Service, application
@@ -34,13 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     check_reachable(given.host, token)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     torch.set_num_threads(given.threads)
-    run = read(given.run, given.checkpoint)
+    run = read(given.run, given.checkpoint, given.baseline)
     served = durable(given)
     verdict = f"verdict     {run.advice or 'none: the search was cut off'}"
     print(textwrap.fill(verdict, 80, subsequent_indent=" " * 12))
+    print(f"serves      {run.name}{hint(run, given.baseline)}")
     print(f"state       {short_path(served.folder)}: {served.recovered:,} observations since the last snapshot")
-    adapts = "frozen" if given.frozen else served.recommender.config.target
-    app = application(Service(served, {"run": given.run.name, "verdict": run.verdict, "adapts": adapts}), token)
+    about = {"run": given.run.name, "verdict": run.verdict, "serves": run.name}
+    app = application(Service(served, about), token)
     listener = listening(given.host, given.port)
     server = Server(uvicorn.Config(app, log_level="warning"))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,16 +81,22 @@ def address(listener: socket.socket) -> str:
 
 def durable(given: argparse.Namespace) -> Durable:
     """The recommender of the command line with its state."""
-    state = given.state or given.run / ("serving-frozen" if given.frozen else "serving")
+    state = given.state or given.run / (f"serving-{given.baseline}" if given.baseline else "serving")
     recommender = load(
         given.run,
         checkpoint=given.checkpoint,
-        adapt=AdaptConfig(target="none") if given.frozen else None,
+        baseline=given.baseline,
         log=not (state / SNAPSHOT).exists(),
         guard=GuardConfig(given.guard) if given.guard is not None else None,
         max_users=given.max_users,
     )
     return Durable(recommender, state, given.snapshot_every)
+
+
+def hint(run: Run, baseline: str | None) -> str:
+    """How to serve what the verdict advises, where that is not served."""
+    advised = ADVISED.get(run.verdict)
+    return f" (the verdict: --baseline {advised})" if advised not in (None, baseline) else ""
 
 
 def check_reachable(host: str, token: str) -> None:
@@ -111,10 +118,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--state",
         type=absolute_path,
         metavar="DIR",
-        help="folder of the state (default: RUN/serving, with --frozen RUN/serving-frozen)",
+        help="folder of the state (default: RUN/serving, with a baseline RUN/serving-NAME)",
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the search's checkpoint, if it was moved")
-    parser.add_argument("--frozen", action="store_true", help="serve the checkpoint without adaptation")
+    parser.add_argument(
+        "--baseline",
+        choices=BASELINES,
+        help="serve the checkpoint without adaptation (none), learn from every observation (all) or skip at random, "
+        "instead of the chosen trial",
+    )
     parser.add_argument(
         "--guard",
         type=_share,

@@ -25,7 +25,7 @@ from search.running.signals import signals_as_before
 from search.spec import Spec
 
 if TYPE_CHECKING:
-    from etarec.serving import Recommender
+    from etarec.serving import Baseline, Recommender
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Result:
         """The report, one HTML page that works offline."""
         return self.directory / "report.html"
 
-    def recommender(self) -> "Recommender":
-        """The chosen configuration, ready to serve from its checkpoint: `etarec.serving.load`."""
+    def recommender(self, baseline: "Baseline | None" = None) -> "Recommender":
+        """The chosen configuration or a baseline, ready to serve from its checkpoint: `etarec.serving.load`."""
         from etarec import serving  # only who serves needs it
 
-        return serving.load(self.directory)
+        return serving.load(self.directory, baseline=baseline)
 
     @property
     def _files(self) -> files.Run:

@@ -97,6 +97,9 @@ def test_weights_trained_elsewhere_are_searched_without_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     made_up_log(["user_id", "item_id", "timestamp"]).to_csv("clicks.csv", index=False)
+    small = SMALL.replace("dataset: simulated", "path: clicks.csv").replace("train: {epochs: 1}", "")
+    space = "space: {top_k: {low: 2, high: 20}}\ncheckpoint: sasrec.safetensors\n"
+    Path("mine.yaml").write_text(small + space)
     log = data.load(DataConfig(path="clicks.csv"))
     row_of = {token: row for row, token in enumerate(reversed(log.vocabulary.to_pylist()), start=1)}
     model = PlainSASRec(log.n_items, 50)
@@ -105,9 +108,6 @@ def test_weights_trained_elsewhere_are_searched_without_training(
     names = {"row_of": row_of}
     _, conversion, adoption, _ = blocks("python")
     exec(conversion + adoption, names)
-    small = SMALL.replace("dataset: simulated", "path: clicks.csv").replace("train: {epochs: 1}", "")
-    space = "space: {top_k: {low: 2, high: 20}}\ncheckpoint: sasrec.safetensors\n"
-    Path("mine.yaml").write_text(small + space)
     done = tune(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sasrec.safetensors: epoch 0" in done.stdout and "epoch   1" not in done.stdout

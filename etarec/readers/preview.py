@@ -12,11 +12,12 @@ from etarec.readers.source import Columnar, Source, common_kind, sources
 # Well-known names of columns, in lower case and letters only; of several the first wins.
 _USERS = (
     "userid user uid reviewerid visitorid visitor customerid customer memberid profileid username playerid steamid "
-    "listenerid buyerid accountid clientid cookieid author sessionid session"
+    "listenerid buyerid buyer accountid clientid client shopper cookieid author sessionid session"
 )
 _ITEMS = (
-    "itemid item iid movieid parentasin asin productid product aid artid articleid newsid trackid songid artistid "
-    "businessid venueid locationid poiid gameid appid bookid isbn sku contentid videoid clicks history itemids items"
+    "itemid item iid movieid parentasin asin productid product aid artid articleid article newsid trackid songid "
+    "artistid businessid venueid locationid poiid gameid appid bookid isbn sku contentid videoid clicks history "
+    "itemids items"
 )
 _TIMES = (
     "timestamp unixreviewtime ts time unixtime datetime eventtime createdat playedat date eventdate reviewtime "
@@ -57,6 +58,11 @@ class Preview:
             next((name.split(":")[0] for word in known.split() for name in plain if plain[name] == word), None)
             for known in (_USERS, _ITEMS, _TIMES)
         )
+        if (
+            time is None
+            and len(dated := [n for n, kind in zip(self.names, self.types, strict=True) if kind == "date"]) == 1
+        ):
+            time = dated[0].split(":")[0]
         return None if user is None or item is None else ColumnsConfig(user=user, item=item, timestamp=time)
 
     def _by_content(self) -> ColumnsConfig | None:

@@ -11,9 +11,12 @@ from etarec.serving.catalogue import Recommendation
 from etarec.serving.durable import Durable
 from etarec.serving.guard import GuardConfig
 from etarec.serving.recommender import Learned, Recommender, Told
-from etarec.serving.run import Run, load, read
+from etarec.serving.run import ADVISED, BASELINES, Baseline, Run, load, read
 
 __all__ = [
+    "ADVISED",
+    "BASELINES",
+    "Baseline",
     "Durable",
     "GuardConfig",
     "Learned",

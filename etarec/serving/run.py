@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -17,18 +17,22 @@ from etarec.serving.guard import Guard, GuardConfig
 from etarec.serving.recommender import MAX_USERS, Recommender
 
 CHECKPOINT = "checkpoint.safetensors"
+Baseline = Literal["none", "all", "random"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+ADVISED: dict[str, Baseline] = {"do_not_adapt": "none", "adapt_on_all": "all", "skip_at_random": "random"}  # by verdict
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """The result of a search.
 
-    verdict, advice: as chosen.yaml begins; config: of the chosen trial; seed: of the search.
+    verdict, advice: as chosen.yaml begins; name, config: of the chosen trial or of a baseline; seed: of the search.
     """
 
     directory: Path
     verdict: str
     advice: str
+    name: str
     config: AdaptConfig
     data: DataConfig
     seed: int
@@ -36,22 +40,24 @@ class Run:
     checkpoint_file: Path
 
 
-def read(directory: Path, checkpoint: Path | None = None) -> Run:
+def read(directory: Path, checkpoint: Path | None = None, baseline: Baseline | None = None) -> Run:
     """The run in a folder.
 
     checkpoint: the file, if it is neither `checkpoint.safetensors` in the folder nor where provenance.json says.
+    baseline: of the search, in place of the chosen trial: `none` is the checkpoint without adaptation, `all` learns
+        from every observation, `random` skips as many as the chosen trial.
 
     Raises UserError if a file is missing or damaged, the search chose nothing, or the checkpoint is another one.
     """
     chosen, spec = read_yaml(directory / "chosen.yaml"), read_yaml(directory / "spec.yaml")
-    if not isinstance(chosen.get("adapt"), dict):
-        raise UserError(f"{directory}: the search chose no configuration ({chosen.get('why', 'no reason given')})")
+    name, adapt = _configuration(directory, chosen, spec, baseline)
     path = _checkpoint_file(directory, checkpoint)
     return Run(
         directory,
         str(chosen.get("verdict", "")),
         str(chosen.get("advice", "")),
-        _valid(AdaptConfig, chosen["adapt"], directory / "chosen.yaml", "adapt"),
+        name,
+        _valid(AdaptConfig, adapt, directory / "chosen.yaml", "adapt"),
         _valid(DataConfig, spec.get("data"), directory / "spec.yaml", "data"),
         int((spec.get("search") or {}).get("seed", 0)),
         _checkpoint(path, _provenance(directory)),
@@ -63,6 +69,7 @@ def load(
     directory: Path,
     *,
     checkpoint: Path | None = None,
+    baseline: Baseline | None = None,
     adapt: AdaptConfig | None = None,
     log: bool = True,
     guard: GuardConfig | None = GuardConfig(),  # noqa: B008  # frozen
@@ -72,20 +79,37 @@ def load(
 
     Args:
         directory: of a finished search, such as runs/demo.
-        checkpoint: as for `read`.
-        adapt: another configuration than the chosen one.
+        checkpoint, baseline: as for `read`.
+        adapt: a configuration of your own.
         log: begin with the histories of the search's log; otherwise without users and popularity.
         guard: None for a model that never goes back to its checkpoint.
         max_users: histories to keep.
 
     Raises UserError as `read` does, or if the log has changed.
     """
-    run = read(directory, checkpoint)
+    run = read(directory, checkpoint, "none" if adapt else baseline)
     config = adapt or run.config
     needed = log or config.fisher_alpha > 0  # whose importance of weights is computed from the log
     data, users = _log(run) if needed else (without_users(run), [])
     watch = Guard(guard) if guard else None
     return Recommender(run.checkpoint, config, data, users if log else [], run.seed, watch, max_users)
+
+
+def _configuration(
+    directory: Path, chosen: dict[str, Any], spec: dict[str, Any], baseline: Baseline | None
+) -> tuple[str, Any]:
+    """Name and fields of what is served. chosen.yaml has a baseline's fields as far as they differ from the trial's."""
+    trial, known = chosen.get("adapt"), {"none": {"target": "none"}, **(chosen.get("baselines") or {})}
+    if baseline is None and not isinstance(trial, dict):
+        advised = ADVISED.get(str(chosen.get("verdict")))
+        wanted = f"--baseline {advised}, as its verdict advises" if advised else f"--baseline {' or '.join(known)}"
+        why = chosen.get("why", "no reason given")
+        raise UserError(f"{directory}: the search recommends no trial ({why}); expected {wanted}")
+    if baseline is None:
+        return str(chosen.get("trial_id")), trial
+    if baseline not in known:
+        raise UserError(f"{directory / 'chosen.yaml'}: has no baseline {baseline}, expected {' or '.join(known)}")
+    return f"baseline {baseline}", {**(trial or spec.get("adapt") or {}), **known[baseline]}
 
 
 def _log(run: Run) -> tuple[Interactions, list[str]]:

@@ -110,7 +110,7 @@ def popularity(data: Interactions) -> dict[str, float]:
     """
     positions = np.arange(data.n_interactions) - np.repeat(data.offsets[:-1], np.diff(data.offsets))
     ends = (data.train_end, data.valid_start, data.valid_end)
-    trained, begin, end = (np.repeat(one, np.diff(data.offsets)) for one in ends)
+    trained, begin, end = (np.repeat(each, np.diff(data.offsets)) for each in ends)
     counts = np.bincount(data.items[positions <= trained], minlength=data.n_items)[1:]
     targets = data.items[(positions > begin) & (positions <= end)] - 1
     at_least = len(counts) - np.searchsorted(np.sort(counts), counts[targets])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from etarec.config import AdaptConfig
 from etarec.evaluate import Measurement
 from etarec.metrics import COST, SECONDS, label
 from search.baselines import ALL, NONE, RANDOM
@@ -46,7 +47,7 @@ def tables(spec: Spec, selection: Selection) -> tuple[pd.DataFrame, pd.DataFrame
 def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
     """chosen.yaml: the whole recommended configuration, the same as `--set` texts, and the reason for the choice."""
     if selection.chosen is None or selection.choice is None:
-        return {"trial_id": None, "why": _why_none(selection)}
+        return {"trial_id": None, "why": _why_none(selection), **_baselines(selection, spec.adapt)}
     config, searched = selection.chosen.config, {name: value_of(selection.chosen.config, name) for name in spec.space}
     return {
         "trial_id": selection.chosen.name,
@@ -54,7 +55,18 @@ def chosen_document(spec: Spec, selection: Selection) -> dict[str, Any]:
         "why": selection.choice.reason + _beaten_by(spec, selection, selection.chosen),
         "adapt": dict(vars(config)),
         "set": [f"adapt.{name}={'null' if value is None else value}" for name, value in searched.items()],
+        **_baselines(selection, config),
     }
+
+
+def _baselines(selection: Selection, base: AdaptConfig) -> dict[str, Any]:
+    """The baselines that a verdict may advise, as the fields that differ from `base`: of the choice, or of the spec."""
+    found = {
+        point.name: {name: value for name, value in vars(point.config).items() if value != getattr(base, name)}
+        for point in selection.baselines
+        if point.name in (NONE, ALL, RANDOM)
+    }
+    return {"baselines": found} if found else {}
 
 
 def _why_none(selection: Selection) -> str:

@@ -37,7 +37,7 @@ TURNS = 16  # of each model, after a first one that is not counted
 QUICK_TURNS = 2
 CONFIG = AdaptConfig(weighting="none", transitions="pending", filtered="residual", shallow_negatives=512)
 FROZEN = "frozen"
-MODELS = {FROZEN: ["--frozen"], "adapting": ["--guard", "off"], "adapting, guarded": []}
+MODELS = {FROZEN: ["--baseline", "none"], "adapting": ["--guard", "off"], "adapting, guarded": []}
 
 
 @dataclass

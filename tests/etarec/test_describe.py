@@ -86,6 +86,14 @@ def test_settings_reach_the_block_and_what_they_leave_out_is_said(run) -> None:
     assert log.n_interactions == 56
 
 
+@pytest.mark.parametrize(("columns", "time"), [("ordered", "ordered"), ("ordered,paid", "none"), ("ordered,ts", "ts")])
+def test_the_only_column_of_dates_is_the_time_where_no_name_tells(run, columns: str, time: str) -> None:
+    dates = ["2023-01-0{}"] * (columns.count(",") + 1)
+    rows = [f"{n},c{n % 2},A-{n % 3},{','.join(dates)}\n".replace("{}", str(n)) for n in range(1, 10)]
+    _, out, _ = run(f"order_id,client,article,{columns}\n" + "".join(rows), "--set", "k_core=0")
+    assert f"guessed     user client, item article, timestamp {time} (others by" in out
+
+
 def test_columns_without_names_are_guessed_by_their_values(run) -> None:
     text = LOG.partition("\n")[2].replace(",4.5,", ",4.5,x,")
     _, out, _ = run(text)
@@ -121,9 +129,9 @@ def test_one_user_a_line_is_guessed(run) -> None:
             "neither names nor content tell which columns are users and items; give them, for inst",
         ),
         (
-            "basket,shopper,sku,bought_at\n0.5,a,x,2026-01-02\n0.5,b,y,2026-01-03\n",
+            "basket,person,thing,bought_at\n0.5,a,x,2026-01-02\n0.5,b,y,2026-01-03\n",
             [],
-            "for instance --set columns.user=shopper columns.item=sku columns.timestamp=bought_at; the columns are",
+            "for instance --set columns.user=person columns.item=thing columns.timestamp=bought_at; the columns are",
         ),
         (LOG, ["--set", "colums.user=1"], "--set colums.user=1: colums: unknown key; did you mean columns?"),
         (LOG, ["--set", "k_core=-1"], "--set k_core: given -1, expected an integer at least 0"),

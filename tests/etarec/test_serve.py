@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from etarec import serve
 from etarec.config import UserError
+from etarec.serving import read
 from tests.etarec.serving.made_up_run import made_up_run
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +56,25 @@ def test_a_port_in_use_ends_with_a_message(tmp_path, capsys, monkeypatch):
         assert serve.address(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+def test_a_search_without_a_recommended_trial_is_served_by_a_baseline(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("ETAREC_TOKEN", raising=False)
+    run = made_up_run(tmp_path)
+    chosen = yaml.safe_load((run / "chosen.yaml").read_text())
+    none = {"verdict": "do_not_adapt", "advice": "Do not adapt.", "trial_id": None, "why": "None won."}
+    (run / "chosen.yaml").write_text(yaml.safe_dump(none))
+    assert serve.main([str(run), "--port", "0"]) == 2
+    message = "the search recommends no trial (None won.); expected --baseline none, as its verdict advises\n"
+    assert capsys.readouterr().err.endswith(message)
+    process, address = begun(run, "--baseline", "none", verdict="Do not adapt.\n", serves="baseline none\n")
+    assert ask(f"{address}/health")["serves"] == "baseline none"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "") and (run / "serving-none" / "snapshot.safetensors").exists()
+    (run / "chosen.yaml").write_text(yaml.safe_dump(chosen | none | {"trial_id": "trial-0002"}))
+    assert serve.hint(read(run), None) == " (the verdict: --baseline none)"
+    assert serve.hint(read(run), "none") == ""
+
+
 @contextmanager
 def serving(run: Path, *options: str, stop: signal.Signals = signal.SIGTERM) -> Iterator[str]:
     """The address of a service on `run`, which must end with status 0 at the signal."""
@@ -66,15 +87,17 @@ def serving(run: Path, *options: str, stop: signal.Signals = signal.SIGTERM) -> 
     assert (process.returncode, err) == (0, "")
 
 
-def begun(run: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+def begun(
+    run: Path, *options: str, verdict: str = "Use trial-0002.\n", serves: str = "trial-0002\n"
+) -> tuple[subprocess.Popen[str], str]:
     """A service on `run` and its address, once it has told both."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ETAREC_TOKEN": "secret"}
     command = [sys.executable, "-m", "etarec.serve", str(run), "--port", "0", *options]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, env=environment, cwd=run.parent, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout
-    told = dict(line.split(maxsplit=1) for line in itertools.islice(process.stdout, 3))
-    assert told["verdict"] == "Use trial-0002.\n"
+    told = dict(line.split(maxsplit=1) for line in itertools.islice(process.stdout, 4))
+    assert (told["verdict"], told["serves"]) == (verdict, serves)
     return process, told["serving"].strip()
 
 

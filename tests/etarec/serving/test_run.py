@@ -2,12 +2,13 @@
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from etarec.config import AdaptConfig, UserError
-from etarec.serving import load, read
+from etarec.serving import Baseline, load, read
 
 from .made_up_run import CONFIG, made_up_run
 
@@ -53,6 +54,39 @@ def test_another_configuration_can_be_served(run):
     assert not load(run, log=False).users.by_token  # the log is read for the penalty alone
 
 
+BASELINES = {"none": {"target": "none"}, "all": {"gate": "open"}, "random": {"gate": "random", "random_rate": 0.25}}
+
+
+@pytest.mark.parametrize("baseline", get_args(Baseline))
+def test_a_baseline_is_served_with_the_chosen_trial_s_other_fields(run, baseline):
+    rewrite(run / "chosen.yaml", baselines=BASELINES)
+    expected = dataclasses.replace(CONFIG, **BASELINES[baseline])
+    assert load(run, baseline=baseline, log=False).config == expected
+    assert read(run, baseline=baseline).name == f"baseline {baseline}" and read(run).name == "trial-0002"
+
+
+def test_where_no_trial_is_recommended_a_baseline_or_ones_own_configuration_is_served(run):
+    rewrite(run / "chosen.yaml", adapt=None, trial_id=None, why="None won.", verdict="not_settled", baselines=BASELINES)
+    rewrite(run / "spec.yaml", adapt=dataclasses.asdict(CONFIG))
+    with pytest.raises(UserError, match=r"no trial \(None won.\); expected --baseline none or all or random$"):
+        load(run)
+    assert load(run, baseline="all", log=False).config == dataclasses.replace(CONFIG, gate="open")
+    assert load(run, adapt=AdaptConfig(top_k=3), log=False).config.top_k == 3
+
+
+@pytest.mark.parametrize(("verdict", "baseline"), [("do_not_adapt", "none"), ("adapt_on_all", "all")])
+def test_the_message_names_the_baseline_that_the_verdict_advises(run, verdict, baseline):
+    rewrite(run / "chosen.yaml", adapt=None, verdict=verdict, baselines=BASELINES)
+    with pytest.raises(UserError, match=f"; expected --baseline {baseline}, as its verdict advises$"):
+        load(run)
+
+
+def test_without_recorded_baselines_the_checkpoint_alone_can_be_served(run):
+    assert load(run, baseline="none", log=False).config == dataclasses.replace(CONFIG, target="none")
+    with pytest.raises(UserError, match=r"chosen\.yaml: has no baseline all, expected none$"):
+        load(run, baseline="all")
+
+
 def test_a_checkpoint_elsewhere_is_found_by_provenance_or_by_name(run, tmp_path):
     moved = (run / "checkpoint.safetensors").rename(tmp_path / "moved.safetensors")
     sha256 = read(run, moved).checkpoint.sha256
@@ -68,7 +102,11 @@ def test_a_checkpoint_elsewhere_is_found_by_provenance_or_by_name(run, tmp_path)
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("chosen.yaml", {"adapt": None, "why": "nothing won"}, "chose no configuration .nothing won."),
+        (
+            "chosen.yaml",
+            {"adapt": None, "why": "nothing won"},
+            "no trial .nothing won.; expected --baseline none",
+        ),
         ("chosen.yaml", {"adapt": {"top_k": 0}}, "adapt.top_k"),
         ("chosen.yaml", {"adapt": {"no_such_key": 0}}, "adapt.no_such_key"),
         ("spec.yaml", {"data": {"path": 3}}, "data.path"),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from measured_formula import N_ITEMS, QUALITIES, SEEN, SPACE, Measured, finished, selected, spec_of
 
 from etarec.config import AdaptConfig
+from etarec.serving import Baseline
 from search.selection import documents
 from search.selection.documents import chosen_document, tables
 from search.selection.front import select
@@ -68,6 +70,11 @@ def test_the_chosen_document_can_be_set_again(spec: Spec, tmp_path: Path) -> Non
     assert document["trial_id"] == selection.chosen.name and document["why"] == selection.choice.reason
     assert AdaptConfig(**document["adapt"]) == selection.chosen.config
     assert "0.5% of the best" in document["rule"]
+    points = {point.name: point.config for point in selection.baselines}
+    assert document["baselines"].keys() == {"none", "all", "random"} == {*get_args(Baseline)}
+    for name, fields in document["baselines"].items():
+        assert AdaptConfig(**{**document["adapt"], **fields}) == points[name]
+    assert document["baselines"]["none"]["target"] == "none" and "target" not in document["baselines"]["all"]
     file = tmp_path / "fixed.yaml"
     file.write_text("space: {learning_rate: {low: 0.001, high: 0.1}}")
     assert load(file, document["set"]).adapt == selection.chosen.config

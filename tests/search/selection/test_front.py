@@ -250,7 +250,12 @@ def test_without_a_finished_trial_there_are_baselines_only(spec: Spec) -> None:
     assert [point.name for point in selection.baselines] == ["none", "all", "naive", "published"]
     front, baselines = tables(spec, remeasure(spec, selection, N_ITEMS, Measured("test")))
     assert len(front) == 0 and len(baselines) == 4 and "on_test_front" in front
-    assert chosen_document(spec, selection)["trial_id"] is None
+    document = chosen_document(spec, selection)
+    assert document["trial_id"] is None
+    for name, fields in document["baselines"].items():  # as they can be served
+        config = next(point.config for point in selection.baselines if point.name == name)
+        assert replace(spec.adapt, **fields) == config
+    assert document["baselines"].keys() == {"none", "all"}
 
 
 def test_only_the_baselines_that_were_asked_for(tmp_path: Path) -> None:
