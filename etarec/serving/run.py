@@ -104,7 +104,7 @@ def _configuration(
         advised = ADVISED.get(str(chosen.get("verdict")))
         wanted = f"--baseline {advised}, as its verdict advises" if advised else f"--baseline {' or '.join(known)}"
         why = chosen.get("why", "no reason given")
-        raise UserError(f"{directory}: the search recommends no trial ({why}); expected {wanted}")
+        raise UserError(f"{directory}: no trial to serve ({why}); expected {wanted}")
     if baseline is None:
         return str(chosen.get("trial_id")), trial
     if baseline not in known:

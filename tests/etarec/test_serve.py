@@ -63,7 +63,7 @@ def test_a_search_without_a_recommended_trial_is_served_by_a_baseline(tmp_path, 
     none = {"verdict": "do_not_adapt", "advice": "Do not adapt.", "trial_id": None, "why": "None won."}
     (run / "chosen.yaml").write_text(yaml.safe_dump(none))
     assert serve.main([str(run), "--port", "0"]) == 2
-    message = "the search recommends no trial (None won.); expected --baseline none, as its verdict advises\n"
+    message = "no trial to serve (None won.); expected --baseline none, as its verdict advises\n"
     assert capsys.readouterr().err.endswith(message)
     process, address = begun(run, "--baseline", "none", verdict="Do not adapt.\n", serves="baseline none\n")
     assert ask(f"{address}/health")["serves"] == "baseline none"

@@ -68,7 +68,7 @@ def test_a_baseline_is_served_with_the_chosen_trial_s_other_fields(run, baseline
 def test_where_no_trial_is_recommended_a_baseline_or_ones_own_configuration_is_served(run):
     rewrite(run / "chosen.yaml", adapt=None, trial_id=None, why="None won.", verdict="not_settled", baselines=BASELINES)
     rewrite(run / "spec.yaml", adapt=dataclasses.asdict(CONFIG))
-    with pytest.raises(UserError, match=r"no trial \(None won.\); expected --baseline none or all or random$"):
+    with pytest.raises(UserError, match=r"no trial to serve \(None won.\); expected --baseline none or all or random$"):
         load(run)
     assert load(run, baseline="all", log=False).config == dataclasses.replace(CONFIG, gate="open")
     assert load(run, adapt=AdaptConfig(top_k=3), log=False).config.top_k == 3
@@ -105,7 +105,7 @@ def test_a_checkpoint_elsewhere_is_found_by_provenance_or_by_name(run, tmp_path)
         (
             "chosen.yaml",
             {"adapt": None, "why": "nothing won"},
-            "no trial .nothing won.; expected --baseline none",
+            "no trial to serve .nothing won.; expected --baseline none",
         ),
         ("chosen.yaml", {"adapt": {"top_k": 0}}, "adapt.top_k"),
         ("chosen.yaml", {"adapt": {"no_such_key": 0}}, "adapt.no_such_key"),
