@@ -182,6 +182,42 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
     return trace
 
 
+@pytest.mark.parametrize("objective", ["next_item", "entropy"])
+def test_adapting_on_every_sample_costs_everything_and_a_gate_less(world: World, objective: str) -> None:
+    config = AdaptConfig(**WEIGHTS, **AT_ONCE, **ALWAYS, objective=objective)
+    assert world.measure(config).costs["arithmetic"] == 1
+    gated = world.measure(replace(config, gate="random", random_rate=0.75))
+    assert gated.costs["arithmetic"] == pytest.approx(gated.admitted.mean(), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**GATED, **AT_ONCE, "dropout": 0.3},
+        {"gate": "random", "filtered": "output", "transitions": "pending", "shallow_negatives": 3, **AT_ONCE},
+        {**BY_LOSS, "weighting": "none", "objective": "next_item", **AT_REQUEST, "optimizer": "sgd", "momentum": 0.5},
+    ],
+    ids=str,
+)
+def test_another_adapter_goes_on_from_a_snapshot_as_the_first_one_does(world: World, fields: dict) -> None:
+    """With the weights, the optimizer's moments, the gate and every random draw of the first one."""
+    config = AdaptConfig(**{**WEIGHTS, **fields, "batch_size": 12})
+    samples, models = world.samples(), [world.model(), world.model()]
+    parts = Encoder(world.log, CPU), samples, Clock(CPU)
+    first, second = (adapt.build(config, model, *parts, seed=5) for model in models)
+    batches = [slice(start, start + 12) for start in range(0, 96, 12)]
+    for rows in batches[:5]:
+        first.serve(rows)
+    second.restore(first.snapshot())
+    second.follow(*parts[:2], first.marks())
+    for rows in batches[:5]:
+        second.observed.settle(rows)  # the ranks that the first one has served
+    for rows in batches[5:]:
+        (ranks, decision), (same, alike) = first.serve(rows), second.serve(rows)
+        assert torch.equal(ranks, same) and torch.equal(decision.reasons, alike.reasons)
+    assert all(torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in models), strict=True))
+
+
 def test_a_shallow_step_moves_targets_and_drawn_items_only(world: World) -> None:
     """With `output` the step reaches the item vectors alone. A pass over a sequence moves all of them."""
     config = AdaptConfig(
