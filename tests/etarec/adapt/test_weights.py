@@ -182,6 +182,63 @@ def _trace(world: World, config: AdaptConfig, batch: int) -> list[list[torch.Ten
     return trace
 
 
+@pytest.mark.parametrize(
+    "fields", [{}, {"transitions": "pending", "new_transitions_only": False}, {"objective": "entropy"}], ids=str
+)
+def test_adapting_on_every_sample_costs_everything_and_a_gate_less(world: World, fields: dict) -> None:
+    config = AdaptConfig(**WEIGHTS, **AT_ONCE, **ALWAYS, **fields)
+    measured = world.measure(config)
+    assert measured.costs["arithmetic"] == 1 and measured.metrics()["adapt_seconds"] > 0
+    gated = world.measure(replace(config, gate="random", random_rate=0.75))
+    assert 0.5 * gated.admitted.mean() < gated.costs["arithmetic"] < 0.7
+
+
+@pytest.mark.parametrize("serve", ["before", "after"])
+def test_the_states_that_rank_a_batch_are_shown(world: World, serve: str) -> None:
+    """With `serve: after` those before the step come first, then those after it, which rank."""
+    model, shown = world.model(), []
+    config = AdaptConfig(**WEIGHTS, **AT_REQUEST, **ALWAYS, serve=serve, new_transitions_only=False)
+    encoder, samples = Encoder(world.log, CPU), world.samples()
+    adapter = adapt.build(config, model, encoder, samples, Clock(CPU), seed=5)
+    adapter.show = shown.append
+    starts, ends = encoder.ranges(samples.users[:12], samples.positions[:12])
+    before = encoder.hidden(model, starts, ends).detach()
+    adapter.serve(slice(0, 12))
+    after = encoder.hidden(model, starts, ends).detach()
+    expected = [before] if serve == "before" else [before, after]
+    assert len(shown) == len(expected) and not torch.equal(before, after)
+    for one, other in zip(shown, expected, strict=True):
+        torch.testing.assert_close(one[:12].detach(), other)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**GATED, **AT_ONCE, "dropout": 0.3},
+        {"gate": "random", "filtered": "output", "transitions": "pending", "shallow_negatives": 3, **AT_ONCE},
+        {**BY_LOSS, "weighting": "none", "objective": "next_item", **AT_REQUEST, "optimizer": "sgd", "momentum": 0.5},
+    ],
+    ids=str,
+)
+def test_another_adapter_goes_on_from_a_snapshot_as_the_first_one_does(world: World, fields: dict) -> None:
+    """With the weights, the optimizer's moments, the gate and every random draw of the first one."""
+    config = AdaptConfig(**{**WEIGHTS, **fields, "batch_size": 12})
+    samples, models = world.samples(), [world.model(), world.model()]
+    parts = Encoder(world.log, CPU), samples, Clock(CPU)
+    first, second = (adapt.build(config, model, *parts, seed=5) for model in models)
+    batches = [slice(start, start + 12) for start in range(0, 96, 12)]
+    for rows in batches[:5]:
+        first.serve(rows)
+    second.restore(first.snapshot())
+    second.follow(*parts[:2], first.marks())
+    for rows in batches[:5]:
+        second.observed.settle(rows)  # the ranks that the first one has served
+    for rows in batches[5:]:
+        (ranks, decision), (same, alike) = first.serve(rows), second.serve(rows)
+        assert torch.equal(ranks, same) and torch.equal(decision.reasons, alike.reasons)
+    assert all(torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in models), strict=True))
+
+
 def test_a_shallow_step_moves_targets_and_drawn_items_only(world: World) -> None:
     """With `output` the step reaches the item vectors alone. A pass over a sequence moves all of them."""
     config = AdaptConfig(

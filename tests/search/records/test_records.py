@@ -143,7 +143,7 @@ def test_what_is_not_finite_does_not_enter_the_journal(tmp_path: Path) -> None:
 
 
 def test_trials_csv_takes_a_twentieth_of_the_time_at_most(tmp_path: Path, monkeypatch) -> None:
-    """The first event writes it at once, and a table written in two seconds is not written again for forty."""
+    """The first event writes it at once, and a table written in two seconds is not written again for forty more."""
     clock, table = [0.0], tmp_path / "trials.csv"
     monkeypatch.setattr("search.records.records.time.monotonic", lambda: clock[0])
 
@@ -159,7 +159,10 @@ def test_trials_csv_takes_a_twentieth_of_the_time_at_most(tmp_path: Path, monkey
     assert "trial-0090" not in table.read_text()
     clock[0] = 42.0
     records.started(91, {"top_k": 3, "cosine_threshold": 0.1})
-    assert "trial-0090" in table.read_text() and "trial-0091" in table.read_text()
+    assert "trial-0090" in table.read_text() and "trial-0091" in table.read_text() and clock == [44.0]
+    clock[0] = 84.0
+    records.started(92, {"top_k": 3, "cosine_threshold": 0.1})
+    assert "trial-0092" in table.read_text()
 
 
 def test_an_error_that_is_no_text_does_not_end_the_search(tmp_path: Path) -> None:
