@@ -61,8 +61,9 @@ def _trials(answer: Answer) -> Problem | None:
     finished, searched = len(answer.run.finished), len(answer.run.parameters)
     if finished >= TRIALS_PER_PARAMETER * searched:
         return None
+    trials, are = ("trial", "is") if finished == 1 else ("trials", "are")
     return Problem(
-        f"{finished} trials are few for {searched} parameters.",
+        f"{finished} {trials} {are} few for {searched} parameter{'s' * (searched != 1)}.",
         f"Go on with --resume --trials {answer.run.more_trials}.",
     )
 
@@ -167,8 +168,9 @@ def _popularity(answer: Answer) -> Problem | None:
 
 
 def _other_gates(answer: Answer) -> str:
-    """The way to better gates: wider, where the space has no gate by loss, and else longer."""
-    if "criterion" in answer.run.parameters:
+    """The way to better gates: wider, where the space has no gate by loss and may have one, and else longer."""
+    own_gate = ":" in str((answer.run.spec.get("adapt") or {}).get("gate"))  # a class path, which takes no criterion
+    if own_gate or "criterion" in answer.run.parameters:
         return f"search on with --resume --trials {answer.run.more_trials}"
     return "let the space hold other gates: criterion: loss with correction: selection, filtered: residual"
 

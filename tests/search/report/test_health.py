@@ -99,6 +99,13 @@ def test_a_check_finds_its_problem_and_says_what_to_do(tmp_path, files, name, sp
     assert found is not None and said in found.title and advice in found.advice
 
 
+def test_a_gate_of_ones_own_is_searched_longer_and_not_wider(tmp_path, files):
+    single(files)
+    files["spec.yaml"]["adapt"] = {"gate": "mypackage.gates:Mine"}
+    found = checked(tmp_path, files, "size of the front")
+    assert found is not None and found.advice.startswith("Search on with --resume --trials")
+
+
 def test_every_check_is_tested():
     names = {mark.args[1][place][0] for mark in test_a_check_finds_its_problem_and_says_what_to_do.pytestmark
              for place in range(len(mark.args[1]))}  # fmt: skip
