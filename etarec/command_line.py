@@ -107,7 +107,8 @@ def noting(note: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(note)
+        if not isinstance(error, UserError):
+            error.add_note(note)
         raise
 
 
