@@ -43,6 +43,13 @@ def test_a_folder_without_a_search_ends_with_a_message(tmp_path, capsys, monkeyp
     assert serve.main([str(tmp_path), "--host", "0.0.0.0"]) == 2
 
 
+def test_an_answer_does_not_wait_for_the_client_to_confirm_its_headers() -> None:
+    with serve.listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_port_in_use_ends_with_a_message(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("ETAREC_TOKEN", raising=False)
     run = made_up_run(tmp_path)
