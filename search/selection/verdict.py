@@ -22,7 +22,7 @@ from search.selection.advice import (
     negligible,
     not_settled,
     without_anchor,
-)  # fmt: skip
+)
 from search.selection.differences import TO_ALL, TO_CHOSEN, TO_NONE, Kind
 from search.selection.judgement import dearer
 from search.selection.view import Difference, Row, View

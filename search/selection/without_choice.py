@@ -12,7 +12,7 @@ from search.selection.advice import (
     negligible,
     not_settled,
     without_anchor,
-)  # fmt: skip
+)
 from search.selection.differences import TO_NONE
 from search.selection.view import Row, View
 
