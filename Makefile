@@ -19,8 +19,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-# Tests run in two processes, on one thread each. The tests that start Ray share one of them (tests/conftest.py), so that
-# no two clusters compete for the cores.
+# Tests run in two processes, on one thread each. Those of a file that start Ray stay together (tests/conftest.py); a
+# search waits more than it computes, so two at once lose little.
 # Ray ends a process whose local Ray dies while it starts, without an exception (its core worker calls _exit). Pytest then
 # names the test that ran and runs it once more in a new process. No test that fails is run again: the pattern matches no
 # test's failure.

@@ -22,10 +22,10 @@ restore_ctrl_c()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests that start Ray run in one process of pytest-xdist."""
+    """The tests of a file that start Ray run one after another, in one process of pytest-xdist."""
     for item in items:
         if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,10 +12,12 @@ from formula import SAMPLES, Formula
 from etarec.config import Reason, SplitName
 from etarec.evaluate import Measurement
 from search.records.states import State
-from search.records.trial import Trial
+from search.records.trial import Anchor, Trial
+from search.records.trials_table import METRICS
+from search.selection import anchors
 from search.selection.front import Selection, remeasure, select
 from search.spec import Spec, load, trial_config, trial_seed
-from search.subject import Job
+from search.subject import Job, job_of
 
 N_ITEMS = 1000
 SPACE = {
@@ -25,6 +27,7 @@ SPACE = {
 }
 QUALITIES = [f"{name}_at_{k}" for k in (10, 50) for name in ("hr", "ndcg")]
 SEEN = {"valid": 0.2, "test": 0.05}
+HALF = dict.fromkeys(METRICS, 0.5) | {"filtered_by_seen": 0.0}
 
 
 @dataclass
@@ -76,6 +79,26 @@ def finished(spec: Spec, measured: Measured, count: int = 12) -> list[Trial]:
         metrics = measured.measure(Job(config, trial_seed(spec.search.seed, config))).metrics()
         trials.append(Trial(number, parameters, State.FINISHED, metrics))
     return trials
+
+
+def at(quality: float, filter_rate: float) -> dict[str, float]:
+    """Metrics of a trial: HR@10 and the filter rate, all others 0.5."""
+    return HALF | {"hr_at_10": quality, "filter_rate": filter_rate}
+
+
+def trials_with(*metrics: dict[str, float]) -> list[Trial]:
+    """Finished trials of one configuration with these metrics."""
+    parameters = {"top_k": 50, "entropy_quantile": 0.5, "cosine_threshold": 0.3}
+    return [Trial(number, parameters, State.FINISHED, each) for number, each in enumerate(metrics)]
+
+
+def anchors_of(spec: Spec, measured: Measured, **changed: dict[str, float]) -> list[Anchor]:
+    """The anchors as the formula measures them, some with other metrics."""
+    found = []
+    for name, config in anchors.configs(spec, N_ITEMS).items():
+        one = anchors.anchor(name, config, measured.measure(job_of(spec, config)))
+        found.append(replace(one, metrics={**one.metrics, **changed.get(name, {})}))
+    return found
 
 
 def selected(spec: Spec, seen: dict[str, float] | None = None) -> tuple[Selection, Measured, Measured]:
