@@ -17,6 +17,11 @@ from search.table.tabulate import REHEARSAL, SPREAD
 PUBLISHED = "published"
 RANKED_BY = MAIN_METRICS[0]  # the metric by which validation and rehearsal rank the rows
 FEWEST_TO_RANK = 4  # rows
+FILTERED = "filter rate test (valid)"
+# Of the columns, those that a terminal of 80 has room for.
+SHOWN = ("model", *(label(name) for name in MAIN_METRICS), FILTERED, "learning s", "seeds")
+SHOWN_COMPARED = ("row", "metric", "relative", "p (Holm)")
+WORDS = ("model", "row", "metric")  # columns without numbers
 FEEDBACK = {"immediate": "at once", "next_request": "next request"}
 _DASH = "\N{EN DASH}"
 
@@ -29,10 +34,14 @@ def markdown(title: str, table: pd.DataFrame, compared: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def terminal(table: pd.DataFrame, compared: pd.DataFrame) -> list[Table]:
-    """The table and the comparisons, to be printed."""
-    frames = [_cells(table)] + ([_compared_cells(compared)] if len(compared) else [])
-    return [_rich(frame) for frame in frames]
+def terminal(table: pd.DataFrame, compared: pd.DataFrame) -> list[Table | Text]:
+    """The main columns of the table and of the comparisons, to be printed in 80 columns."""
+    shown: list[Table | Text] = [_rich(_cells(table).filter(SHOWN))]
+    if len(compared):
+        shown += [Text(), _rich(_compared_cells(compared).filter(SHOWN_COMPARED))]
+    if agreement := _agreement(table):
+        shown += [Text(), Text(agreement.strip())]
+    return [*shown, Text()]
 
 
 def _cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +59,7 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
             columns[f"{split} {label(RANKED_BY)}"] = [_quality(value) for value in table[f"{split}_{RANKED_BY}"]]
     adapting = table["target"] != "none"  # a model that never adapts filters nothing
     both = (table[f"{split}_filter_rate"].where(adapting) for split in ("test", "valid"))
-    columns["filter rate test (valid)"] = _rates(*both)
+    columns[FILTERED] = _rates(*both)
     if "published_filter_rate" in table and table["published_filter_rate"].notna().any():
         rates = (table[f"published_{name}"] for name in ("filter_rate", "valid_filter_rate"))
         columns[f"filter rate {PUBLISHED}"] = _rates(*rates)
@@ -136,7 +145,8 @@ def _rich(cells: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(cells.columns):
         # Two lines: on one, the column's name is wider than its numbers.
-        table.add_column(name.replace(f" {PUBLISHED}", f"\n{PUBLISHED}"), justify="left" if place == 0 else "right")
+        lines = name.replace("rate test", "rate\ntest")
+        table.add_column(lines, justify="left" if name in WORDS else "right", no_wrap=place > 0)
     for line in cells.to_numpy().tolist():
         table.add_row(*map(Text, line))
     return table

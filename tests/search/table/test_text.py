@@ -1,6 +1,7 @@
 """A table as Markdown and on the terminal: whole lines, names that stay text, and the numbers of the frames."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,27 @@ def test_the_texts_are_rectangular_and_names_stay_text(rows, cells, published: b
     assert ("| .0872 |" in markdown) is ("13.7% (32.9%)" in markdown) is published
     assert f"{table.test_hr_at_10[1]:.4f} ± {table.test_hr_at_10_sd[1]:.4f}".replace("0.", ".") in markdown
     assert "over the 6 p-values" in markdown and "averaged over training seeds first" in markdown
+    rate = f"{table.test_filter_rate[1]:.1%}"
+    shown = terminal_of(table, compared)
+    assert "a | [b]" in shown and f"{rate} ({rate})" in shown
+
+
+def terminal_of(table: pd.DataFrame, compared: pd.DataFrame) -> str:
     out = io.StringIO()
     for drawn in text.terminal(table, compared):
-        Console(file=out, width=200).print(drawn)
-    rate = f"{table.test_filter_rate[1]:.1%}"
-    assert "a | [b]" in out.getvalue() and f"{rate} ({rate})" in out.getvalue()
+        Console(file=out, width=80).print(drawn)
+    return out.getvalue()
+
+
+def test_a_terminal_of_80_columns_has_every_number_whole(rows, cells) -> None:
+    long = "loss 50%, corrected, residual, 512 drawn, user by user"
+    rows = [replace(each, name=long) if each.name == "static" else each for each in rows]
+    cells = [replace(each, row=long) if each.row == "static" else each for each in cells]
+    table = tabulate.by_row(rows, tabulate.by_seed(cells), published=True)
+    shown = terminal_of(table, tabulate.comparisons(rows, cells, replicates=50, seed=0))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    for _, line in table.iterrows():
+        assert f"{line.test_hr_at_10:.4f}".removeprefix("0") in shown
 
 
 def test_a_model_that_never_adapts_has_no_filter_rate(rows, cells) -> None:
@@ -60,5 +77,6 @@ def test_the_rank_correlation_with_test_is_said_where_a_rehearsal_was_measured()
         scipy_stats.spearmanr(table["test_hr_at_10"], table[f"{split}_hr_at_10"])[0] for split in ("valid", "rehearsal")
     ]
     assert expected[1] < 0.9 < expected[0]
-    assert f"over 5 rows (Spearman): validation {expected[0]:.2f}, rehearsal {expected[1]:.2f}." in markdown
+    said = f"over 5 rows (Spearman): validation {expected[0]:.2f}, rehearsal {expected[1]:.2f}."
+    assert said in markdown and said in " ".join(terminal_of(table, pd.DataFrame()).split())
     assert "| valid HR@10 | rehearsal HR@10 |" in markdown
