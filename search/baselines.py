@@ -43,13 +43,13 @@ def baseline_config(name: BaselineName, base: AdaptConfig, *, n_items: int, rand
     """
     match name:
         case "none" if base.target == "state":  # the model without its inner loop, which target none would run
-            return replace(base, gate="random", gate_options={}, random_rate=1.0)
+            return at_random(base, 1.0)
         case "none":
             return replace(base, target="none")
         case "all":
             return replace(base, gate="open", gate_options={})
         case "random":
-            return replace(base, gate="random", gate_options={}, random_rate=random_rate)
+            return at_random(base, random_rate)
         case "naive":
             threshold = NAIVE_SHARE_OF_LN_V * math.log(n_items)
             return replace(AdaptConfig.published(**asdict(base)), top_k=None, entropy_threshold=threshold)
@@ -62,7 +62,7 @@ def anchor_configs(base: AdaptConfig, n_items: int, rates: Iterable[float]) -> d
 
     The costliest come first, so that they are recorded in the order in which they end.
     """
-    between = {random_at(rate): at_random(base, n_items, rate) for rate in rates}
+    between = {random_at(rate): at_random(base, rate) for rate in rates}
     return {
         ALL: baseline_config(ALL, base, n_items=n_items),
         **between,
@@ -70,9 +70,9 @@ def anchor_configs(base: AdaptConfig, n_items: int, rates: Iterable[float]) -> d
     }
 
 
-def at_random(base: AdaptConfig, n_items: int, rate: float) -> AdaptConfig:
+def at_random(base: AdaptConfig, rate: float) -> AdaptConfig:
     """Random skipping at a rate, with the adaptation of `base`."""
-    return baseline_config(RANDOM, base, n_items=n_items, random_rate=rate)
+    return replace(base, gate="random", gate_options={}, random_rate=rate)
 
 
 def random_at(rate: float) -> str:

@@ -186,7 +186,7 @@ class _Search:
                 selected = selection.select(self.spec, finished, self.n_items, on_validation, known, users)
             rows = len(selected.retested) + len(selected.baselines)
             with self.console.measuring("test", "test", rows) as phase:
-                return selection.remeasure(self.spec, selected, self.n_items, partial(self._on_test, plan, phase))
+                return selection.remeasure(self.spec, selected, partial(self._on_test, plan, phase))
 
     def _selected_on_validation(self) -> Selection:
         known = list(self.records.anchors.values())

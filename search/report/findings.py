@@ -151,4 +151,4 @@ def _best(none: Row, everything: Row, front: Sequence[Row], view: View) -> Row:
 def _highest(best: Row, view: View) -> str:
     ways = {NONE: "no adaptation", ALL: "adapting on every sample"}
     way = ways.get(best["trial_id"], f"the front's {best['trial_id']}")
-    return f"Of no adaptation, adapting on every sample and the front, {way} scores highest: {place(best, view)}."
+    return f"The best of no adaptation, adapting on every sample and the front is {way}: {place(best, view)}."

@@ -90,7 +90,7 @@ def select(
     baselines = measured.on_validation(fixed)
     choice, front = chosen_and_grouped(spec, front, [*baselines, *points_of(anchors)], users)
     if RANDOM in spec.baselines:
-        baselines += measured.on_validation(_random_skipping(spec, n_items, front, choice, base, measured))
+        baselines += measured.on_validation(_random_skipping(spec, front, choice, base, measured))
     return _judged(spec, Selection(front, baselines, choice, volume), finished, anchors)
 
 
@@ -152,7 +152,7 @@ def areas(selection: Selection) -> dict[str, float | None]:
     return {name: getattr(selection, name) for name in AREAS}
 
 
-def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) -> Selection:
+def remeasure(spec: Spec, selection: Selection, measure: Measure) -> Selection:
     """The selection with its front and baselines measured once on test.
 
     Random skipping comes last, because it skips as much as its partners did on test. Without a partner's rate it is
@@ -166,7 +166,7 @@ def remeasure(spec: Spec, selection: Selection, n_items: int, measure: Measure) 
     tested |= _on_test(
         spec,
         [
-            replace(point, config=_at_random(spec, n_items, selection.chosen, rates[point.name]))
+            replace(point, config=_at_random(spec, selection.chosen, rates[point.name]))
             for point in selection.baselines
             if point.name in rates
         ],
@@ -189,7 +189,7 @@ def _base(spec: Spec, chosen: AdaptConfig) -> AdaptConfig:
 
 
 def _random_skipping(
-    spec: Spec, n_items: int, front: list[Point], choice: Choice | None, base: AdaptConfig, measured: _Measured
+    spec: Spec, front: list[Point], choice: Choice | None, base: AdaptConfig, measured: _Measured
 ) -> dict[str, AdaptConfig]:
     """Random skipping that adapts as the chosen point does, at the filter rates of the points that it is matched to.
 
@@ -197,15 +197,15 @@ def _random_skipping(
     """
     partners = matched.partners(front, choice, spec.search.random_points)
     if choice is None:
-        known = {random_at(rate): at_random(base, n_items, rate) for rate in ANCHOR_RATES}
+        known = {random_at(rate): at_random(base, rate) for rate in ANCHOR_RATES}
         return {name: config for name, config in known.items() if measured.known_metrics(config) is not None}
     chosen = front[choice.index]
     rates = {name: matched.rate_of(partner) for name, partner in partners.items()}
     rates[RANDOM] = chance.gate_rate(chosen.valid)
-    return {name: _at_random(spec, n_items, chosen, rate) for name, rate in rates.items()}
+    return {name: _at_random(spec, chosen, rate) for name, rate in rates.items()}
 
 
-def _at_random(spec: Spec, n_items: int, chosen: Point | None, rate: float) -> AdaptConfig:
+def _at_random(spec: Spec, chosen: Point | None, rate: float) -> AdaptConfig:
     """Random skipping at a rate that adapts as the chosen point does."""
     assert chosen is not None  # random skipping is matched to nothing without a choice
-    return at_random(_base(spec, chosen.config), n_items, rate)
+    return at_random(_base(spec, chosen.config), rate)

@@ -81,7 +81,7 @@ def searched(folder: Path, metric: QualityMetric) -> tuple[Spec, Records, Select
     spec = spec_of(folder, metric)
     records = recorded(spec, folder)
     selection = select(spec, records.in_state(State.FINISHED), N_ITEMS, on("valid"))
-    selection = remeasure(spec, selection, N_ITEMS, on("test"))
+    selection = remeasure(spec, selection, on("test"))
     for name, table in zip(("pareto", "baselines"), tables(spec, selection), strict=True):
         table.to_csv(folder / f"{name}.csv", index=False)
     write_whole(folder / "spec.yaml", to_yaml(spec))

@@ -25,8 +25,8 @@ def advised(view, none, everything, chosen, other=None):
     return findings.findings(front[0], baselines, front, view, 0.005)[0]
 
 
-NONE, ALL = "the front, no adaptation scores", "the front, adapting on every sample scores"
-CHOSEN, OTHER = (f"the front, the front's t000{number} scores" for number in (1, 2))
+NONE, ALL = "the front is no adaptation:", "the front is adapting on every sample:"
+CHOSEN, OTHER = (f"the front is the front's t000{number}:" for number in (1, 2))
 VIEWS = [View("test", "hr_at_10"), View("valid", "ndcg_at_50")]
 
 
@@ -54,7 +54,7 @@ def test_the_advice_is_the_best_of_none_all_and_the_front(view, none, everything
     assert [words for words in (NONE, ALL, CHOSEN, OTHER) if words in found.text] == ([advice] if advice else [])
     if advice:
         best = max(none, everything, chosen, other or 0)
-        assert f" scores highest: {best:.4f} with " in found.text
+        assert "The best of no adaptation" in found.text and f": {best:.4f} with " in found.text
     assert ("gains nothing" in found.title) == (everything <= none)
     assert (found.title == "Adapting gains nothing") == (everything <= none and advice == NONE)
 

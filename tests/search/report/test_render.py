@@ -215,7 +215,7 @@ def test_gain_of_adapting_is_told_honestly(directory, files, values, title):
     for text in rendered(directory, baseline(files, "none", **values)):
         assert title in text and {name for name in titles if name in text} == {title.partition(",")[0]}
         behind = values.get("test_hr_at_10") == 0.0893 or "gains nothing" in title
-        assert ("Of no adaptation, adapting on every sample and the front, " in text) == behind
+        assert ("The best of no adaptation, adapting on every sample and the front is " in text) == behind
 
 
 def test_a_search_from_a_given_checkpoint_is_rendered(directory, files):

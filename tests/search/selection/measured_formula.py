@@ -106,4 +106,4 @@ def selected(spec: Spec, seen: dict[str, float] | None = None) -> tuple[Selectio
     shares = seen or {"valid": 0.0, "test": 0.0}
     on_valid, on_test = Measured("valid", shares["valid"]), Measured("test", shares["test"])
     trials = finished(spec, on_valid)
-    return remeasure(spec, select(spec, trials, N_ITEMS, on_valid), N_ITEMS, on_test), on_valid, on_test
+    return remeasure(spec, select(spec, trials, N_ITEMS, on_valid), on_test), on_valid, on_test

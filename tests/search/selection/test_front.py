@@ -81,7 +81,7 @@ def test_a_measurement_that_is_lost_is_an_error(spec: Spec) -> None:
     with pytest.raises(ValueError, match="zip"):
         select(spec, trials, N_ITEMS, lambda jobs: [*on_valid(jobs)][:-1])
     with pytest.raises(ValueError, match="zip"):
-        remeasure(spec, select(spec, trials, N_ITEMS, on_valid), N_ITEMS, lambda jobs: [*on_test(jobs)][:-1])
+        remeasure(spec, select(spec, trials, N_ITEMS, on_valid), lambda jobs: [*on_test(jobs)][:-1])
 
 
 def test_where_nothing_is_to_be_measured_nobody_is_asked(spec: Spec, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_where_nothing_is_to_be_measured_nobody_is_asked(spec: Spec, tmp_path: P
     alone = spec_of(tmp_path, baselines=["all", "none"])
     assert [point.name for point in select(alone, [], N_ITEMS, refuses, known).baselines] == ["all", "none"]
     nothing = replace(select(spec, [], N_ITEMS, Measured("valid")), baselines=[])
-    assert remeasure(spec, nothing, N_ITEMS, refuses) == nothing
+    assert remeasure(spec, nothing, refuses) == nothing
 
 
 def test_each_point_is_measured_once_on_test(spec: Spec) -> None:
@@ -105,7 +105,7 @@ def test_each_point_is_measured_once_on_test(spec: Spec) -> None:
 def test_test_results_change_neither_front_nor_choice(spec: Spec) -> None:
     on_valid = Measured("valid")
     before = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
-    after = remeasure(spec, before, N_ITEMS, Measured("test", seen=0.9))
+    after = remeasure(spec, before, Measured("test", seen=0.9))
     assert [point.name for point in after.front] == [point.name for point in before.front]
     assert (after.choice, after.hypervolume) == (before.choice, before.hypervolume)
     assert [point.valid for point in after.baselines] == [point.valid for point in before.baselines]
@@ -115,7 +115,7 @@ def test_without_a_finished_trial_there_are_baselines_only(spec: Spec) -> None:
     selection = select(spec, [], N_ITEMS, Measured("valid"))
     assert (selection.front, selection.choice, selection.chosen, selection.hypervolume) == ([], None, None, 0)
     assert [point.name for point in selection.baselines] == ["none", "all", "naive", "published"]
-    front, baselines = tables(spec, remeasure(spec, selection, N_ITEMS, Measured("test")))
+    front, baselines = tables(spec, remeasure(spec, selection, Measured("test")))
     assert len(front) == 0 and len(baselines) == 4 and "on_test_front" in front
     document = chosen_document(spec, selection)
     assert document["trial_id"] is None
@@ -139,7 +139,7 @@ def test_what_is_not_finite_is_left_out_or_left_empty(spec: Spec) -> None:
     assert [point.name for point in selection.baselines] == ["none", "naive", "published"]
     assert selection.choice is not None and "the front's best" in selection.choice.reason
     complete = select(spec, finished(spec, Measured("valid")), N_ITEMS, Measured("valid"))
-    front, baselines = tables(spec, remeasure(spec, complete, N_ITEMS, Measured("test", nan=("eta",))))
+    front, baselines = tables(spec, remeasure(spec, complete, Measured("test", nan=("eta",))))
     assert front.test_hr_at_10.isna().all() and front.on_test_front.isna().all()
     rows = baselines.set_index("trial_id").test_hr_at_10
     assert math.isnan(rows["published"]) and rows["all"] == pytest.approx(0.45)
@@ -181,7 +181,7 @@ def test_one_of_each_group_is_measured_on_test_and_the_chosen_one_for_its_own(tm
         selection = select(its, trials, N_ITEMS, Measured("valid"), users=users_text(users))
         assert selection.chosen is not None and selection.chosen.name == "trial-0002"
         assert [point.group for point in selection.front] == groups
-        measured = remeasure(its, selection, N_ITEMS, on_test)
+        measured = remeasure(its, selection, on_test)
         kept = [point.name for point in measured.front if point.test is not None]
         assert kept == list(dict.fromkeys(groups)) if any(groups) else len(kept) == 4
         front, baselines = tables(its, measured)

@@ -92,5 +92,5 @@ def test_if_anchors_beat_all_trials_none_is_recommended(spec: Spec) -> None:
     assert [point.name for point in selection.baselines][-5:] == [f"random {rate}%" for rate in (10, 30, 50, 70, 90)]
     document = chosen_document(spec, selection)
     assert document["trial_id"] is None and "beats every finished trial" in document["why"]
-    front, table = tables(spec, remeasure(spec, selection, N_ITEMS, Measured("test")))
+    front, table = tables(spec, remeasure(spec, selection, Measured("test")))
     assert front.empty and table.test_hr_at_10.notna().all()
