@@ -103,9 +103,10 @@ def _line_end_doubts(ids: Ids, what: str) -> list[str]:
     if not count:
         return []
     first = ids.tokens[pc.index(broken, pa.scalar(True)).as_py()].as_py()
+    held = f"1 id of the column {what} holds" if count == 1 else f"{count:,} ids of the column {what} hold"
     return [
-        f"{count:,} ids of the column {what} hold an end of line, such as {first[:40]!r}; a quote that nothing closes "
-        "joins lines, so look at the file there"
+        f"{held} an end of line, such as {first[:40]!r}; a quote that nothing closes joins lines, so look at the file "
+        "there"
     ]
 
 

@@ -17,10 +17,8 @@ from etarec.readers.source import HEAD_BYTES, Source
 
 TEXT_CODES = pa.dictionary(pa.int32(), pa.string())
 _NO_HEADER = "; if the first line is an interaction, name columns by their numbers, such as columns: {user: 1, item: 2}"
-_CURES = {
-    "UTF8": "; expected UTF-8, or data.encoding, such as latin-1",
-    "straddling": "; expected lines of at most 1 MiB, and a closing quote for each that begins a value",
-}
+_STRADDLING = "a line is longer than 1 MiB; expected shorter ones, and a closing quote for each that begins a value"
+_NOT_UTF8 = "; expected UTF-8, or data.encoding, such as latin-1"
 
 
 def dialect_of(source: Source, config: DataConfig, wanted: Wanted) -> Dialect:
@@ -99,8 +97,9 @@ def _fault(source: Source, found: Dialect, faults: "list[pa.csv.InvalidRow]", er
     if faults:
         return _uneven(source, found, faults[0])
     reason = str(error).splitlines()[0]
-    cure = next((cure for sign, cure in _CURES.items() if sign in reason), "")
-    return f"{source.name}: cannot be read as text: {reason}{cure}"
+    if "straddling" in reason:
+        reason = _STRADDLING
+    return f"{source.name}: cannot be read as text: {reason}{_NOT_UTF8 if 'UTF8' in reason else ''}"
 
 
 def _uneven(source: Source, found: Dialect, row: "pa.csv.InvalidRow") -> str:

@@ -177,6 +177,6 @@ def test_lines_joined_by_a_quote_that_nothing_closes_are_refused_or_said(read) -
         read('a,"x\n' + "b,y\n" * 999_999, 1, 2, None)
     log = read('a,"x\nb,y\nc,z"\nd,w\n' + "e,w\n" * 9, 1, 2, None)
     assert (
-        "1 ids of the column item hold an end of line, such as 'x\\nb,y\\nc,z'; a quote that nothing closes"
+        "1 id of the column item holds an end of line, such as 'x\\nb,y\\nc,z'; a quote that nothing closes"
         in log.reading.doubts[1]
     )

@@ -139,6 +139,11 @@ HEAD = b"user_id,item_id,timestamp\n"
         ("log.csv", b"", "the file is empty; expected an interaction log"),
         ("log.csv", HEAD, "holds no interactions; expected .* at least one row"),
         ("log.csv", HEAD + b"u,%b,1\nu,i,2\n" % (b"x" * 2**20), "the line behind the names is longer than 256 KiB"),
+        (
+            "log.csv",
+            HEAD + b"u,i,1\nu,%b,2\n" % (b"x" * 2**22),
+            "as text: a line is longer than 1 MiB; expected shorter",
+        ),
         ("log.csv", HEAD.rstrip(), "holds no interactions; expected .* at least one row"),
         ("log.csv", b"\n" + HEAD, "the first line is empty, expected the names of the columns"),
         (
