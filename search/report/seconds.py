@@ -64,7 +64,7 @@ def compared(mine: Cost, other: Cost, noise: float | None) -> str:
         return f"{words} (range unknown)"
     low, high = sorted(abs(1 - share * (1 + sign * noise)) for sign in (-1, 1))
     if share * (1 - noise) <= 1 <= share * (1 + noise):
-        return "not measurable here"
+        return "no difference that could be measured"
     return f"{words} ({percent(low, 0)} to {percent(high, 0)})"
 
 

@@ -43,8 +43,8 @@ def test_the_spread_is_that_of_the_same_work():
     [
         (70.0, 0.1, "30% less (23% to 37%)"),
         (140.0, 0.1, "40% more (26% to 54%)"),
-        (95.0, 0.1, "not measurable here"),
-        (100.0, 0.0, "not measurable here"),
+        (95.0, 0.1, "no difference that could be measured"),
+        (100.0, 0.0, "no difference that could be measured"),
         (6.0, 0.12, "94% less (93% to 95%)"),
         (70.0, None, "30% less (range unknown)"),
     ],
