@@ -18,11 +18,6 @@ from search.spec import Spec, load
 from search.subject import Job
 
 
-@pytest.fixture
-def spec(tmp_path: Path) -> Spec:
-    return spec_of(tmp_path)
-
-
 def test_the_tables_have_the_contracts_columns(spec: Spec) -> None:
     selection, _, _ = selected(spec, SEEN)
     front, baselines = tables(spec, selection)

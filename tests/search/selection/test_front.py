@@ -29,11 +29,6 @@ from search.selection.pareto import hypervolume
 from search.spec import Spec, trial_config
 
 
-@pytest.fixture
-def spec(tmp_path: Path) -> Spec:
-    return spec_of(tmp_path)
-
-
 def test_the_front_goes_by_filter_rate_and_holds_what_no_trial_beats(spec: Spec) -> None:
     trials = finished(spec, Measured("valid"))
     front, volume = front_of(spec, trials)

@@ -1,7 +1,6 @@
 """A selection beside the search's anchors."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 from measured_formula import (
@@ -9,7 +8,6 @@ from measured_formula import (
     Measured,
     anchors_of,
     finished,
-    spec_of,
 )
 
 from etarec.config import AdaptConfig
@@ -19,11 +17,6 @@ from search.selection.documents import chosen_document, tables
 from search.selection.front import areas, front_of, remeasure, select, without_baselines
 from search.selection.pareto import hypervolume
 from search.spec import Spec
-
-
-@pytest.fixture
-def spec(tmp_path: Path) -> Spec:
-    return spec_of(tmp_path)
 
 
 def test_what_an_anchor_beats_is_not_on_the_front(spec: Spec) -> None:

@@ -11,11 +11,6 @@ from search.selection.front import select
 from search.spec import Spec, trial_seed
 
 
-@pytest.fixture
-def spec(tmp_path: Path) -> Spec:
-    return spec_of(tmp_path)
-
-
 def test_selection_sees_validation_and_chooses_before_it_matches_the_gate_at_random(spec: Spec) -> None:
     on_valid = Measured("valid")
     chosen_from = select(spec, finished(spec, on_valid), N_ITEMS, on_valid)
