@@ -38,8 +38,8 @@ def along_front(front: Sequence[Row], view: View) -> str:
     )  # fmt: skip
     return (
         f" Compared with random skipping of as many passes, {higher} of {len(gaps)} front points "
-        f"score{'s' * (higher == 1)} higher; {above or 'none'} clearly higher and {below or 'none'} clearly lower "
-        f"(p {p_value(LEVEL).replace('=', '<')} after Holm's correction)."
+        f"score{'s' * (higher == 1)} higher; with all comparisons counted, {above or 'none'} clearly higher and "
+        f"{below or 'none'} clearly lower (p {p_value(LEVEL).replace('=', '<')} after Holm's correction)."
     )
 
 

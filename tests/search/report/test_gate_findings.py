@@ -66,6 +66,7 @@ def test_only_what_the_table_says_to_hold_is_counted_as_holding(chosen_ahead: fl
 def test_a_single_point_is_compared_with_random_skipping_once() -> None:
     one = row("t0001", 0.5, 0.6, VIEW) | gap(TO_RANDOM, 0.002, 0.001, 0.01)
     assert gate_findings.along_front([one], VIEW) == ""
-    assert "2 of 2 front points score higher; 2 clearly higher and none clearly lower" in gate_findings.along_front(
-        [one] * 2, VIEW
+    assert (
+        "2 of 2 front points score higher; with all comparisons counted, 2 clearly higher and none"
+        in gate_findings.along_front([one] * 2, VIEW)
     )

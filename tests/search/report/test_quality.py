@@ -104,8 +104,8 @@ def test_the_answer_quotes_the_metric_s_numbers(report, files, metric):
         f"Random skipping scores {tested['random']:.4f} with",
         f" higher{evidence(baselines.loc['random'], f'test_vs_chosen_{metric}', -1)} with "
         f"{row.test_filter_rate:.1%} skipped.",
-        f"Compared with random skipping of as many passes, {points} of {points} front points score higher; "
-        f"{points} clearly higher and none clearly lower (p < .05 after Holm's correction).",
+        f"Compared with random skipping of as many passes, {points} of {points} front points score higher; with "
+        f"all comparisons counted, {points} clearly higher and none clearly lower (p < .05 after Holm's correction).",
         f"The published gate scores {tested['published']:.4f} with",
     ]
     for text in without_tables(*report):
